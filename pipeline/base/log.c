@@ -1,0 +1,98 @@
+#include "base/log.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <time.h>
+#include <unistd.h>
+
+static bool speaks = false;
+
+/* Whether the terminal's last line is an unfinished progress line. */
+static bool line_open = false;
+
+void lode_log_enable(bool enable) {
+    speaks = enable;
+}
+
+static void print_line(const char *prefix, const char *format, va_list arguments) {
+    char text[LODE_MESSAGE_MAX];
+    vsnprintf(text, sizeof text, format, arguments);
+    fprintf(stderr, "%slode: %s%s\n", line_open ? "\r\033[K" : "", prefix, text);
+    line_open = false;
+}
+
+void lode_log_info(const char *format, ...) {
+    if (!speaks)
+        return;
+    va_list arguments;
+    va_start(arguments, format);
+    print_line("", format, arguments);
+    va_end(arguments);
+}
+
+void lode_log_warning(const char *format, ...) {
+    if (!speaks)
+        return;
+    va_list arguments;
+    va_start(arguments, format);
+    print_line("warning: ", format, arguments);
+    va_end(arguments);
+}
+
+void lode_error_print(const char *message) {
+    fprintf(stderr, "%slode: error: %s\n", line_open ? "\r\033[K" : "", message);
+    line_open = false;
+}
+
+double lode_time(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
+}
+
+void lode_progress_start(lode_progress_t *progress, const char *stage, const char *unit,
+                         int64_t units) {
+    double now = lode_time();
+    *progress = (lode_progress_t){
+        .stage = stage, .unit = unit, .units = units, .start = now, .last_shown = now};
+}
+
+static void show(const lode_progress_t *progress, double now, bool end) {
+    double elapsed = now - progress->start;
+    double rate = elapsed > 0 ? (double)progress->tokens_done / elapsed : 0;
+    char tokens[64] = "", left[64] = "";
+    if (progress->tokens_done > 0)
+        snprintf(tokens, sizeof tokens, ", %.0f tokens/s", rate);
+    if (end) {
+        snprintf(left, sizeof left, ", %.1f s", elapsed);
+    } else if (progress->units_done > 0) {
+        double seconds = elapsed / (double)progress->units_done *
+                         (double)(progress->units - progress->units_done);
+        snprintf(left, sizeof left, ", %02d:%02d:%02d left", (int)(seconds / 3600),
+                 (int)(seconds / 60) % 60, (int)seconds % 60);
+    }
+    bool terminal = isatty(STDERR_FILENO);
+    fprintf(stderr, "%slode: %s: %s %lld/%lld%s%s%s", terminal ? "\r\033[K" : "", progress->stage,
+            progress->unit, (long long)progress->units_done, (long long)progress->units, tokens,
+            left, terminal && !end ? "" : "\n");
+    fflush(stderr);
+    line_open = terminal && !end;
+}
+
+void lode_progress_add(lode_progress_t *progress, int64_t units, int64_t tokens) {
+    progress->units_done += units;
+    progress->tokens_done += tokens;
+    if (!speaks)
+        return;
+    double now = lode_time();
+    double interval = isatty(STDERR_FILENO) ? 0.2 : 10.0;
+    if (now - progress->last_shown < interval)
+        return;
+    progress->last_shown = now;
+    show(progress, now, false);
+}
+
+void lode_progress_end(lode_progress_t *progress) {
+    if (speaks)
+        show(progress, lode_time(), true);
+}

@@ -1,0 +1,92 @@
+#include "base/memory.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { LODE_ALIGNMENT = 64 };
+
+lode_status_t lode_alloc_raw(void *out, int64_t count, size_t size, const char *what) {
+    void *memory = NULL;
+    memcpy(out, &memory, sizeof memory);
+    if (count == 0 || size == 0)
+        return LODE_OK;
+    size_t bytes;
+    if (count < 0 || __builtin_mul_overflow((size_t)count, size, &bytes) ||
+        bytes > SIZE_MAX - LODE_ALIGNMENT)
+        return lode_fail(LODE_ERR_MEMORY, "%s: %lld elements of %zu bytes cannot be allocated",
+                         what, (long long)count, size);
+    bytes = (bytes + LODE_ALIGNMENT - 1) / LODE_ALIGNMENT * LODE_ALIGNMENT;
+    memory = aligned_alloc(LODE_ALIGNMENT, bytes);
+    if (!memory)
+        return lode_fail(LODE_ERR_MEMORY,
+                         "%s: no memory for %.1f MB; use more ranks, a smaller micro_batch or a "
+                         "smaller memory budget",
+                         what, (double)bytes / 1e6);
+    memcpy(out, &memory, sizeof memory);
+    return LODE_OK;
+}
+
+lode_status_t lode_alloc(void *out, int64_t count, size_t size, const char *what) {
+    LODE_TRY(lode_alloc_raw(out, count, size, what));
+    void *memory;
+    memcpy(&memory, out, sizeof memory);
+    if (memory)
+        memset(memory, 0, (size_t)count * size);
+    return LODE_OK;
+}
+
+lode_status_t lode_strdup(char **out, const char *text) {
+    size_t bytes = strlen(text) + 1;
+    LODE_TRY(lode_alloc_raw(out, (int64_t)bytes, 1, "string"));
+    memcpy(*out, text, bytes);
+    return LODE_OK;
+}
+
+static lode_status_t buffer_reserve(lode_buffer_t *buffer, size_t extra) {
+    size_t needed;
+    if (__builtin_add_overflow(buffer->length, extra, &needed) || needed == SIZE_MAX)
+        return lode_fail(LODE_ERR_MEMORY, "text of more than %zu bytes", SIZE_MAX);
+    needed += 1;
+    if (needed <= buffer->capacity)
+        return LODE_OK;
+    size_t capacity = buffer->capacity ? buffer->capacity : 256;
+    while (capacity < needed)
+        capacity = capacity > SIZE_MAX / 2 ? needed : capacity * 2;
+    char *data = realloc(buffer->data, capacity);
+    if (!data)
+        return lode_fail(LODE_ERR_MEMORY, "no memory for %zu bytes of text", capacity);
+    buffer->data = data;
+    buffer->capacity = capacity;
+    return LODE_OK;
+}
+
+lode_status_t lode_buffer_append(lode_buffer_t *buffer, const void *bytes, size_t length) {
+    LODE_TRY(buffer_reserve(buffer, length));
+    if (length)
+        memcpy(buffer->data + buffer->length, bytes, length);
+    buffer->length += length;
+    buffer->data[buffer->length] = '\0';
+    return LODE_OK;
+}
+
+lode_status_t lode_buffer_printf(lode_buffer_t *buffer, const char *format, ...) {
+    va_list arguments;
+    va_start(arguments, format);
+    int length = vsnprintf(NULL, 0, format, arguments);
+    va_end(arguments);
+    if (length < 0)
+        return lode_fail(LODE_ERR_INTERNAL, "text format \"%s\" cannot be printed", format);
+    LODE_TRY(buffer_reserve(buffer, (size_t)length));
+    va_start(arguments, format);
+    vsnprintf(buffer->data + buffer->length, (size_t)length + 1, format, arguments);
+    va_end(arguments);
+    buffer->length += (size_t)length;
+    return LODE_OK;
+}
+
+void lode_buffer_free(lode_buffer_t *buffer) {
+    free(buffer->data);
+    *buffer = (lode_buffer_t){0};
+}

@@ -1,0 +1,39 @@
+/* base/memory: checked allocation. Memory is released with free(). */
+#ifndef LODE_BASE_MEMORY_H
+#define LODE_BASE_MEMORY_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/error.h"
+
+/* Allocates count × size bytes, zeroed, aligned to 64 bytes (a cache line, any vector width).
+ * *out is NULL when count or size is 0 and on failure. `what` names the array in the message.
+ * Errors: LODE_ERR_MEMORY, also where the product overflows or is negative. Local. */
+LODE_MUST_USE lode_status_t lode_alloc(void *out, int64_t count, size_t size, const char *what);
+
+/* Same, contents undefined: for large buffers that are written before they are read. */
+LODE_MUST_USE lode_status_t lode_alloc_raw(void *out, int64_t count, size_t size,
+                                           const char *what);
+
+/* LODE_NEW(&array, n, "what"): element size taken from the pointer. */
+#define LODE_NEW(out, count, what) lode_alloc((out), (count), sizeof **(out), (what))
+#define LODE_NEW_RAW(out, count, what) lode_alloc_raw((out), (count), sizeof **(out), (what))
+
+/* Copy of a NUL-terminated string, owned by the caller. */
+LODE_MUST_USE lode_status_t lode_strdup(char **out, const char *text);
+
+/* Growing text; initialise with {0}. `data` is NUL-terminated once anything was appended. */
+typedef struct lode_buffer {
+    char *data;
+    size_t length;   /* bytes without the NUL */
+    size_t capacity; /* bytes */
+} lode_buffer_t;
+
+LODE_MUST_USE lode_status_t lode_buffer_append(lode_buffer_t *buffer, const void *bytes,
+                                               size_t length);
+LODE_MUST_USE lode_status_t lode_buffer_printf(lode_buffer_t *buffer, const char *format, ...)
+    LODE_PRINTF(2, 3);
+void lode_buffer_free(lode_buffer_t *buffer); /* leaves {0} */
+
+#endif

@@ -1,0 +1,64 @@
+#include "comm/context.h"
+
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/memory.h"
+
+lode_comm_t lode_comm_describe(MPI_Comm handle) {
+    lode_comm_t comm = {.comm = handle};
+    MPI_Comm_rank(handle, &comm.rank);
+    MPI_Comm_size(handle, &comm.size);
+    return comm;
+}
+
+lode_status_t lode_comm_agree(const lode_comm_t *comm, lode_status_t local) {
+    /* The lowest rank that failed, or size where none did. */
+    int mine = local == LODE_OK ? comm->size : comm->rank, first = 0;
+    MPI_Allreduce(&mine, &first, 1, MPI_INT, MPI_MIN, comm->comm);
+    if (first == comm->size)
+        return LODE_OK;
+    struct {
+        int status;
+        char message[LODE_MESSAGE_MAX];
+    } report = {.status = (int)local};
+    if (comm->rank == first)
+        snprintf(report.message, sizeof report.message, "%s", lode_error_message());
+    MPI_Bcast(&report, (int)sizeof report, MPI_BYTE, first, comm->comm);
+    return lode_fail((lode_status_t)report.status, "%s", report.message);
+}
+
+lode_status_t lode_comm_broadcast(const lode_comm_t *comm, void *data, size_t size, int root) {
+    const size_t piece = 1u << 30;
+    for (size_t done = 0; done < size; done += piece) {
+        size_t count = size - done < piece ? size - done : piece;
+        if (MPI_Bcast((char *)data + done, (int)count, MPI_BYTE, root, comm->comm) != MPI_SUCCESS)
+            return lode_fail(LODE_ERR_COMM, "MPI_Bcast of %zu bytes failed", count);
+    }
+    return LODE_OK;
+}
+
+lode_status_t lode_comm_share(const lode_comm_t *comm, char **data, size_t *size, int root,
+                              lode_status_t local) {
+    if (comm->rank != root)
+        *data = NULL;
+    LODE_TRY(lode_comm_agree(comm, comm->rank == root ? local : LODE_OK));
+    uint64_t bytes = *size;
+    LODE_TRY(lode_comm_broadcast(comm, &bytes, sizeof bytes, root));
+    lode_status_t status = LODE_OK;
+    if (comm->rank != root)
+        status = lode_alloc_raw(data, (int64_t)bytes + 1, 1, "shared input");
+    LODE_TRY(lode_comm_agree(comm, status));
+    *size = (size_t)bytes;
+    return lode_comm_broadcast(comm, *data, (size_t)bytes + 1, root);
+}
+
+lode_status_t lode_narrow(int *out, int64_t value, const char *what) {
+    if (value < INT_MIN || value > INT_MAX)
+        return lode_fail(LODE_ERR_INTERNAL, "%s: %lld does not fit an int", what,
+                         (long long)value);
+    *out = (int)value;
+    return LODE_OK;
+}

@@ -1,0 +1,16 @@
+/* testing/data: where the tests' data lies, and skipping where it does not. */
+#ifndef LODE_TESTING_DATA_H
+#define LODE_TESTING_DATA_H
+
+enum { LODE_TEST_SKIP = 77 };
+
+/* Path of `relative` in the data folder: $LODE_DATA, else ../shared/data from the working
+ * directory (the project's root under ctest). Returns a static buffer that the next call but seven
+ * overwrites; NULL where the file or folder is absent. */
+const char *lode_test_data(const char *relative);
+
+/* Ends the program with exit status 77 and a line that says what is missing, where the data folder
+ * lacks `relative`. */
+void lode_test_require(const char *relative);
+
+#endif
