@@ -14,7 +14,8 @@
  *
  * The scar methods are those of Supernodes and Halos (arXiv:2604.23475), wanda-channel the channel
  * form of Wanda (arXiv:2306.11695) used there, entropy follows The Role of Outgoing Connection
- * Heterogeneity in Feedforward Layers of LLMs (EMNLP 2025 main.1143) in our normalisation.
+ * Heterogeneity in Feedforward Layers of LLMs (EMNLP 2025 main.1143) in our normalisation; a
+ * column of zeros has no such distribution and scores −ln d, the least there is.
  * What a method protects is not part of its score: see score/mask.h. Everything here is Local.
  */
 #ifndef LODE_SCORE_CHANNEL_H

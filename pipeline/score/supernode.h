@@ -21,7 +21,8 @@ int64_t lode_supernode_size(double core_fraction, int64_t channels);
 LODE_MUST_USE lode_status_t lode_supernode_select(int32_t *core, int64_t core_size,
                                                   const double *loss_proxy, int64_t channels);
 
-/* Core mass Σ_core LP / Σ LP, both sums in index order; NaN where every LP is 0.
+/* Core mass Σ_core LP / Σ LP, summed in the orders of `core` and of the index; NaN where
+ * every LP is 0.
  *   mass out, in [0, 1];  core [core_size] in;  loss_proxy [channels] in */
 LODE_MUST_USE lode_status_t lode_supernode_mass(double *mass, const int32_t *core,
                                                 int64_t core_size, const double *loss_proxy,
