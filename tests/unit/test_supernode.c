@@ -54,7 +54,7 @@ static void test_non_finite(void **state) {
     LODE_ASSERT_FAILS(lode_supernode_mass(&x, top, 0, bad, 3), LODE_ERR_NUMERIC, "loss proxy");
     LODE_ASSERT_FAILS(lode_concentration_gini(&x, bad, 3, "LP"), LODE_ERR_NUMERIC, "LP");
     LODE_ASSERT_FAILS(lode_concentration_effective(&x, infinite, 3, "LP"), LODE_ERR_NUMERIC, "LP");
-    LODE_ASSERT_FAILS(lode_concentration_spearman(&x, ranks, bad, 3, "pair"), LODE_ERR_NUMERIC,
+    LODE_ASSERT_FAILS(lode_concentration_spearman(&x, infinite, bad, 3, "pair"), LODE_ERR_NUMERIC,
                       "pair");
     const double negative[] = {1, -1e-9, 2}, huge[] = {1e308, 1e308, 1e308};
     LODE_ASSERT_FAILS(lode_supernode_select(top, 1, negative, 3), LODE_ERR_NUMERIC, "negative");
