@@ -17,7 +17,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 jobs/setup.sh
 
-build=build-quickstart
+build="build-quickstart"
 mkdir -p "$build"
 echo "quickstart: building in $build"
 if ! { cmake --preset release -B "$build" -DLODE_TESTS=OFF &&
@@ -29,4 +29,9 @@ fi
 
 echo "quickstart: running configs/quickstart.cfg on $ranks ranks"
 LODE=$PWD/$build/lode jobs/local.sh "$ranks" configs/quickstart.cfg
-echo "$PWD/results/quickstart/report.html"
+report=$PWD/results/quickstart/report.html
+if ! [ -s "$report" ]; then
+    echo "quickstart: the run left no report at $report" >&2
+    exit 1
+fi
+echo "$report"
