@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # Finds what Lodestone needs, and installs what is missing where it may.
 #
-#   jobs/setup.sh            what building and running needs
-#   jobs/setup.sh --tests    and what tests/run.sh needs beside it
+#   jobs/setup.sh             what building and running needs
+#   jobs/setup.sh --tests     and what the tests need
+#   jobs/setup.sh --checkers  and what tests/run.sh checks them with: Clang, sanitizers, Valgrind
 #
 # Each library is looked for by using it, not by asking the package manager, so a machine whose
 # modules provide everything needs nothing. On Debian and its relatives root installs what is
@@ -140,7 +141,8 @@ has_openssl             libssl-dev                  OpenSSL
 has_gnuplot             gnuplot-nox                 gnuplot'
 needs_of_tests='
 has_h5dump              hdf5-tools                  h5dump
-has_cmocka              libcmocka-dev               cmocka
+has_cmocka              libcmocka-dev               cmocka'
+needs_of_checkers='
 has_clang               clang                       Clang
 has_clang_openmp        libomp-dev                  OpenMP for Clang
 has_clang_sanitizers    libclang-rt-dev             sanitizers for Clang
@@ -169,8 +171,9 @@ needs=$needs_of_lodestone
 case "${1:-}" in
 '') ;;
 --tests) needs+=$needs_of_tests ;;
+--checkers) needs+=$needs_of_tests$needs_of_checkers ;;
 *)
-    echo "usage: jobs/setup.sh [--tests]" >&2
+    echo "usage: jobs/setup.sh [--tests | --checkers]" >&2
     exit 2
     ;;
 esac
