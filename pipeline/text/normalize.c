@@ -137,6 +137,31 @@ static lode_status_t reserve_points(points_t *points, int64_t extra) {
     return LODE_OK;
 }
 
+/* Whether Unicode gave the code point a combining class or a decomposition after its version 9. The
+ * normal forms of the `tokenizers` library are still those of Unicode 9, where these code points
+ * are unassigned and so neither move nor change; utf8proc is newer, and differs from one release to
+ * the next. Where all of a block is younger, the list has the block. */
+static bool is_younger(uint32_t c) {
+    static const uint32_t ranges[][2] = {
+        {0x7FD, 0x7FD},     {0x870, 0x89F},     {0x8C8, 0x8D3},     {0x9FE, 0x9FE},
+        {0xC3C, 0xC3C},     {0xD3B, 0xD3C},     {0xEBA, 0xEBA},     {0xECE, 0xECE},
+        {0x1715, 0x1715},   {0x1ABF, 0x1AFF},   {0x1DF6, 0x1DFA},   {0x32FF, 0x32FF},
+        {0xA7F1, 0xA7F4},   {0xA82C, 0xA82C},   {0xAB69, 0xAB69},   {0x105C0, 0x105FF},
+        {0x10780, 0x107BF}, {0x10D00, 0x10D8F}, {0x10E80, 0x10EFF}, {0x10F00, 0x10FAF},
+        {0x11070, 0x11070}, {0x1133B, 0x1133B}, {0x11380, 0x113FF}, {0x1145E, 0x1145E},
+        {0x11800, 0x1184F}, {0x11900, 0x1195F}, {0x119A0, 0x119FF}, {0x11A00, 0x11AAF},
+        {0x11D00, 0x11DAF}, {0x11F00, 0x11F5F}, {0x16100, 0x1613F}, {0x16D40, 0x16D7F},
+        {0x16FF0, 0x16FF1}, {0x1CC00, 0x1CEBF}, {0x1E030, 0x1E08F}, {0x1E100, 0x1E14F},
+        {0x1E290, 0x1E2FF}, {0x1E4D0, 0x1E4FF}, {0x1E5D0, 0x1E5FF}, {0x1E6C0, 0x1E6FF},
+        {0x1F16C, 0x1F16C}, {0x1FB00, 0x1FBFF}};
+    if (c < ranges[0][0])
+        return false;
+    for (size_t i = 0; i < sizeof ranges / sizeof *ranges && c >= ranges[i][0]; i++)
+        if (c <= ranges[i][1])
+            return true;
+    return false;
+}
+
 static lode_status_t decompose(points_t *points, const char *text, size_t length,
                                utf8proc_option_t options) {
     enum { LONGEST = 32 }; /* the longest decomposition has 18 code points */
@@ -145,6 +170,10 @@ static lode_status_t decompose(points_t *points, const char *text, size_t length
         uint32_t c = 0;
         i += (size_t)lode_utf8_decode(text + i, length - i, &c);
         LODE_TRY(reserve_points(points, LONGEST));
+        if (is_younger(c)) {
+            points->data[points->count++] = (utf8proc_int32_t)c;
+            continue;
+        }
         utf8proc_ssize_t made =
             utf8proc_decompose_char((utf8proc_int32_t)c, points->data + points->count, LONGEST,
                                     options | UTF8PROC_DECOMPOSE, NULL);
@@ -156,7 +185,7 @@ static lode_status_t decompose(points_t *points, const char *text, size_t length
 }
 
 static int combining_class(utf8proc_int32_t point) {
-    return utf8proc_get_property(point)->combining_class;
+    return is_younger((uint32_t)point) ? 0 : utf8proc_get_property(point)->combining_class;
 }
 
 /* Sorts a run of combining marks by class, keeping the order of equals: by counting, because a text
@@ -190,21 +219,45 @@ static lode_status_t order_marks(points_t *points) {
     return LODE_OK;
 }
 
+/* Composes code points in place; returns how many are left. */
+static lode_status_t compose(utf8proc_int32_t *data, int64_t *count, utf8proc_option_t options) {
+    utf8proc_ssize_t left = utf8proc_normalize_utf32(data, *count, options);
+    if (left < 0)
+        return lode_fail(LODE_ERR_INTERNAL, "Unicode normalization failed: %s",
+                         utf8proc_errmsg(left));
+    *count = left;
+    return LODE_OK;
+}
+
+static lode_status_t append_points(lode_buffer_t *out, const utf8proc_int32_t *data,
+                                   int64_t count) {
+    for (int64_t i = 0; i < count; i++) {
+        char bytes[4];
+        int used = lode_utf8_encode((uint32_t)data[i], bytes);
+        LODE_TRY(lode_buffer_append(out, bytes, (size_t)used));
+    }
+    return LODE_OK;
+}
+
 /* The form of text[0 … length), which starts at a character that composes with nothing before. */
 static lode_status_t append_form(lode_buffer_t *out, points_t *points, const char *text,
                                  size_t length, utf8proc_option_t options) {
     LODE_TRY(decompose(points, text, length, options));
     LODE_TRY(order_marks(points));
-    utf8proc_ssize_t count = points->count;
-    if (options & UTF8PROC_COMPOSE)
-        count = utf8proc_normalize_utf32(points->data, count, options);
-    if (count < 0)
-        return lode_fail(LODE_ERR_INTERNAL, "Unicode normalization failed: %s",
-                         utf8proc_errmsg(count));
-    for (utf8proc_ssize_t i = 0; i < count; i++) {
-        char bytes[4];
-        int used = lode_utf8_encode((uint32_t)points->data[i], bytes);
-        LODE_TRY(lode_buffer_append(out, bytes, (size_t)used));
+    if (!(options & UTF8PROC_COMPOSE))
+        return append_points(out, points->data, points->count);
+    for (int64_t start = 0; start < points->count;) {
+        /* A younger code point composes with nothing and nothing composes across it. */
+        int64_t end = start;
+        while (end < points->count && !is_younger((uint32_t)points->data[end]))
+            end++;
+        int64_t count = end - start;
+        if (count > 0)
+            LODE_TRY(compose(points->data + start, &count, options));
+        LODE_TRY(append_points(out, points->data + start, count));
+        if (end < points->count)
+            LODE_TRY(append_points(out, points->data + end, 1));
+        start = end + 1;
     }
     return LODE_OK;
 }
