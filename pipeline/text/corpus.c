@@ -17,20 +17,6 @@ struct lode_corpus {
     bool any_text; /* and one that is not blank */
 };
 
-lode_status_t lode_corpus_format_parse(lode_corpus_format_t *format, const char *name) {
-    static const char *const names[] = {"lines", "text", "wikitext", "jsonl"};
-    for (int i = 0; i < 4; i++) {
-        if (strcmp(name, names[i]) == 0) {
-            *format = (lode_corpus_format_t)i;
-            return LODE_OK;
-        }
-    }
-    return lode_fail(LODE_ERR_CONFIG,
-                     "\"%s\" is no corpus format; choose \"lines\", \"text\", \"wikitext\" or "
-                     "\"jsonl\"",
-                     name);
-}
-
 static lode_status_t add_end(lode_corpus_t *corpus) {
     if (corpus->count == corpus->capacity) {
         int64_t capacity = corpus->capacity ? 2 * corpus->capacity : 64;

@@ -29,14 +29,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/corpus_format.h"
 #include "base/error.h"
-
-typedef enum lode_corpus_format {
-    LODE_CORPUS_LINES,
-    LODE_CORPUS_TEXT,
-    LODE_CORPUS_WIKITEXT,
-    LODE_CORPUS_JSONL
-} lode_corpus_format_t;
 
 typedef enum lode_corpus_view {
     LODE_CORPUS_ROWS,
@@ -45,11 +39,6 @@ typedef enum lode_corpus_view {
 } lode_corpus_view_t;
 
 typedef struct lode_corpus lode_corpus_t;
-
-/* The format that an experiment file calls `lines`, `text`, `wikitext` or `jsonl`.
- * Errors: LODE_ERR_CONFIG, listing the names. */
-LODE_MUST_USE lode_status_t lode_corpus_format_parse(lode_corpus_format_t *format,
-                                                     const char *name);
 
 /* Takes the texts out of a file's bytes. Pure: the bytes are copied, not kept.
  *   out     the corpus, the caller's to destroy; NULL on failure

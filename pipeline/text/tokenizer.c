@@ -282,14 +282,9 @@ bool lode_tokenizer_adds_bos(const lode_tokenizer_t *tokenizer) {
     return tokenizer->before.count > 0;
 }
 
-lode_status_t lode_tokenizer_bos(const lode_tokenizer_t *tokenizer, int32_t *id) {
-    *id = -1;
-    if (!lode_tokenizer_adds_bos(tokenizer))
-        return lode_fail(LODE_ERR_UNSUPPORTED,
-                         "%s: the post-processor puts no token in front of a text",
-                         tokenizer->name);
-    *id = tokenizer->before.ids[0];
-    return LODE_OK;
+bool lode_tokenizer_bos(const lode_tokenizer_t *tokenizer, int32_t *id) {
+    *id = lode_tokenizer_adds_bos(tokenizer) ? tokenizer->before.ids[0] : -1;
+    return *id >= 0;
 }
 
 lode_status_t lode_tokenizer_token(const lode_tokenizer_t *tokenizer, int32_t id,

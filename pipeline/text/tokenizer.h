@@ -59,11 +59,11 @@ LODE_MUST_USE lode_status_t lode_tokenizer_encode(const lode_tokenizer_t *tokeni
 /* Largest id + 1, added tokens included. The model's vocabulary may be larger (padding). */
 int32_t lode_tokenizer_vocab_size(const lode_tokenizer_t *tokenizer);
 
-/* Whether the post-processor puts a special token first. */
+/* Whether the post-processor puts a special token in front of a text. */
 bool lode_tokenizer_adds_bos(const lode_tokenizer_t *tokenizer);
 
-/* The id of that token. Errors: LODE_ERR_UNSUPPORTED where there is none. */
-LODE_MUST_USE lode_status_t lode_tokenizer_bos(const lode_tokenizer_t *tokenizer, int32_t *id);
+/* The same, and *id is that token's id, −1 where there is none. */
+bool lode_tokenizer_bos(const lode_tokenizer_t *tokenizer, int32_t *id);
 
 /* The text of a token as the file has it (byte-level tokens in GPT-2's alphabet), terminated, the
  * tokenizer's; for messages.
