@@ -182,6 +182,44 @@ static void test_every_key(void **state) {
     lode_config_destroy(&c);
 }
 
+/* The experiment of the documentation, with room for its evaluation. */
+static const char documented[] =
+    "name    = \"stories\";   seed = 42;   results = \"results\";   threads = 1;   memory = "
+    "\"8G\"; // x\n"
+    "models  = ( { name = \"stories260k\"; path = \"models/stories260k\"; } );\n"
+    "calibration = { corpus = \"calibration.txt\"; format = \"lines\"; select = \"first\"; // x | "
+    "y\n"
+    "                sequences = 64; max_length = 256; packing = \"none\";\n"
+    "                loss = \"mean\"; keep_logits = 0; };\n"
+    "classify = { core_fraction = 0.01; halo_fraction = 0.10; write_support = 16; // ≥ d\n"
+    "             redundancy = { sequences = 8; max_length = 256; top_k = 5; positive_only = true; "
+    "};\n"
+    "             protection = { floor = 0.2; power = 8.0; }; };\n"
+    "prune    = { methods = [ \"scar-lp\", \"scar-prot\", \"scar-conn\", \"lp\", "
+    "\"wanda-channel\",\n"
+    "             \"magnitude\", \"activation\", \"taylor\", \"entropy\", \"random\" ];\n"
+    "             cores = [ \"default\" ];\n"
+    "             sparsity = ( 0.25, 0.5 ); allocation = [ \"uniform\" ];\n"
+    "             compensation = [ \"none\" ]; ridge = 1e-3; };\n"
+    "sweep    = ( { key = \"classify.core_fraction\"; values = ( 0.005, 0.01, 0.02 ); } );\n"
+    "evaluate = { perplexity = ( { name = \"tinystories\"; corpus = \"eval.txt\"; format = "
+    "\"text\";\n"
+    "             protocol = \"gptq\"; length = 256; } );\n";
+
+static void test_documented_sample(void **state) {
+    (void)state;
+    char text[4096];
+    snprintf(text, sizeof text, "%s};", documented);
+    lode_config_t *config = parse(text);
+    assert_int_equal(config->prune.method_count, LODE_METHOD_COUNT);
+    assert_int_equal(config->sweep[0].value_count, 3);
+    lode_config_destroy(&config);
+    snprintf(text, sizeof text, "%s tasks = ( { name = \"arc\"; path = \"a\"; shots = 0; } ); };",
+             documented);
+    assert_refused(text, LODE_ERR_CONFIG,
+                   "exp.cfg:17: evaluate.tasks: not available in this version; leave it out");
+}
+
 static void test_round_trip(void **state) {
     (void)state;
     const char *const texts[] = {full, BASE, BASE PERPLEXITY,
@@ -952,18 +990,31 @@ static void test_describe(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_defaults),        cmocka_unit_test(test_every_key),
-        cmocka_unit_test(test_round_trip),      cmocka_unit_test(test_text_is_explicit),
-        cmocka_unit_test(test_unknown_keys),    cmocka_unit_test(test_wrong_types),
-        cmocka_unit_test(test_ranges),          cmocka_unit_test(test_ranges_of_the_table),
-        cmocka_unit_test(test_choices),         cmocka_unit_test(test_missing_and_names),
-        cmocka_unit_test(test_syntax),          cmocka_unit_test(test_wide_integers),
-        cmocka_unit_test(test_memory),          cmocka_unit_test(test_overrides),
-        cmocka_unit_test(test_wrong_overrides), cmocka_unit_test(test_includes),
-        cmocka_unit_test(test_paths),           cmocka_unit_test(test_sweep),
-        cmocka_unit_test(test_wrong_sweeps),    cmocka_unit_test(test_stage_hashes),
-        cmocka_unit_test(test_check_model),     cmocka_unit_test(test_hostile_files),
-        cmocka_unit_test(test_truncation),      cmocka_unit_test(test_describe),
+        cmocka_unit_test(test_defaults),
+        cmocka_unit_test(test_every_key),
+        cmocka_unit_test(test_documented_sample),
+        cmocka_unit_test(test_round_trip),
+        cmocka_unit_test(test_text_is_explicit),
+        cmocka_unit_test(test_unknown_keys),
+        cmocka_unit_test(test_wrong_types),
+        cmocka_unit_test(test_ranges),
+        cmocka_unit_test(test_ranges_of_the_table),
+        cmocka_unit_test(test_choices),
+        cmocka_unit_test(test_missing_and_names),
+        cmocka_unit_test(test_syntax),
+        cmocka_unit_test(test_wide_integers),
+        cmocka_unit_test(test_memory),
+        cmocka_unit_test(test_overrides),
+        cmocka_unit_test(test_wrong_overrides),
+        cmocka_unit_test(test_includes),
+        cmocka_unit_test(test_paths),
+        cmocka_unit_test(test_sweep),
+        cmocka_unit_test(test_wrong_sweeps),
+        cmocka_unit_test(test_stage_hashes),
+        cmocka_unit_test(test_check_model),
+        cmocka_unit_test(test_hostile_files),
+        cmocka_unit_test(test_truncation),
+        cmocka_unit_test(test_describe),
     };
     return cmocka_run_group_tests(tests, make_folder, remove_folder);
 }
