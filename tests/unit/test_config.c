@@ -383,6 +383,8 @@ static void test_choices(void **state) {
     assert_refused(BASE "prune = { methods = [ \"scar-pro\" ]; };", LODE_ERR_CONFIG,
                    "exp.cfg:4: prune.methods: \"scar-pro\" is not a choice; did you mean "
                    "\"scar-prot\"?");
+    assert_refused(BASE "prune = { methods = [ \"pl\" ]; };", LODE_ERR_CONFIG,
+                   "exp.cfg:4: prune.methods: \"pl\" is not a choice; did you mean \"lp\"?");
     assert_refused(BASE "prune = { allocation = [ \"x\" ]; };", LODE_ERR_CONFIG,
                    "exp.cfg:4: prune.allocation: \"x\" is not a choice; choose from uniform, "
                    "global");
@@ -863,6 +865,14 @@ static void test_stage_hashes(void **state) {
         tried++;
     }
     assert_int_equal(tried, count - 7); /* less 4 without a field, the sweep's 2, compensation */
+    const char *second[] = {"evaluate.perplexity=( { name = \"p\"; corpus = \"t\"; }, { name = "
+                            "\"q\"; corpus = \"t\"; } )",
+                            "evaluate.perplexity.[1].length=3"};
+    lode_config_t *two = load(text, second, 1);
+    changed = load(text, second, 2);
+    check_sensitivity(two, changed, second[1], LODE_STAGE_EVALUATE);
+    lode_config_destroy(&changed);
+    lode_config_destroy(&two);
     const char *more[] = {
         "evaluate.perplexity=( { name = \"p\"; corpus = \"t\"; }, "
         "{ name = \"q\"; corpus = \"t\"; } )",
@@ -878,6 +888,14 @@ static void test_stage_hashes(void **state) {
         assert_int_equal(lode_schema_stage(stages[i]), 1u << i);
     assert_int_equal(lode_schema_find("threads")->stages,
                      LODE_STAGE_CALIBRATE | LODE_STAGE_ACCUMULATE | LODE_STAGE_EVALUATE);
+    assert_int_equal(lode_schema_find("calibration.sequences")->stages, LODE_STAGE_TOKENIZE);
+    assert_int_equal(lode_schema_find("calibration.loss")->stages, LODE_STAGE_ACCUMULATE);
+    assert_int_equal(lode_schema_find("calibration.keep_logits")->stages, LODE_STAGE_CALIBRATE);
+    assert_int_equal(lode_schema_find("classify.core_fraction")->stages,
+                     LODE_STAGE_CLASSIFY | LODE_STAGE_PRUNE);
+    assert_int_equal(lode_schema_find("classify.redundancy.sequences")->stages,
+                     LODE_STAGE_ACCUMULATE | LODE_STAGE_CLASSIFY);
+    assert_int_equal(lode_schema_find("prune.methods")->stages, LODE_STAGE_PRUNE);
     assert_int_equal(lode_schema_find("memory")->stages, 0);
     assert_int_equal(lode_schema_find("calibration.corpus")->stages, 0);
     LODE_ASSERT_FAILS(lode_config_stage_hash(config, "report", NULL), LODE_ERR_USAGE,
