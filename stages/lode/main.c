@@ -1,3 +1,5 @@
-int main(void) {
-    return 0;
+#include "lode/program.h"
+
+int main(int argc, char **argv) {
+    return lode_program_main(argc, argv);
 }
