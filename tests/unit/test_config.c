@@ -870,7 +870,7 @@ static void test_stage_hashes(void **state) {
                             "evaluate.perplexity.[1].length=3"};
     lode_config_t *two = load(text, second, 1);
     changed = load(text, second, 2);
-    check_sensitivity(two, changed, second[1], LODE_STAGE_EVALUATE);
+    check_sensitivity(two, changed, second[1], LODE_DECIDES_EVALUATE);
     lode_config_destroy(&changed);
     lode_config_destroy(&two);
     const char *more[] = {
@@ -878,7 +878,7 @@ static void test_stage_hashes(void **state) {
         "{ name = \"q\"; corpus = \"t\"; } )",
         "models=( { name = \"b\"; path = \"n\"; }, { name = \"c\"; path = \"m\"; } )"};
     changed = load(text, &more[0], 1);
-    check_sensitivity(config, changed, more[0], LODE_STAGE_TOKENIZE | LODE_STAGE_EVALUATE);
+    check_sensitivity(config, changed, more[0], LODE_DECIDES_TOKENIZE | LODE_DECIDES_EVALUATE);
     lode_config_destroy(&changed);
     changed = load(text, &more[1], 1);
     check_sensitivity(config, changed, more[1], 0);
@@ -887,15 +887,15 @@ static void test_stage_hashes(void **state) {
     for (unsigned i = 0; i < 6; i++)
         assert_int_equal(lode_schema_stage(stages[i]), 1u << i);
     assert_int_equal(lode_schema_find("threads")->stages,
-                     LODE_STAGE_CALIBRATE | LODE_STAGE_ACCUMULATE | LODE_STAGE_EVALUATE);
-    assert_int_equal(lode_schema_find("calibration.sequences")->stages, LODE_STAGE_TOKENIZE);
-    assert_int_equal(lode_schema_find("calibration.loss")->stages, LODE_STAGE_ACCUMULATE);
-    assert_int_equal(lode_schema_find("calibration.keep_logits")->stages, LODE_STAGE_CALIBRATE);
+                     LODE_DECIDES_CALIBRATE | LODE_DECIDES_ACCUMULATE | LODE_DECIDES_EVALUATE);
+    assert_int_equal(lode_schema_find("calibration.sequences")->stages, LODE_DECIDES_TOKENIZE);
+    assert_int_equal(lode_schema_find("calibration.loss")->stages, LODE_DECIDES_ACCUMULATE);
+    assert_int_equal(lode_schema_find("calibration.keep_logits")->stages, LODE_DECIDES_CALIBRATE);
     assert_int_equal(lode_schema_find("classify.core_fraction")->stages,
-                     LODE_STAGE_CLASSIFY | LODE_STAGE_PRUNE);
+                     LODE_DECIDES_CLASSIFY | LODE_DECIDES_PRUNE);
     assert_int_equal(lode_schema_find("classify.redundancy.sequences")->stages,
-                     LODE_STAGE_ACCUMULATE | LODE_STAGE_CLASSIFY);
-    assert_int_equal(lode_schema_find("prune.methods")->stages, LODE_STAGE_PRUNE);
+                     LODE_DECIDES_ACCUMULATE | LODE_DECIDES_CLASSIFY);
+    assert_int_equal(lode_schema_find("prune.methods")->stages, LODE_DECIDES_PRUNE);
     assert_int_equal(lode_schema_find("memory")->stages, 0);
     assert_int_equal(lode_schema_find("calibration.corpus")->stages, 0);
     LODE_ASSERT_FAILS(lode_config_stage_hash(config, "report", NULL), LODE_ERR_USAGE,
