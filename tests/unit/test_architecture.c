@@ -84,6 +84,11 @@ static void reads_special_tokens(void **state) {
     LODE_ASSERT_OK(parse(&a, WITH("\"bos_token_id\":[49,3],\"eos_token_id\":-1")));
     assert_int_equal(a.bos, 49);
     assert_int_equal(a.eos, -1);
+    LODE_ASSERT_OK(parse(&a,
+                         "{\"model_type\":\"llama\",\"num_hidden_layers\":2,\"hidden_size\":16,"
+                         "\"intermediate_size\":24,\"num_attention_heads\":4,\"vocab_size\":2}"));
+    assert_int_equal(a.bos, 1);
+    assert_int_equal(a.eos, -1); /* the default, 2, is no token here */
     refuse(WITH("\"bos_token_id\":50"), LODE_ERR_FORMAT, "\"bos_token_id\" is 50, must be below");
     refuse(WITH("\"eos_token_id\":\"</s>\""), LODE_ERR_FORMAT, "\"eos_token_id\" is \"</s>\"");
     refuse(WITH("\"eos_token_id\":[1.5]"), LODE_ERR_FORMAT, "\"eos_token_id\" is [1.5]");

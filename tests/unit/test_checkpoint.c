@@ -327,6 +327,10 @@ static void names_a_wrong_shape(void **state) {
                 "tensor \"model.layers.1.mlp.gate_proj.weight\" has shape [41, 16], config.json "
                 "makes it [40, 16]");
     folder = list_small(&tensors, &count);
+    pick(tensors, count, "model.layers.2.mlp.up_proj.weight")->shape[1] = 17;
+    refuse_list(folder, tensors, count, LODE_ERR_SHAPE,
+                "has shape [40, 17], config.json makes it [40, 16]");
+    folder = list_small(&tensors, &count);
     lode_test_tensor_t *down = pick(tensors, count, "model.layers.0.mlp.down_proj.weight");
     down->shape[0] = 40; /* transposed */
     down->shape[1] = 16;
