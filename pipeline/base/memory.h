@@ -13,8 +13,7 @@
 LODE_MUST_USE lode_status_t lode_alloc(void *out, int64_t count, size_t size, const char *what);
 
 /* Same, contents undefined: for large buffers that are written before they are read. */
-LODE_MUST_USE lode_status_t lode_alloc_raw(void *out, int64_t count, size_t size,
-                                           const char *what);
+LODE_MUST_USE lode_status_t lode_alloc_raw(void *out, int64_t count, size_t size, const char *what);
 
 /* LODE_NEW(&array, n, "what"): element size taken from the pointer. */
 #define LODE_NEW(out, count, what) lode_alloc((out), (count), sizeof **(out), (what))

@@ -57,8 +57,7 @@ lode_status_t lode_comm_share(const lode_comm_t *comm, char **data, size_t *size
 
 lode_status_t lode_narrow(int *out, int64_t value, const char *what) {
     if (value < INT_MIN || value > INT_MAX)
-        return lode_fail(LODE_ERR_INTERNAL, "%s: %lld does not fit an int", what,
-                         (long long)value);
+        return lode_fail(LODE_ERR_INTERNAL, "%s: %lld does not fit an int", what, (long long)value);
     *out = (int)value;
     return LODE_OK;
 }

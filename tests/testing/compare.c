@@ -4,8 +4,7 @@
 #include <math.h>
 #include <stdio.h>
 
-static bool lengths_differ(lode_comparison_t *result, const char *name, int64_t got,
-                           int64_t want) {
+static bool lengths_differ(lode_comparison_t *result, const char *name, int64_t got, int64_t want) {
     *result = (lode_comparison_t){.equal = got == want, .first_bad = -1};
     if (got != want) {
         result->worst = INFINITY;

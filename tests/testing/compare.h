@@ -11,10 +11,10 @@
 
 typedef struct lode_comparison {
     bool equal;
-    int64_t first_bad;  /* index of the first failing element, −1 if none (or lengths differ) */
-    int64_t bad;        /* failing elements */
-    double worst;       /* largest |got − want| / (absolute + relative·|want|), ∞ if non-finite */
-    char text[256];     /* what to print on failure: name, index, both values */
+    int64_t first_bad; /* index of the first failing element, −1 if none (or lengths differ) */
+    int64_t bad;       /* failing elements */
+    double worst;   /* largest |got − want| / (absolute + relative·|want|), ∞ if non-finite */
+    char text[256]; /* what to print on failure: name, index, both values */
 } lode_comparison_t;
 
 lode_comparison_t lode_compare_f64(const char *name, const double *got, int64_t got_count,

@@ -1,0 +1,35 @@
+/* kernels/attention: causal grouped-query attention of one sequence, blockwise.
+ *
+ * Queries are taken in blocks against all keys they may see, so that the scores held at any time
+ * are [rows of a block, tokens] and never [tokens, tokens]; the backward computes them again
+ * instead of keeping them. Query head h reads key/value head h / (heads / kv_heads).
+ * Everything here is Local.
+ */
+#ifndef LODE_KERNELS_ATTENTION_H
+#define LODE_KERNELS_ATTENTION_H
+
+#include "kernels/real.h"
+
+typedef struct lode_attention_shape {
+    int64_t heads, kv_heads; /* heads is a multiple of kv_heads */
+    int64_t head_dim;
+} lode_attention_shape_t;
+
+/* Reals of `workspace` that one thread needs for sequences of up to `tokens` tokens; callers give
+ * that times the number of threads. */
+int64_t lode_attention_workspace(const lode_attention_shape_t *shape, int64_t tokens);
+
+/* o = softmax(q·kᵀ/√head_dim, causal)·v per head, after rotary embedding of q and k.
+ * q, o [tokens, heads, head_dim]; k, v [tokens, kv_heads, head_dim]. */
+void lode_attention_forward(const lode_attention_shape_t *shape, int64_t tokens,
+                            const lode_real_t *q, const lode_real_t *k, const lode_real_t *v,
+                            lode_real_t *o, lode_real_t *workspace);
+
+/* Gradients with respect to q, k and v, given that with respect to o; o is the forward's result.
+ * Shapes as above; dq, dk, dv are overwritten. */
+void lode_attention_backward(const lode_attention_shape_t *shape, int64_t tokens,
+                             const lode_real_t *q, const lode_real_t *k, const lode_real_t *v,
+                             const lode_real_t *o, const lode_real_t *d_o, lode_real_t *dq,
+                             lode_real_t *dk, lode_real_t *dv, lode_real_t *workspace);
+
+#endif

@@ -1,0 +1,225 @@
+#include "kernels/linear.h"
+
+#include <omp.h>
+#include <stdbool.h>
+
+#include "base/error.h"
+
+/* Elements of a converted block: 4 MiB of float, which stays in a core's share of the last-level
+ * cache between conversion and BLAS's packing, and is large enough to amortise a BLAS call. */
+enum { BLOCK_ELEMENTS = 1 << 20, BLOCK_MIN = 128 };
+
+lode_weight_t lode_weight_of(const lode_tensor_t *tensor) {
+    LODE_ASSERT(tensor->rank == 2);
+    return (lode_weight_t){.data = tensor->data,
+                           .dtype = tensor->dtype,
+                           .rows = tensor->shape[0],
+                           .cols = tensor->shape[1],
+                           .out = tensor->shape[0],
+                           .in = tensor->shape[1]};
+}
+
+static float half_to_float(uint16_t half) {
+    const uint32_t sign = (uint32_t)(half & 0x8000u) << 16;
+    const uint32_t magnitude = (uint32_t)(half & 0x7fffu) << 13;
+    float value;
+    memcpy(&value, &magnitude, sizeof value);
+    value *= 0x1p112f; /* rebases the exponent; exact for subnormals too */
+    uint32_t bits;
+    memcpy(&bits, &value, sizeof bits);
+    bits |= sign;
+    /* infinities and NaNs keep an all-ones exponent */
+    bits |= magnitude >= 0x0f800000u ? 0x7f800000u : 0u;
+    memcpy(&value, &bits, sizeof value);
+    return value;
+}
+
+static float bfloat_to_float(uint16_t half) {
+    const uint32_t bits = (uint32_t)half << 16;
+    float value;
+    memcpy(&value, &bits, sizeof value);
+    return value;
+}
+
+void lode_convert(lode_real_t *out, const void *data, lode_dtype_t dtype, int64_t count) {
+    const unsigned char *bytes = data;
+    switch (dtype) {
+    case LODE_DTYPE_F32:
+        for (int64_t i = 0; i < count; i++) {
+            float value;
+            memcpy(&value, bytes + 4 * i, sizeof value);
+            out[i] = (lode_real_t)value;
+        }
+        break;
+    case LODE_DTYPE_F16:
+        for (int64_t i = 0; i < count; i++) {
+            uint16_t half;
+            memcpy(&half, bytes + 2 * i, sizeof half);
+            out[i] = (lode_real_t)half_to_float(half);
+        }
+        break;
+    case LODE_DTYPE_BF16:
+        for (int64_t i = 0; i < count; i++) {
+            uint16_t half;
+            memcpy(&half, bytes + 2 * i, sizeof half);
+            out[i] = (lode_real_t)bfloat_to_float(half);
+        }
+        break;
+    }
+}
+
+/* One element, for scattered columns. */
+static lode_real_t element(const unsigned char *bytes, lode_dtype_t dtype, int64_t index) {
+    lode_real_t value;
+    lode_convert(&value, bytes + (size_t)index * lode_dtype_size(dtype), dtype, 1);
+    return value;
+}
+
+/* Converts rows [row, row + rows) × columns [col, col + cols) of the matrix as used into
+ * block [rows, cols]. */
+static void convert_block(lode_real_t *block, const lode_weight_t *weight, int64_t row,
+                          int64_t rows, int64_t col, int64_t cols) {
+    const size_t size = lode_dtype_size(weight->dtype);
+#pragma omp parallel for schedule(static)
+    for (int64_t i = 0; i < rows; i++) {
+        const int64_t stored = weight->row_index ? weight->row_index[row + i] : row + i;
+        const unsigned char *source =
+            (const unsigned char *)weight->data + (size_t)(stored * weight->cols) * size;
+        lode_real_t *target = block + i * cols;
+        if (!weight->col_index) {
+            lode_convert(target, source + (size_t)col * size, weight->dtype, cols);
+            continue;
+        }
+        const int32_t *index = weight->col_index + col;
+        switch (weight->dtype) { /* a constant dtype lets each loop specialise */
+        case LODE_DTYPE_F32:
+            for (int64_t j = 0; j < cols; j++)
+                target[j] = element(source, LODE_DTYPE_F32, index[j]);
+            break;
+        case LODE_DTYPE_F16:
+            for (int64_t j = 0; j < cols; j++)
+                target[j] = element(source, LODE_DTYPE_F16, index[j]);
+            break;
+        case LODE_DTYPE_BF16:
+            for (int64_t j = 0; j < cols; j++)
+                target[j] = element(source, LODE_DTYPE_BF16, index[j]);
+            break;
+        }
+    }
+}
+
+/* Whether BLAS can read the stored matrix as it is. */
+static bool readable_in_place(const lode_weight_t *weight) {
+    return sizeof(lode_real_t) == sizeof(float) && weight->dtype == LODE_DTYPE_F32 &&
+           !weight->row_index && !weight->col_index && (uintptr_t)weight->data % sizeof(float) == 0;
+}
+
+/* Rows (forward) or columns (backward) per block, given the extent of the other dimension. */
+static int64_t block_extent(int64_t total, int64_t other) {
+    int64_t extent = other > 0 ? BLOCK_ELEMENTS / other / 64 * 64 : total;
+    if (extent < BLOCK_MIN)
+        extent = BLOCK_MIN;
+    return extent < total ? extent : total;
+}
+
+int64_t lode_linear_workspace(const lode_weight_t *weight) {
+    if (readable_in_place(weight))
+        return 0;
+    int64_t forward = block_extent(weight->out, weight->in) * weight->in;
+    int64_t backward = block_extent(weight->in, weight->out) * weight->out;
+    return forward > backward ? forward : backward;
+}
+
+/* C[m,n] (row stride ldc) = A[m,k]·op(B) + beta·C */
+static void gemm(CBLAS_TRANSPOSE transpose, int64_t m, int64_t n, int64_t k, const lode_real_t *a,
+                 int64_t lda, const lode_real_t *b, int64_t ldb, bool accumulate, lode_real_t *c,
+                 int64_t ldc) {
+    LODE_ASSERT(m <= INT32_MAX && n <= INT32_MAX && k <= INT32_MAX && lda <= INT32_MAX &&
+                ldb <= INT32_MAX && ldc <= INT32_MAX);
+    lode_cblas_gemm(CblasRowMajor, CblasNoTrans, transpose, (int)m, (int)n, (int)k, 1, a, (int)lda,
+                    b, (int)ldb, accumulate ? 1 : 0, c, (int)ldc);
+}
+
+static void zero_unless(bool accumulate, lode_real_t *y, int64_t count) {
+    if (!accumulate)
+        memset(y, 0, (size_t)count * sizeof *y);
+}
+
+void lode_linear_forward(const lode_weight_t *weight, int64_t tokens, const lode_real_t *x,
+                         bool accumulate, lode_real_t *y, lode_real_t *workspace) {
+    const int64_t in = weight->in, out = weight->out;
+    if (tokens == 0 || out == 0)
+        return;
+    if (in == 0) { /* BLAS need not touch C where k = 0 */
+        zero_unless(accumulate, y, tokens * out);
+        return;
+    }
+    if (readable_in_place(weight)) {
+        gemm(CblasTrans, tokens, out, in, x, in, (const lode_real_t *)weight->data, in, accumulate,
+             y, out);
+        return;
+    }
+    const int64_t extent = block_extent(out, in);
+    for (int64_t row = 0; row < out; row += extent) {
+        const int64_t rows = out - row < extent ? out - row : extent;
+        convert_block(workspace, weight, row, rows, 0, in);
+        gemm(CblasTrans, tokens, rows, in, x, in, workspace, in, accumulate, y + row, out);
+    }
+}
+
+void lode_linear_backward(const lode_weight_t *weight, int64_t tokens, const lode_real_t *dy,
+                          bool accumulate, lode_real_t *dx, lode_real_t *workspace) {
+    const int64_t in = weight->in, out = weight->out;
+    if (tokens == 0 || in == 0)
+        return;
+    if (out == 0) {
+        zero_unless(accumulate, dx, tokens * in);
+        return;
+    }
+    if (readable_in_place(weight)) {
+        gemm(CblasNoTrans, tokens, in, out, dy, out, (const lode_real_t *)weight->data, in,
+             accumulate, dx, in);
+        return;
+    }
+    /* Blocks of columns, so that each element of dx is one sum and not a sum of partial sums. */
+    const int64_t extent = block_extent(in, out);
+    for (int64_t col = 0; col < in; col += extent) {
+        const int64_t cols = in - col < extent ? in - col : extent;
+        convert_block(workspace, weight, 0, out, col, cols);
+        gemm(CblasNoTrans, tokens, cols, out, dy, out, workspace, cols, accumulate, dx + col, in);
+    }
+}
+
+static int blas_threads = 1;
+
+static void set_blas_threads(int threads) {
+#ifdef LODE_HAVE_OPENBLAS
+    openblas_set_num_threads(threads);
+#else
+    (void)threads; /* other libraries follow OpenMP's setting */
+#endif
+}
+
+void lode_set_threads(int threads) {
+    blas_threads = threads;
+    omp_set_num_threads(threads);
+    set_blas_threads(threads);
+}
+
+const char *lode_blas_description(void) {
+#ifdef LODE_HAVE_OPENBLAS
+    return openblas_get_config();
+#else
+    return "unknown";
+#endif
+}
+
+void lode_blas_serial_begin(void) {
+    if (blas_threads > 1)
+        set_blas_threads(1);
+}
+
+void lode_blas_serial_end(void) {
+    if (blas_threads > 1)
+        set_blas_threads(blas_threads);
+}
