@@ -103,6 +103,8 @@ void lode_layer_forward(const lode_layer_t *layer, const lode_sequences_t *seque
                          act->inverse_ffn);
     lode_linear_forward(&layer->gate, tokens, scratch.a, false, act->gate, scratch.rest);
     lode_linear_forward(&layer->up, tokens, scratch.a, false, act->up, scratch.rest);
+    if (!y)
+        return;
     lode_swiglu_forward(tokens * layer->m, act->gate, act->up, scratch.b);
     memcpy(y, act->x_mid, (size_t)(tokens * d) * sizeof *y);
     lode_linear_forward(&layer->down, tokens, scratch.b, true, y, scratch.rest);

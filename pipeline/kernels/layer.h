@@ -55,7 +55,8 @@ int64_t lode_layer_workspace(const lode_layer_t *layer, int64_t tokens, int64_t 
                              int threads);
 
 /* y [T, d] from activations->x; y may not overlap any activation. On return *h (if not NULL) points
- * at h₂ [T, d] and *u at u [T, m], both in the workspace, for statistics. */
+ * at h₂ [T, d] and *u at u [T, m], both in the workspace, for statistics. y NULL only computes
+ * activations again: u and y are then left out. */
 void lode_layer_forward(const lode_layer_t *layer, const lode_sequences_t *sequences,
                         lode_activations_t *activations, lode_real_t *y, lode_real_t *workspace,
                         const lode_real_t **h, const lode_real_t **u);

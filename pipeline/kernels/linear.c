@@ -206,6 +206,14 @@ void lode_set_threads(int threads) {
     set_blas_threads(threads);
 }
 
+const char *lode_blas_description(void) {
+#ifdef LODE_HAVE_OPENBLAS
+    return openblas_get_config();
+#else
+    return "unknown";
+#endif
+}
+
 void lode_blas_serial_begin(void) {
     if (blas_threads > 1)
         set_blas_threads(1);

@@ -45,6 +45,9 @@ void lode_convert(lode_real_t *out, const void *data, lode_dtype_t dtype, int64_
 /* Sets the number of threads that BLAS and the kernels' own loops use. */
 void lode_set_threads(int threads);
 
+/* Name and version of the BLAS in use, as far as it tells. Static. */
+const char *lode_blas_description(void);
+
 /* Keeps BLAS single-threaded while our own loops call it from several threads at once. Calls come
  * in pairs, outside parallel regions. */
 void lode_blas_serial_begin(void);

@@ -1,0 +1,126 @@
+#include "config/choices.h"
+
+#include <stddef.h>
+#include <string.h>
+
+#include "base/error.h"
+
+const lode_choice_t lode_method_choices[] = {
+    {"scar-lp", LODE_METHOD_SCAR_LP},
+    {"scar-prot", LODE_METHOD_SCAR_PROT},
+    {"scar-conn", LODE_METHOD_SCAR_CONN},
+    {"lp", LODE_METHOD_LP},
+    {"wanda-channel", LODE_METHOD_WANDA_CHANNEL},
+    {"magnitude", LODE_METHOD_MAGNITUDE},
+    {"activation", LODE_METHOD_ACTIVATION},
+    {"taylor", LODE_METHOD_TAYLOR},
+    {"entropy", LODE_METHOD_ENTROPY},
+    {"random", LODE_METHOD_RANDOM},
+    {"sparsegpt-channel", LODE_CHOICE_UNAVAILABLE},
+    {"flap", LODE_CHOICE_UNAVAILABLE},
+    {NULL, 0},
+};
+
+const lode_choice_t lode_core_choices[] = {
+    {"default", LODE_CORE_DEFAULT}, {"lp", LODE_CORE_LP},     {"activation", LODE_CORE_ACTIVATION},
+    {"random", LODE_CORE_RANDOM},   {"none", LODE_CORE_NONE}, {NULL, 0},
+};
+
+const lode_choice_t lode_allocation_choices[] = {
+    {"uniform", LODE_ALLOCATION_UNIFORM},
+    {"global", LODE_ALLOCATION_GLOBAL},
+    {NULL, 0},
+};
+
+const lode_choice_t lode_compensation_choices[] = {
+    {"none", LODE_COMPENSATION_NONE},
+    {"bias", LODE_CHOICE_UNAVAILABLE},
+    {"least-squares", LODE_CHOICE_UNAVAILABLE},
+    {"sequential", LODE_CHOICE_UNAVAILABLE},
+    {NULL, 0},
+};
+
+const lode_choice_t lode_select_choices[] = {
+    {"first", LODE_SELECT_FIRST},
+    {"random", LODE_SELECT_RANDOM},
+    {NULL, 0},
+};
+
+const lode_choice_t lode_packing_choices[] = {
+    {"none", LODE_PACKING_NONE},
+    {"packed", LODE_PACKING_PACKED},
+    {NULL, 0},
+};
+
+const lode_choice_t lode_loss_choices[] = {
+    {"mean", LODE_LOSS_MEAN},
+    {"sum", LODE_LOSS_SUM},
+    {NULL, 0},
+};
+
+const lode_choice_t lode_protocol_choices[] = {
+    {"gptq", LODE_PROTOCOL_GPTQ},
+    {"llama.cpp", LODE_PROTOCOL_LLAMA_CPP},
+    {"lm-eval", LODE_CHOICE_UNAVAILABLE},
+    {"nodelens", LODE_CHOICE_UNAVAILABLE},
+    {NULL, 0},
+};
+
+const lode_choice_t lode_corpus_format_choices[] = {
+    {"lines", LODE_CORPUS_LINES},
+    {"text", LODE_CORPUS_TEXT},
+    {"wikitext", LODE_CORPUS_WIKITEXT},
+    {"jsonl", LODE_CORPUS_JSONL},
+    {NULL, 0},
+};
+
+const lode_choice_t *lode_choice_find(const lode_choice_t *choices, const char *name) {
+    for (; choices->name; choices++)
+        if (strcmp(choices->name, name) == 0)
+            return choices;
+    return NULL;
+}
+
+static const char *choice_name(const lode_choice_t *choices, int value) {
+    for (; choices->name; choices++)
+        if (choices->value == value)
+            return choices->name;
+    LODE_ASSERT(!"a value of its enum");
+    return "";
+}
+
+const char *lode_method_name(lode_method_t method) {
+    return choice_name(lode_method_choices, (int)method);
+}
+
+const char *lode_core_name(lode_core_t core) {
+    return choice_name(lode_core_choices, (int)core);
+}
+
+const char *lode_allocation_name(lode_allocation_t allocation) {
+    return choice_name(lode_allocation_choices, (int)allocation);
+}
+
+const char *lode_compensation_name(lode_compensation_t compensation) {
+    return choice_name(lode_compensation_choices, (int)compensation);
+}
+
+const char *lode_select_name(lode_select_t select) {
+    return choice_name(lode_select_choices, (int)select);
+}
+
+const char *lode_packing_name(lode_packing_t packing) {
+    return choice_name(lode_packing_choices, (int)packing);
+}
+
+const char *lode_loss_name(lode_loss_t loss) {
+    return choice_name(lode_loss_choices, (int)loss);
+}
+
+const char *lode_protocol_name(lode_protocol_t protocol) {
+    return choice_name(lode_protocol_choices, (int)protocol);
+}
+
+const char *lode_corpus_format_name(lode_corpus_format_t format) {
+    return choice_name(lode_corpus_format_choices, (int)format);
+}

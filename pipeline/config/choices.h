@@ -1,0 +1,105 @@
+/* config/choices: the closed sets of values an experiment may choose from, and their spellings.
+ *
+ * Every set has a table of lode_choice_t; the position in a set is stored nowhere, the spelling is.
+ * Everything here is Local.
+ */
+#ifndef LODE_CONFIG_CHOICES_H
+#define LODE_CONFIG_CHOICES_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/corpus_format.h"
+
+/* What a pruned layer keeps first: one score a channel. */
+typedef enum lode_method {
+    LODE_METHOD_SCAR_LP,
+    LODE_METHOD_SCAR_PROT,
+    LODE_METHOD_SCAR_CONN,
+    LODE_METHOD_LP,
+    LODE_METHOD_WANDA_CHANNEL,
+    LODE_METHOD_MAGNITUDE,
+    LODE_METHOD_ACTIVATION,
+    LODE_METHOD_TAYLOR,
+    LODE_METHOD_ENTROPY,
+    LODE_METHOD_RANDOM,
+} lode_method_t;
+enum { LODE_METHOD_COUNT = LODE_METHOD_RANDOM + 1 };
+
+/* Which channels are never removed. DEFAULT is the method's own: the LP core for the scar methods,
+ * none for the others. */
+typedef enum lode_core {
+    LODE_CORE_DEFAULT,
+    LODE_CORE_LP,
+    LODE_CORE_ACTIVATION,
+    LODE_CORE_RANDOM,
+    LODE_CORE_NONE,
+} lode_core_t;
+
+/* How the removed channels are shared out over layers. */
+typedef enum lode_allocation {
+    LODE_ALLOCATION_UNIFORM,
+    LODE_ALLOCATION_GLOBAL,
+} lode_allocation_t;
+
+/* What is done to the kept weights after pruning. */
+typedef enum lode_compensation {
+    LODE_COMPENSATION_NONE,
+} lode_compensation_t;
+
+/* Which texts of the calibration corpus are used. */
+typedef enum lode_select {
+    LODE_SELECT_FIRST,
+    LODE_SELECT_RANDOM,
+} lode_select_t;
+
+/* How texts become sequences. */
+typedef enum lode_packing {
+    LODE_PACKING_NONE,
+    LODE_PACKING_PACKED,
+} lode_packing_t;
+
+/* How the token losses of a sequence are combined. */
+typedef enum lode_loss {
+    LODE_LOSS_MEAN,
+    LODE_LOSS_SUM,
+} lode_loss_t;
+
+/* How a perplexity is taken. */
+typedef enum lode_protocol {
+    LODE_PROTOCOL_GPTQ,
+    LODE_PROTOCOL_LLAMA_CPP,
+} lode_protocol_t;
+
+/* The spelling of a value in experiment files, variant names and results. Never NULL, static. */
+const char *lode_method_name(lode_method_t method);
+const char *lode_core_name(lode_core_t core);
+const char *lode_allocation_name(lode_allocation_t allocation);
+const char *lode_compensation_name(lode_compensation_t compensation);
+const char *lode_select_name(lode_select_t select);
+const char *lode_packing_name(lode_packing_t packing);
+const char *lode_loss_name(lode_loss_t loss);
+const char *lode_protocol_name(lode_protocol_t protocol);
+const char *lode_corpus_format_name(lode_corpus_format_t format);
+
+/* One spelling of a set. */
+typedef struct lode_choice {
+    const char *name; /* NULL ends the table */
+    int value;        /* of the enum; LODE_CHOICE_UNAVAILABLE where this version lacks it */
+} lode_choice_t;
+enum { LODE_CHOICE_UNAVAILABLE = -1 };
+
+extern const lode_choice_t lode_method_choices[];
+extern const lode_choice_t lode_core_choices[];
+extern const lode_choice_t lode_allocation_choices[];
+extern const lode_choice_t lode_compensation_choices[];
+extern const lode_choice_t lode_select_choices[];
+extern const lode_choice_t lode_packing_choices[];
+extern const lode_choice_t lode_loss_choices[];
+extern const lode_choice_t lode_protocol_choices[];
+extern const lode_choice_t lode_corpus_format_choices[];
+
+/* The entry of `choices` spelled `name`, NULL where there is none. Static. */
+const lode_choice_t *lode_choice_find(const lode_choice_t *choices, const char *name);
+
+#endif

@@ -1,0 +1,171 @@
+/* config/config: experiment files.
+ *
+ * An experiment is libconfig text. Loading checks all of it against one table of keys
+ * (config/schema.h), fills in the defaults, and leaves a plain struct. Every error is
+ * LODE_ERR_CONFIG and reads
+ *     exp.cfg:12: calibration.sequnces: unknown key; did you mean "sequences"?
+ * with the file that holds the line, also where it came by @include; a value given with --set is
+ * named by its argument instead. A file that cannot be read is LODE_ERR_INPUT, a --set argument
+ * without a key is LODE_ERR_USAGE, and any function here may return LODE_ERR_MEMORY.
+ * Everything here is Local.
+ */
+#ifndef LODE_CONFIG_CONFIG_H
+#define LODE_CONFIG_CONFIG_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/error.h"
+#include "base/hash.h"
+#include "base/memory.h"
+#include "config/choices.h"
+
+/* A Hugging Face folder. */
+typedef struct lode_config_model {
+    char *name;
+    char *path;
+} lode_config_model_t;
+
+/* The sequences that statistics are taken over. */
+typedef struct lode_config_calibration {
+    char *corpus;
+    lode_corpus_format_t format;
+    char *field; /* of a jsonl line */
+    lode_select_t select;
+    int64_t sequences;
+    int64_t max_length; /* tokens, BOS included */
+    lode_packing_t packing;
+    lode_loss_t loss;
+    int64_t keep_logits; /* first sequences whose logits are kept */
+} lode_config_calibration_t;
+
+/* Sequences and rules of the redundancy between channels. */
+typedef struct lode_config_redundancy {
+    int64_t sequences;  /* the first of the calibration */
+    int64_t max_length; /* tokens of each */
+    int64_t top_k;      /* largest core redundancies averaged */
+    bool positive_only;
+} lode_config_redundancy_t;
+
+/* Protection of halo channels: floor + (1 − floor) · (1 − rank^power). */
+typedef struct lode_config_protection {
+    double floor;
+    double power;
+} lode_config_protection_t;
+
+typedef struct lode_config_classify {
+    double core_fraction;
+    double halo_fraction;
+    int64_t write_support; /* rows; 0 = a sixteenth of the model's hidden size */
+    lode_config_redundancy_t redundancy;
+    lode_config_protection_t protection;
+} lode_config_classify_t;
+
+/* Variants are the product of the lists. No list holds a value twice. */
+typedef struct lode_config_prune {
+    lode_method_t *methods;
+    int64_t method_count; /* may be 0: nothing is pruned */
+    lode_core_t *cores;
+    int64_t core_count;
+    double *sparsity; /* in (0, 1) */
+    int64_t sparsity_count;
+    lode_allocation_t *allocation;
+    int64_t allocation_count;
+    lode_compensation_t *compensation;
+    int64_t compensation_count;
+    double ridge;
+} lode_config_prune_t;
+
+/* One perplexity of every variant. */
+typedef struct lode_config_perplexity {
+    char *name;
+    char *corpus;
+    lode_corpus_format_t format;
+    char *field; /* of a jsonl line */
+    lode_protocol_t protocol;
+    int64_t length; /* tokens of a window */
+} lode_config_perplexity_t;
+
+typedef struct lode_config_evaluate {
+    lode_config_perplexity_t *perplexity;
+    int64_t perplexity_count; /* may be 0 */
+} lode_config_evaluate_t;
+
+/* One swept key. The values are libconfig text, as lode_config_text writes them. */
+typedef struct lode_config_sweep {
+    char *key; /* with indices of list elements: evaluate.perplexity.[0].length */
+    char **values;
+    int64_t value_count;
+} lode_config_sweep_t;
+
+/* A whole experiment, everything resolved; owns all it points to. Paths are expanded. */
+typedef struct lode_config {
+    char *name;
+    int64_t seed;
+    char *results;
+    int64_t threads;     /* of a rank */
+    int64_t memory;      /* private bytes of a rank */
+    int64_t micro_batch; /* tokens */
+    int64_t replicas;    /* 0 = automatic */
+    lode_config_model_t *models;
+    int64_t model_count; /* at least 1 */
+    lode_config_calibration_t calibration;
+    lode_config_classify_t classify;
+    lode_config_prune_t prune;
+    lode_config_evaluate_t evaluate;
+    lode_config_sweep_t *sweep;
+    int64_t sweep_count;
+    struct lode_config_places *places; /* where each key was written, for later messages */
+} lode_config_t;
+
+/* One point of a sweep. */
+typedef struct lode_config_point {
+    char *label;           /* "key=value,key=value", a safe file name; "" without a sweep */
+    lode_config_t *config; /* has no sweep */
+} lode_config_point_t;
+
+/* Reads an experiment file. *out is the caller's, NULL on failure.
+ * path: in; @include "file" in it is relative to the including file.
+ * overrides: in, [override_count] arguments of --set, "key.path=value", applied in order over the
+ * file. The value is libconfig text or else a bare string; an element of a list is addressed by
+ * its index, "models.[0].path=…"; a single value is accepted for a list of them. */
+LODE_MUST_USE lode_status_t lode_config_load(lode_config_t **out, const char *path,
+                                             const char *const *overrides, int64_t override_count);
+
+/* Reads the text that lode_config_text wrote, on this rank or another: paths are taken as they
+ * stand and there is no @include. *out is the caller's, NULL on failure.
+ * text: in, [size] bytes, no NUL needed; origin: in, what messages call the text. */
+LODE_MUST_USE lode_status_t lode_config_parse(lode_config_t **out, const char *text, size_t size,
+                                              const char *origin);
+
+/* Appends the resolved experiment as libconfig text, the same bytes for equal experiments: every
+ * key in the table's order, numbers to their last bit. Parsing it gives an equal experiment. */
+LODE_MUST_USE lode_status_t lode_config_text(const lode_config_t *config, lode_buffer_t *text);
+
+/* The points of the sweep: the product of its keys, the last key fastest; without a sweep one
+ * point, labelled "". A value that cannot stand in a file name is altered in the label and told
+ * apart by a digest. *points, [*count], is the caller's, for lode_config_points_destroy. */
+LODE_MUST_USE lode_status_t lode_config_expand(const lode_config_t *config,
+                                               lode_config_point_t **points, int64_t *count);
+void lode_config_points_destroy(lode_config_point_t **points, int64_t count);
+
+/* Adds the keys that decide the numbers of `stage` ("tokenize", "calibrate", "accumulate",
+ * "classify", "prune", "evaluate") beyond what the stages before it wrote; never names of the
+ * experiment or of models, paths, memory or replicas. Another stage is LODE_ERR_USAGE. */
+LODE_MUST_USE lode_status_t lode_config_stage_hash(const lode_config_t *config, const char *stage,
+                                                   lode_hash_t *hash);
+
+/* Checks what depends on a model: no sequence or window longer than its max_position_embeddings
+ * (`max_positions`, tokens), write support below its hidden size (`hidden`, channels).
+ * model_name: in, for the message. */
+LODE_MUST_USE lode_status_t lode_config_check_model(const lode_config_t *config,
+                                                    int64_t max_positions, int64_t hidden,
+                                                    const char *model_name);
+
+/* Appends the table of keys as a Markdown table: key, type, default, range, meaning. */
+LODE_MUST_USE lode_status_t lode_config_describe(lode_buffer_t *text);
+
+/* Releases everything the experiment owns; *config becomes NULL. NULL is fine. */
+void lode_config_destroy(lode_config_t **config);
+
+#endif

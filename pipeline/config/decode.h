@@ -1,0 +1,40 @@
+/* config/decode: from a tree of values to an experiment, by the table of keys.
+ *
+ * Internal to config/; everything here is Local.
+ */
+#ifndef LODE_CONFIG_DECODE_H
+#define LODE_CONFIG_DECODE_H
+
+#include "config/config.h"
+#include "config/value.h"
+
+enum { LODE_DECODE_MAX_LIST = 1000 }; /* values of any list */
+
+/* Where one key was written. */
+typedef struct lode_config_place {
+    char *key;   /* indexed path */
+    char *where; /* "exp.cfg:12"; the origin alone where the value is the default */
+} lode_config_place_t;
+
+typedef struct lode_config_places {
+    char *origin;
+    lode_config_place_t *items; /* [count] */
+    int64_t count, capacity;
+} lode_config_places_t;
+
+/* Checks the whole tree against the table and fills an experiment, defaults included. Paths are
+ * taken as they stand; the sweep's values are not checked against their keys.
+ * *out is the caller's. origin: in, what messages call the whole text. */
+LODE_MUST_USE lode_status_t lode_decode(lode_config_t **out, const lode_value_t *root,
+                                        const char *origin);
+
+/* Expands $VAR and ~ in every path of the tree, or in one value that is to be a path. */
+LODE_MUST_USE lode_status_t lode_decode_expand_paths(lode_value_t *root);
+LODE_MUST_USE lode_status_t lode_decode_expand_path(lode_value_t *value, const char *key);
+
+/* Where the key at an indexed path was written; the origin where it was not. */
+const char *lode_decode_where(const lode_config_t *config, const char *key);
+
+void lode_decode_places_destroy(lode_config_places_t **places);
+
+#endif

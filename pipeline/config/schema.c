@@ -1,0 +1,563 @@
+#include "config/schema.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "config/config.h"
+#include "config/value.h"
+
+#define AT(field) .offset = offsetof(lode_config_t, field)
+#define COUNT(field) .count_offset = offsetof(lode_config_t, field)
+#define IN(type, field) .offset = offsetof(type, field)
+
+enum {
+    FORWARD = LODE_STAGE_CALIBRATE | LODE_STAGE_ACCUMULATE | LODE_STAGE_EVALUATE,
+};
+
+static const lode_key_t keys[] = {
+    {.path = "name",
+     .type = LODE_KEY_NAME,
+     AT(name),
+     .meaning = "the experiment; results go to <results>/<name>"},
+    {.path = "seed",
+     .type = LODE_KEY_INTEGER,
+     .fallback = "42",
+     .high = INFINITY,
+     AT(seed),
+     .stages = LODE_STAGE_TOKENIZE | LODE_STAGE_PRUNE,
+     .meaning = "seed of everything random"},
+    {.path = "results",
+     .type = LODE_KEY_PATH,
+     .fallback = "\"results\"",
+     AT(results),
+     .meaning = "folder that results are written under"},
+    {.path = "threads",
+     .type = LODE_KEY_INTEGER,
+     .fallback = "1",
+     .low = 1,
+     .high = 4096,
+     AT(threads),
+     .stages = FORWARD,
+     .meaning = "threads of a rank; another number may change the last bits"},
+    {.path = "memory",
+     .type = LODE_KEY_BYTES,
+     .fallback = "\"8G\"",
+     .low = 1 << 20,
+     .high = INFINITY,
+     AT(memory),
+     .meaning = "private memory of a rank: bytes, or a number with K, M, G or T (powers of 1024)"},
+    {.path = "micro_batch",
+     .type = LODE_KEY_INTEGER,
+     .fallback = "2048",
+     .low = 1,
+     .high = 1 << 24,
+     AT(micro_batch),
+     .stages = FORWARD,
+     .meaning = "tokens computed at a time; another number may change the last bits"},
+    {.path = "replicas",
+     .type = LODE_KEY_INTEGER,
+     .fallback = "0",
+     .high = 1 << 20,
+     AT(replicas),
+     .meaning = "copies of the model that the ranks form; 0: chosen from ranks and memory"},
+
+    {.path = "models",
+     .type = LODE_KEY_GROUPS,
+     AT(models),
+     COUNT(model_count),
+     .element = sizeof(lode_config_model_t),
+     .meaning = "the models, each a group of the two keys below"},
+    {.path = "models.[].name",
+     .type = LODE_KEY_NAME,
+     .distinct = true,
+     IN(lode_config_model_t, name),
+     .meaning = "name of the model's folder of results"},
+    {.path = "models.[].path",
+     .type = LODE_KEY_PATH,
+     IN(lode_config_model_t, path),
+     .meaning = "Hugging Face folder"},
+
+    {.path = "calibration.corpus",
+     .type = LODE_KEY_PATH,
+     AT(calibration.corpus),
+     .meaning = "text that channel statistics are taken over"},
+    {.path = "calibration.format",
+     .type = LODE_KEY_CHOICE,
+     .fallback = "\"lines\"",
+     .choices = lode_corpus_format_choices,
+     AT(calibration.format),
+     .stages = LODE_STAGE_TOKENIZE,
+     .meaning = "how the corpus is cut into texts"},
+    {.path = "calibration.field",
+     .type = LODE_KEY_TEXT,
+     .fallback = "\"text\"",
+     AT(calibration.field),
+     .stages = LODE_STAGE_TOKENIZE,
+     .meaning = "member of a jsonl line that holds the text"},
+    {.path = "calibration.select",
+     .type = LODE_KEY_CHOICE,
+     .fallback = "\"first\"",
+     .choices = lode_select_choices,
+     AT(calibration.select),
+     .stages = LODE_STAGE_TOKENIZE,
+     .meaning = "which texts are taken"},
+    {.path = "calibration.sequences",
+     .type = LODE_KEY_INTEGER,
+     .fallback = "64",
+     .low = 1,
+     .high = 1 << 30,
+     AT(calibration.sequences),
+     .stages = LODE_STAGE_TOKENIZE,
+     .meaning = "sequences taken"},
+    {.path = "calibration.max_length",
+     .type = LODE_KEY_INTEGER,
+     .fallback = "512",
+     .low = 2,
+     .high = 1 << 30,
+     AT(calibration.max_length),
+     .stages = LODE_STAGE_TOKENIZE,
+     .meaning = "tokens a sequence is cut at, BOS included; at most the model's positions"},
+    {.path = "calibration.packing",
+     .type = LODE_KEY_CHOICE,
+     .fallback = "\"none\"",
+     .choices = lode_packing_choices,
+     AT(calibration.packing),
+     .stages = LODE_STAGE_TOKENIZE,
+     .meaning = "one text a sequence, or all texts joined and cut into equal sequences"},
+    {.path = "calibration.loss",
+     .type = LODE_KEY_CHOICE,
+     .fallback = "\"mean\"",
+     .choices = lode_loss_choices,
+     AT(calibration.loss),
+     .stages = LODE_STAGE_ACCUMULATE,
+     .meaning = "how the token losses of a sequence are combined"},
+    {.path = "calibration.keep_logits",
+     .type = LODE_KEY_INTEGER,
+     .fallback = "0",
+     .high = 1 << 30,
+     AT(calibration.keep_logits),
+     .stages = LODE_STAGE_CALIBRATE,
+     .meaning = "first sequences whose logits are kept"},
+
+    {.path = "classify.core_fraction",
+     .type = LODE_KEY_REAL,
+     .fallback = "0.01",
+     .high = 1,
+     .low_open = true,
+     .high_open = true,
+     AT(classify.core_fraction),
+     .stages = LODE_STAGE_CLASSIFY | LODE_STAGE_PRUNE,
+     .meaning = "channels of a layer that form its core"},
+    {.path = "classify.halo_fraction",
+     .type = LODE_KEY_REAL,
+     .fallback = "0.1",
+     .high = 1,
+     .low_open = true,
+     AT(classify.halo_fraction),
+     .stages = LODE_STAGE_CLASSIFY,
+     .meaning = "other channels of a layer that form its halo"},
+    {.path = "classify.write_support",
+     .type = LODE_KEY_INTEGER,
+     .fallback = "0",
+     .high = 1 << 30,
+     AT(classify.write_support),
+     .stages = LODE_STAGE_CLASSIFY,
+     .meaning = "hidden dimensions the core writes to; 0: a sixteenth of the hidden size, which it "
+                "stays below"},
+    {.path = "classify.redundancy.sequences",
+     .type = LODE_KEY_INTEGER,
+     .fallback = "8",
+     .low = 1,
+     .high = 1 << 30,
+     AT(classify.redundancy.sequences),
+     .stages = LODE_STAGE_ACCUMULATE | LODE_STAGE_CLASSIFY,
+     .meaning = "first sequences that correlations are taken over"},
+    {.path = "classify.redundancy.max_length",
+     .type = LODE_KEY_INTEGER,
+     .fallback = "256",
+     .low = 2,
+     .high = 1 << 30,
+     AT(classify.redundancy.max_length),
+     .stages = LODE_STAGE_ACCUMULATE | LODE_STAGE_CLASSIFY,
+     .meaning = "first tokens of each of them"},
+    {.path = "classify.redundancy.top_k",
+     .type = LODE_KEY_INTEGER,
+     .fallback = "5",
+     .low = 1,
+     .high = 1 << 30,
+     AT(classify.redundancy.top_k),
+     .stages = LODE_STAGE_CLASSIFY,
+     .meaning = "largest redundancies with core channels that are averaged"},
+    {.path = "classify.redundancy.positive_only",
+     .type = LODE_KEY_BOOLEAN,
+     .fallback = "true",
+     AT(classify.redundancy.positive_only),
+     .stages = LODE_STAGE_CLASSIFY,
+     .meaning = "whether negative correlations count as none"},
+    {.path = "classify.protection.floor",
+     .type = LODE_KEY_REAL,
+     .fallback = "0.2",
+     .high = 1,
+     AT(classify.protection.floor),
+     .stages = LODE_STAGE_CLASSIFY,
+     .meaning = "protection of the most redundant halo channel"},
+    {.path = "classify.protection.power",
+     .type = LODE_KEY_REAL,
+     .fallback = "8.0",
+     .high = 1000,
+     .low_open = true,
+     AT(classify.protection.power),
+     .stages = LODE_STAGE_CLASSIFY,
+     .meaning = "exponent of the redundancy rank in the protection"},
+
+    {.path = "prune.methods",
+     .type = LODE_KEY_CHOICE,
+     .list = true,
+     .may_be_empty = true,
+     .fallback = "[ \"scar-prot\", \"lp\", \"wanda-channel\", \"magnitude\" ]",
+     .choices = lode_method_choices,
+     AT(prune.methods),
+     COUNT(prune.method_count),
+     .stages = LODE_STAGE_PRUNE,
+     .meaning = "scores that channels are ranked by"},
+    {.path = "prune.cores",
+     .type = LODE_KEY_CHOICE,
+     .list = true,
+     .fallback = "[ \"default\" ]",
+     .choices = lode_core_choices,
+     AT(prune.cores),
+     COUNT(prune.core_count),
+     .stages = LODE_STAGE_PRUNE,
+     .meaning = "channels that are never removed; default: the method's own"},
+    {.path = "prune.sparsity",
+     .type = LODE_KEY_REAL,
+     .list = true,
+     .fallback = "( 0.5 )",
+     .high = 1,
+     .low_open = true,
+     .high_open = true,
+     AT(prune.sparsity),
+     COUNT(prune.sparsity_count),
+     .stages = LODE_STAGE_PRUNE,
+     .meaning = "shares of channels removed"},
+    {.path = "prune.allocation",
+     .type = LODE_KEY_CHOICE,
+     .list = true,
+     .fallback = "[ \"uniform\" ]",
+     .choices = lode_allocation_choices,
+     AT(prune.allocation),
+     COUNT(prune.allocation_count),
+     .stages = LODE_STAGE_PRUNE,
+     .meaning = "the same share in every layer, or one ranking over all layers"},
+    {.path = "prune.compensation",
+     .type = LODE_KEY_CHOICE,
+     .list = true,
+     .fallback = "[ \"none\" ]",
+     .choices = lode_compensation_choices,
+     AT(prune.compensation),
+     COUNT(prune.compensation_count),
+     .stages = LODE_STAGE_PRUNE | LODE_STAGE_EVALUATE,
+     .meaning = "what is done to the kept weights"},
+    {.path = "prune.ridge",
+     .type = LODE_KEY_REAL,
+     .fallback = "0.001",
+     .high = INFINITY,
+     .low_open = true,
+     AT(prune.ridge),
+     .stages = LODE_STAGE_PRUNE | LODE_STAGE_EVALUATE,
+     .meaning = "regularisation of least squares, in mean diagonals"},
+
+    {.path = "evaluate.perplexity",
+     .type = LODE_KEY_GROUPS,
+     .may_be_empty = true,
+     .fallback = "( )",
+     AT(evaluate.perplexity),
+     COUNT(evaluate.perplexity_count),
+     .element = sizeof(lode_config_perplexity_t),
+     .stages = LODE_STAGE_TOKENIZE | LODE_STAGE_EVALUATE,
+     .meaning = "the perplexities of every variant, each a group of the keys below"},
+    {.path = "evaluate.perplexity.[].name",
+     .type = LODE_KEY_NAME,
+     .distinct = true,
+     IN(lode_config_perplexity_t, name),
+     .stages = LODE_STAGE_TOKENIZE | LODE_STAGE_EVALUATE,
+     .meaning = "name of the perplexity in results"},
+    {.path = "evaluate.perplexity.[].corpus",
+     .type = LODE_KEY_PATH,
+     IN(lode_config_perplexity_t, corpus),
+     .meaning = "its text"},
+    {.path = "evaluate.perplexity.[].format",
+     .type = LODE_KEY_CHOICE,
+     .fallback = "\"text\"",
+     .choices = lode_corpus_format_choices,
+     IN(lode_config_perplexity_t, format),
+     .stages = LODE_STAGE_TOKENIZE,
+     .meaning = "how the corpus becomes one text"},
+    {.path = "evaluate.perplexity.[].field",
+     .type = LODE_KEY_TEXT,
+     .fallback = "\"text\"",
+     IN(lode_config_perplexity_t, field),
+     .stages = LODE_STAGE_TOKENIZE,
+     .meaning = "member of a jsonl line that holds the text"},
+    {.path = "evaluate.perplexity.[].protocol",
+     .type = LODE_KEY_CHOICE,
+     .fallback = "\"gptq\"",
+     .choices = lode_protocol_choices,
+     IN(lode_config_perplexity_t, protocol),
+     .stages = LODE_STAGE_TOKENIZE | LODE_STAGE_EVALUATE,
+     .meaning = "which windows and targets; perplexities of two protocols do not compare"},
+    {.path = "evaluate.perplexity.[].length",
+     .type = LODE_KEY_INTEGER,
+     .fallback = "2048",
+     .low = 2,
+     .high = 1 << 30,
+     IN(lode_config_perplexity_t, length),
+     .stages = LODE_STAGE_EVALUATE,
+     .meaning = "tokens of a window; at most the model's positions"},
+    {.path = "evaluate.tasks",
+     .type = LODE_KEY_MISSING,
+     .may_be_empty = true,
+     .fallback = "( )",
+     .meaning = "multiple-choice sets; not available in this version"},
+
+    {.path = "sweep",
+     .type = LODE_KEY_GROUPS,
+     .may_be_empty = true,
+     .fallback = "( )",
+     AT(sweep),
+     COUNT(sweep_count),
+     .element = sizeof(lode_config_sweep_t),
+     .meaning = "keys that take several values; several keys multiply"},
+    {.path = "sweep.[].key",
+     .type = LODE_KEY_TEXT,
+     .distinct = true,
+     IN(lode_config_sweep_t, key),
+     .meaning = "path of a key of this table, like classify.core_fraction or models.[0].path"},
+    {.path = "sweep.[].values",
+     .type = LODE_KEY_VALUES,
+     .list = true,
+     IN(lode_config_sweep_t, values),
+     .count_offset = offsetof(lode_config_sweep_t, value_count),
+     .meaning = "the values it takes"},
+};
+
+enum { KEY_COUNT = sizeof keys / sizeof *keys, NEAR_MAX = 64 };
+
+const lode_key_t *lode_schema(int64_t *count) {
+    *count = KEY_COUNT;
+    return keys;
+}
+
+const lode_key_t *lode_schema_find(const char *path) {
+    for (int64_t i = 0; i < KEY_COUNT; i++)
+        if (strcmp(keys[i].path, path) == 0)
+            return &keys[i];
+    return NULL;
+}
+
+const lode_key_t *lode_schema_owner(const lode_key_t *key) {
+    const char *mark = strstr(key->path, ".[].");
+    if (!mark)
+        return NULL;
+    size_t length = (size_t)(mark - key->path);
+    for (int64_t i = 0; i < KEY_COUNT; i++)
+        if (strlen(keys[i].path) == length && memcmp(keys[i].path, key->path, length) == 0)
+            return &keys[i];
+    return NULL;
+}
+
+const char *lode_schema_local_path(const lode_key_t *key) {
+    const char *mark = strstr(key->path, ".[].");
+    return mark ? mark + strlen(".[].") : key->path;
+}
+
+/* The part of `path` below the group, NULL where it is not part of it. */
+static const char *below(const char *path, const char *group) {
+    size_t length = strlen(group);
+    if (length == 0)
+        return path;
+    return strncmp(path, group, length) == 0 && path[length] == '.' ? path + length + 1 : NULL;
+}
+
+bool lode_schema_is_group(const char *path) {
+    for (int64_t i = 0; i < KEY_COUNT; i++)
+        if (below(keys[i].path, path))
+            return true;
+    return false;
+}
+
+unsigned lode_schema_stage(const char *name) {
+    static const char *const stages[] = {"tokenize", "calibrate", "accumulate",
+                                         "classify", "prune",     "evaluate"};
+    for (unsigned i = 0; i < sizeof stages / sizeof *stages; i++)
+        if (strcmp(stages[i], name) == 0)
+            return 1u << i;
+    return 0;
+}
+
+static size_t smallest(size_t a, size_t b, size_t c) {
+    size_t least = a < b ? a : b;
+    return least < c ? least : c;
+}
+
+/* Damerau's distance: insertions, deletions, substitutions and swaps of neighbours that turn
+ * a[a_length] into b[b_length]; NEAR_MAX where either is too long to be a key. */
+static size_t edit_distance(const char *a, size_t a_length, const char *b, size_t b_length) {
+    size_t rows[3][NEAR_MAX + 1]; /* the row before last, the last one, this one */
+    if (a_length >= NEAR_MAX || b_length >= NEAR_MAX)
+        return NEAR_MAX;
+    size_t *before = rows[0], *last = rows[1], *row = rows[2];
+    for (size_t j = 0; j <= b_length; j++)
+        row[j] = j;
+    for (size_t i = 1; i <= a_length; i++) {
+        size_t *oldest = before;
+        before = last;
+        last = row;
+        row = oldest;
+        row[0] = i;
+        for (size_t j = 1; j <= b_length; j++) {
+            size_t change = last[j - 1] + (a[i - 1] != b[j - 1]);
+            row[j] = smallest(last[j] + 1, row[j - 1] + 1, change);
+            bool swapped = i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1];
+            if (swapped && before[j - 2] + 1 < row[j])
+                row[j] = before[j - 2] + 1;
+        }
+    }
+    return row[b_length];
+}
+
+/* How many edits still make a typing error of a word. */
+static size_t near_limit(const char *name) {
+    return 1 + strlen(name) / 4;
+}
+
+const char *lode_schema_near_choice(const lode_choice_t *choices, const char *name) {
+    const char *nearest = NULL;
+    size_t least = near_limit(name) + 1;
+    for (; choices->name; choices++) {
+        size_t edits = edit_distance(name, strlen(name), choices->name, strlen(choices->name));
+        if (edits < least) {
+            least = edits;
+            nearest = choices->name;
+        }
+    }
+    return nearest;
+}
+
+/* Appends every key of the group once. */
+static lode_status_t append_group(lode_buffer_t *text, const char *group) {
+    const char *previous = "";
+    size_t previous_length = 0;
+    for (int64_t i = 0; i < KEY_COUNT; i++) {
+        const char *key = below(keys[i].path, group);
+        size_t length = key ? strcspn(key, ".") : 0;
+        if (length == 0 ||
+            (length == previous_length && memcmp(key, previous, previous_length) == 0))
+            continue;
+        LODE_TRY(
+            lode_buffer_printf(text, "%s%.*s", previous_length > 0 ? ", " : "", (int)length, key));
+        previous = key;
+        previous_length = length;
+    }
+    return LODE_OK;
+}
+
+lode_status_t lode_schema_suggest(lode_buffer_t *text, const char *group, const char *name) {
+    const char *nearest = NULL;
+    size_t nearest_length = 0, least = near_limit(name) + 1;
+    for (int64_t i = 0; i < KEY_COUNT; i++) {
+        const char *key = below(keys[i].path, group);
+        size_t length = key ? strcspn(key, ".") : 0;
+        size_t edits = key ? edit_distance(name, strlen(name), key, length) : NEAR_MAX;
+        if (edits < least) {
+            least = edits;
+            nearest = key;
+            nearest_length = length;
+        }
+    }
+    if (nearest)
+        return lode_buffer_printf(text, "did you mean \"%.*s\"?", (int)nearest_length, nearest);
+    for (int64_t i = 0; i < KEY_COUNT; i++) {
+        const char *dot = strrchr(keys[i].path, '.');
+        if (dot && strcmp(dot + 1, name) == 0)
+            return lode_buffer_printf(text, "did you mean \"%s\"?", keys[i].path);
+    }
+    LODE_TRY(lode_buffer_printf(text, "the keys here are "));
+    return append_group(text, group);
+}
+
+/* Appends a bound as short as it can be written. */
+static lode_status_t append_bound(lode_buffer_t *text, double bound) {
+    return lode_buffer_printf(text, "%.15g", bound);
+}
+
+lode_status_t lode_schema_range_text(const lode_key_t *key, lode_buffer_t *text) {
+    if (key->type != LODE_KEY_INTEGER && key->type != LODE_KEY_REAL && key->type != LODE_KEY_BYTES)
+        return LODE_OK;
+    LODE_TRY(lode_buffer_printf(text, key->low_open ? "above " : "at least "));
+    LODE_TRY(append_bound(text, key->low));
+    if (isinf(key->high))
+        return LODE_OK;
+    LODE_TRY(lode_buffer_printf(text, key->high_open ? " and below " : " and at most "));
+    return append_bound(text, key->high);
+}
+
+lode_status_t lode_schema_choices_text(const lode_choice_t *choices, lode_buffer_t *text) {
+    const char *separator = "";
+    for (; choices->name; choices++) {
+        if (choices->value == LODE_CHOICE_UNAVAILABLE)
+            continue;
+        LODE_TRY(lode_buffer_printf(text, "%s%s", separator, choices->name));
+        separator = ", ";
+    }
+    return LODE_OK;
+}
+
+lode_status_t lode_schema_type_text(const lode_key_t *key, lode_buffer_t *text) {
+    static const char *const one[] = {
+        [LODE_KEY_INTEGER] = "integer",
+        [LODE_KEY_REAL] = "number",
+        [LODE_KEY_BOOLEAN] = "true or false",
+        [LODE_KEY_TEXT] = "string",
+        [LODE_KEY_NAME] = "name",
+        [LODE_KEY_PATH] = "path",
+        [LODE_KEY_BYTES] = "size",
+        [LODE_KEY_CHOICE] = "choice",
+        [LODE_KEY_GROUPS] = "list of groups",
+        [LODE_KEY_VALUES] = "value",
+        [LODE_KEY_MISSING] = "empty list",
+    };
+    return lode_buffer_printf(text, key->list ? "list of %ss" : "%s", one[key->type]);
+}
+
+void lode_schema_path(char *schema_path, size_t size, const char *path) {
+    size_t length = 0;
+    for (; *path && length + 1 < size; path++) {
+        schema_path[length++] = *path;
+        if (*path == '[')
+            path += strspn(path + 1, "0123456789");
+    }
+    schema_path[length] = '\0';
+}
+
+/* One row of the documentation. */
+static lode_status_t describe_key(const lode_key_t *key, lode_buffer_t *text) {
+    LODE_TRY(lode_buffer_printf(text, "| `%s` | ", key->path));
+    LODE_TRY(lode_schema_type_text(key, text));
+    if (key->fallback)
+        LODE_TRY(lode_buffer_printf(text, " | `%s` | ", key->fallback));
+    else
+        LODE_TRY(lode_buffer_printf(text, " | required | "));
+    if (key->choices)
+        LODE_TRY(lode_schema_choices_text(key->choices, text));
+    LODE_TRY(lode_schema_range_text(key, text));
+    return lode_buffer_printf(text, " | %s |\n", key->meaning);
+}
+
+lode_status_t lode_config_describe(lode_buffer_t *text) {
+    LODE_TRY(lode_buffer_printf(text, "| key | type | default | range | meaning |\n"
+                                      "|---|---|---|---|---|\n"));
+    for (int64_t i = 0; i < KEY_COUNT; i++)
+        LODE_TRY(describe_key(&keys[i], text));
+    return LODE_OK;
+}

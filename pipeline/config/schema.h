@@ -1,0 +1,100 @@
+/* config/schema: the one table of experiment keys.
+ *
+ * Parsing, defaults, ranges, error messages, canonical text, stage hashes and documentation all
+ * read this table; a key is added by adding its row and its field. Internal to config/ and its
+ * tests; everything here is Local.
+ */
+#ifndef LODE_CONFIG_SCHEMA_H
+#define LODE_CONFIG_SCHEMA_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/error.h"
+#include "base/memory.h"
+#include "config/choices.h"
+
+/* What a key holds, and the type of its field. */
+typedef enum lode_key_type {
+    LODE_KEY_INTEGER, /* int64_t */
+    LODE_KEY_REAL,    /* double; integers are accepted */
+    LODE_KEY_BOOLEAN, /* bool */
+    LODE_KEY_TEXT,    /* char *, not empty */
+    LODE_KEY_NAME,    /* char *, fit for a file name */
+    LODE_KEY_PATH,    /* char *, $VAR and ~ expanded */
+    LODE_KEY_BYTES,   /* int64_t; "8G" or an integer */
+    LODE_KEY_CHOICE,  /* an enum of config/choices.h */
+    LODE_KEY_GROUPS,  /* a list of groups; their keys follow as "path.[].key" */
+    LODE_KEY_VALUES,  /* char **, a list of anything as canonical text */
+    LODE_KEY_MISSING, /* no field: only an empty list is accepted so far */
+} lode_key_type_t;
+
+/* Stages whose numbers a key decides beyond what the stages before them wrote. */
+enum {
+    LODE_STAGE_TOKENIZE = 1 << 0,
+    LODE_STAGE_CALIBRATE = 1 << 1,
+    LODE_STAGE_ACCUMULATE = 1 << 2,
+    LODE_STAGE_CLASSIFY = 1 << 3,
+    LODE_STAGE_PRUNE = 1 << 4,
+    LODE_STAGE_EVALUATE = 1 << 5,
+};
+
+typedef struct lode_key {
+    const char *path; /* from the root, elements of lists of groups as "[]" */
+    lode_key_type_t type;
+    bool list;            /* the field is an array of the type; values differ from each other */
+    bool may_be_empty;    /* of lists of any kind */
+    bool distinct;        /* no two groups of a list share the value */
+    const char *fallback; /* libconfig text of the default, NULL where the key is required */
+    double low, high;     /* of numbers; low ≤ value ≤ high, strict where open */
+    bool low_open, high_open;
+    const lode_choice_t *choices;
+    size_t offset;       /* in lode_config_t, or in the element of its list of groups */
+    size_t count_offset; /* of lists: where their int64_t count is */
+    size_t element;      /* of lists of groups: bytes of an element */
+    unsigned stages;     /* LODE_STAGE_… */
+    const char *meaning;
+} lode_key_t;
+
+/* All rows; the keys of a group stand together. */
+const lode_key_t *lode_schema(int64_t *count);
+
+/* The row of a path, NULL where there is none. */
+const lode_key_t *lode_schema_find(const char *path);
+
+/* The list of groups that the row's key is part of, NULL where it is not. */
+const lode_key_t *lode_schema_owner(const lode_key_t *key);
+
+/* The row's path without its owner's and "[]". */
+const char *lode_schema_local_path(const lode_key_t *key);
+
+/* Whether some key's path starts with `path` and a '.'. */
+bool lode_schema_is_group(const char *path);
+
+/* Bit of a stage's name, 0 where there is no such stage. */
+unsigned lode_schema_stage(const char *name);
+
+/* Appends what to write instead of the unknown key `name` of the group `group` ("" at the root):
+ * the nearest key of the group, else one of the same name elsewhere, else all of the group. */
+LODE_MUST_USE lode_status_t lode_schema_suggest(lode_buffer_t *text, const char *group,
+                                                const char *name);
+
+/* The choice nearest to `name`, NULL where none is near. */
+const char *lode_schema_near_choice(const lode_choice_t *choices, const char *name);
+
+/* Appends the range of a number, like "above 0 and below 1"; nothing where it has none. */
+LODE_MUST_USE lode_status_t lode_schema_range_text(const lode_key_t *key, lode_buffer_t *text);
+
+/* Appends the choices that this version has, separated by commas. */
+LODE_MUST_USE lode_status_t lode_schema_choices_text(const lode_choice_t *choices,
+                                                     lode_buffer_t *text);
+
+/* Appends what the key holds, like "list of numbers". */
+LODE_MUST_USE lode_status_t lode_schema_type_text(const lode_key_t *key, lode_buffer_t *text);
+
+/* Moves an indexed path to its schema form: "models.[0].path" becomes "models.[].path".
+ * schema_path: out, [size] bytes, cut off where too short. */
+void lode_schema_path(char *schema_path, size_t size, const char *path);
+
+#endif

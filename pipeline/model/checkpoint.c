@@ -1,0 +1,487 @@
+#include "model/checkpoint.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "base/file.h"
+#include "base/memory.h"
+#include "model/family.h"
+#include "model/json_text.h"
+#include "model/safetensors.h"
+
+enum { NAME_BYTES = 128, SHAPE_BYTES = 128, SHOWN_SHARDS = 4 };
+
+/* A tensor of any file. */
+typedef struct item {
+    int64_t file, index;
+    int64_t owner;
+    const char *name; /* the entry's */
+} item_t;
+
+struct lode_checkpoint {
+    lode_architecture_t architecture;
+    char *folder;
+    char *tokenizer; /* NULL where there is none */
+    char *config;
+    char *index; /* NULL where the checkpoint is one file */
+    int64_t file_count;
+    lode_safetensors_t **files; /* [file_count], by name */
+    int64_t item_count;
+    item_t *items;  /* [item_count], by name */
+    item_t **slots; /* [L · LODE_LAYER_ROLES + the other roles] */
+};
+
+static int64_t slot_count(const lode_checkpoint_t *checkpoint) {
+    return checkpoint->architecture.layers * LODE_LAYER_ROLES + LODE_ROLE_COUNT - LODE_LAYER_ROLES;
+}
+
+/* The tensor of a role; `layer` counts only in the roles of a layer. */
+static item_t **slot(const lode_checkpoint_t *checkpoint, lode_role_t role, int64_t layer) {
+    int64_t layers = checkpoint->architecture.layers;
+    if (role < LODE_LAYER_ROLES)
+        return &checkpoint->slots[layer * LODE_LAYER_ROLES + (int64_t)role];
+    return &checkpoint->slots[layers * LODE_LAYER_ROLES + (int64_t)role - LODE_LAYER_ROLES];
+}
+
+static const lode_safetensors_entry_t *entry_of(const lode_checkpoint_t *checkpoint,
+                                                const item_t *item) {
+    return lode_safetensors_entry(checkpoint->files[item->file], item->index);
+}
+
+/* --- files ---------------------------------------------------------------------------------- */
+
+static int by_text(const void *a, const void *b) {
+    return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
+
+/* A shard lies in the folder itself: an index must not lead anywhere else. */
+static lode_status_t check_shard_name(const char *shard, const char *tensor, const char *index) {
+    if (!shard || lode_json_text_has_control(shard) || lode_json_text_has_control(tensor))
+        return lode_fail(LODE_ERR_FORMAT,
+                         "%s: \"weight_map\" must map names of tensors to names of files", index);
+    if (shard[0] == '\0' || strchr(shard, '/') || strstr(shard, ".."))
+        return lode_fail(
+            LODE_ERR_FORMAT,
+            "%s: tensor \"%.200s\": \"%.200s\" is no plain name of a file in the folder", index,
+            tensor, shard);
+    return LODE_OK;
+}
+
+/* The sorted names of the shards, without repetitions; the strings stay the map's. */
+static lode_status_t list_shards(const char **shards, int64_t *count, json_t *map,
+                                 const char *index) {
+    const char *tensor;
+    json_t *value;
+    int64_t listed = 0;
+    json_object_foreach(map, tensor, value) {
+        LODE_TRY(check_shard_name(json_string_value(value), tensor, index));
+        shards[listed++] = json_string_value(value);
+    }
+    qsort(shards, (size_t)listed, sizeof shards[0], by_text);
+    *count = 0;
+    for (int64_t i = 0; i < listed; i++)
+        if (*count == 0 || strcmp(shards[*count - 1], shards[i]) != 0)
+            shards[(*count)++] = shards[i];
+    return LODE_OK;
+}
+
+/* Says at once which shards are missing, so that they can be fetched at once. */
+static lode_status_t check_shards_exist(const lode_checkpoint_t *checkpoint, const char **shards,
+                                        int64_t count) {
+    int64_t missing = 0;
+    lode_buffer_t names = {0};
+    lode_status_t status = LODE_OK;
+    for (int64_t i = 0; i < count; i++) {
+        char *path;
+        LODE_GUARD(status, lode_path_join(&path, checkpoint->folder, shards[i]), done);
+        bool exists = lode_file_exists(path);
+        free(path);
+        if (!exists && missing++ < SHOWN_SHARDS)
+            LODE_GUARD(
+                status,
+                lode_buffer_printf(&names, "%s\"%.200s\"", names.length ? ", " : "", shards[i]),
+                done);
+    }
+    if (missing > 0)
+        status = lode_fail(LODE_ERR_INPUT,
+                           "%s: %" PRId64 " of its %" PRId64
+                           " shards are not in the folder: %s%s; fetch the whole checkpoint",
+                           checkpoint->index, missing, count, names.data,
+                           missing > SHOWN_SHARDS ? " …" : "");
+done:
+    lode_buffer_free(&names);
+    return status;
+}
+
+/* Opens the named files of the folder in the given order. */
+static lode_status_t open_files(lode_checkpoint_t *checkpoint, const char *const *names,
+                                int64_t count) {
+    LODE_TRY(LODE_NEW(&checkpoint->files, count, "checkpoint files"));
+    for (int64_t i = 0; i < count; i++) {
+        char *path;
+        LODE_TRY(lode_path_join(&path, checkpoint->folder, names[i]));
+        lode_status_t status = lode_safetensors_open(&checkpoint->files[i], path);
+        free(path);
+        if (status != LODE_OK)
+            return status;
+        checkpoint->file_count++;
+    }
+    return LODE_OK;
+}
+
+/* Every tensor of the map must be in the shard that it names. */
+static lode_status_t check_map(const lode_checkpoint_t *checkpoint, const char **shards,
+                               json_t *map) {
+    const char *tensor;
+    json_t *value;
+    json_object_foreach(map, tensor, value) {
+        const char *shard = json_string_value(value);
+        const char **found =
+            bsearch(&shard, shards, (size_t)checkpoint->file_count, sizeof shards[0], by_text);
+        LODE_ASSERT(found);
+        const lode_safetensors_t *file = checkpoint->files[found - shards];
+        if (lode_safetensors_find(file, tensor) < 0)
+            return lode_fail(LODE_ERR_FORMAT,
+                             "%s: tensor \"%.200s\" is not in %s, where the index places it; index "
+                             "and shards are of different checkpoints",
+                             checkpoint->index, tensor, lode_safetensors_path(file));
+    }
+    return LODE_OK;
+}
+
+static lode_status_t open_map(lode_checkpoint_t *checkpoint, json_t *map) {
+    int64_t capacity = (int64_t)json_object_size(map), count = 0;
+    if (capacity == 0)
+        return lode_fail(LODE_ERR_FORMAT, "%s: \"weight_map\" is missing, empty or no object",
+                         checkpoint->index);
+    const char **shards;
+    LODE_TRY(LODE_NEW(&shards, capacity, "names of shards"));
+    lode_status_t status;
+    LODE_GUARD(status, list_shards(shards, &count, map, checkpoint->index), done);
+    LODE_GUARD(status, check_shards_exist(checkpoint, shards, count), done);
+    LODE_GUARD(status, open_files(checkpoint, shards, count), done);
+    status = check_map(checkpoint, shards, map);
+done:
+    free((void *)shards);
+    return status;
+}
+
+static lode_status_t open_sharded(lode_checkpoint_t *checkpoint) {
+    char *text;
+    size_t size;
+    json_t *root;
+    LODE_TRY(lode_file_read(&text, &size, checkpoint->index));
+    lode_status_t status = lode_json_text_object(&root, text, size, checkpoint->index);
+    free(text);
+    if (status != LODE_OK)
+        return status;
+    status = open_map(checkpoint, json_object_get(root, "weight_map"));
+    json_decref(root);
+    return status;
+}
+
+/* Puts the path of `name` into *out where the folder has such a file, NULL otherwise. */
+static lode_status_t find_file(char **out, const char *folder, const char *name) {
+    LODE_TRY(lode_path_join(out, folder, name));
+    if (!lode_file_exists(*out)) {
+        free(*out);
+        *out = NULL;
+    }
+    return LODE_OK;
+}
+
+static lode_status_t open_weights(lode_checkpoint_t *checkpoint) {
+    static const char *const single = "model.safetensors";
+    char *path;
+    LODE_TRY(find_file(&path, checkpoint->folder, single));
+    bool one_file = path != NULL;
+    free(path);
+    if (one_file)
+        return open_files(checkpoint, &single, 1);
+    LODE_TRY(find_file(&checkpoint->index, checkpoint->folder, "model.safetensors.index.json"));
+    if (checkpoint->index)
+        return open_sharded(checkpoint);
+    return lode_fail(LODE_ERR_INPUT,
+                     "%s: has neither model.safetensors nor model.safetensors.index.json; convert "
+                     "other formats with transformers' save_pretrained()",
+                     checkpoint->folder);
+}
+
+/* --- tensors -------------------------------------------------------------------------------- */
+
+static int by_item_name(const void *a, const void *b) {
+    const item_t *x = a, *y = b;
+    return strcmp(x->name, y->name);
+}
+
+/* Lists the tensors of all files by name, each of which may occur once. */
+static lode_status_t list_items(lode_checkpoint_t *checkpoint) {
+    int64_t total = 0;
+    for (int64_t f = 0; f < checkpoint->file_count; f++)
+        total += lode_safetensors_count(checkpoint->files[f]);
+    LODE_TRY(LODE_NEW(&checkpoint->items, total, "checkpoint tensors"));
+    checkpoint->item_count = total;
+    item_t *item = checkpoint->items;
+    for (int64_t f = 0; f < checkpoint->file_count; f++) {
+        for (int64_t i = 0; i < lode_safetensors_count(checkpoint->files[f]); i++, item++) {
+            *item = (item_t){.file = f, .index = i, .owner = LODE_OWNER_UNUSED};
+            item->name = entry_of(checkpoint, item)->name;
+        }
+    }
+    if (total > 0)
+        qsort(checkpoint->items, (size_t)total, sizeof checkpoint->items[0], by_item_name);
+    for (int64_t i = 1; i < total; i++) {
+        const item_t *one = &checkpoint->items[i - 1], *two = &checkpoint->items[i];
+        if (strcmp(one->name, two->name) == 0)
+            return lode_fail(LODE_ERR_FORMAT,
+                             "%s: holds tensor \"%.200s\", and so does %s; keep one of them",
+                             lode_safetensors_path(checkpoint->files[one->file]), one->name,
+                             lode_safetensors_path(checkpoint->files[two->file]));
+    }
+    return LODE_OK;
+}
+
+static item_t *find_item(const lode_checkpoint_t *checkpoint, const char *name) {
+    if (checkpoint->item_count == 0)
+        return NULL;
+    item_t key = {.name = name};
+    return bsearch(&key, checkpoint->items, (size_t)checkpoint->item_count,
+                   sizeof checkpoint->items[0], by_item_name);
+}
+
+/* "[4096, 11008]" of the leading extents. */
+static void shape_text(char text[SHAPE_BYTES], const int64_t *shape, int rank) {
+    int used = snprintf(text, SHAPE_BYTES, "[");
+    for (int i = 0; i < rank && i < LODE_TENSOR_MAX_RANK; i++)
+        used += snprintf(text + used, (size_t)(SHAPE_BYTES - used), "%s%" PRId64, i ? ", " : "",
+                         shape[i]);
+    snprintf(text + used, (size_t)(SHAPE_BYTES - used), rank > LODE_TENSOR_MAX_RANK ? ", …]" : "]");
+}
+
+static lode_status_t check_tensor(const lode_checkpoint_t *checkpoint, const item_t *item,
+                                  const lode_family_tensor_t *wanted) {
+    const lode_safetensors_entry_t *entry = entry_of(checkpoint, item);
+    const char *path = lode_safetensors_path(checkpoint->files[item->file]);
+    int64_t shape[2] = {lode_family_extent(&checkpoint->architecture, wanted->shape[0]),
+                        lode_family_extent(&checkpoint->architecture, wanted->shape[1])};
+    int rank = wanted->shape[1] == LODE_EXTENT_NONE ? 1 : 2;
+    bool fits = entry->rank == rank && entry->shape[0] == shape[0] && entry->shape[1] == shape[1];
+    if (!fits) {
+        char found[SHAPE_BYTES], expected[SHAPE_BYTES];
+        shape_text(found, entry->shape, entry->rank);
+        shape_text(expected, shape, rank);
+        return lode_fail(LODE_ERR_SHAPE,
+                         "%s: tensor \"%.200s\" has shape %s, config.json makes it %s; they are of "
+                         "different models",
+                         path, entry->name, found, expected);
+    }
+    if (!entry->readable)
+        return lode_fail(LODE_ERR_SHAPE,
+                         "%s: tensor \"%.200s\" has dtype %s; supported: F32, F16, BF16 (use an "
+                         "unquantised checkpoint)",
+                         path, entry->name, entry->dtype);
+    return LODE_OK;
+}
+
+/* Finds the tensor of a role, with or without the family's prefix, and makes `owner` its owner. */
+static lode_status_t assign(lode_checkpoint_t *checkpoint, lode_role_t role, int64_t layer,
+                            int64_t owner) {
+    const lode_family_t *family = lode_family(checkpoint->architecture.model_type);
+    char name[NAME_BYTES], bare[NAME_BYTES];
+    lode_family_tensor_name(name, sizeof name, family, role, layer, true);
+    lode_family_tensor_name(bare, sizeof bare, family, role, layer, false);
+    item_t *item = find_item(checkpoint, name);
+    if (!item)
+        item = find_item(checkpoint, bare);
+    if (!item) {
+        const char *place =
+            checkpoint->index ? checkpoint->index : lode_safetensors_path(checkpoint->files[0]);
+        return lode_fail(
+            LODE_ERR_FORMAT, "%s: has no tensor \"%s\", which config.json asks for%s", place, name,
+            role == LODE_ROLE_HEAD ? "; where the head is the embedding, config.json must say "
+                                     "\"tie_word_embeddings\": true"
+                                   : "; fetch the whole checkpoint");
+    }
+    item->owner = owner;
+    *slot(checkpoint, role, layer) = item;
+    return check_tensor(checkpoint, item, &family->tensors[role]);
+}
+
+static lode_status_t assign_all(lode_checkpoint_t *checkpoint) {
+    LODE_TRY(LODE_NEW(&checkpoint->slots, slot_count(checkpoint), "checkpoint slots"));
+    LODE_TRY(assign(checkpoint, LODE_ROLE_EMBEDDING, 0, LODE_OWNER_EMBEDDING));
+    for (int64_t layer = 0; layer < checkpoint->architecture.layers; layer++)
+        for (int role = 0; role < LODE_LAYER_ROLES; role++)
+            LODE_TRY(assign(checkpoint, (lode_role_t)role, layer, layer));
+    LODE_TRY(assign(checkpoint, LODE_ROLE_FINAL_NORM, 0, LODE_OWNER_FINAL_NORM));
+    if (!checkpoint->architecture.tied)
+        return assign(checkpoint, LODE_ROLE_HEAD, 0, LODE_OWNER_HEAD);
+    *slot(checkpoint, LODE_ROLE_HEAD, 0) = *slot(checkpoint, LODE_ROLE_EMBEDDING, 0);
+    return LODE_OK;
+}
+
+/* --- handles -------------------------------------------------------------------------------- */
+
+static lode_status_t open_folder(lode_checkpoint_t *checkpoint, const char *folder) {
+    struct stat info;
+    if (stat(folder, &info) != 0 || !S_ISDIR(info.st_mode))
+        return lode_fail(LODE_ERR_INPUT,
+                         "%s: there is no such folder; a model is a Hugging Face folder with "
+                         "config.json and safetensors files",
+                         folder);
+    LODE_TRY(lode_strdup(&checkpoint->folder, folder));
+    LODE_TRY(lode_path_join(&checkpoint->config, folder, "config.json"));
+    LODE_TRY(lode_architecture_read(&checkpoint->architecture, folder));
+    LODE_TRY(open_weights(checkpoint));
+    LODE_TRY(list_items(checkpoint));
+    LODE_TRY(assign_all(checkpoint));
+    return find_file(&checkpoint->tokenizer, folder, "tokenizer.json");
+}
+
+lode_status_t lode_checkpoint_open(lode_checkpoint_t **out, const char *folder) {
+    *out = NULL;
+    lode_checkpoint_t *checkpoint;
+    LODE_TRY(LODE_NEW(&checkpoint, 1, "checkpoint handle"));
+    lode_status_t status = open_folder(checkpoint, folder);
+    if (status != LODE_OK)
+        lode_checkpoint_close(&checkpoint);
+    *out = checkpoint;
+    return status;
+}
+
+void lode_checkpoint_close(lode_checkpoint_t **checkpoint) {
+    lode_checkpoint_t *closing = *checkpoint;
+    *checkpoint = NULL;
+    if (!closing)
+        return;
+    for (int64_t f = 0; f < closing->file_count; f++)
+        lode_safetensors_close(&closing->files[f]);
+    free((void *)closing->files);
+    free(closing->items);
+    free((void *)closing->slots);
+    free(closing->folder);
+    free(closing->tokenizer);
+    free(closing->config);
+    free(closing->index);
+    free(closing);
+}
+
+const lode_architecture_t *lode_checkpoint_architecture(const lode_checkpoint_t *checkpoint) {
+    return &checkpoint->architecture;
+}
+
+/* --- weights -------------------------------------------------------------------------------- */
+
+static lode_status_t map_role(lode_checkpoint_t *checkpoint, lode_role_t role, int64_t layer,
+                              lode_tensor_t *out) {
+    const item_t *item = *slot(checkpoint, role, layer);
+    return lode_safetensors_map(checkpoint->files[item->file], item->index, out);
+}
+
+lode_status_t lode_checkpoint_layer(lode_checkpoint_t *checkpoint, int64_t layer,
+                                    lode_layer_weights_t *out) {
+    *out = (lode_layer_weights_t){0};
+    if (layer < 0 || layer >= checkpoint->architecture.layers)
+        return lode_fail(LODE_ERR_INTERNAL, "%s: has no layer %" PRId64, checkpoint->folder, layer);
+    lode_tensor_t *const targets[LODE_LAYER_ROLES] = {
+        [LODE_ROLE_INPUT_NORM] = &out->input_norm,
+        [LODE_ROLE_Q] = &out->q,
+        [LODE_ROLE_K] = &out->k,
+        [LODE_ROLE_V] = &out->v,
+        [LODE_ROLE_O] = &out->o,
+        [LODE_ROLE_POST_NORM] = &out->post_norm,
+        [LODE_ROLE_GATE] = &out->gate,
+        [LODE_ROLE_UP] = &out->up,
+        [LODE_ROLE_DOWN] = &out->down,
+    };
+    for (int role = 0; role < LODE_LAYER_ROLES; role++) {
+        lode_status_t status = map_role(checkpoint, (lode_role_t)role, layer, targets[role]);
+        if (status != LODE_OK) {
+            lode_checkpoint_release_layer(checkpoint, layer);
+            *out = (lode_layer_weights_t){0};
+            return status;
+        }
+    }
+    return LODE_OK;
+}
+
+void lode_checkpoint_release_layer(lode_checkpoint_t *checkpoint, int64_t layer) {
+    LODE_ASSERT(layer >= 0 && layer < checkpoint->architecture.layers);
+    for (int role = 0; role < LODE_LAYER_ROLES; role++) {
+        const item_t *item = *slot(checkpoint, (lode_role_t)role, layer);
+        lode_safetensors_unmap(checkpoint->files[item->file], item->index);
+    }
+}
+
+lode_status_t lode_checkpoint_embedding(lode_checkpoint_t *checkpoint, lode_tensor_t *out) {
+    return map_role(checkpoint, LODE_ROLE_EMBEDDING, 0, out);
+}
+
+lode_status_t lode_checkpoint_final_norm(lode_checkpoint_t *checkpoint, lode_tensor_t *out) {
+    return map_role(checkpoint, LODE_ROLE_FINAL_NORM, 0, out);
+}
+
+lode_status_t lode_checkpoint_head(lode_checkpoint_t *checkpoint, lode_tensor_t *out) {
+    return map_role(checkpoint, LODE_ROLE_HEAD, 0, out);
+}
+
+int64_t lode_checkpoint_bytes_mapped(const lode_checkpoint_t *checkpoint) {
+    int64_t bytes = 0;
+    for (int64_t f = 0; f < checkpoint->file_count; f++)
+        bytes += lode_safetensors_bytes_mapped(checkpoint->files[f]);
+    return bytes;
+}
+
+int64_t lode_checkpoint_bytes_mapped_ever(const lode_checkpoint_t *checkpoint) {
+    int64_t bytes = 0;
+    for (int64_t f = 0; f < checkpoint->file_count; f++)
+        bytes += lode_safetensors_bytes_mapped_ever(checkpoint->files[f]);
+    return bytes;
+}
+
+/* --- descriptions --------------------------------------------------------------------------- */
+
+int64_t lode_checkpoint_tensor_count(const lode_checkpoint_t *checkpoint) {
+    return checkpoint->item_count;
+}
+
+lode_tensor_info_t lode_checkpoint_tensor_info(const lode_checkpoint_t *checkpoint, int64_t index) {
+    LODE_ASSERT(index >= 0 && index < checkpoint->item_count);
+    const item_t *item = &checkpoint->items[index];
+    const lode_safetensors_entry_t *entry = entry_of(checkpoint, item);
+    lode_tensor_info_t info = {
+        .name = entry->name,
+        .dtype = entry->dtype,
+        .rank = entry->rank,
+        .bytes = entry->end - entry->begin,
+        .file = lode_safetensors_path(checkpoint->files[item->file]),
+        .owner = item->owner,
+        .mapped_ever = entry->mapped_ever,
+    };
+    memcpy(info.shape, entry->shape, sizeof info.shape);
+    return info;
+}
+
+int64_t lode_checkpoint_file_count(const lode_checkpoint_t *checkpoint) {
+    return 1 + (checkpoint->index != NULL) + checkpoint->file_count;
+}
+
+const char *lode_checkpoint_file_path(const lode_checkpoint_t *checkpoint, int64_t index) {
+    LODE_ASSERT(index >= 0 && index < lode_checkpoint_file_count(checkpoint));
+    if (index == 0)
+        return checkpoint->config;
+    if (checkpoint->index && index == 1)
+        return checkpoint->index;
+    return lode_safetensors_path(checkpoint->files[index - 1 - (checkpoint->index != NULL)]);
+}
+
+lode_status_t lode_checkpoint_tokenizer(const lode_checkpoint_t *checkpoint, const char **path) {
+    *path = checkpoint->tokenizer;
+    if (!checkpoint->tokenizer)
+        return lode_fail(LODE_ERR_INPUT, "%s: has no tokenizer.json; fetch the model's",
+                         checkpoint->folder);
+    return LODE_OK;
+}

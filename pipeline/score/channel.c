@@ -1,0 +1,224 @@
+#include "score/channel.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/memory.h"
+#include "base/random.h"
+#include "score/order.h"
+#include "score/weights.h"
+
+unsigned lode_score_needs(lode_method_t method) {
+    switch (method) {
+    case LODE_METHOD_SCAR_LP:
+    case LODE_METHOD_LP:
+        return LODE_NEEDS_LOSS_PROXY;
+    case LODE_METHOD_SCAR_PROT:
+        return LODE_NEEDS_LOSS_PROXY | LODE_NEEDS_PROTECTION;
+    case LODE_METHOD_SCAR_CONN:
+        return LODE_NEEDS_LOSS_PROXY | LODE_NEEDS_CONNECTIVITY | LODE_NEEDS_PROTECTION;
+    case LODE_METHOD_WANDA_CHANNEL:
+        return LODE_NEEDS_INPUT_POWER | LODE_NEEDS_DOWN | LODE_NEEDS_GATE_UP;
+    case LODE_METHOD_MAGNITUDE:
+        return LODE_NEEDS_DOWN | LODE_NEEDS_GATE_UP;
+    case LODE_METHOD_ACTIVATION:
+        return LODE_NEEDS_ACTIVATION_POWER;
+    case LODE_METHOD_TAYLOR:
+        return LODE_NEEDS_TAYLOR;
+    case LODE_METHOD_ENTROPY:
+        return LODE_NEEDS_DOWN;
+    case LODE_METHOD_RANDOM:
+        return 0;
+    }
+    return 0;
+}
+
+static lode_status_t check_array(const double *values, int64_t count, const char *what) {
+    if (!values)
+        return lode_fail(LODE_ERR_INTERNAL, "%s is missing among the inputs of a score", what);
+    return lode_order_check(values, count, what);
+}
+
+/* Square roots of mean powers: the norms of an input's columns. */
+static lode_status_t input_norms(double *norms, const double *power, int64_t count,
+                                 const char *what) {
+    for (int64_t i = 0; i < count; i++) {
+        if (power[i] < 0)
+            return lode_fail(LODE_ERR_NUMERIC, "%s of channel %lld is %g; it cannot be negative",
+                             what, (long long)i, power[i]);
+        norms[i] = sqrt(power[i]);
+    }
+    return LODE_OK;
+}
+
+static lode_status_t check_inputs(const lode_score_inputs_t *in, unsigned needs) {
+    if (needs & LODE_NEEDS_LOSS_PROXY)
+        LODE_TRY(check_array(in->loss_proxy, in->m, "loss proxy"));
+    if (needs & LODE_NEEDS_ACTIVATION_POWER)
+        LODE_TRY(check_array(in->activation_power, in->m, "activation power"));
+    if (needs & LODE_NEEDS_TAYLOR)
+        LODE_TRY(check_array(in->taylor, in->m, "Taylor statistic"));
+    if (needs & LODE_NEEDS_CONNECTIVITY)
+        LODE_TRY(check_array(in->connectivity, in->m, "connectivity"));
+    if (needs & LODE_NEEDS_PROTECTION)
+        LODE_TRY(check_array(in->protection, in->m, "protection"));
+    if (needs & LODE_NEEDS_INPUT_POWER) {
+        LODE_TRY(check_array(in->input_power_mean, in->d, "input power"));
+        LODE_TRY(check_array(in->u_power_mean, in->m, "activation power"));
+    }
+    if (needs & LODE_NEEDS_DOWN)
+        LODE_TRY(lode_weights_check(&in->down, in->d, in->m, "down_proj"));
+    if (needs & LODE_NEEDS_GATE_UP) {
+        LODE_TRY(lode_weights_check(&in->gate, in->m, in->d, "gate_proj"));
+        LODE_TRY(lode_weights_check(&in->up, in->m, in->d, "up_proj"));
+    }
+    return LODE_OK;
+}
+
+/* Adds to each channel the norm of its row of gate or up. */
+static lode_status_t add_row_norms(double *score, double *row, const lode_tensor_t *tensor,
+                                   const char *what) {
+    int64_t channels = tensor->shape[0], hidden = tensor->shape[1];
+    for (int64_t j = 0; j < channels; j++) {
+        double squares = 0;
+        LODE_TRY(lode_weights_row(row, tensor, j, what));
+        for (int64_t i = 0; i < hidden; i++)
+            squares += row[i] * row[i];
+        score[j] += sqrt(squares);
+    }
+    return LODE_OK;
+}
+
+/* Adds to each channel Σ_i |W[j,i]|·norms[i] over its row of gate or up. */
+static lode_status_t add_row_sums(double *score, double *row, const lode_tensor_t *tensor,
+                                  const double *norms, const char *what) {
+    int64_t channels = tensor->shape[0], hidden = tensor->shape[1];
+    for (int64_t j = 0; j < channels; j++) {
+        double sum = 0;
+        LODE_TRY(lode_weights_row(row, tensor, j, what));
+        for (int64_t i = 0; i < hidden; i++)
+            sum += fabs(row[i]) * norms[i];
+        score[j] += sum;
+    }
+    return LODE_OK;
+}
+
+/* Per column of down: Σ_i |W[i,j]|, or Σ_i W[i,j]² where `squared`. */
+static lode_status_t column_sums(double *sums, double *row, const lode_tensor_t *down,
+                                 bool squared) {
+    int64_t hidden = down->shape[0], channels = down->shape[1];
+    memset(sums, 0, (size_t)channels * sizeof *sums);
+    for (int64_t i = 0; i < hidden; i++) {
+        LODE_TRY(lode_weights_row(row, down, i, "down_proj"));
+        for (int64_t j = 0; j < channels; j++)
+            sums[j] += squared ? row[j] * row[j] : fabs(row[j]);
+    }
+    return LODE_OK;
+}
+
+/* Working memory of the scores that read weights. */
+typedef struct scratch {
+    double *row;   /* [max(m, d)] one row of a tensor */
+    double *sums;  /* [m] column sums */
+    double *norms; /* [max(m, d)] norms of a projection's inputs */
+} scratch_t;
+
+static lode_status_t score_magnitude(double *score, const lode_score_inputs_t *in,
+                                     scratch_t *scratch) {
+    LODE_TRY(add_row_norms(score, scratch->row, &in->gate, "gate_proj"));
+    LODE_TRY(add_row_norms(score, scratch->row, &in->up, "up_proj"));
+    LODE_TRY(column_sums(scratch->sums, scratch->row, &in->down, true));
+    for (int64_t j = 0; j < in->m; j++)
+        score[j] += sqrt(scratch->sums[j]);
+    return LODE_OK;
+}
+
+static lode_status_t score_wanda(double *score, const lode_score_inputs_t *in, scratch_t *scratch) {
+    LODE_TRY(input_norms(scratch->norms, in->input_power_mean, in->d, "input power"));
+    LODE_TRY(add_row_sums(score, scratch->row, &in->gate, scratch->norms, "gate_proj"));
+    LODE_TRY(add_row_sums(score, scratch->row, &in->up, scratch->norms, "up_proj"));
+    LODE_TRY(input_norms(scratch->norms, in->u_power_mean, in->m, "activation power"));
+    LODE_TRY(column_sums(scratch->sums, scratch->row, &in->down, false));
+    for (int64_t j = 0; j < in->m; j++)
+        score[j] += scratch->sums[j] * scratch->norms[j];
+    return LODE_OK;
+}
+
+/* −H_j = Σ_i p_i ln p_i. A column of zeros has no distribution; it writes nothing and gets the
+ * least score there is, −ln d, that of a uniform writer. */
+static lode_status_t score_entropy(double *score, const lode_score_inputs_t *in,
+                                   scratch_t *scratch) {
+    LODE_TRY(column_sums(scratch->sums, scratch->row, &in->down, false));
+    for (int64_t i = 0; i < in->d; i++) {
+        LODE_TRY(lode_weights_row(scratch->row, &in->down, i, "down_proj"));
+        for (int64_t j = 0; j < in->m; j++) {
+            double share = fabs(scratch->row[j]) / scratch->sums[j];
+            if (share > 0)
+                score[j] += share * log(share);
+        }
+    }
+    for (int64_t j = 0; j < in->m; j++)
+        if (scratch->sums[j] == 0)
+            score[j] = -log((double)in->d);
+    return LODE_OK;
+}
+
+static lode_status_t score_from_weights(double *score, lode_method_t method,
+                                        const lode_score_inputs_t *in) {
+    scratch_t scratch = {0};
+    int64_t longest = in->m > in->d ? in->m : in->d;
+    lode_status_t status;
+    LODE_GUARD(status, LODE_NEW_RAW(&scratch.row, longest, "row of weights"), done);
+    LODE_GUARD(status, LODE_NEW_RAW(&scratch.sums, in->m, "column sums of down_proj"), done);
+    LODE_GUARD(status, LODE_NEW_RAW(&scratch.norms, longest, "input norms"), done);
+    memset(score, 0, (size_t)in->m * sizeof *score);
+    if (method == LODE_METHOD_MAGNITUDE)
+        status = score_magnitude(score, in, &scratch);
+    else if (method == LODE_METHOD_WANDA_CHANNEL)
+        status = score_wanda(score, in, &scratch);
+    else
+        status = score_entropy(score, in, &scratch);
+done:
+    free(scratch.row);
+    free(scratch.sums);
+    free(scratch.norms);
+    return status;
+}
+
+static void score_from_statistics(double *score, lode_method_t method,
+                                  const lode_score_inputs_t *in) {
+    uint64_t key = lode_random_key(in->seed, "random score", in->layer, 0);
+    for (int64_t j = 0; j < in->m; j++)
+        switch (method) {
+        case LODE_METHOD_SCAR_PROT:
+            score[j] = in->loss_proxy[j] * in->protection[j];
+            break;
+        case LODE_METHOD_SCAR_CONN:
+            score[j] = in->loss_proxy[j] *
+                       ((1 - in->connectivity[j]) + in->connectivity[j] * in->protection[j]);
+            break;
+        case LODE_METHOD_ACTIVATION:
+            score[j] = in->activation_power[j];
+            break;
+        case LODE_METHOD_TAYLOR:
+            score[j] = in->taylor[j];
+            break;
+        case LODE_METHOD_RANDOM:
+            score[j] = lode_random_uniform(key, (uint64_t)j);
+            break;
+        default: /* scar-lp, lp */
+            score[j] = in->loss_proxy[j];
+        }
+}
+
+lode_status_t lode_score_channels(double *score, lode_method_t method,
+                                  const lode_score_inputs_t *inputs) {
+    unsigned needs = lode_score_needs(method);
+    LODE_TRY(check_inputs(inputs, needs));
+    if (needs & LODE_NEEDS_DOWN)
+        LODE_TRY(score_from_weights(score, method, inputs));
+    else
+        score_from_statistics(score, method, inputs);
+    return lode_order_check(score, inputs->m, lode_method_name(method));
+}

@@ -1,0 +1,67 @@
+/* score/channel: the pruning score of every channel of a layer. The highest are kept.
+ *
+ * | method        | score of channel j                                                          |
+ * |---------------|-----------------------------------------------------------------------------|
+ * | scar-lp, lp   | LP_j                                                                        |
+ * | scar-prot     | LP_j · P_j                                                                  |
+ * | scar-conn     | LP_j · ((1 − Conn_j) + Conn_j · P_j)                                        |
+ * | wanda-channel | Σ over gate row, up row and down column of |W|·√(mean over sequences Σ_t x²) |
+ * | magnitude     | ‖gate row‖₂ + ‖up row‖₂ + ‖down column‖₂                                    |
+ * | activation    | mean_t u_j²                                                                 |
+ * | taylor        | mean_t |u_j·g_j|                                                            |
+ * | entropy       | −H_j, H_j = −Σ_i p_i ln p_i, p_i = |Wdown[i,j]| / Σ_i |Wdown[i,j]|          |
+ * | random        | uniform in [0, 1) from seed, layer and channel                              |
+ *
+ * The scar methods are those of Supernodes and Halos (arXiv:2604.23475), wanda-channel the channel
+ * form of Wanda (arXiv:2306.11695) used there, entropy follows The Role of Outgoing Connection
+ * Heterogeneity in Feedforward Layers of LLMs (EMNLP 2025 main.1143) in our normalisation; a
+ * column of zeros has no such distribution and scores −ln d, the least there is.
+ * What a method protects is not part of its score: see score/mask.h. Everything here is Local.
+ */
+#ifndef LODE_SCORE_CHANNEL_H
+#define LODE_SCORE_CHANNEL_H
+
+#include <stdint.h>
+
+#include "base/error.h"
+#include "config/choices.h"
+#include "model/tensor.h"
+
+/* What a score is computed from, as bits of lode_score_needs(). */
+enum {
+    LODE_NEEDS_LOSS_PROXY = 1,
+    LODE_NEEDS_ACTIVATION_POWER = 2,
+    LODE_NEEDS_TAYLOR = 4,
+    LODE_NEEDS_CONNECTIVITY = 8,
+    LODE_NEEDS_PROTECTION = 16,
+    LODE_NEEDS_INPUT_POWER = 32, /* input_power_mean and u_power_mean */
+    LODE_NEEDS_DOWN = 64,
+    LODE_NEEDS_GATE_UP = 128,
+};
+
+/* The inputs that `method` reads; all others may stay unset. */
+unsigned lode_score_needs(lode_method_t method);
+
+/* One layer's inputs, m channels and hidden size d; all arrays belong to the caller. */
+typedef struct lode_score_inputs {
+    int64_t m, d;
+    const double *loss_proxy;       /* [m] */
+    const double *activation_power; /* [m], mean over tokens of u² */
+    const double *taylor;           /* [m], mean over tokens of |q| */
+    const double *connectivity;     /* [m] */
+    const double *protection;       /* [m] */
+    const double *input_power_mean; /* [d], mean over sequences of Σ_t h² */
+    const double *u_power_mean;     /* [m], mean over sequences of Σ_t u² */
+    lode_tensor_t gate, up;         /* [m, d] */
+    lode_tensor_t down;             /* [d, m] */
+    int64_t seed, layer;            /* name the stream of `random` */
+} lode_score_inputs_t;
+
+/* Scores of one layer; every sum in float64, in index order.
+ *   score [m] out
+ * Errors: LODE_ERR_NUMERIC where an input or the score of a channel is not finite, LODE_ERR_SHAPE
+ * for a tensor that does not fit m and d, LODE_ERR_MEMORY. */
+LODE_MUST_USE lode_status_t lode_score_channels(double *score, lode_method_t method,
+                                                const lode_score_inputs_t *inputs);
+
+#endif

@@ -1,0 +1,202 @@
+#include "store/internal.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/memory.h"
+
+lode_status_t lode_store_open_file(lode_store_t *store, const char *path) {
+    hid_t access = lode_store_access(&store->comm);
+    if (access >= 0) {
+        store->file = H5Fopen(path, H5F_ACC_RDONLY, access);
+        H5Pclose(access);
+    }
+    if (store->file < 0)
+        return lode_fail(LODE_ERR_FORMAT,
+                         "%s: is not a complete HDF5 file (%s); delete it and run its stage again",
+                         path, lode_store_reason());
+    return LODE_OK;
+}
+
+lode_status_t lode_store_open(lode_store_t **out, const lode_comm_t *comm, const char *path) {
+    lode_store_t *store = NULL;
+    *out = NULL;
+    lode_status_t status = lode_store_new(&store, comm, path, false);
+    if (status == LODE_OK && access(path, R_OK) != 0)
+        status = lode_fail(LODE_ERR_INPUT, "%s: cannot be read: %s; run its stage first", path,
+                           strerror(errno));
+    status = lode_comm_agree(comm, status);
+    if (status == LODE_OK)
+        status = lode_comm_agree(comm, lode_store_open_file(store, path));
+    if (status == LODE_OK)
+        *out = store;
+    else
+        lode_store_close(&store);
+    return status;
+}
+
+void lode_store_close(lode_store_t **store) {
+    if (!*store)
+        return;
+    char message[LODE_MESSAGE_MAX];
+    snprintf(message, sizeof message, "%s", lode_error_message());
+    lode_status_t status = lode_store_shut(*store);
+    lode_store_free(store);
+    if (status != LODE_OK) /* nothing was written, so nothing can be lost */
+        (void)lode_fail(status, "%s", message);
+}
+
+bool lode_store_has(lode_store_t *store, const char *name) {
+    const char *relative = lode_store_relative(name);
+    if (strcmp(relative, ".") == 0)
+        return true;
+    /* HDF5 answers for the last component only, and fails where one above it is missing. */
+    size_t length = strlen(relative);
+    char *prefix;
+    if (lode_strdup(&prefix, relative) != LODE_OK)
+        return false;
+    bool found = true;
+    for (size_t i = 1; found && i <= length; i++) {
+        if (relative[i] != '/' && relative[i] != '\0')
+            continue;
+        prefix[i] = '\0';
+        found = H5Lexists(store->file, prefix, H5P_DEFAULT) > 0 &&
+                H5Oexists_by_name(store->file, prefix, H5P_DEFAULT) > 0;
+        prefix[i] = relative[i];
+    }
+    H5Eclear2(H5E_DEFAULT);
+    free(prefix);
+    return found;
+}
+
+lode_status_t lode_store_shape(lode_store_t *store, const char *name, int *axes, int64_t *shape) {
+    lode_store_entry_t *entry;
+    LODE_TRY(lode_store_find(store, name, true, &entry));
+    *axes = entry->axes;
+    memcpy(shape, entry->shape, (size_t)entry->axes * sizeof *shape);
+    return LODE_OK;
+}
+
+lode_status_t lode_store_type(lode_store_t *store, const char *name, lode_type_t *type) {
+    lode_store_entry_t *entry;
+    LODE_TRY(lode_store_find(store, name, true, &entry));
+    *type = entry->type;
+    return LODE_OK;
+}
+
+/* Whether elements of `stored` survive being read as `wanted`. */
+static bool widens(lode_type_t stored, lode_type_t wanted) {
+    bool stored_float = stored == LODE_TYPE_F64 || stored == LODE_TYPE_F32;
+    bool wanted_float = wanted == LODE_TYPE_F64 || wanted == LODE_TYPE_F32;
+    return stored_float == wanted_float && lode_type_size(stored) <= lode_type_size(wanted);
+}
+
+static lode_status_t check_read(const lode_store_t *store, const lode_store_entry_t *entry,
+                                lode_type_t type) {
+    if (widens(entry->type, type))
+        return LODE_OK;
+    return lode_fail(LODE_ERR_SHAPE, "%s: dataset \"%s\" holds %s, %s was expected", store->path,
+                     entry->name, lode_type_name(entry->type), lode_type_name(type));
+}
+
+lode_status_t lode_store_read(lode_store_t *store, const char *name, const int64_t *offset,
+                              const int64_t *count, lode_type_t type, void *out) {
+    lode_store_entry_t *entry;
+    LODE_TRY(lode_store_find(store, name, true, &entry));
+    LODE_TRY(check_read(store, entry, type));
+    for (int axis = 0; axis < entry->axes; axis++)
+        if (offset[axis] < 0 || count[axis] < 0 || count[axis] > entry->shape[axis] ||
+            offset[axis] > entry->shape[axis] - count[axis])
+            return lode_fail(LODE_ERR_SHAPE,
+                             "%s: dataset \"%s\" has %lld entries on axis %d, [%lld, %lld) was "
+                             "expected",
+                             store->path, entry->name, (long long)entry->shape[axis], axis,
+                             (long long)offset[axis], (long long)(offset[axis] + count[axis]));
+    return lode_store_transfer(store, entry, offset, count, type, out, NULL);
+}
+
+lode_status_t lode_store_read_all(lode_store_t *store, const char *name, lode_type_t type,
+                                  void *out, int64_t *elements) {
+    void *values = NULL;
+    memcpy(out, &values, sizeof values);
+    lode_store_entry_t *entry;
+    LODE_TRY(lode_store_find(store, name, true, &entry));
+    LODE_TRY(check_read(store, entry, type));
+    int64_t offset[LODE_STORE_MAX_AXES] = {0}, total = 1;
+    for (int axis = 0; axis < entry->axes; axis++)
+        total *= entry->shape[axis];
+    LODE_TRY(lode_alloc_raw(&values, total, lode_type_size(type), entry->name));
+    lode_status_t status =
+        lode_store_transfer(store, entry, offset, entry->shape, type, values, NULL);
+    if (status != LODE_OK) {
+        free(values);
+        return status;
+    }
+    memcpy(out, &values, sizeof values);
+    if (elements)
+        *elements = total;
+    return LODE_OK;
+}
+
+static herr_t take_link(hid_t group, const char *name, const H5L_info_t *info, void *context) {
+    (void)group;
+    (void)info;
+    lode_store_names_t *list = context;
+    list->status = lode_store_names_add(list, name);
+    return list->status != LODE_OK;
+}
+
+lode_status_t lode_store_list(lode_store_t *store, const char *group, char ***names,
+                              int64_t *count) {
+    *names = NULL;
+    *count = 0;
+    if (!lode_store_has(store, group))
+        return LODE_OK;
+    lode_store_names_t list = {0};
+    hid_t handle = H5Gopen2(store->file, lode_store_relative(group), H5P_DEFAULT);
+    herr_t failed =
+        handle < 0 ? -1 : H5Literate(handle, H5_INDEX_NAME, H5_ITER_INC, NULL, take_link, &list);
+    if (handle >= 0)
+        H5Gclose(handle);
+    if (failed < 0 && list.status == LODE_OK)
+        list.status = lode_fail(LODE_ERR_FORMAT, "%s: group \"%s\" cannot be listed: %s",
+                                store->path, group, lode_store_reason());
+    if (list.status != LODE_OK) {
+        lode_store_list_free(&list.names, list.count);
+        return list.status;
+    }
+    lode_store_names_sort(&list);
+    *names = list.names;
+    *count = list.count;
+    return LODE_OK;
+}
+
+void lode_store_list_free(char ***names, int64_t count) {
+    for (int64_t i = 0; i < count; i++)
+        free((*names)[i]);
+    free(*names);
+    *names = NULL;
+}
+
+void lode_store_fingerprint(const char *path, char fingerprint[LODE_DIGEST_TEXT]) {
+    fingerprint[0] = '\0';
+    if (access(path, R_OK) != 0)
+        return;
+    char message[LODE_MESSAGE_MAX];
+    snprintf(message, sizeof message, "%s", lode_error_message());
+    lode_comm_t alone = {.comm = MPI_COMM_SELF, .rank = 0, .size = 1};
+    lode_store_t *store = NULL;
+    char *text = NULL;
+    lode_status_t status = lode_store_open(&store, &alone, path);
+    if (status == LODE_OK)
+        status = lode_store_get_attribute_text(store, "/provenance", "fingerprint", &text);
+    if (status == LODE_OK && strlen(text) < LODE_DIGEST_TEXT)
+        snprintf(fingerprint, LODE_DIGEST_TEXT, "%s", text);
+    free(text);
+    lode_store_close(&store);
+    if (status != LODE_OK)
+        (void)lode_fail(status, "%s", message);
+}

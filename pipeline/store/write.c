@@ -1,0 +1,355 @@
+#include "store/internal.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/memory.h"
+
+/* Rank 0 makes the empty file itself: errno says more than MPI-IO does about a folder that is
+ * missing or unwritable, and what an interrupted run left must not show through as contents. */
+static lode_status_t prepare_partial(lode_store_t *store) {
+    if (unlink(store->partial) != 0 && errno != ENOENT)
+        return lode_fail(LODE_ERR_IO, "%s: the file of an interrupted run cannot be deleted: %s",
+                         store->partial, strerror(errno));
+    store->descriptor = open(store->partial, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+    if (store->descriptor < 0)
+        return lode_fail(LODE_ERR_IO,
+                         "%s: cannot be created: %s; choose another results folder or make this "
+                         "one writable",
+                         store->partial, strerror(errno));
+    return LODE_OK;
+}
+
+static lode_status_t create_file(lode_store_t *store) {
+    hid_t access = lode_store_access(&store->comm);
+    if (access >= 0) {
+        store->file = H5Fcreate(store->partial, H5F_ACC_TRUNC, H5P_DEFAULT, access);
+        H5Pclose(access);
+    }
+    if (store->file < 0)
+        return lode_fail(LODE_ERR_IO, "%s: cannot be created: %s", store->partial,
+                         lode_store_reason());
+    return LODE_OK;
+}
+
+lode_status_t lode_store_create(lode_store_t **out, const lode_comm_t *comm, const char *path) {
+    lode_store_t *store = NULL;
+    *out = NULL;
+    lode_status_t status = lode_store_new(&store, comm, path, true);
+    if (status == LODE_OK && comm->rank == 0)
+        status = prepare_partial(store);
+    status = lode_comm_agree(comm, status);
+    if (status == LODE_OK)
+        status = lode_comm_agree(comm, create_file(store));
+    if (status == LODE_OK)
+        *out = store;
+    else if (store)
+        lode_store_abandon(&store);
+    return status;
+}
+
+/* Keeps a store's first error, so that its commit fails. Hands the status on. */
+static lode_status_t stick(lode_store_t *store, lode_status_t status) {
+    if (status != LODE_OK && store->status == LODE_OK) {
+        store->status = status;
+        snprintf(store->message, sizeof store->message, "%s", lode_error_message());
+    }
+    return status;
+}
+
+/* The store's sticky error as this rank's current one. */
+static lode_status_t sticky(const lode_store_t *store) {
+    return store->status == LODE_OK ? LODE_OK : lode_fail(store->status, "%s", store->message);
+}
+
+/* Names are paths of non-empty components; "." is HDF5's word for the group itself. */
+static lode_status_t check_name(lode_store_t *store, const char *name) {
+    const char *component = lode_store_relative(name);
+    for (;;) {
+        size_t length = strcspn(component, "/");
+        if (length == 0 || (length == 1 && component[0] == '.'))
+            return lode_fail(LODE_ERR_INTERNAL, "%s: \"%s\" cannot name a dataset", store->path,
+                             name);
+        if (component[length] == '\0')
+            return LODE_OK;
+        component += length + 1;
+    }
+}
+
+static lode_status_t check_dataset(lode_store_t *store, const char *name, lode_type_t type,
+                                   int axes, const int64_t *shape) {
+    LODE_TRY(check_name(store, name));
+    int64_t bytes = (int64_t)lode_type_size(type);
+    bool good = axes >= 1 && axes <= LODE_STORE_MAX_AXES;
+    for (int axis = 0; good && axis < axes; axis++)
+        good = shape[axis] >= 0 && !__builtin_mul_overflow(bytes, shape[axis], &bytes);
+    if (!good)
+        return lode_fail(LODE_ERR_INTERNAL, "%s: dataset \"%s\" has impossible extents",
+                         store->path, name);
+    if (lode_store_has(store, name))
+        return lode_fail(LODE_ERR_INTERNAL, "%s: dataset \"%s\" is created twice", store->path,
+                         name);
+    return LODE_OK;
+}
+
+/* What "missing" is, in each type. */
+static const void *missing_value(lode_type_t type) {
+    static const double f64 = NAN;
+    static const float f32 = NAN;
+    static const int32_t i32 = -1;
+    static const int64_t i64 = -1;
+    static const uint8_t u8 = 0;
+    switch (type) {
+    case LODE_TYPE_F64:
+        return &f64;
+    case LODE_TYPE_F32:
+        return &f32;
+    case LODE_TYPE_I32:
+        return &i32;
+    case LODE_TYPE_I64:
+        return &i64;
+    case LODE_TYPE_U8:
+        break;
+    }
+    return &u8;
+}
+
+/* Creation properties: reproducible bytes (no times) and space from the start. HDF5 must not fill,
+ * because one rank would do it for all: see fill_share(). */
+static hid_t creation_properties(lode_type_t type, bool fill) {
+    hid_t properties = H5Pcreate(H5P_DATASET_CREATE);
+    bool failed = properties < 0 || H5Pset_layout(properties, H5D_CONTIGUOUS) < 0 ||
+                  H5Pset_alloc_time(properties, H5D_ALLOC_TIME_EARLY) < 0 ||
+                  H5Pset_fill_time(properties, H5D_FILL_TIME_NEVER) < 0 ||
+                  H5Pset_obj_track_times(properties, false) < 0;
+    if (!failed && fill)
+        failed =
+            H5Pset_fill_value(properties, lode_store_memory_type(type), missing_value(type)) < 0;
+    if (failed && properties >= 0) {
+        H5Pclose(properties);
+        properties = H5I_INVALID_HID;
+    }
+    return properties;
+}
+
+static hid_t create_dataset(lode_store_t *store, const char *name, lode_type_t type, int axes,
+                            const int64_t *shape, bool fill) {
+    hsize_t extents[LODE_STORE_MAX_AXES];
+    for (int axis = 0; axis < axes; axis++)
+        extents[axis] = (hsize_t)shape[axis];
+    hid_t dataset = H5I_INVALID_HID;
+    hid_t properties = creation_properties(type, fill);
+    hid_t links = H5Pcreate(H5P_LINK_CREATE);
+    hid_t space = H5Screate_simple(axes, extents, NULL);
+    if (properties >= 0 && links >= 0 && space >= 0 &&
+        H5Pset_create_intermediate_group(links, 1) >= 0 &&
+        H5Pset_char_encoding(links, H5T_CSET_UTF8) >= 0)
+        dataset = H5Dcreate2(store->file, lode_store_relative(name), lode_store_file_type(type),
+                             space, links, properties, H5P_DEFAULT);
+    if (space >= 0)
+        H5Sclose(space);
+    if (links >= 0)
+        H5Pclose(links);
+    if (properties >= 0)
+        H5Pclose(properties);
+    return dataset;
+}
+
+/* Rank 0 asks the file system for the blocks of a dataset that comes next, and some for metadata. A
+ * disk that fills up later would fail one rank in the middle of a collective; this fails before the
+ * work, and before HDF5 knows of the dataset: otherwise its closing would fail as well. Not every
+ * file system can do it. */
+static lode_status_t reserve(lode_store_t *store, const char *name, lode_type_t type, int axes,
+                             const int64_t *shape) {
+    const int64_t metadata = 1 << 17;
+    int64_t bytes = (int64_t)lode_type_size(type);
+    for (int axis = 0; axis < axes; axis++)
+        bytes *= shape[axis];
+    hsize_t end = 0;
+    if (store->descriptor < 0 || H5Fget_filesize(store->file, &end) < 0)
+        return LODE_OK;
+    int failed;
+    do
+        failed = fallocate(store->descriptor, FALLOC_FL_KEEP_SIZE, (off_t)end,
+                           (off_t)(bytes + metadata));
+    while (failed && errno == EINTR);
+    if (failed && (errno == ENOSPC || errno == EDQUOT || errno == EFBIG))
+        return lode_fail(LODE_ERR_IO,
+                         "%s: no space for dataset \"%s\" (%.1f MB): %s; free some space or choose "
+                         "another results folder",
+                         store->partial, name, (double)bytes / 1e6, strerror(errno));
+    return LODE_OK;
+}
+
+/* Writes "missing" into this rank's share of the outermost axis. */
+static lode_status_t fill_share(lode_store_t *store, const lode_store_entry_t *entry) {
+    int64_t offset[LODE_STORE_MAX_AXES] = {0}, count[LODE_STORE_MAX_AXES], row = 1;
+    for (int axis = 0; axis < entry->axes; axis++) {
+        count[axis] = axis == 0 ? 1 : entry->shape[axis];
+        row *= count[axis];
+    }
+    size_t size = lode_type_size(entry->type);
+    int64_t rows = entry->shape[0], begin = rows * store->comm.rank / store->comm.size,
+            end = rows * (store->comm.rank + 1) / store->comm.size;
+    if (row == 0 || begin == end)
+        return LODE_OK;
+    char *values;
+    LODE_TRY(lode_alloc_raw(&values, row, size, entry->name));
+    for (int64_t i = 0; i < row; i++)
+        memcpy(values + (size_t)i * size, missing_value(entry->type), size);
+    lode_status_t status = LODE_OK;
+    for (int64_t i = begin; status == LODE_OK && i < end; i++) {
+        offset[0] = i;
+        status = lode_store_transfer(store, entry, offset, count, entry->type, NULL, values);
+    }
+    free(values);
+    return status;
+}
+
+lode_status_t lode_store_dataset(lode_store_t *store, const char *name, lode_type_t type, int axes,
+                                 const int64_t *shape, bool fill) {
+    const lode_comm_t *comm = &store->comm;
+    lode_store_entry_t *entry = NULL;
+    lode_status_t status = check_dataset(store, name, type, axes, shape);
+    if (status == LODE_OK)
+        status = reserve(store, name, type, axes, shape);
+    LODE_TRY(stick(store, lode_comm_agree(comm, status)));
+    hid_t dataset = create_dataset(store, name, type, axes, shape, fill);
+    if (dataset < 0)
+        status = lode_fail(LODE_ERR_IO, "%s: dataset \"%s\" cannot be created: %s", store->partial,
+                           name, lode_store_reason());
+    else
+        status = lode_store_remember(store, name, dataset, &entry);
+    LODE_TRY(stick(store, lode_comm_agree(comm, status)));
+    if (!fill || type == LODE_TYPE_U8) /* a new file reads as zeros */
+        return LODE_OK;
+    /* The fill must be on disk before another rank writes over it. */
+    status = stick(store, fill_share(store, entry));
+    return lode_store_synchronise(store);
+}
+
+static lode_status_t write_slab(lode_store_t *store, const char *name, const int64_t *offset,
+                                const int64_t *count, const void *data) {
+    lode_store_entry_t *entry;
+    LODE_TRY(sticky(store));
+    LODE_TRY(lode_store_find(store, name, false, &entry));
+    for (int axis = 0; axis < entry->axes; axis++)
+        if (offset[axis] < 0 || count[axis] < 0 || count[axis] > entry->shape[axis] ||
+            offset[axis] > entry->shape[axis] - count[axis])
+            return lode_fail(
+                LODE_ERR_INTERNAL, "%s: writing [%lld, %lld) of axis %d of \"%s\", which has %lld",
+                store->path, (long long)offset[axis], (long long)(offset[axis] + count[axis]), axis,
+                name, (long long)entry->shape[axis]);
+    return lode_store_transfer(store, entry, offset, count, entry->type, NULL, data);
+}
+
+lode_status_t lode_store_write(lode_store_t *store, const char *name, const int64_t *offset,
+                               const int64_t *count, const void *data) {
+    return stick(store, write_slab(store, name, offset, count, data));
+}
+
+/* Everything written so far on its way to the disk. Collective. */
+static lode_status_t flush(lode_store_t *store) {
+    LODE_TRY(lode_comm_agree(&store->comm, sticky(store)));
+    lode_status_t status = LODE_OK;
+    if (H5Fflush(store->file, H5F_SCOPE_GLOBAL) < 0)
+        status = lode_fail(LODE_ERR_IO, "%s: flushing failed: %s; check the disk's space and quota",
+                           store->partial, lode_store_reason());
+    return stick(store, lode_comm_agree(&store->comm, status));
+}
+
+lode_status_t lode_store_synchronise(lode_store_t *store) {
+    /* Flushing is MPI-IO's sync; the agreement inside orders it before any later read. */
+    return flush(store);
+}
+
+/* Rank 0 opens the closed file anew, as a reader would, and compares it with what was created. */
+static lode_status_t verify(const lode_store_t *written) {
+    lode_comm_t alone = {.comm = MPI_COMM_SELF, .rank = 0, .size = 1};
+    lode_store_t *store;
+    LODE_TRY(lode_store_open(&store, &alone, written->partial));
+    lode_status_t status = LODE_OK;
+    for (int64_t i = 0; status == LODE_OK && i < written->entry_count; i++) {
+        const lode_store_entry_t *wanted = &written->entries[i];
+        lode_store_entry_t *found;
+        status = lode_store_find(store, wanted->name, true, &found);
+        if (status == LODE_OK && (found->type != wanted->type || found->axes != wanted->axes ||
+                                  memcmp(found->shape, wanted->shape, sizeof found->shape) != 0))
+            status = lode_fail(LODE_ERR_IO,
+                               "%s: dataset \"%s\" came back from disk with another shape; check "
+                               "the file system",
+                               written->partial, wanted->name);
+    }
+    lode_store_close(&store);
+    return status;
+}
+
+/* Syncs a file or folder through a descriptor of its own. */
+static lode_status_t sync_path(const char *path, bool folder) {
+    int descriptor = open(path, (folder ? O_RDONLY | O_DIRECTORY : O_RDWR) | O_CLOEXEC);
+    bool failed = descriptor < 0 || fsync(descriptor) != 0;
+    int error = errno;
+    if (descriptor >= 0)
+        close(descriptor);
+    /* Some file systems cannot sync a folder; they order renames themselves. */
+    if (failed && !(folder && (error == EINVAL || error == EACCES)))
+        return lode_fail(LODE_ERR_IO, "%s: cannot be synced to disk: %s", path, strerror(error));
+    return LODE_OK;
+}
+
+static lode_status_t publish(const char *partial, const char *path) {
+    LODE_TRY(sync_path(partial, false));
+    if (rename(partial, path) != 0)
+        return lode_fail(LODE_ERR_IO, "%s: cannot be renamed to its final name: %s", partial,
+                         strerror(errno));
+    char *folder;
+    LODE_TRY(lode_strdup(&folder, path));
+    char *slash = strrchr(folder, '/');
+    if (slash)
+        slash[slash == folder] = '\0';
+    lode_status_t status = sync_path(slash ? folder : ".", true);
+    free(folder);
+    return status;
+}
+
+lode_status_t lode_store_commit(lode_store_t **store) {
+    lode_store_t *old = *store;
+    const lode_comm_t *comm = &old->comm;
+    lode_status_t status = flush(old);
+    char message[LODE_MESSAGE_MAX];
+    snprintf(message, sizeof message, "%s", lode_error_message());
+    lode_status_t shut = lode_store_shut(old);
+    if (status != LODE_OK) /* closing may fail then too, for the same reason */
+        shut = lode_fail(status, "%s", message);
+    status = lode_comm_agree(comm, shut);
+    if (comm->rank == 0) {
+        if (status == LODE_OK)
+            status = verify(old);
+        if (status == LODE_OK)
+            status = publish(old->partial, old->path);
+        if (status != LODE_OK)
+            unlink(old->partial);
+    }
+    status = lode_comm_agree(comm, status);
+    lode_store_free(store);
+    return status;
+}
+
+void lode_store_abandon(lode_store_t **store) {
+    if (!*store)
+        return;
+    char message[LODE_MESSAGE_MAX];
+    snprintf(message, sizeof message, "%s", lode_error_message());
+    bool created = (*store)->descriptor >= 0; /* by rank 0 */
+    lode_status_t status = lode_store_shut(*store);
+    if (created)
+        unlink((*store)->partial);
+    lode_store_free(store);
+    if (status != LODE_OK) /* why it was abandoned matters, how closing went does not */
+        (void)lode_fail(status, "%s", message);
+}

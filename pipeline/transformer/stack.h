@@ -1,0 +1,46 @@
+/* transformer/stack: the part of a model that one rank owns, ready to be computed with.
+ *
+ * Weights stay mapped in the checkpoint; private are only the norm weights, the rotary tables and
+ * the work space. Everything here is Local.
+ */
+#ifndef LODE_TRANSFORMER_STACK_H
+#define LODE_TRANSFORMER_STACK_H
+
+#include "kernels/layer.h"
+#include "model/checkpoint.h"
+#include "transformer/layout.h"
+
+typedef struct lode_stack {
+    int64_t d, vocab;
+    double eps;
+    int64_t first_layer, count; /* layers first_layer … first_layer + count − 1 of the model */
+    lode_layer_t *layer;        /* [count] */
+    bool embedding, head;       /* whether the following are set */
+    lode_tensor_t embedding_table; /* [vocab, d] */
+    lode_weight_t head_weight;     /* [vocab, d] */
+    lode_real_t *final_norm;       /* [d] */
+    lode_real_t *private_memory;   /* norm weights and rotary tables */
+    lode_real_t *workspace;        /* for the kernels */
+    int64_t workspace_count;       /* reals */
+} lode_stack_t;
+
+/* Maps the weights that `layout` gives this rank and allocates the work space for micro-batches of
+ * up to `max_tokens` tokens with sequences of up to `longest`, on `threads` threads.
+ * *stack is the caller's; the checkpoint stays open until after lode_stack_destroy. Errors:
+ * LODE_ERR_MEMORY and what reading the checkpoint can give. */
+LODE_MUST_USE lode_status_t lode_stack_create(lode_stack_t **stack, lode_checkpoint_t *checkpoint,
+                                              const lode_layout_t *layout, int64_t max_tokens,
+                                              int64_t longest, int threads);
+void lode_stack_destroy(lode_stack_t **stack);
+
+/* Restricts the feed-forward block of the stack's layer `index` to `count` channels, ascending in
+ * `channels`, which must stay valid while in use; NULL restores all channels. A sliced layer is
+ * computed at its smaller size, not masked. */
+void lode_stack_slice(lode_stack_t *stack, int64_t index, const int32_t *channels, int64_t count);
+
+/* x[t] = embedding[ids[t]]; ids [tokens], x [tokens, d] out. Errors: LODE_ERR_FORMAT for an id
+ * outside the vocabulary. */
+LODE_MUST_USE lode_status_t lode_stack_embed(const lode_stack_t *stack, int64_t tokens,
+                                             const int32_t *ids, lode_real_t *x);
+
+#endif

@@ -1,0 +1,121 @@
+#include "calibrate/calibrate.h"
+
+#include <stdlib.h>
+
+#include "base/memory.h"
+#include "common/statistics.h"
+#include "kernels/statistics.h"
+
+enum { POWER, MAX, INPUT, STATISTICS };
+
+struct lode_calibrate {
+    lode_run_t *run;
+    lode_store_t *store;
+    const lode_text_t *text;
+    lode_statistic_t statistic[STATISTICS];
+    int64_t logit_tokens; /* of the sequences whose logits are kept */
+    double *power, *most; /* [wider of m and d] */
+};
+
+static lode_status_t create_datasets(lode_calibrate_t *calibrate) {
+    const lode_architecture_t *architecture = &calibrate->run->architecture;
+    const lode_text_t *text = calibrate->text;
+    const int64_t keep = calibrate->run->config->calibration.keep_logits;
+    const int64_t tokens = text->offsets[text->sequences];
+    calibrate->statistic[POWER] = (lode_statistic_t){"activation_power", architecture->intermediate,
+                                                     LODE_REDUCE_SUM, (double)tokens};
+    calibrate->statistic[MAX] =
+        (lode_statistic_t){"activation_max", architecture->intermediate, LODE_REDUCE_MAX, 1};
+    calibrate->statistic[INPUT] =
+        (lode_statistic_t){"input_power", architecture->hidden, LODE_REDUCE_SUM, 1};
+    for (int i = 0; i < STATISTICS; i++)
+        LODE_TRY(lode_statistic_create(calibrate->store, calibrate->run, &calibrate->statistic[i],
+                                       text->sequences));
+    calibrate->logit_tokens = text->offsets[keep < text->sequences ? keep : text->sequences];
+    if (calibrate->logit_tokens > 0) {
+        const int64_t shape[] = {calibrate->logit_tokens, architecture->vocab};
+        LODE_TRY(lode_store_dataset(calibrate->store, "/logits", LODE_TYPE_F32, 2, shape, false));
+    }
+    LODE_TRY(lode_store_attribute_i64(calibrate->store, "/", "tokens", tokens));
+    return lode_store_attribute_i64(calibrate->store, "/", "sequences", text->sequences);
+}
+
+/* Local. */
+static void release(lode_calibrate_t **calibrate) {
+    if (!*calibrate)
+        return;
+    free((*calibrate)->power);
+    free(*calibrate);
+    *calibrate = NULL;
+}
+
+lode_status_t lode_calibrate_begin(lode_calibrate_t **out, lode_run_t *run,
+                                   const lode_text_t *text) {
+    const lode_architecture_t *architecture = &run->architecture;
+    const int64_t width = architecture->intermediate > architecture->hidden
+                              ? architecture->intermediate
+                              : architecture->hidden;
+    lode_status_t status = LODE_NEW(out, 1, "calibrate");
+    if (status == LODE_OK) {
+        **out = (lode_calibrate_t){.run = run, .text = text};
+        status = LODE_NEW(&(*out)->power, 2 * width, "statistics");
+        (*out)->most = (*out)->power + width;
+    }
+    status = lode_comm_agree(run->comm, status);
+    if (status != LODE_OK) {
+        release(out);
+        return status;
+    }
+    status = lode_run_create(&(*out)->store, run, LODE_STAGE_CALIBRATE);
+    if (status == LODE_OK)
+        status = create_datasets(*out);
+    if (status != LODE_OK)
+        status = lode_calibrate_end(out, status);
+    return status;
+}
+
+lode_status_t lode_calibrate_ffn(lode_calibrate_t *calibrate, const lode_batch_t *batch,
+                                 int64_t layer, const lode_real_t *h, const lode_real_t *u) {
+    const int64_t m = calibrate->run->architecture.intermediate;
+    const int64_t d = calibrate->run->architecture.hidden;
+    lode_store_t *store = calibrate->store;
+    const lode_statistic_t *statistic = calibrate->statistic;
+    for (int64_t s = 0; s < batch->sequences.count; s++) {
+        const int64_t first = batch->sequences.offsets[s];
+        const int64_t tokens = batch->sequences.offsets[s + 1] - first;
+        const int64_t sequence = batch->first_sequence + s;
+        lode_statistics_forward(tokens, m, u + first * m, calibrate->power, calibrate->most);
+        LODE_TRY(lode_statistic_write(store, &statistic[POWER], sequence, layer, calibrate->power));
+        LODE_TRY(lode_statistic_write(store, &statistic[MAX], sequence, layer, calibrate->most));
+        lode_statistics_forward(tokens, d, h + first * d, calibrate->power, NULL);
+        LODE_TRY(lode_statistic_write(store, &statistic[INPUT], sequence, layer, calibrate->power));
+    }
+    return LODE_OK;
+}
+
+lode_status_t lode_calibrate_logits(lode_calibrate_t *calibrate, int64_t first_token, int64_t rows,
+                                    const lode_real_t *logits) {
+    const int64_t left = calibrate->logit_tokens - first_token;
+    if (left <= 0)
+        return LODE_OK;
+    const int64_t offset[] = {first_token, 0};
+    const int64_t count[] = {rows < left ? rows : left, calibrate->run->architecture.vocab};
+    return lode_store_write(calibrate->store, "/logits", offset, count, logits);
+}
+
+lode_status_t lode_calibrate_end(lode_calibrate_t **out, lode_status_t status) {
+    lode_calibrate_t *calibrate = *out;
+    if (status == LODE_OK)
+        status = lode_store_synchronise(calibrate->store);
+    lode_status_t local = status;
+    for (int i = 0; i < STATISTICS && local == LODE_OK; i++)
+        local = lode_statistic_reduce(calibrate->store, calibrate->run, &calibrate->statistic[i],
+                                      calibrate->text->sequences);
+    status = lode_run_finish(&calibrate->store, calibrate->run, LODE_STAGE_CALIBRATE, local);
+    release(out);
+    return status;
+}
+
+lode_status_t lode_stage_calibrate(lode_run_t *run) {
+    return lode_statistics_run(run, true, false);
+}

@@ -1,0 +1,182 @@
+#include "common/run.h"
+
+#include <gnu/libc-version.h>
+#include <hdf5.h>
+#include <jansson.h>
+#include <libconfig.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/file.h"
+#include "base/hash.h"
+#include "common/version.h"
+#include "kernels/linear.h"
+
+static const char *const stage_names[] = {
+#define LODE_STAGE_NAME(stage, name) name,
+    LODE_STAGE_LIST(LODE_STAGE_NAME)
+#undef LODE_STAGE_NAME
+};
+
+const char *lode_stage_name(lode_stage_t stage) {
+    return stage_names[stage];
+}
+
+bool lode_run_owns_layers(const lode_run_t *run) {
+    return run->layout.replica == 0;
+}
+
+lode_status_t lode_run_path(char **path, const lode_run_t *run, lode_stage_t stage) {
+    char name[32];
+    snprintf(name, sizeof name, "%s.h5", lode_stage_name(stage));
+    return lode_path_join(path, run->folder, name);
+}
+
+lode_status_t lode_run_open(lode_store_t **store, const lode_run_t *run, lode_stage_t stage) {
+    *store = NULL;
+    char *path;
+    lode_status_t status = lode_run_path(&path, run, stage);
+    if (status == LODE_OK && !lode_file_exists(path))
+        status = lode_fail(LODE_ERR_INPUT, "%s: missing; run the stage %s first", path,
+                           lode_stage_name(stage));
+    status = lode_comm_agree(run->comm, status);
+    if (status == LODE_OK)
+        status = lode_store_open(store, run->comm, path);
+    free(path);
+    return status;
+}
+
+static void time_text(char text[32]) {
+    const time_t now = time(NULL);
+    struct tm parts;
+    gmtime_r(&now, &parts);
+    strftime(text, 32, "%Y-%m-%dT%H:%M:%SZ", &parts);
+}
+
+lode_status_t lode_run_create(lode_store_t **store, lode_run_t *run, lode_stage_t stage) {
+    *store = NULL;
+    char *path;
+    time_text(run->start);
+    LODE_TRY(lode_comm_agree(run->comm, lode_run_path(&path, run, stage)));
+    lode_status_t status = lode_store_create(store, run->comm, path);
+    free(path);
+    return status;
+}
+
+static lode_status_t libraries_text(lode_buffer_t *text) {
+    unsigned major, minor, patch;
+    char mpi[MPI_MAX_LIBRARY_VERSION_STRING];
+    int length;
+    H5get_libversion(&major, &minor, &patch);
+    MPI_Get_library_version(mpi, &length);
+    mpi[strcspn(mpi, ",\n")] = '\0';
+    LODE_TRY(lode_buffer_printf(text, "HDF5 %u.%u.%u\nMPI %s\njansson %s\nlibconfig %d.%d.%d\n",
+                                major, minor, patch, mpi, JANSSON_VERSION, LIBCONFIG_VER_MAJOR,
+                                LIBCONFIG_VER_MINOR, LIBCONFIG_VER_REVISION));
+    LODE_TRY(lode_buffer_printf(text, "glibc %s\n", gnu_get_libc_version()));
+    return lode_buffer_printf(text, "CBLAS %s\n", lode_blas_description());
+}
+
+static lode_status_t write_provenance(lode_store_t *store, lode_run_t *run, lode_stage_t stage) {
+    lode_buffer_t experiment = {0}, libraries = {0};
+    char digest[LODE_SHA256_TEXT] = "", end[32], host[256] = "";
+    gethostname(host, sizeof host - 1);
+    time_text(end);
+    lode_status_t status = lode_config_text(run->config, &experiment);
+    if (status == LODE_OK)
+        status = lode_sha256_text(digest, experiment.data, experiment.length);
+    if (status == LODE_OK)
+        status = libraries_text(&libraries);
+    status = lode_comm_agree(run->comm, status);
+    if (status == LODE_OK) {
+        const lode_provenance_t provenance = {.experiment = experiment.data,
+                                              .experiment_sha256 = digest,
+                                              .stage = lode_stage_name(stage),
+                                              .fingerprint = run->fingerprint[stage],
+                                              .inputs = run->inputs,
+                                              .version = lode_version(),
+                                              .commit = lode_commit(),
+                                              .libraries = libraries.data,
+                                              .ranks = run->comm->size,
+                                              .threads = run->config->threads,
+                                              .host = host,
+                                              .start = run->start,
+                                              .end = end};
+        status = lode_store_provenance(store, &provenance);
+    }
+    lode_buffer_free(&experiment);
+    lode_buffer_free(&libraries);
+    return status;
+}
+
+lode_status_t lode_run_finish(lode_store_t **store, lode_run_t *run, lode_stage_t stage,
+                              lode_status_t local) {
+    lode_status_t status = lode_comm_agree(run->comm, local);
+    if (status == LODE_OK && *store)
+        status = write_provenance(*store, run, stage);
+    if (status == LODE_OK)
+        return lode_store_commit(store);
+    lode_store_abandon(store);
+    return status;
+}
+
+/* Targets and gradient weights of sequences in which every next token counts. */
+static void fill_targets(lode_sequences_read_t *read, lode_loss_t loss) {
+    for (int64_t s = 0; s < read->text.sequences; s++) {
+        const int64_t first = read->offsets[s], end = read->offsets[s + 1];
+        const double weight = loss == LODE_LOSS_SUM ? 1.0 : 1.0 / (double)(end - first - 1);
+        for (int64_t t = first; t + 1 < end; t++) {
+            read->target[t] = read->ids[t + 1];
+            read->weight[t] = weight;
+        }
+        read->target[end - 1] = -1;
+        read->weight[end - 1] = 0;
+    }
+}
+
+static lode_status_t read_calibration(lode_sequences_read_t *read, lode_store_t *store,
+                                      lode_loss_t loss) {
+    int64_t tokens, offsets;
+    LODE_TRY(lode_store_read_all(store, "/calibration/ids", LODE_TYPE_I32, &read->ids, &tokens));
+    LODE_TRY(lode_store_read_all(store, "/calibration/offsets", LODE_TYPE_I64, &read->offsets,
+                                 &offsets));
+    LODE_TRY(LODE_NEW(&read->target, tokens, "targets"));
+    LODE_TRY(LODE_NEW(&read->weight, tokens, "targets"));
+    read->text = (lode_text_t){.sequences = offsets - 1,
+                               .offsets = read->offsets,
+                               .ids = read->ids,
+                               .target = read->target,
+                               .weight = read->weight};
+    fill_targets(read, loss);
+    return LODE_OK;
+}
+
+lode_status_t lode_run_calibration(lode_sequences_read_t *read, lode_run_t *run) {
+    *read = (lode_sequences_read_t){0};
+    lode_store_t *store;
+    LODE_TRY(lode_run_open(&store, run, LODE_STAGE_TOKENIZE));
+    lode_status_t status = lode_comm_agree(
+        run->comm, read_calibration(read, store, run->config->calibration.loss));
+    lode_store_close(&store);
+    if (status != LODE_OK)
+        lode_sequences_free(read);
+    return status;
+}
+
+void lode_sequences_free(lode_sequences_read_t *read) {
+    free(read->offsets);
+    free(read->ids);
+    free(read->target);
+    free(read->weight);
+    *read = (lode_sequences_read_t){0};
+}
+
+int64_t lode_run_budget(const lode_run_t *run, const lode_stack_t *stack, int64_t other) {
+    int64_t taken = other;
+    if (stack)
+        taken += stack->workspace_count * (int64_t)sizeof(lode_real_t);
+    return run->config->memory - taken;
+}

@@ -1,0 +1,84 @@
+/* stages/common/run: what a stage is given: one model at one point of one experiment. */
+#ifndef LODE_STAGES_COMMON_RUN_H
+#define LODE_STAGES_COMMON_RUN_H
+
+#include "base/hash.h"
+#include "comm/context.h"
+#include "config/config.h"
+#include "model/checkpoint.h"
+#include "store/store.h"
+#include "transformer/batch.h"
+#include "transformer/layout.h"
+#include "transformer/stack.h"
+
+/* The stages that leave a file, in the order in which they run: name. */
+#define LODE_STAGE_LIST(X)                                                                         \
+    X(TOKENIZE, "tokenize")                                                                        \
+    X(CALIBRATE, "calibrate")                                                                      \
+    X(ACCUMULATE, "accumulate")                                                                    \
+    X(CLASSIFY, "classify")                                                                        \
+    X(PRUNE, "prune")                                                                              \
+    X(EVALUATE, "evaluate")
+
+typedef enum lode_stage {
+#define LODE_STAGE_ENUM(stage, name) LODE_STAGE_##stage,
+    LODE_STAGE_LIST(LODE_STAGE_ENUM)
+#undef LODE_STAGE_ENUM
+        LODE_STAGE_COUNT,
+} lode_stage_t;
+
+/* "tokenize" …; Local. */
+const char *lode_stage_name(lode_stage_t stage);
+
+typedef struct lode_run {
+    const lode_comm_t *comm;
+    const lode_config_t *config; /* without sweep */
+    const lode_config_model_t *model;
+    char *folder;                   /* <results>/<name>[/<point>]/<model> */
+    lode_checkpoint_t *checkpoint;
+    lode_architecture_t architecture;
+    lode_layout_t layout;
+    char fingerprint[LODE_STAGE_COUNT][LODE_DIGEST_TEXT]; /* what each stage's file must carry */
+    char *inputs;                                         /* for provenance */
+    char start[32];                                       /* ISO 8601; of the stage in hand */
+} lode_run_t;
+
+/* Whether this rank does work that is done once a layer: the first replica's ranks do. Local. */
+bool lode_run_owns_layers(const lode_run_t *run);
+
+/* Path of a stage's file, the caller's. Local. */
+LODE_MUST_USE lode_status_t lode_run_path(char **path, const lode_run_t *run, lode_stage_t stage);
+
+/* Opens the file of an earlier stage; a missing one is LODE_ERR_INPUT and names the stage to run.
+ * The store is the caller's to close. Collective. */
+LODE_MUST_USE lode_status_t lode_run_open(lode_store_t **store, const lode_run_t *run,
+                                          lode_stage_t stage);
+
+/* Creates the file of the stage in hand and notes its start. Collective. */
+LODE_MUST_USE lode_status_t lode_run_create(lode_store_t **store, lode_run_t *run,
+                                            lode_stage_t stage);
+
+/* Ends a stage: `local` is this rank's status so far. Where it is LODE_OK on all ranks, writes the
+ * provenance and commits the file; else leaves nothing. *store is released. Returns the same on all
+ * ranks. Collective. */
+LODE_MUST_USE lode_status_t lode_run_finish(lode_store_t **store, lode_run_t *run,
+                                            lode_stage_t stage, lode_status_t local);
+
+/* Sequences read from a tokenize file, with the arrays that lode_text_t points at. */
+typedef struct lode_sequences_read {
+    lode_text_t text;
+    int64_t *offsets;
+    int32_t *ids, *target;
+    double *weight;
+} lode_sequences_read_t;
+
+/* The calibration sequences: every next token is a target; weights are 1/(targets of the sequence)
+ * for loss = "mean", 1 for "sum". Everyone reads all ids. The result is for
+ * lode_sequences_free. Collective. */
+LODE_MUST_USE lode_status_t lode_run_calibration(lode_sequences_read_t *read, lode_run_t *run);
+void lode_sequences_free(lode_sequences_read_t *read);
+
+/* Private bytes that are left for activations beside what the stack and `other` take. Local. */
+int64_t lode_run_budget(const lode_run_t *run, const lode_stack_t *stack, int64_t other);
+
+#endif

@@ -1,0 +1,159 @@
+#include "common/statistics.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "accumulate/accumulate.h"
+#include "base/memory.h"
+#include "calibrate/calibrate.h"
+#include "transformer/pass.h"
+
+static void sequences_name(char *path, size_t size, const lode_statistic_t *statistic) {
+    snprintf(path, size, "/sequences/%s", statistic->name);
+}
+
+lode_status_t lode_statistic_create(lode_store_t *store, const lode_run_t *run,
+                                    const lode_statistic_t *statistic, int64_t sequences) {
+    const int64_t shape[] = {sequences, run->architecture.layers, statistic->width};
+    char path[64];
+    sequences_name(path, sizeof path, statistic);
+    LODE_TRY(lode_store_dataset(store, path, LODE_TYPE_F64, 3, shape, false));
+    return lode_store_dataset(store, statistic->name, LODE_TYPE_F64, 2, shape + 1, false);
+}
+
+lode_status_t lode_statistic_write(lode_store_t *store, const lode_statistic_t *statistic,
+                                   int64_t sequence, int64_t layer, const double *values) {
+    const int64_t offset[] = {sequence, layer, 0}, count[] = {1, 1, statistic->width};
+    char path[64];
+    sequences_name(path, sizeof path, statistic);
+    return lode_store_write(store, path, offset, count, values);
+}
+
+static lode_status_t reduce_layer(lode_store_t *store, const lode_statistic_t *statistic,
+                                  int64_t sequences, int64_t layer, double *row, double *total) {
+    const int64_t width = statistic->width;
+    char path[64];
+    sequences_name(path, sizeof path, statistic);
+    for (int64_t j = 0; j < width; j++)
+        total[j] = 0;
+    for (int64_t s = 0; s < sequences; s++) {
+        const int64_t offset[] = {s, layer, 0}, count[] = {1, 1, width};
+        LODE_TRY(lode_store_read(store, path, offset, count, LODE_TYPE_F64, row));
+        for (int64_t j = 0; j < width; j++)
+            if (statistic->reduction == LODE_REDUCE_SUM)
+                total[j] += row[j];
+            else
+                total[j] = row[j] > total[j] ? row[j] : total[j];
+    }
+    for (int64_t j = 0; j < width; j++)
+        total[j] /= statistic->divisor;
+    const int64_t offset[] = {layer, 0}, count[] = {1, width};
+    return lode_store_write(store, statistic->name, offset, count, total);
+}
+
+lode_status_t lode_statistic_reduce(lode_store_t *store, const lode_run_t *run,
+                                    const lode_statistic_t *statistic, int64_t sequences) {
+    if (!lode_run_owns_layers(run))
+        return LODE_OK;
+    double *row;
+    LODE_TRY(LODE_NEW(&row, 2 * statistic->width, "sums over sequences"));
+    lode_status_t status = LODE_OK;
+    for (int64_t l = run->layout.first_layer; l < run->layout.layer_end && status == LODE_OK; l++)
+        status = reduce_layer(store, statistic, sequences, l, row, row + statistic->width);
+    free(row);
+    return status;
+}
+
+/* Both stages' observers behind the one that the pass calls. */
+typedef struct both {
+    lode_calibrate_t *calibrate;   /* NULL where not wanted */
+    lode_accumulate_t *accumulate; /* NULL where not wanted */
+} both_t;
+
+static lode_status_t on_ffn_forward(void *context, const lode_batch_t *batch, int64_t layer,
+                                    const lode_real_t *h, const lode_real_t *u) {
+    return lode_calibrate_ffn(((both_t *)context)->calibrate, batch, layer, h, u);
+}
+
+static lode_status_t on_ffn_backward(void *context, const lode_batch_t *batch, int64_t layer,
+                                     const lode_real_t *u, const lode_real_t *g) {
+    return lode_accumulate_ffn(((both_t *)context)->accumulate, batch, layer, u, g);
+}
+
+static lode_status_t on_logits(void *context, int64_t first_token, int64_t rows,
+                               const lode_real_t *logits) {
+    return lode_calibrate_logits(((both_t *)context)->calibrate, first_token, rows, logits);
+}
+
+static lode_status_t on_losses(void *context, int64_t variant, const lode_batch_t *batch,
+                               const double *nll) {
+    (void)variant;
+    return lode_accumulate_losses(((both_t *)context)->accumulate, batch, nll);
+}
+
+/* Micro-batches for which the head must run: all for gradients, else those with kept logits. */
+static int64_t head_batches(const lode_batches_t *batches, const both_t *both,
+                            int64_t keep_logits) {
+    if (both->accumulate)
+        return batches->count;
+    int64_t count = 0;
+    while (count < batches->count && batches->batch[count].first_sequence < keep_logits)
+        count++;
+    return count;
+}
+
+static lode_status_t run_pass(lode_run_t *run, const lode_batches_t *batches, both_t *both) {
+    lode_stack_t *stack = NULL;
+    lode_status_t status = LODE_OK;
+    if (run->layout.replica >= 0)
+        status = lode_stack_create(&stack, run->checkpoint, &run->layout, batches->max_tokens,
+                                   batches->longest, (int)run->config->threads);
+    status = lode_comm_agree(run->comm, status);
+    if (status == LODE_OK) {
+        const bool backward = both->accumulate != NULL, forward = both->calibrate != NULL;
+        const bool logits = forward && run->config->calibration.keep_logits > 0;
+        const lode_pass_t pass = {
+            .stage = forward && backward ? "calibrate and accumulate"
+                     : backward          ? "accumulate"
+                                         : "calibrate",
+            .comm = run->comm,
+            .layout = &run->layout,
+            .stack = stack,
+            .batches = batches,
+            .variants = 1,
+            .backward = backward,
+            .head_batches = head_batches(batches, both, run->config->calibration.keep_logits),
+            .budget = lode_run_budget(run, stack, batches->text->offsets[batches->text->sequences] *
+                                                      (int64_t)(2 * sizeof(int32_t) + sizeof(double))),
+            .observer = {.context = both,
+                         .ffn_forward = forward ? on_ffn_forward : NULL,
+                         .ffn_backward = backward ? on_ffn_backward : NULL,
+                         .logits = logits ? on_logits : NULL,
+                         .losses = backward ? on_losses : NULL}};
+        status = lode_pass_run(&pass);
+    }
+    lode_stack_destroy(&stack);
+    return status;
+}
+
+lode_status_t lode_statistics_run(lode_run_t *run, bool calibrate, bool accumulate) {
+    lode_sequences_read_t read;
+    lode_batches_t batches = {0};
+    both_t both = {0};
+    LODE_TRY(lode_run_calibration(&read, run));
+    lode_status_t status = lode_comm_agree(
+        run->comm, lode_batches_create(&batches, &read.text, run->config->micro_batch));
+    if (status == LODE_OK && calibrate)
+        status = lode_calibrate_begin(&both.calibrate, run, &read.text);
+    if (status == LODE_OK && accumulate)
+        status = lode_accumulate_begin(&both.accumulate, run, &read.text);
+    if (status == LODE_OK)
+        status = run_pass(run, &batches, &both);
+    if (both.calibrate)
+        status = lode_calibrate_end(&both.calibrate, status);
+    if (both.accumulate)
+        status = lode_accumulate_end(&both.accumulate, status);
+    lode_batches_destroy(&batches);
+    lode_sequences_free(&read);
+    return status;
+}

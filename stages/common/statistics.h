@@ -1,0 +1,47 @@
+/* stages/common/statistics: sums per sequence, layer and channel, and what becomes of them.
+ *
+ * Ranks write /sequences/<name> [S, L, width] while micro-batches pass, each its own layers and its
+ * own sequences. Sums over sequences are taken from there in the order of the sequences, so that no
+ * number of ranks or replicas changes them.
+ */
+#ifndef LODE_STAGES_COMMON_STATISTICS_H
+#define LODE_STAGES_COMMON_STATISTICS_H
+
+#include "common/run.h"
+
+typedef enum lode_reduction {
+    LODE_REDUCE_SUM,
+    LODE_REDUCE_MAX,
+} lode_reduction_t;
+
+/* One statistic of width `width`: where the sequences' values lie, where the result goes
+ * ("/loss_proxy" [L, width]), and the divisor (1, or tokens). */
+typedef struct lode_statistic {
+    const char *name; /* "loss_proxy" */
+    int64_t width;
+    lode_reduction_t reduction;
+    double divisor;
+} lode_statistic_t;
+
+/* Creates /sequences/<name> f64 [sequences, L, width] and /<name> f64 [L, width]. Collective. */
+LODE_MUST_USE lode_status_t lode_statistic_create(lode_store_t *store, const lode_run_t *run,
+                                                  const lode_statistic_t *statistic,
+                                                  int64_t sequences);
+
+/* Writes one sequence's values [width] of one layer. Local. */
+LODE_MUST_USE lode_status_t lode_statistic_write(lode_store_t *store,
+                                                 const lode_statistic_t *statistic,
+                                                 int64_t sequence, int64_t layer,
+                                                 const double *values);
+
+/* Reduces over sequences into /<name>; after lode_store_synchronise(). Local: this rank does its own
+ * layers, if it is of the first replica. */
+LODE_MUST_USE lode_status_t lode_statistic_reduce(lode_store_t *store, const lode_run_t *run,
+                                                  const lode_statistic_t *statistic,
+                                                  int64_t sequences);
+
+/* Forward statistics, backward statistics, or both from one forward pass; writes calibrate.h5,
+ * accumulate.h5, or both. Collective. */
+LODE_MUST_USE lode_status_t lode_statistics_run(lode_run_t *run, bool calibrate, bool accumulate);
+
+#endif

@@ -1,0 +1,16 @@
+/* stages/evaluate: perplexity of the model and of every pruned variant.
+ *
+ * Reads tokenize.h5, prune.h5 and the checkpoint; writes evaluate.h5: /perplexity/<name>/<variant>
+ * f64 [targets], the negative log-likelihood of every scored token in nats in text order, with the
+ * attributes value, stderr, protocol, length, windows, targets; the unpruned model is the variant
+ * "dense". Pruned variants run with physically smaller feed-forward blocks.
+ */
+#ifndef LODE_STAGES_EVALUATE_H
+#define LODE_STAGES_EVALUATE_H
+
+#include "common/run.h"
+
+/* Errors: LODE_ERR_NUMERIC, LODE_ERR_MEMORY, LODE_ERR_IO. Collective. */
+LODE_MUST_USE lode_status_t lode_stage_evaluate(lode_run_t *run);
+
+#endif

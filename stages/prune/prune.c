@@ -1,0 +1,267 @@
+#include "prune/prune.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/log.h"
+#include "base/memory.h"
+#include "score/channel.h"
+#include "score/mask.h"
+#include "score/supernode.h"
+
+enum { NAME_MAX_BYTES = 256 };
+
+/* What the stage reads and writes, and its buffers for one layer. */
+typedef struct work {
+    lode_run_t *run;
+    lode_store_t *calibrate, *accumulate, *classify; /* open for reading */
+    lode_store_t *store;
+    lode_variant_t *variants;
+    int64_t variant_count;
+    int64_t m, d, sequences, tokens;
+    double *loss_proxy, *activation_power, *taylor, *connectivity, *protection, *u_power,
+        *score;           /* [m] each, one allocation at loss_proxy */
+    double *input_power;  /* [d] */
+    uint8_t *protect, *keep; /* [m] each, one allocation at protect */
+} work_t;
+
+static lode_status_t work_allocate(work_t *work) {
+    const int64_t m = work->m;
+    LODE_TRY(LODE_NEW(&work->loss_proxy, 7 * m, "prune"));
+    work->activation_power = work->loss_proxy + m;
+    work->taylor = work->activation_power + m;
+    work->connectivity = work->taylor + m;
+    work->protection = work->connectivity + m;
+    work->u_power = work->protection + m;
+    work->score = work->u_power + m;
+    LODE_TRY(LODE_NEW(&work->input_power, work->d, "prune"));
+    LODE_TRY(LODE_NEW(&work->protect, 2 * m, "masks"));
+    work->keep = work->protect + m;
+    return LODE_OK;
+}
+
+static void work_free(work_t *work) {
+    free(work->loss_proxy);
+    free(work->input_power);
+    free(work->protect);
+    lode_variants_free(&work->variants, work->variant_count);
+    lode_store_close(&work->classify);
+    lode_store_close(&work->accumulate);
+    lode_store_close(&work->calibrate);
+}
+
+static void score_path(char path[NAME_MAX_BYTES], lode_method_t method) {
+    snprintf(path, NAME_MAX_BYTES, "/scores/%s", lode_method_name(method));
+}
+
+static void keep_path(char path[NAME_MAX_BYTES], const lode_variant_t *variant) {
+    snprintf(path, NAME_MAX_BYTES, "/keep/%s", variant->name);
+}
+
+/* What a variant protects, written out. */
+static lode_core_t protected_core(const lode_variant_t *variant) {
+    return lode_mask_core(variant->method, variant->core);
+}
+
+/* --- datasets ------------------------------------------------------------------------------- */
+
+static lode_status_t create_datasets(work_t *work) {
+    const lode_config_prune_t *prune = &work->run->config->prune;
+    const int64_t shape[] = {work->run->architecture.layers, work->m};
+    char path[NAME_MAX_BYTES];
+    for (int64_t i = 0; i < prune->method_count; i++) {
+        score_path(path, prune->methods[i]);
+        LODE_TRY(lode_store_dataset(work->store, path, LODE_TYPE_F64, 2, shape, false));
+    }
+    for (int64_t i = 0; i < work->variant_count; i++) {
+        const lode_variant_t *variant = &work->variants[i];
+        keep_path(path, variant);
+        LODE_TRY(lode_store_dataset(work->store, path, LODE_TYPE_U8, 2, shape, false));
+        LODE_TRY(lode_store_attribute_text(work->store, path, "method",
+                                           lode_method_name(variant->method)));
+        LODE_TRY(lode_store_attribute_f64(work->store, path, "sparsity", variant->sparsity));
+        LODE_TRY(lode_store_attribute_text(work->store, path, "core",
+                                           lode_core_name(protected_core(variant))));
+        LODE_TRY(lode_store_attribute_text(work->store, path, "allocation",
+                                           lode_allocation_name(variant->allocation)));
+        LODE_TRY(lode_store_attribute_text(work->store, path, "compensation",
+                                           lode_compensation_name(variant->compensation)));
+    }
+    return LODE_OK;
+}
+
+/* --- one layer ------------------------------------------------------------------------------ */
+
+static lode_status_t read_row(lode_store_t *store, const char *name, int64_t layer, int64_t width,
+                              double *row) {
+    const int64_t offset[] = {layer, 0}, count[] = {1, width};
+    return lode_store_read(store, name, offset, count, LODE_TYPE_F64, row);
+}
+
+static lode_status_t read_layer(work_t *work, int64_t layer) {
+    const int64_t m = work->m;
+    LODE_TRY(read_row(work->accumulate, "/loss_proxy", layer, m, work->loss_proxy));
+    LODE_TRY(read_row(work->accumulate, "/taylor", layer, m, work->taylor));
+    LODE_TRY(read_row(work->calibrate, "/activation_power", layer, m, work->activation_power));
+    LODE_TRY(read_row(work->calibrate, "/input_power", layer, work->d, work->input_power));
+    LODE_TRY(read_row(work->classify, "/connectivity", layer, m, work->connectivity));
+    LODE_TRY(read_row(work->classify, "/protection", layer, m, work->protection));
+    /* Wanda's input norms are means over sequences of sums over tokens. */
+    const double sequences = (double)work->sequences, tokens = (double)work->tokens;
+    for (int64_t j = 0; j < m; j++)
+        work->u_power[j] = work->activation_power[j] * tokens / sequences;
+    for (int64_t i = 0; i < work->d; i++)
+        work->input_power[i] /= sequences;
+    return LODE_OK;
+}
+
+static lode_status_t score_layer(work_t *work, int64_t layer) {
+    const lode_config_t *config = work->run->config;
+    lode_layer_weights_t weights = {0};
+    LODE_TRY(lode_checkpoint_layer(work->run->checkpoint, layer, &weights));
+    const lode_score_inputs_t inputs = {.m = work->m,
+                                        .d = work->d,
+                                        .loss_proxy = work->loss_proxy,
+                                        .activation_power = work->activation_power,
+                                        .taylor = work->taylor,
+                                        .connectivity = work->connectivity,
+                                        .protection = work->protection,
+                                        .input_power_mean = work->input_power,
+                                        .u_power_mean = work->u_power,
+                                        .gate = weights.gate,
+                                        .up = weights.up,
+                                        .down = weights.down,
+                                        .seed = config->seed,
+                                        .layer = layer};
+    const int64_t offset[] = {layer, 0}, count[] = {1, work->m};
+    for (int64_t i = 0; i < config->prune.method_count; i++) {
+        char path[NAME_MAX_BYTES];
+        score_path(path, config->prune.methods[i]);
+        LODE_TRY(lode_score_channels(work->score, config->prune.methods[i], &inputs));
+        LODE_TRY(lode_store_write(work->store, path, offset, count, work->score));
+    }
+    return LODE_OK;
+}
+
+static lode_status_t protect_layer(work_t *work, const lode_variant_t *variant, int64_t layer,
+                                   uint8_t *protect) {
+    const lode_config_t *config = work->run->config;
+    return lode_mask_protect(protect, work->m, protected_core(variant),
+                             lode_supernode_size(config->classify.core_fraction, work->m),
+                             work->loss_proxy, work->activation_power, config->seed, layer);
+}
+
+static lode_status_t mask_layer(work_t *work, const lode_variant_t *variant, int64_t layer) {
+    char path[NAME_MAX_BYTES];
+    const int64_t offset[] = {layer, 0}, count[] = {1, work->m};
+    score_path(path, variant->method);
+    LODE_TRY(lode_store_read(work->store, path, offset, count, LODE_TYPE_F64, work->score));
+    LODE_TRY(protect_layer(work, variant, layer, work->protect));
+    LODE_TRY(lode_mask_uniform(work->keep, work->score, work->protect, work->m, variant->sparsity,
+                               layer));
+    keep_path(path, variant);
+    return lode_store_write(work->store, path, offset, count, work->keep);
+}
+
+static lode_status_t prune_layers(work_t *work) {
+    const lode_run_t *run = work->run;
+    if (!lode_run_owns_layers(run))
+        return LODE_OK;
+    lode_progress_t progress;
+    lode_progress_start(&progress, "prune", "layer",
+                        run->layout.layer_end - run->layout.first_layer);
+    for (int64_t l = run->layout.first_layer; l < run->layout.layer_end; l++) {
+        lode_status_t status = read_layer(work, l);
+        if (status == LODE_OK)
+            status = score_layer(work, l);
+        for (int64_t i = 0; i < work->variant_count && status == LODE_OK; i++)
+            if (work->variants[i].allocation == LODE_ALLOCATION_UNIFORM)
+                status = mask_layer(work, &work->variants[i], l);
+        if (status != LODE_OK)
+            return lode_fail_context(status, "prune, layer %lld", (long long)l);
+        lode_progress_add(&progress, 1, 0);
+    }
+    lode_progress_end(&progress);
+    return LODE_OK;
+}
+
+/* --- all layers at once --------------------------------------------------------------------- */
+
+/* One ranking over all layers, by one rank: L·m scores are small. */
+static lode_status_t mask_global(work_t *work, const lode_variant_t *variant) {
+    const int64_t layers = work->run->architecture.layers, total = layers * work->m;
+    const int64_t offset[] = {0, 0}, count[] = {layers, work->m};
+    char path[NAME_MAX_BYTES];
+    double *scores = NULL;
+    uint8_t *protect = NULL, *keep;
+    lode_status_t status = LODE_OK;
+    score_path(path, variant->method);
+    LODE_GUARD(status, LODE_NEW(&protect, 2 * total, "masks"), done);
+    keep = protect + total;
+    LODE_GUARD(status, lode_store_read_all(work->store, path, LODE_TYPE_F64, &scores, NULL), done);
+    for (int64_t l = 0; l < layers; l++) {
+        LODE_GUARD(status,
+                   read_row(work->accumulate, "/loss_proxy", l, work->m, work->loss_proxy), done);
+        LODE_GUARD(
+            status,
+            read_row(work->calibrate, "/activation_power", l, work->m, work->activation_power),
+            done);
+        LODE_GUARD(status, protect_layer(work, variant, l, protect + l * work->m), done);
+    }
+    LODE_GUARD(status,
+               lode_mask_global(keep, scores, protect, layers, work->m, variant->sparsity,
+                                LODE_MASK_FLOOR),
+               done);
+    keep_path(path, variant);
+    status = lode_store_write(work->store, path, offset, count, keep);
+done:
+    free(scores);
+    free(protect);
+    return status;
+}
+
+static lode_status_t mask_globals(work_t *work) {
+    if (work->run->comm->rank != 0)
+        return LODE_OK;
+    for (int64_t i = 0; i < work->variant_count; i++)
+        if (work->variants[i].allocation == LODE_ALLOCATION_GLOBAL)
+            LODE_TRY(mask_global(work, &work->variants[i]));
+    return LODE_OK;
+}
+
+/* --- the stage ------------------------------------------------------------------------------ */
+
+static lode_status_t open_inputs(work_t *work) {
+    LODE_TRY(lode_run_open(&work->calibrate, work->run, LODE_STAGE_CALIBRATE));
+    LODE_TRY(lode_run_open(&work->accumulate, work->run, LODE_STAGE_ACCUMULATE));
+    LODE_TRY(lode_run_open(&work->classify, work->run, LODE_STAGE_CLASSIFY));
+    lode_status_t status =
+        lode_store_get_attribute_i64(work->calibrate, "/", "sequences", &work->sequences);
+    if (status == LODE_OK)
+        status = lode_store_get_attribute_i64(work->calibrate, "/", "tokens", &work->tokens);
+    if (status == LODE_OK)
+        status = lode_variants_list(&work->variants, &work->variant_count, work->run->config);
+    if (status == LODE_OK)
+        status = work_allocate(work);
+    return lode_comm_agree(work->run->comm, status);
+}
+
+lode_status_t lode_stage_prune(lode_run_t *run) {
+    work_t work = {
+        .run = run, .m = run->architecture.intermediate, .d = run->architecture.hidden};
+    lode_status_t status = open_inputs(&work);
+    if (status == LODE_OK)
+        status = lode_run_create(&work.store, run, LODE_STAGE_PRUNE);
+    if (status == LODE_OK) {
+        status = create_datasets(&work);
+        if (status == LODE_OK)
+            status = lode_comm_agree(run->comm, prune_layers(&work));
+        if (status == LODE_OK)
+            status = lode_store_synchronise(work.store);
+        if (status == LODE_OK)
+            status = mask_globals(&work);
+        status = lode_run_finish(&work.store, run, LODE_STAGE_PRUNE, status);
+    }
+    work_free(&work);
+    return status;
+}

@@ -1,0 +1,33 @@
+/* stages/prune: scores, and which channels every variant keeps.
+ *
+ * Reads calibrate.h5, accumulate.h5, classify.h5 and the FFN weights; writes prune.h5:
+ * /scores/<method> f64 [L, m] and /keep/<variant> u8 [L, m] for the product of prune.methods,
+ * sparsity, cores and allocation, variants named as lode_variant_name does and carrying the
+ * attributes method, sparsity, core (what is protected), allocation and compensation.
+ */
+#ifndef LODE_STAGES_PRUNE_H
+#define LODE_STAGES_PRUNE_H
+
+#include "common/run.h"
+
+/* One variant of the experiment; the name is its own. */
+typedef struct lode_variant {
+    char *name;
+    lode_method_t method;
+    double sparsity;
+    lode_core_t core; /* as asked for; lode_mask_core() resolves DEFAULT */
+    lode_allocation_t allocation;
+    lode_compensation_t compensation;
+} lode_variant_t;
+
+/* The variants of an experiment in the order of its lists, without doubles: a core that is the
+ * method's own anyway is named as the default. Release with lode_variants_free. Local. */
+LODE_MUST_USE lode_status_t lode_variants_list(lode_variant_t **variants, int64_t *count,
+                                               const lode_config_t *config);
+void lode_variants_free(lode_variant_t **variants, int64_t count);
+
+/* Errors: LODE_ERR_CONFIG where a sparsity leaves nothing to keep or protects too much,
+ * LODE_ERR_NUMERIC, LODE_ERR_IO, LODE_ERR_MEMORY. Collective. */
+LODE_MUST_USE lode_status_t lode_stage_prune(lode_run_t *run);
+
+#endif

@@ -1,0 +1,16 @@
+/* stages/tokenize: texts to token ids.
+ *
+ * Reads the corpora and the model's tokenizer.json; writes tokenize.h5: /calibration/ids i32 [N],
+ * /calibration/offsets i64 [S+1], /perplexity/<name>/ids i32. One rank does the work; the others
+ * wait.
+ */
+#ifndef LODE_STAGES_TOKENIZE_H
+#define LODE_STAGES_TOKENIZE_H
+
+#include "common/run.h"
+
+/* Errors: LODE_ERR_INPUT (no corpus, no usable text, no tokenizer.json), LODE_ERR_FORMAT,
+ * LODE_ERR_UNSUPPORTED, LODE_ERR_IO. Collective. */
+LODE_MUST_USE lode_status_t lode_stage_tokenize(lode_run_t *run);
+
+#endif
