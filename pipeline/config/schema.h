@@ -32,12 +32,12 @@ typedef enum lode_key_type {
 
 /* Stages whose numbers a key decides beyond what the stages before them wrote. */
 enum {
-    LODE_STAGE_TOKENIZE = 1 << 0,
-    LODE_STAGE_CALIBRATE = 1 << 1,
-    LODE_STAGE_ACCUMULATE = 1 << 2,
-    LODE_STAGE_CLASSIFY = 1 << 3,
-    LODE_STAGE_PRUNE = 1 << 4,
-    LODE_STAGE_EVALUATE = 1 << 5,
+    LODE_DECIDES_TOKENIZE = 1 << 0,
+    LODE_DECIDES_CALIBRATE = 1 << 1,
+    LODE_DECIDES_ACCUMULATE = 1 << 2,
+    LODE_DECIDES_CLASSIFY = 1 << 3,
+    LODE_DECIDES_PRUNE = 1 << 4,
+    LODE_DECIDES_EVALUATE = 1 << 5,
 };
 
 typedef struct lode_key {
@@ -53,7 +53,7 @@ typedef struct lode_key {
     size_t offset;       /* in lode_config_t, or in the element of its list of groups */
     size_t count_offset; /* of lists: where their int64_t count is */
     size_t element;      /* of lists of groups: bytes of an element */
-    unsigned stages;     /* LODE_STAGE_… */
+    unsigned stages;     /* LODE_DECIDES_… */
     const char *meaning;
 } lode_key_t;
 

@@ -189,7 +189,7 @@ static lode_status_t read_entry(lode_safetensors_entry_t *entry, const char *nam
     if (!json_is_object(value))
         return lode_fail(LODE_ERR_FORMAT, "%s: tensor \"%.200s\": must be a JSON object", path,
                          name);
-    int64_t elements, bytes;
+    int64_t elements = 0, bytes = 0;
     LODE_TRY(read_shape(entry, &elements, json_object_get(value, "shape"), path));
     LODE_TRY(read_dtype(entry, &bytes, elements, json_object_get(value, "dtype"), path));
     return read_offsets(entry, bytes, json_object_get(value, "data_offsets"), base, path);

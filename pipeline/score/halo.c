@@ -110,23 +110,20 @@ typedef struct q_view {
 } q_view_t;
 
 /* Centres a column and scales it to unit length, so that the product of two is their correlation.
- * A constant one becomes 0; it is found by comparison, since the mean of equal numbers need not be
- * that number and the remainder would correlate with anything. */
+ * A constant one becomes 0 exactly: the sum of up to 2²⁹ equal floats has no rounding in double, so
+ * their mean is that float and nothing is left that could correlate by accident. */
 static void standardise(double *column, int64_t tokens) {
-    double sum = 0, squares = 0, first = column[0];
-    bool constant = true;
-    for (int64_t t = 0; t < tokens; t++) {
+    double sum = 0, squares = 0;
+    for (int64_t t = 0; t < tokens; t++)
         sum += column[t];
-        constant = constant && column[t] == first;
-    }
     double mean = sum / (double)tokens;
     for (int64_t t = 0; t < tokens; t++) {
         column[t] -= mean;
         squares += column[t] * column[t];
     }
-    double scale = constant || squares == 0 ? 0 : 1 / sqrt(squares);
+    double scale = squares > 0 ? 1 / sqrt(squares) : 0;
     for (int64_t t = 0; t < tokens; t++)
-        column[t] = scale > 0 ? column[t] * scale : 0;
+        column[t] *= scale;
 }
 
 /* Standardised q of some channels as columns [count, tokens]. Tokens are the outer loop: q is far

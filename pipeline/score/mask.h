@@ -49,21 +49,24 @@ LODE_MUST_USE lode_status_t lode_mask_uniform(uint8_t *keep, const double *score
 
 /* Scores of one layer made comparable with those of others: (s − b)/mean(s − b), b = min(0, least
  * score). Scores that are never negative, all but entropy's, are thus divided by their layer's
- * mean: what counts is a channel's share of its own layer, and a layer that a few channels carry
- * gives up more of the rest. A z-score would do the opposite, since the spread of such a layer
- * hides how little the rest holds, and within-layer ranks would merely give uniform allocation
- * again. Entropy has no zero of its own, so its least score takes that place. The order within a
- * layer is kept. A layer whose scores are all 0 stays 0, and goes first: nothing is lost with it.
- *   normal [channels] out, ≥ 0, mean 1;  score [channels] in */
+ * mean: what counts is a channel's share of its own layer, so a layer that a few channels carry
+ * gives up more of the rest. (A z-score does the opposite: the spread of such a layer puts all the
+ * rest close to its mean. Ranks within layers would merely give uniform allocation again.) Entropy
+ * has no zero of its own, so the layer's least score takes that place. The order within a layer is
+ * kept. A layer whose scores are all 0 stays 0, and goes first: nothing is lost with it.
+ *   normal [channels] out, ≥ 0, of mean 1 unless all are 0;  score [channels] in */
 LODE_MUST_USE lode_status_t lode_mask_normalise(double *normal, const double *score,
                                                 int64_t channels);
 
 /* Global allocation: one ascending ranking of lode_mask_normalise'd scores over all layers removes
  * exactly layers·⌊sparsity·channels⌋ channels, never a protected one, and never more of a layer
  * than leaves it max(1, ⌊floor_fraction·channels⌋). Equal scores: lower layer, then lower index
- * first. keep         [layers, channels] out, u8 score        [layers, channels] in is_protected
- * [layers, channels] in, u8, or NULL for none floor_fraction  in [0, 1), as LODE_MASK_FLOOR Errors:
- * as lode_mask_uniform; LODE_ERR_CONFIG too where the floors leave too few to remove. */
+ * first.
+ *   keep         [layers, channels] out, u8
+ *   score        [layers, channels] in
+ *   is_protected [layers, channels] in, u8, or NULL for none
+ *   floor_fraction  in [0, 1), as LODE_MASK_FLOOR
+ * Errors: as lode_mask_uniform; LODE_ERR_CONFIG too where the floors leave too few to remove. */
 LODE_MUST_USE lode_status_t lode_mask_global(uint8_t *keep, const double *score,
                                              const uint8_t *is_protected, int64_t layers,
                                              int64_t channels, double sparsity,

@@ -96,7 +96,7 @@ static lode_status_t write_provenance(lode_store_t *store, lode_run_t *run, lode
                                               .experiment_sha256 = digest,
                                               .stage = lode_stage_name(stage),
                                               .fingerprint = run->fingerprint[stage],
-                                              .inputs = run->inputs,
+                                              .inputs = run->inputs.data,
                                               .version = lode_version(),
                                               .commit = lode_commit(),
                                               .libraries = libraries.data,

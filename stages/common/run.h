@@ -39,7 +39,9 @@ typedef struct lode_run {
     lode_architecture_t architecture;
     lode_layout_t layout;
     char fingerprint[LODE_STAGE_COUNT][LODE_DIGEST_TEXT]; /* what each stage's file must carry */
-    char *inputs;                                         /* for provenance */
+    char model_digest[LODE_DIGEST_TEXT]; /* of config.json and all weights */
+    char text_digest[LODE_DIGEST_TEXT];  /* of the tokenizer and all corpora */
+    lode_buffer_t inputs;                /* "<digest>  <path>" lines for provenance */
     char start[32];                                       /* ISO 8601; of the stage in hand */
 } lode_run_t;
 

@@ -2,8 +2,10 @@
 #include "testing/cmocka_all.h"
 
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
+#include "base/random.h"
 #include "score/concentration.h"
 #include "score/order.h"
 #include "score/supernode.h"
@@ -170,6 +172,42 @@ static void test_bootstrap(void **state) {
     assert_near(other.jaccard, 1);
 }
 
+static int compare_ascending(const void *left, const void *right) {
+    const double *a = left, *b = right;
+    return (*a > *b) - (*a < *b);
+}
+
+/* The same draws again, by hand: a core of one, 21 draws, percentiles that fall on draws. */
+static void test_bootstrap_by_hand(void **state) {
+    (void)state;
+    enum { S = 5, M = 3, DRAWS = 21 };
+    const double sums[S * M] = {1, 2, 3, 5, 1, 1, 2, 7, 1, 1, 1, 4, 3, 3, 2}; /* in all 12 14 11 */
+    double mass[DRAWS], jaccard = 0;
+    for (int64_t draw = 0; draw < DRAWS; draw++) {
+        uint64_t key = lode_random_key(9, "bootstrap", 2, draw);
+        double total[M] = {0};
+        for (uint64_t i = 0; i < S; i++) {
+            int64_t s = lode_random_below(key, i, S);
+            for (int j = 0; j < M; j++)
+                total[j] += sums[s * M + j];
+        }
+        int best = 0;
+        for (int j = 1; j < M; j++)
+            best = total[j] > total[best] ? j : best;
+        mass[draw] = total[best] / (total[0] + total[1] + total[2]);
+        jaccard += best == 1;
+    }
+    qsort(mass, DRAWS, sizeof *mass, compare_ascending);
+    lode_stability_t got;
+    LODE_ASSERT_OK(lode_supernode_bootstrap(&got, sums, S, M, M, 1, DRAWS, 0.8, 9, 2));
+    assert_near(got.mass, 14.0 / 37);
+    assert_near(got.mass_low, mass[2]);
+    assert_near(got.mass_high, mass[18]);
+    assert_near(got.jaccard, jaccard / DRAWS);
+    LODE_ASSERT_OK(lode_supernode_bootstrap(&got, sums, S, M, M, 1, DRAWS, 0.85, 9, 2));
+    assert_near(got.mass_low, 0.5 * (mass[1] + mass[2])); /* linear between neighbours */
+}
+
 static void test_bootstrap_edges(void **state) {
     (void)state;
     const double zeros[] = {0, 0, 0, 0}, bad[] = {1, 2, 3, NAN};
@@ -183,11 +221,11 @@ static void test_bootstrap_edges(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_top_and_ties),    cmocka_unit_test(test_ranks),
-        cmocka_unit_test(test_non_finite),      cmocka_unit_test(test_core),
-        cmocka_unit_test(test_concentration),   cmocka_unit_test(test_spearman),
-        cmocka_unit_test(test_jaccard),         cmocka_unit_test(test_bootstrap),
-        cmocka_unit_test(test_bootstrap_edges),
+        cmocka_unit_test(test_top_and_ties),      cmocka_unit_test(test_ranks),
+        cmocka_unit_test(test_non_finite),        cmocka_unit_test(test_core),
+        cmocka_unit_test(test_concentration),     cmocka_unit_test(test_spearman),
+        cmocka_unit_test(test_jaccard),           cmocka_unit_test(test_bootstrap),
+        cmocka_unit_test(test_bootstrap_by_hand), cmocka_unit_test(test_bootstrap_edges),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,0 +1,335 @@
+#include "common/inputs.h"
+
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "base/file.h"
+#include "base/log.h"
+#include "base/memory.h"
+#include "common/version.h"
+
+struct lode_inputs {
+    char *path;   /* of the file that remembers */
+    json_t *known; /* path → [size, seconds, nanoseconds, digest] */
+    bool changed;
+};
+
+lode_status_t lode_inputs_open(lode_inputs_t **out, const char *folder) {
+    LODE_TRY(LODE_NEW(out, 1, "fingerprints"));
+    lode_status_t status = lode_path_join(&(*out)->path, folder, ".fingerprints.json");
+    if (status != LODE_OK) {
+        free(*out);
+        *out = NULL;
+        return status;
+    }
+    (*out)->known = json_load_file((*out)->path, 0, NULL);
+    if (!json_is_object((*out)->known)) {
+        json_decref((*out)->known);
+        (*out)->known = json_object();
+    }
+    return LODE_OK;
+}
+
+void lode_inputs_close(lode_inputs_t **inputs, const lode_comm_t *comm) {
+    if (!*inputs)
+        return;
+    lode_inputs_t *i = *inputs;
+    if (i->changed && comm->rank == 0) {
+        char *text = json_dumps(i->known, JSON_INDENT(1) | JSON_SORT_KEYS);
+        if (!text || lode_file_write_atomic(i->path, text, strlen(text)) != LODE_OK)
+            lode_log_warning("%s could not be written: inputs will be hashed again", i->path);
+        free(text);
+    }
+    json_decref(i->known);
+    free(i->path);
+    free(i);
+    *inputs = NULL;
+}
+
+/* --- memory of digests ---------------------------------------------------------------------- */
+
+/* The digest remembered under `key` if the file at `path` is as it was then. */
+static bool recall(const lode_inputs_t *inputs, const char *key, const char *path,
+                   char digest[LODE_DIGEST_TEXT]) {
+    struct stat info;
+    json_int_t size, seconds, nanoseconds;
+    const char *text;
+    json_t *entry = json_object_get(inputs->known, key);
+    if (!entry || stat(path, &info) != 0 ||
+        json_unpack(entry, "[IIIs]", &size, &seconds, &nanoseconds, &text) != 0)
+        return false;
+    if (size != info.st_size || seconds != info.st_mtim.tv_sec ||
+        nanoseconds != info.st_mtim.tv_nsec || strlen(text) != LODE_DIGEST_TEXT - 1)
+        return false;
+    memcpy(digest, text, LODE_DIGEST_TEXT);
+    return true;
+}
+
+static void remember(lode_inputs_t *inputs, const char *key, const char *path,
+                     const char *digest) {
+    struct stat info;
+    if (stat(path, &info) != 0)
+        return;
+    json_object_set_new(inputs->known, key,
+                        json_pack("[IIIs]", (json_int_t)info.st_size,
+                                  (json_int_t)info.st_mtim.tv_sec,
+                                  (json_int_t)info.st_mtim.tv_nsec, digest));
+    inputs->changed = true;
+}
+
+/* --- files ---------------------------------------------------------------------------------- */
+
+static lode_status_t hash_bytes(char digest[LODE_DIGEST_TEXT], const void *data, size_t size) {
+    lode_hash_t *hash;
+    LODE_TRY(lode_hash_create(&hash));
+    lode_hash_add(hash, data, size);
+    lode_hash_text(hash, digest);
+    lode_hash_destroy(&hash);
+    return LODE_OK;
+}
+
+lode_status_t lode_inputs_file(char digest[LODE_DIGEST_TEXT], lode_inputs_t *inputs,
+                               const lode_comm_t *comm, const char *path) {
+    lode_status_t status = LODE_OK;
+    memset(digest, 0, LODE_DIGEST_TEXT);
+    if (comm->rank == 0 && !recall(inputs, path, path, digest)) {
+        lode_mapping_t mapping;
+        status = lode_file_map(&mapping, path);
+        if (status == LODE_OK) {
+            status = hash_bytes(digest, mapping.data, mapping.size);
+            lode_file_unmap(&mapping);
+        }
+        if (status == LODE_OK)
+            remember(inputs, path, path, digest);
+    }
+    LODE_TRY(lode_comm_agree(comm, status));
+    return lode_comm_broadcast(comm, digest, LODE_DIGEST_TEXT, 0);
+}
+
+/* --- models --------------------------------------------------------------------------------- */
+
+static void hash_tensor(lode_hash_t *hash, const lode_tensor_t *tensor) {
+    int64_t elements = 1;
+    lode_hash_add_text(hash, lode_dtype_name(tensor->dtype));
+    for (int i = 0; i < tensor->rank; i++)
+        elements *= tensor->shape[i];
+    lode_hash_add(hash, tensor->shape, (size_t)tensor->rank * sizeof *tensor->shape);
+    lode_hash_add(hash, tensor->data, (size_t)elements * lode_dtype_size(tensor->dtype));
+}
+
+static lode_status_t hash_layer(char digest[LODE_DIGEST_TEXT], const lode_run_t *run,
+                                int64_t layer) {
+    lode_layer_weights_t w;
+    lode_hash_t *hash;
+    LODE_TRY(lode_checkpoint_layer(run->checkpoint, layer, &w));
+    LODE_TRY(lode_hash_create(&hash));
+    const lode_tensor_t *tensors[] = {&w.input_norm, &w.q,    &w.k,  &w.v,   &w.o,
+                                      &w.post_norm,  &w.gate, &w.up, &w.down};
+    for (size_t i = 0; i < sizeof tensors / sizeof *tensors; i++)
+        hash_tensor(hash, tensors[i]);
+    lode_hash_text(hash, digest);
+    lode_hash_destroy(&hash);
+    return LODE_OK;
+}
+
+typedef lode_status_t (*map_tensor_t)(lode_checkpoint_t *checkpoint, lode_tensor_t *out);
+
+static lode_status_t hash_single(char digest[LODE_DIGEST_TEXT], const lode_run_t *run,
+                                 map_tensor_t map) {
+    lode_tensor_t tensor;
+    lode_hash_t *hash;
+    LODE_TRY(map(run->checkpoint, &tensor));
+    LODE_TRY(lode_hash_create(&hash));
+    hash_tensor(hash, &tensor);
+    lode_hash_text(hash, digest);
+    lode_hash_destroy(&hash);
+    return LODE_OK;
+}
+
+/* This rank's parts into their places of parts [L + 3]: the layers, embedding, final norm, head. */
+static lode_status_t hash_parts(char (*parts)[LODE_DIGEST_TEXT], const lode_run_t *run) {
+    const lode_layout_t *layout = &run->layout;
+    const int64_t L = run->architecture.layers;
+    if (layout->replica != 0)
+        return LODE_OK;
+    for (int64_t l = layout->first_layer; l < layout->layer_end; l++)
+        LODE_TRY(hash_layer(parts[l], run, l));
+    if (layout->embedding)
+        LODE_TRY(hash_single(parts[L], run, lode_checkpoint_embedding));
+    if (layout->head) {
+        LODE_TRY(hash_single(parts[L + 1], run, lode_checkpoint_final_norm));
+        LODE_TRY(hash_single(parts[L + 2], run, lode_checkpoint_head));
+    }
+    return LODE_OK;
+}
+
+static lode_status_t hash_weights(char digest[LODE_DIGEST_TEXT], const lode_run_t *run) {
+    const int64_t count = run->architecture.layers + 3;
+    char(*parts)[LODE_DIGEST_TEXT];
+    lode_status_t status = LODE_NEW(&parts, count, "fingerprints");
+    if (status == LODE_OK)
+        status = hash_parts(parts, run);
+    status = lode_comm_agree(run->comm, status);
+    if (status == LODE_OK) {
+        /* Each part was set by one rank and is zero on the others. */
+        MPI_Allreduce(MPI_IN_PLACE, parts, (int)(count * LODE_DIGEST_TEXT), MPI_CHAR, MPI_MAX,
+                      run->comm->comm);
+        status = hash_bytes(digest, parts, (size_t)count * LODE_DIGEST_TEXT);
+    }
+    free(parts);
+    return lode_comm_agree(run->comm, status);
+}
+
+/* The weights of all files that hold any are remembered as one: under the folder's name, checked
+ * against each file. */
+static lode_status_t weights_digest(char digest[LODE_DIGEST_TEXT], lode_inputs_t *inputs,
+                                    const lode_run_t *run) {
+    const int64_t files = lode_checkpoint_file_count(run->checkpoint);
+    int known = 1;
+    char first[LODE_DIGEST_TEXT] = "", key[4200];
+    for (int64_t i = 0; i < files && known && run->comm->rank == 0; i++) {
+        const char *path = lode_checkpoint_file_path(run->checkpoint, i);
+        snprintf(key, sizeof key, "weights:%s", path);
+        known = recall(inputs, key, path, digest);
+        if (i == 0)
+            memcpy(first, digest, sizeof first);
+        known = known && memcmp(first, digest, sizeof first) == 0;
+    }
+    LODE_TRY(lode_comm_broadcast(run->comm, &known, sizeof known, 0));
+    if (known)
+        return lode_comm_broadcast(run->comm, digest, LODE_DIGEST_TEXT, 0);
+    LODE_TRY(hash_weights(digest, run));
+    for (int64_t i = 0; i < files; i++) {
+        const char *path = lode_checkpoint_file_path(run->checkpoint, i);
+        snprintf(key, sizeof key, "weights:%s", path);
+        remember(inputs, key, path, digest);
+    }
+    return LODE_OK;
+}
+
+lode_status_t lode_inputs_model(char digest[LODE_DIGEST_TEXT], lode_inputs_t *inputs,
+                                const lode_run_t *run) {
+    char pair[2][LODE_DIGEST_TEXT];
+    LODE_TRY(lode_inputs_file(pair[0], inputs, run->comm,
+                              lode_checkpoint_file_path(run->checkpoint, 0))); /* config.json */
+    LODE_TRY(weights_digest(pair[1], inputs, run));
+    return hash_bytes(digest, pair, sizeof pair);
+}
+
+/* --- stages --------------------------------------------------------------------------------- */
+
+static lode_status_t note_input(lode_run_t *run, const char *digest, const char *path) {
+    return lode_buffer_printf(&run->inputs, "%s  %s\n", digest, path);
+}
+
+lode_status_t lode_inputs_prepare(lode_run_t *run, lode_inputs_t *inputs) {
+    const lode_config_t *config = run->config;
+    char digest[LODE_DIGEST_TEXT];
+    const char *tokenizer;
+    LODE_TRY(lode_comm_agree(run->comm, lode_checkpoint_tokenizer(run->checkpoint, &tokenizer)));
+    LODE_TRY(lode_inputs_model(run->model_digest, inputs, run));
+    LODE_TRY(note_input(run, run->model_digest, run->model->path));
+    lode_hash_t *hash;
+    LODE_TRY(lode_hash_create(&hash));
+    lode_status_t status = LODE_OK;
+    for (int64_t i = -2; i < config->evaluate.perplexity_count && status == LODE_OK; i++) {
+        const char *path = i == -2   ? tokenizer
+                           : i == -1 ? config->calibration.corpus
+                                     : config->evaluate.perplexity[i].corpus;
+        status = lode_inputs_file(digest, inputs, run->comm, path);
+        if (status == LODE_OK)
+            status = note_input(run, digest, path);
+        lode_hash_add(hash, digest, sizeof digest);
+    }
+    lode_hash_text(hash, run->text_digest);
+    lode_hash_destroy(&hash);
+    return status;
+}
+
+/* Digest of the ids that a stage works on, by rank 0. The statistics depend on the calibration's
+ * alone, so that another evaluation text leaves them complete. */
+static lode_status_t hash_ids(char digest[LODE_DIGEST_TEXT], lode_store_t *store,
+                              const lode_run_t *run, lode_stage_t stage) {
+    const lode_config_evaluate_t *evaluate = &run->config->evaluate;
+    const int64_t sets = stage == LODE_STAGE_EVALUATE ? evaluate->perplexity_count : 2;
+    lode_hash_t *hash;
+    LODE_TRY(lode_hash_create(&hash));
+    lode_status_t status = LODE_OK;
+    for (int64_t i = 0; i < sets && status == LODE_OK; i++) {
+        char name[512];
+        int64_t *values = NULL, count;
+        if (stage == LODE_STAGE_EVALUATE)
+            snprintf(name, sizeof name, "/perplexity/%s/ids", evaluate->perplexity[i].name);
+        else
+            snprintf(name, sizeof name, "/calibration/%s", i == 0 ? "ids" : "offsets");
+        status = lode_store_read_all(store, name, LODE_TYPE_I64, &values, &count);
+        if (status == LODE_OK) {
+            lode_hash_add_text(hash, name);
+            lode_hash_add(hash, &count, sizeof count);
+            lode_hash_add(hash, values, (size_t)count * sizeof *values);
+        }
+        free(values);
+    }
+    lode_hash_text(hash, digest);
+    lode_hash_destroy(&hash);
+    return status;
+}
+
+static lode_status_t ids_digest(char digest[LODE_DIGEST_TEXT], lode_run_t *run,
+                                lode_stage_t stage) {
+    lode_store_t *store;
+    LODE_TRY(lode_run_open(&store, run, LODE_STAGE_TOKENIZE));
+    lode_status_t status = LODE_OK;
+    if (run->comm->rank == 0)
+        status = hash_ids(digest, store, run, stage);
+    lode_store_close(&store);
+    LODE_TRY(lode_comm_agree(run->comm, status));
+    return lode_comm_broadcast(run->comm, digest, LODE_DIGEST_TEXT, 0);
+}
+
+/* What goes into a stage's fingerprint beside its keys. */
+static lode_status_t add_dependencies(lode_hash_t *hash, lode_run_t *run, lode_stage_t stage) {
+    char ids[LODE_DIGEST_TEXT];
+    switch (stage) {
+    case LODE_STAGE_TOKENIZE:
+        lode_hash_add_text(hash, run->text_digest);
+        break;
+    case LODE_STAGE_CALIBRATE:
+    case LODE_STAGE_ACCUMULATE:
+        LODE_TRY(ids_digest(ids, run, stage));
+        lode_hash_add_text(hash, run->model_digest);
+        lode_hash_add_text(hash, ids);
+        break;
+    case LODE_STAGE_CLASSIFY:
+        lode_hash_add_text(hash, run->fingerprint[LODE_STAGE_ACCUMULATE]);
+        break;
+    case LODE_STAGE_PRUNE:
+        lode_hash_add_text(hash, run->fingerprint[LODE_STAGE_CALIBRATE]);
+        lode_hash_add_text(hash, run->fingerprint[LODE_STAGE_CLASSIFY]);
+        break;
+    case LODE_STAGE_EVALUATE:
+        LODE_TRY(ids_digest(ids, run, stage));
+        lode_hash_add_text(hash, run->fingerprint[LODE_STAGE_PRUNE]);
+        lode_hash_add_text(hash, ids);
+        break;
+    case LODE_STAGE_COUNT:
+        break;
+    }
+    return LODE_OK;
+}
+
+lode_status_t lode_inputs_fingerprint(lode_run_t *run, lode_stage_t stage) {
+    const int32_t revision = LODE_RESULTS_REVISION;
+    lode_hash_t *hash;
+    LODE_TRY(lode_comm_agree(run->comm, lode_hash_create(&hash)));
+    lode_hash_add(hash, &revision, sizeof revision);
+    lode_status_t status = add_dependencies(hash, run, stage);
+    if (status == LODE_OK)
+        status = lode_config_stage_hash(run->config, lode_stage_name(stage), hash);
+    lode_hash_text(hash, run->fingerprint[stage]);
+    lode_hash_destroy(&hash);
+    return status;
+}

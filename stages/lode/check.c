@@ -1,0 +1,64 @@
+#include "lode/check.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "model/checkpoint.h"
+#include "text/corpus.h"
+#include "text/tokenizer.h"
+
+static lode_status_t check_corpus(const char *path, lode_corpus_format_t format, const char *field,
+                                  bool verbose) {
+    lode_corpus_t *corpus;
+    LODE_TRY(lode_corpus_read(&corpus, path, format, LODE_CORPUS_ROWS, field));
+    if (verbose)
+        printf("corpus %s: %lld texts\n", path, (long long)lode_corpus_count(corpus));
+    lode_corpus_destroy(&corpus);
+    return LODE_OK;
+}
+
+static lode_status_t check_model(const lode_config_t *config, const lode_config_model_t *model,
+                                 bool verbose) {
+    lode_checkpoint_t *checkpoint;
+    LODE_TRY(lode_checkpoint_open(&checkpoint, model->path));
+    const lode_architecture_t architecture = *lode_checkpoint_architecture(checkpoint);
+    const char *path;
+    lode_tokenizer_t *tokenizer = NULL;
+    lode_status_t status = lode_checkpoint_tokenizer(checkpoint, &path);
+    if (status == LODE_OK)
+        status = lode_tokenizer_load(&tokenizer, path);
+    if (status == LODE_OK)
+        status = lode_config_check_model(config, architecture.max_positions, architecture.hidden,
+                                         model->name);
+    if (status == LODE_OK && verbose)
+        printf("model %s: %s, %lld layers, hidden %lld, %lld channels, vocabulary %lld, %.3g M "
+               "parameters\n",
+               model->name, lode_model_type_name(architecture.model_type),
+               (long long)architecture.layers, (long long)architecture.hidden,
+               (long long)architecture.intermediate, (long long)architecture.vocab,
+               (double)lode_architecture_parameters(&architecture) / 1e6);
+    lode_tokenizer_destroy(&tokenizer);
+    lode_checkpoint_close(&checkpoint);
+    return status;
+}
+
+lode_status_t lode_check_inputs(const lode_config_t *config, const char *model, bool verbose) {
+    int64_t checked = 0;
+    for (int64_t i = 0; i < config->model_count; i++) {
+        if (model && strcmp(model, config->models[i].name) != 0)
+            continue;
+        LODE_TRY(check_model(config, &config->models[i], verbose));
+        checked++;
+    }
+    if (checked == 0)
+        return lode_fail(LODE_ERR_USAGE, "--model %s: the experiment has no model of that name; the "
+                                         "first is \"%s\"",
+                         model, config->models[0].name);
+    LODE_TRY(check_corpus(config->calibration.corpus, config->calibration.format,
+                          config->calibration.field, verbose));
+    for (int64_t i = 0; i < config->evaluate.perplexity_count; i++) {
+        const lode_config_perplexity_t *entry = &config->evaluate.perplexity[i];
+        LODE_TRY(check_corpus(entry->corpus, entry->format, entry->field, verbose));
+    }
+    return LODE_OK;
+}

@@ -1,0 +1,299 @@
+#include "lode/driver.h"
+
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "accumulate/accumulate.h"
+#include "base/file.h"
+#include "base/log.h"
+#include "base/memory.h"
+#include "calibrate/calibrate.h"
+#include "classify/classify.h"
+#include "common/inputs.h"
+#include "common/statistics.h"
+#include "evaluate/evaluate.h"
+#include "kernels/linear.h"
+#include "lode/check.h"
+#include "prune/prune.h"
+#include "report/report.h"
+#include "store/lock.h"
+#include "tokenize/tokenize.h"
+
+/* A finished file, by its fingerprint: points of a sweep that agree on a stage share it. */
+typedef struct finished {
+    char fingerprint[LODE_DIGEST_TEXT];
+    char *path;
+} finished_t;
+
+typedef struct driver {
+    const lode_comm_t *comm;
+    const lode_config_t *config;
+    const lode_request_t *request;
+    char *folder; /* <results>/<name> */
+    lode_inputs_t *inputs;
+    finished_t *finished; /* rank 0's list is the one that counts */
+    int64_t finished_count, finished_room;
+} driver_t;
+
+typedef lode_status_t (*stage_function_t)(lode_run_t *run);
+
+static const stage_function_t stage_functions[LODE_STAGE_COUNT] = {
+    [LODE_STAGE_TOKENIZE] = lode_stage_tokenize,     [LODE_STAGE_CALIBRATE] = lode_stage_calibrate,
+    [LODE_STAGE_ACCUMULATE] = lode_stage_accumulate, [LODE_STAGE_CLASSIFY] = lode_stage_classify,
+    [LODE_STAGE_PRUNE] = lode_stage_prune,           [LODE_STAGE_EVALUATE] = lode_stage_evaluate,
+};
+
+/* --- finished stages ------------------------------------------------------------------------ */
+
+static lode_status_t note_finished(driver_t *driver, const char *fingerprint, const char *path) {
+    if (driver->finished_count == driver->finished_room) {
+        const int64_t room = driver->finished_room ? 2 * driver->finished_room : 16;
+        finished_t *grown = realloc(driver->finished, (size_t)room * sizeof *grown);
+        if (!grown)
+            return lode_fail(LODE_ERR_MEMORY, "no memory for the list of finished stages");
+        driver->finished = grown;
+        driver->finished_room = room;
+    }
+    finished_t *entry = &driver->finished[driver->finished_count];
+    memcpy(entry->fingerprint, fingerprint, sizeof entry->fingerprint);
+    LODE_TRY(lode_strdup(&entry->path, path));
+    driver->finished_count++;
+    return LODE_OK;
+}
+
+/* Gives the file of another point with the same fingerprint a second name. Where the file system
+ * has no hard links the stage is simply computed. */
+static bool share_finished(const driver_t *driver, const char *fingerprint, const char *path) {
+    char partial[4200];
+    snprintf(partial, sizeof partial, "%s.partial", path);
+    for (int64_t i = 0; i < driver->finished_count; i++) {
+        const finished_t *entry = &driver->finished[i];
+        if (strcmp(entry->fingerprint, fingerprint) != 0)
+            continue;
+        unlink(partial);
+        if (link(entry->path, partial) == 0 && rename(partial, path) == 0)
+            return true;
+        unlink(partial);
+    }
+    return false;
+}
+
+typedef enum verdict { RUN, COMPLETE, SHARED } verdict_t;
+
+/* Whether the stage must run, decided by rank 0 for all. */
+static lode_status_t judge(driver_t *driver, const lode_run_t *run, lode_stage_t stage,
+                           verdict_t *verdict) {
+    int decision = RUN;
+    lode_status_t status = LODE_OK;
+    if (driver->comm->rank == 0) {
+        char *path, found[LODE_DIGEST_TEXT];
+        status = lode_run_path(&path, run, stage);
+        if (status == LODE_OK) {
+            lode_store_fingerprint(path, found);
+            if (strcmp(found, run->fingerprint[stage]) == 0)
+                decision = COMPLETE;
+            else if (share_finished(driver, run->fingerprint[stage], path))
+                decision = SHARED;
+            if (driver->request->force && decision == COMPLETE)
+                decision = RUN;
+            free(path);
+        }
+    }
+    LODE_TRY(lode_comm_agree(driver->comm, status));
+    LODE_TRY(lode_comm_broadcast(driver->comm, &decision, sizeof decision, 0));
+    *verdict = (verdict_t)decision;
+    return LODE_OK;
+}
+
+static lode_status_t register_stage(driver_t *driver, const lode_run_t *run, lode_stage_t stage) {
+    char *path;
+    LODE_TRY(lode_run_path(&path, run, stage));
+    lode_status_t status = note_finished(driver, run->fingerprint[stage], path);
+    free(path);
+    return status;
+}
+
+/* --- one model at one point ----------------------------------------------------------------- */
+
+/* Decides about a stage and says so. A stage that was not asked for must be complete only where a
+ * later one reads it, which finds out by itself. */
+static lode_status_t decide(driver_t *driver, lode_run_t *run, lode_stage_t stage, bool *needed) {
+    *needed = false;
+    LODE_TRY(lode_inputs_fingerprint(run, stage));
+    if (!(driver->request->stages >> stage & 1))
+        return LODE_OK;
+    verdict_t verdict;
+    LODE_TRY(judge(driver, run, stage, &verdict));
+    if (verdict == RUN) {
+        *needed = true;
+        return LODE_OK;
+    }
+    lode_log_info("%s: %s", lode_stage_name(stage),
+                  verdict == COMPLETE ? "complete, nothing to do"
+                                      : "shared with another point of the sweep");
+    return register_stage(driver, run, stage);
+}
+
+static lode_status_t finish(driver_t *driver, lode_run_t *run, lode_stage_t stage) {
+    return lode_comm_agree(driver->comm, register_stage(driver, run, stage));
+}
+
+/* Calibrate and accumulate share one forward pass where both must run. */
+static lode_status_t run_statistics(driver_t *driver, lode_run_t *run) {
+    bool calibrate, accumulate;
+    LODE_TRY(decide(driver, run, LODE_STAGE_CALIBRATE, &calibrate));
+    LODE_TRY(decide(driver, run, LODE_STAGE_ACCUMULATE, &accumulate));
+    if (calibrate || accumulate)
+        LODE_TRY(lode_statistics_run(run, calibrate, accumulate));
+    if (calibrate)
+        LODE_TRY(finish(driver, run, LODE_STAGE_CALIBRATE));
+    if (accumulate)
+        LODE_TRY(finish(driver, run, LODE_STAGE_ACCUMULATE));
+    return LODE_OK;
+}
+
+static bool wants_from(const driver_t *driver, int stage) {
+    return driver->request->stages >> stage != 0;
+}
+
+static lode_status_t run_stages(driver_t *driver, lode_run_t *run) {
+    LODE_TRY(lode_inputs_prepare(run, driver->inputs));
+    for (int i = 0; i < LODE_STAGE_COUNT && wants_from(driver, i); i++) {
+        const lode_stage_t stage = (lode_stage_t)i;
+        if (stage == LODE_STAGE_CALIBRATE) {
+            LODE_TRY(run_statistics(driver, run));
+            i = LODE_STAGE_ACCUMULATE;
+            continue;
+        }
+        bool needed;
+        LODE_TRY(decide(driver, run, stage, &needed));
+        if (!needed)
+            continue;
+        LODE_TRY(stage_functions[stage](run));
+        LODE_TRY(finish(driver, run, stage));
+    }
+    return LODE_OK;
+}
+
+static lode_status_t open_run(lode_run_t *run, const driver_t *driver, const lode_config_t *config,
+                              const lode_config_model_t *model, const char *point) {
+    char folder[4096];
+    *run = (lode_run_t){.comm = driver->comm, .config = config, .model = model};
+    snprintf(folder, sizeof folder, "%s%s%s/%s", driver->folder, *point ? "/" : "", point,
+             model->name);
+    LODE_TRY(lode_strdup(&run->folder, folder));
+    LODE_TRY(lode_checkpoint_open(&run->checkpoint, model->path));
+    run->architecture = *lode_checkpoint_architecture(run->checkpoint);
+    LODE_TRY(lode_config_check_model(config, run->architecture.max_positions,
+                                     run->architecture.hidden, model->name));
+    LODE_TRY(lode_layout_create(&run->layout, &run->architecture, config->calibration.max_length,
+                                driver->comm->size, driver->comm->rank, config->replicas));
+    return driver->comm->rank == 0 ? lode_directory_create(run->folder) : LODE_OK;
+}
+
+static void close_run(lode_run_t *run) {
+    lode_checkpoint_close(&run->checkpoint);
+    lode_buffer_free(&run->inputs);
+    free(run->folder);
+    *run = (lode_run_t){0};
+}
+
+static void describe(const lode_run_t *run, const char *point) {
+    const lode_layout_t *layout = &run->layout;
+    const int idle = run->comm->size - layout->replicas * layout->stages;
+    char replicas[96] = "", idling[64] = "";
+    if (layout->replicas > 1)
+        snprintf(replicas, sizeof replicas, ", in %d replicas that share the sequences",
+                 layout->replicas);
+    if (idle > 0)
+        snprintf(idling, sizeof idling, "; %d %s", idle, idle == 1 ? "rank idles" : "ranks idle");
+    lode_log_info("model %s%s%s: %lld layers over %d %s%s%s", run->model->name, *point ? ", " : "",
+                  point, (long long)run->architecture.layers, layout->stages,
+                  layout->stages == 1 ? "rank" : "ranks", replicas, idling);
+}
+
+static lode_status_t run_model(driver_t *driver, const lode_config_t *config,
+                               const lode_config_model_t *model, const char *point) {
+    lode_run_t run;
+    int lock = -1;
+    lode_status_t status = open_run(&run, driver, config, model, point);
+    if (status == LODE_OK && driver->comm->rank == 0) {
+        char *path;
+        status = lode_path_join(&path, run.folder, ".lock");
+        if (status == LODE_OK) {
+            status = lode_store_lock(&lock, path, run.folder);
+            free(path);
+        }
+    }
+    status = lode_comm_agree(driver->comm, status);
+    if (status == LODE_OK) {
+        describe(&run, point);
+        status = run_stages(driver, &run);
+    }
+    lode_store_unlock(&lock);
+    close_run(&run);
+    return status;
+}
+
+/* --- the experiment ------------------------------------------------------------------------- */
+
+static void warn_of_affinity(const lode_config_t *config) {
+    cpu_set_t mask;
+    if (sched_getaffinity(0, sizeof mask, &mask) != 0)
+        return;
+    const int cores = CPU_COUNT(&mask);
+    if (cores < config->threads)
+        lode_log_warning("threads = %lld, but this process may use %d %s; start mpirun with "
+                         "--bind-to none or --map-by slot:PE=%lld",
+                         (long long)config->threads, cores, cores == 1 ? "core" : "cores",
+                         (long long)config->threads);
+}
+
+static lode_status_t run_points(driver_t *driver, const lode_config_point_t *points,
+                                int64_t count) {
+    lode_status_t status = LODE_OK;
+    for (int64_t p = 0; p < count && status == LODE_OK && driver->comm->rank == 0; p++)
+        status = lode_check_inputs(points[p].config, driver->request->model, false);
+    LODE_TRY(lode_comm_agree(driver->comm, status));
+    for (int64_t p = 0; p < count; p++) {
+        const lode_config_t *config = points[p].config;
+        lode_set_threads((int)config->threads);
+        warn_of_affinity(config);
+        for (int64_t m = 0; m < config->model_count; m++) {
+            const lode_config_model_t *model = &config->models[m];
+            if (driver->request->model && strcmp(driver->request->model, model->name) != 0)
+                continue;
+            LODE_TRY(run_model(driver, config, model, points[p].label));
+        }
+    }
+    return LODE_OK;
+}
+
+lode_status_t lode_driver_run(const lode_comm_t *comm, const lode_config_t *config,
+                              const lode_request_t *request) {
+    driver_t driver = {.comm = comm, .config = config, .request = request};
+    lode_config_point_t *points = NULL;
+    int64_t count = 0;
+    lode_status_t status = lode_path_join(&driver.folder, config->results, config->name);
+    if (status == LODE_OK)
+        status = lode_config_expand(config, &points, &count);
+    if (status == LODE_OK && comm->rank == 0)
+        status = lode_directory_create(driver.folder);
+    if (status == LODE_OK)
+        status = lode_inputs_open(&driver.inputs, driver.folder);
+    status = lode_comm_agree(comm, status);
+    if (status == LODE_OK)
+        status = run_points(&driver, points, count);
+    lode_inputs_close(&driver.inputs, comm);
+    lode_config_points_destroy(&points, count);
+    for (int64_t i = 0; i < driver.finished_count; i++)
+        free(driver.finished[i].path);
+    free(driver.finished);
+    free(driver.folder);
+    if (status == LODE_OK && request->report)
+        status = lode_driver_report(comm, config);
+    return status;
+}
