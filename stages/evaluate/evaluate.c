@@ -79,8 +79,8 @@ static lode_status_t read_bos(work_t *work) {
         if (status == LODE_OK)
             status = lode_tokenizer_load(&tokenizer, path);
         if (status == LODE_OK) {
-            if (lode_tokenizer_adds_bos(tokenizer))
-                status = lode_tokenizer_bos(tokenizer, &work->bos);
+            if (!lode_tokenizer_bos(tokenizer, &work->bos))
+                work->bos = -1;
             lode_tokenizer_destroy(&tokenizer);
         }
     }
