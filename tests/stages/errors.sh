@@ -36,6 +36,7 @@ wrong() {
     failures=$((failures + 1))
     echo "FAILED: $what, $ranks ranks: $*"
     sed 's/^/    /' stderr
+    if [ -e statuses ]; then sed 's/^/    exit status /' statuses; fi
 }
 
 # As many ranks as asked for. Each notes its status: mpirun's own is that of one of them.
@@ -67,7 +68,7 @@ fails() {
         before=$(contents)
         start "$@"
         [ "$(sort statuses 2>/dev/null | uniq -c | tr -s ' ')" = " $ranks $status" ] ||
-            wrong "exit statuses are $(cat statuses 2>/dev/null | tr '\n' ' '), not $ranks times $status"
+            wrong "the exit status is not $status on $ranks ranks"
         [ "$(grep -c '^lode: error: ' stderr)" -eq 1 ] || wrong "not exactly one error line"
         if grep -v '^lode: ' stderr >others; then wrong "there are other lines"; fi
         error=$(grep -m 1 '^lode: error: ' stderr || true)
@@ -250,6 +251,7 @@ new_case "experiment includes itself"
 echo '@include "exp.cfg"' | replace exp.cfg
 bad $config 'exp.cfg' 'include|nest|deep'
 new_case "variable not set"
+# shellcheck disable=SC2016
 edit exp.cfg 's/"calibration.txt"/"$LODE_NOT_SET\/calibration.txt"/'
 bad $config 'LODE_NOT_SET' 'export'
 new_case "sweep of an unknown key"
