@@ -216,13 +216,13 @@ lode_status_t lode_inputs_model(char digest[LODE_DIGEST_TEXT], lode_inputs_t *in
     LODE_TRY(lode_inputs_file(pair[0], inputs, run->comm,
                               lode_checkpoint_file_path(run->checkpoint, 0))); /* config.json */
     LODE_TRY(weights_digest(pair[1], inputs, run));
-    return hash_bytes(digest, pair, sizeof pair);
+    return lode_comm_agree(run->comm, hash_bytes(digest, pair, sizeof pair));
 }
 
 /* --- stages --------------------------------------------------------------------------------- */
 
 static lode_status_t note_input(lode_run_t *run, const char *digest, const char *path) {
-    return lode_buffer_printf(&run->inputs, "%s  %s\n", digest, path);
+    return lode_comm_agree(run->comm, lode_buffer_printf(&run->inputs, "%s  %s\n", digest, path));
 }
 
 lode_status_t lode_inputs_prepare(lode_run_t *run, lode_inputs_t *inputs) {
@@ -233,7 +233,7 @@ lode_status_t lode_inputs_prepare(lode_run_t *run, lode_inputs_t *inputs) {
     LODE_TRY(lode_inputs_model(run->model_digest, inputs, run));
     LODE_TRY(note_input(run, run->model_digest, run->model->path));
     lode_hash_t *hash;
-    LODE_TRY(lode_hash_create(&hash));
+    LODE_TRY(lode_comm_agree(run->comm, lode_hash_create(&hash)));
     lode_status_t status = LODE_OK;
     for (int64_t i = -2; i < config->evaluate.perplexity_count && status == LODE_OK; i++) {
         const char *path = i == -2   ? tokenizer
@@ -331,5 +331,5 @@ lode_status_t lode_inputs_fingerprint(lode_run_t *run, lode_stage_t stage) {
         status = lode_config_stage_hash(run->config, lode_stage_name(stage), hash);
     lode_hash_text(hash, run->fingerprint[stage]);
     lode_hash_destroy(&hash);
-    return status;
+    return lode_comm_agree(run->comm, status);
 }

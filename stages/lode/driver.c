@@ -233,7 +233,8 @@ static lode_status_t run_model(driver_t *driver, const lode_config_t *config,
         describe(&run, point);
         status = run_stages(driver, &run);
         if (status != LODE_OK)
-            status = lode_fail_context(status, "model %s%s%s", model->name, *point ? ", " : "", point);
+            status =
+                lode_fail_context(status, "model %s%s%s", model->name, *point ? ", " : "", point);
     }
     lode_store_unlock(&lock);
     close_run(&run);

@@ -172,8 +172,8 @@ static lode_status_t tokenize_calibration(ids_t *ids, const lode_config_t *confi
 static lode_status_t tokenize_perplexity(ids_t *ids, const lode_config_perplexity_t *entry,
                                          const lode_tokenizer_t *tokenizer) {
     lode_corpus_t *corpus;
-    LODE_TRY(lode_corpus_read(&corpus, entry->corpus, entry->format, LODE_CORPUS_JOINED,
-                              entry->field));
+    LODE_TRY(
+        lode_corpus_read(&corpus, entry->corpus, entry->format, LODE_CORPUS_JOINED, entry->field));
     const char *text;
     size_t length;
     lode_corpus_text(corpus, 0, &text, &length);

@@ -22,7 +22,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 enum {
     SEEDS_MAX = 64,
     BEGINNINGS = 400, /* of a seed, spread evenly where it is longer */
-    MUTATIONS = 5000, /* of a seed */
+    MUTATIONS = 3000, /* of a seed */
     EDITS_MAX = 6,    /* in one mutation */
     GROWTH = 4096     /* bytes that edits may add to a seed */
 };
