@@ -297,3 +297,48 @@ lode_status_t lode_driver_run(const lode_comm_t *comm, const lode_config_t *conf
         status = lode_driver_report(comm, config);
     return status;
 }
+
+/* --- the report ----------------------------------------------------------------------------- */
+
+static lode_status_t build_report(const lode_config_t *config, const lode_config_point_t *points,
+                                  int64_t count, const char *folder) {
+    const char **labels = NULL, **models = NULL;
+    lode_status_t status = LODE_OK;
+    LODE_GUARD(status, LODE_NEW(&labels, count, "report"), done);
+    LODE_GUARD(status, LODE_NEW(&models, config->model_count, "report"), done);
+    for (int64_t p = 0; p < count; p++)
+        labels[p] = points[p].label;
+    for (int64_t m = 0; m < config->model_count; m++)
+        models[m] = config->models[m].name;
+    const lode_report_t report = {.folder = folder,
+                                  .name = config->name,
+                                  .points = labels,
+                                  .point_count = count,
+                                  .models = models,
+                                  .model_count = config->model_count};
+    LODE_GUARD(status, lode_report_build(&report), done);
+    lode_log_info("report: %s/report.html", folder);
+done:
+    free(labels);
+    free(models);
+    return status;
+}
+
+lode_status_t lode_driver_report(const lode_comm_t *comm, const lode_config_t *config) {
+    lode_status_t status = LODE_OK;
+    if (comm->rank == 0) {
+        lode_config_point_t *points = NULL;
+        int64_t count = 0;
+        char *folder = NULL;
+        status = lode_config_expand(config, &points, &count);
+        if (status == LODE_OK)
+            status = lode_path_join(&folder, config->results, config->name);
+        if (status == LODE_OK && !lode_file_exists(folder))
+            status = lode_fail(LODE_ERR_INPUT, "%s: missing; run the experiment first", folder);
+        if (status == LODE_OK)
+            status = build_report(config, points, count, folder);
+        lode_config_points_destroy(&points, count);
+        free(folder);
+    }
+    return lode_comm_agree(comm, status);
+}

@@ -76,7 +76,7 @@ static lode_status_t option_value(const char **value, int argc, char **argv, int
 }
 
 static lode_status_t parse_option(arguments_t *arguments, int argc, char **argv, int *i) {
-    const char *option = argv[*i], *value;
+    const char *option = argv[*i], *value = NULL;
     const bool run = strcmp(arguments->command, "run") == 0;
     const bool digest = strcmp(arguments->command, "digest") == 0;
     if (strcmp(option, "--set") == 0 && !digest) {
