@@ -341,6 +341,15 @@ static const lode_key_t keys[] = {
      .meaning = "the values it takes"},
 };
 
+/* The fields of LODE_KEY_CHOICE are written as int. */
+_Static_assert(sizeof(lode_method_t) == sizeof(int) && sizeof(lode_core_t) == sizeof(int) &&
+                   sizeof(lode_allocation_t) == sizeof(int) &&
+                   sizeof(lode_compensation_t) == sizeof(int) &&
+                   sizeof(lode_select_t) == sizeof(int) && sizeof(lode_packing_t) == sizeof(int) &&
+                   sizeof(lode_loss_t) == sizeof(int) && sizeof(lode_protocol_t) == sizeof(int) &&
+                   sizeof(lode_corpus_format_t) == sizeof(int),
+               "enums of choices are as wide as int");
+
 enum { KEY_COUNT = sizeof keys / sizeof *keys, NEAR_MAX = 64 };
 
 const lode_key_t *lode_schema(int64_t *count) {

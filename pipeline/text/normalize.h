@@ -1,0 +1,26 @@
+/* text/normalize: the normalizers of tokenizer.json: Prepend, Replace, NFC, NFD, NFKC, NFKD and
+ * sequences of them. Everything here is Local; a lode_normalizer_t is never written after it is
+ * parsed. */
+#ifndef LODE_TEXT_NORMALIZE_H
+#define LODE_TEXT_NORMALIZE_H
+
+#include <jansson.h>
+
+#include "base/error.h"
+#include "base/memory.h"
+
+typedef struct lode_normalizer lode_normalizer_t;
+
+/* Reads the "normalizer" of a tokenizer.json; null or NULL is the one that changes nothing.
+ *   out    the caller's to destroy; NULL on failure
+ *   name   the file, for messages
+ * Errors: LODE_ERR_UNSUPPORTED (another type, named), LODE_ERR_FORMAT, LODE_ERR_MEMORY. */
+LODE_MUST_USE lode_status_t lode_normalizer_parse(lode_normalizer_t **out, const json_t *json,
+                                                  const char *name);
+void lode_normalizer_destroy(lode_normalizer_t **normalizer);
+
+/* Normalizes `text`, valid UTF-8, in place; `spare` is scratch memory, its content lost. */
+LODE_MUST_USE lode_status_t lode_normalizer_apply(const lode_normalizer_t *normalizer,
+                                                  lode_buffer_t *text, lode_buffer_t *spare);
+
+#endif

@@ -1,0 +1,289 @@
+#include "text/tokenizer.h"
+
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/file.h"
+#include "base/memory.h"
+#include "text/added.h"
+#include "text/bpe.h"
+#include "text/field.h"
+#include "text/normalize.h"
+#include "text/pretokenize.h"
+#include "text/utf8.h"
+
+enum { MOST_SPECIAL = 64 };
+
+/* Special tokens on one side of the text, in order. */
+typedef struct side {
+    int32_t ids[MOST_SPECIAL];
+    int count;
+} side_t;
+
+struct lode_tokenizer {
+    char *name;
+    lode_normalizer_t *normalizer;
+    lode_pretokenizer_t *pretokenizer;
+    lode_bpe_t *bpe;
+    lode_added_t *added;
+    bool has_template;
+    side_t before, behind;
+    int32_t vocab_size;
+};
+
+/* --- the post-processor --------------------------------------------------------------------- */
+
+static lode_status_t append_special(side_t *side, const json_t *specials, const char *token,
+                                    const char *where) {
+    json_t *entry, *ids;
+    char part[640];
+    snprintf(part, sizeof part, "%.500s: special token \"%.100s\"", where, token);
+    LODE_TRY(lode_field_get(&entry, specials, token, JSON_OBJECT, where));
+    LODE_TRY(lode_field_get(&ids, entry, "ids", JSON_ARRAY, part));
+    for (size_t i = 0; i < json_array_size(ids); i++) {
+        if (side->count == MOST_SPECIAL)
+            return lode_fail(LODE_ERR_UNSUPPORTED, "%s: more than %d special tokens", where,
+                             MOST_SPECIAL);
+        LODE_TRY(lode_field_id(&side->ids[side->count++], json_array_get(ids, i), token, part));
+    }
+    return LODE_OK;
+}
+
+/* One piece of a template, a special token or the place of the text. */
+static lode_status_t parse_piece(side_t *before, side_t *behind, bool *seen, const json_t *piece,
+                                 const json_t *specials, const char *where) {
+    const char *id;
+    const json_t *special = json_object_get(piece, "SpecialToken");
+    const json_t *sequence = json_object_get(piece, "Sequence");
+    if (!special == !sequence)
+        return lode_fail(LODE_ERR_FORMAT,
+                         "%s: every piece of \"single\" must be a SpecialToken or a Sequence",
+                         where);
+    LODE_TRY(lode_field_expect(special ? special : sequence, JSON_OBJECT, "a piece", where));
+    LODE_TRY(lode_field_string(&id, NULL, special ? special : sequence, "id", where));
+    if (special)
+        return append_special(*seen ? behind : before, specials, id, where);
+    if (strcmp(id, "A") != 0 || *seen)
+        return lode_fail(LODE_ERR_UNSUPPORTED,
+                         "%s: \"single\" must have the text, \"A\", once and no other", where);
+    *seen = true;
+    return LODE_OK;
+}
+
+static lode_status_t parse_template(lode_tokenizer_t *tokenizer, const json_t *json,
+                                    const char *where) {
+    json_t *single, *specials;
+    if (tokenizer->has_template)
+        return lode_fail(LODE_ERR_UNSUPPORTED, "%s: more than one TemplateProcessing", where);
+    tokenizer->has_template = true;
+    LODE_TRY(lode_field_get(&single, json, "single", JSON_ARRAY, where));
+    LODE_TRY(lode_field_get(&specials, json, "special_tokens", JSON_OBJECT, where));
+    bool seen = false;
+    for (size_t i = 0; i < json_array_size(single); i++)
+        LODE_TRY(parse_piece(&tokenizer->before, &tokenizer->behind, &seen,
+                             json_array_get(single, i), specials, where));
+    if (!seen)
+        return lode_fail(LODE_ERR_UNSUPPORTED,
+                         "%s: \"single\" must have the text, \"A\", once and no other", where);
+    return LODE_OK;
+}
+
+static lode_status_t parse_processor(lode_tokenizer_t *tokenizer, const json_t *json, int depth,
+                                     const char *where) {
+    const char *type;
+    LODE_TRY(lode_field_expect(json, JSON_OBJECT, "it", where));
+    LODE_TRY(lode_field_string(&type, NULL, json, "type", where));
+    if (strcmp(type, "TemplateProcessing") == 0)
+        return parse_template(tokenizer, json, where);
+    if (strcmp(type, "ByteLevel") == 0)
+        return LODE_OK; /* trims offsets, which nobody asks for */
+    if (strcmp(type, "Sequence") != 0)
+        return lode_fail(LODE_ERR_UNSUPPORTED, "%s: type \"%.100s\" is not implemented", where,
+                         type);
+    if (depth == MOST_SPECIAL)
+        return lode_fail(LODE_ERR_UNSUPPORTED, "%s: sequences nested too deep", where);
+    json_t *list;
+    LODE_TRY(lode_field_get(&list, json, "processors", JSON_ARRAY, where));
+    for (size_t i = 0; i < json_array_size(list); i++)
+        LODE_TRY(parse_processor(tokenizer, json_array_get(list, i), depth + 1, where));
+    return LODE_OK;
+}
+
+/* Special tokens must be tokens: an id beyond the vocabulary would be read out of the embedding. */
+static lode_status_t check_specials(const lode_tokenizer_t *tokenizer, const side_t *side,
+                                    const char *where) {
+    for (int i = 0; i < side->count; i++)
+        if (!lode_added_token(tokenizer->added, side->ids[i]) &&
+            !lode_bpe_token(tokenizer->bpe, side->ids[i]))
+            return lode_fail(LODE_ERR_FORMAT, "%s: no token has the id %d", where, side->ids[i]);
+    return LODE_OK;
+}
+
+/* --- the file ------------------------------------------------------------------------------- */
+
+static lode_status_t parse_parts(lode_tokenizer_t *tokenizer, const json_t *json,
+                                 const char *name) {
+    json_t *version, *model, *post;
+    char where[512];
+    snprintf(where, sizeof where, "%.490s: post_processor", name);
+    LODE_TRY(lode_field_expect(json, JSON_OBJECT, "the file", name));
+    LODE_TRY(lode_field_find(&version, json, "version", JSON_STRING, name));
+    if (version && strcmp(json_string_value(version), "1.0") != 0)
+        return lode_fail(LODE_ERR_UNSUPPORTED, "%s: version \"%.100s\" is not implemented", name,
+                         json_string_value(version));
+    LODE_TRY(lode_field_get(&model, json, "model", JSON_OBJECT, name));
+    LODE_TRY(
+        lode_normalizer_parse(&tokenizer->normalizer, json_object_get(json, "normalizer"), name));
+    LODE_TRY(lode_pretokenizer_parse(&tokenizer->pretokenizer,
+                                     json_object_get(json, "pre_tokenizer"), name));
+    LODE_TRY(lode_bpe_parse(&tokenizer->bpe, model,
+                            lode_pretokenizer_byte_level(tokenizer->pretokenizer), name));
+    LODE_TRY(lode_added_parse(&tokenizer->added, json_object_get(json, "added_tokens"),
+                              tokenizer->bpe, tokenizer->normalizer, name));
+    LODE_TRY(lode_field_find(&post, json, "post_processor", JSON_OBJECT, name));
+    if (post)
+        LODE_TRY(parse_processor(tokenizer, post, 0, where));
+    LODE_TRY(check_specials(tokenizer, &tokenizer->before, where));
+    LODE_TRY(check_specials(tokenizer, &tokenizer->behind, where));
+    int32_t own = lode_bpe_size(tokenizer->bpe), added = lode_added_size(tokenizer->added);
+    tokenizer->vocab_size = own > added ? own : added;
+    return lode_strdup(&tokenizer->name, name);
+}
+
+lode_status_t lode_tokenizer_parse(lode_tokenizer_t **out, const char *json, size_t size,
+                                   const char *name) {
+    *out = NULL;
+    json_error_t problem;
+    json_t *root = json_loadb(json, size, JSON_ALLOW_NUL, &problem);
+    if (!root)
+        return lode_fail(LODE_ERR_FORMAT, "%s: is not JSON: %s (line %d, column %d)", name,
+                         problem.text, problem.line, problem.column);
+    lode_tokenizer_t *tokenizer = NULL;
+    lode_status_t status = LODE_NEW(&tokenizer, 1, "tokenizer");
+    if (status == LODE_OK)
+        status = parse_parts(tokenizer, root, name);
+    json_decref(root);
+    if (status != LODE_OK)
+        lode_tokenizer_destroy(&tokenizer);
+    *out = tokenizer;
+    return status;
+}
+
+lode_status_t lode_tokenizer_load(lode_tokenizer_t **out, const char *path) {
+    *out = NULL;
+    char *json = NULL;
+    size_t size = 0;
+    LODE_TRY(lode_file_read(&json, &size, path));
+    lode_status_t status = lode_tokenizer_parse(out, json, size, path);
+    free(json);
+    return status;
+}
+
+void lode_tokenizer_destroy(lode_tokenizer_t **tokenizer) {
+    if (!*tokenizer)
+        return;
+    lode_normalizer_destroy(&(*tokenizer)->normalizer);
+    lode_pretokenizer_destroy(&(*tokenizer)->pretokenizer);
+    lode_bpe_destroy(&(*tokenizer)->bpe);
+    lode_added_destroy(&(*tokenizer)->added);
+    free((*tokenizer)->name);
+    free(*tokenizer);
+    *tokenizer = NULL;
+}
+
+/* --- encoding ------------------------------------------------------------------------------- */
+
+typedef struct session {
+    const lode_tokenizer_t *tokenizer;
+    lode_bpe_encoder_t *encoder;
+    lode_buffer_t text;             /* normalized, one stretch behind the other */
+    lode_buffer_t stretch, scratch; /* for the normalizer */
+} session_t;
+
+/* A stretch of the text between added tokens: normalize, look for the tokens that are found in
+ * normalized text only, cut and encode what is between those. */
+static lode_status_t encode_stretch(session_t *session, const char *text, size_t length,
+                                    bool first) {
+    const lode_tokenizer_t *tokenizer = session->tokenizer;
+    session->stretch.length = 0;
+    LODE_TRY(lode_buffer_append(&session->stretch, text, length));
+    LODE_TRY(lode_normalizer_apply(tokenizer->normalizer, &session->stretch, &session->scratch));
+    size_t base = session->text.length, size = session->stretch.length;
+    LODE_TRY(lode_buffer_append(&session->text, session->stretch.data, size));
+    lode_added_walk_t walk = {.added = tokenizer->added, .set = LODE_ADDED_NORMALIZED};
+    while (lode_added_walk_next(&walk, session->text.data + base, size)) {
+        if (walk.id >= 0)
+            LODE_TRY(lode_bpe_append(session->encoder, walk.id));
+        else
+            LODE_TRY(lode_pretokenizer_run(tokenizer->pretokenizer, &session->text,
+                                           base + walk.start, walk.end - walk.start,
+                                           first && walk.start == 0, session->encoder));
+    }
+    return LODE_OK;
+}
+
+static lode_status_t append_side(session_t *session, const side_t *side, bool add_special) {
+    for (int i = 0; add_special && i < side->count; i++)
+        LODE_TRY(lode_bpe_append(session->encoder, side->ids[i]));
+    return LODE_OK;
+}
+
+static lode_status_t encode(session_t *session, const char *text, size_t length, bool add_special) {
+    const lode_tokenizer_t *tokenizer = session->tokenizer;
+    LODE_TRY(lode_utf8_check(text, length, "text to tokenise"));
+    LODE_TRY(append_side(session, &tokenizer->before, add_special));
+    lode_added_walk_t walk = {.added = tokenizer->added, .set = LODE_ADDED_RAW};
+    while (lode_added_walk_next(&walk, text, length)) {
+        if (walk.id >= 0)
+            LODE_TRY(lode_bpe_append(session->encoder, walk.id));
+        else
+            LODE_TRY(
+                encode_stretch(session, text + walk.start, walk.end - walk.start, walk.start == 0));
+    }
+    return append_side(session, &tokenizer->behind, add_special);
+}
+
+lode_status_t lode_tokenizer_encode(const lode_tokenizer_t *tokenizer, const char *text,
+                                    size_t length, bool add_special, int32_t **ids,
+                                    int64_t *count) {
+    *ids = NULL;
+    *count = 0;
+    session_t session = {.tokenizer = tokenizer};
+    LODE_TRY(lode_bpe_encoder_create(&session.encoder, tokenizer->bpe, length));
+    lode_status_t status = encode(&session, text, length, add_special);
+    if (status == LODE_OK)
+        lode_bpe_take(session.encoder, ids, count);
+    lode_bpe_encoder_destroy(&session.encoder);
+    lode_buffer_free(&session.text);
+    lode_buffer_free(&session.stretch);
+    lode_buffer_free(&session.scratch);
+    return status;
+}
+
+/* --- what is asked of it -------------------------------------------------------------------- */
+
+int32_t lode_tokenizer_vocab_size(const lode_tokenizer_t *tokenizer) {
+    return tokenizer->vocab_size;
+}
+
+bool lode_tokenizer_adds_bos(const lode_tokenizer_t *tokenizer) {
+    return tokenizer->before.count > 0;
+}
+
+bool lode_tokenizer_bos(const lode_tokenizer_t *tokenizer, int32_t *id) {
+    *id = lode_tokenizer_adds_bos(tokenizer) ? tokenizer->before.ids[0] : -1;
+    return *id >= 0;
+}
+
+lode_status_t lode_tokenizer_token(const lode_tokenizer_t *tokenizer, int32_t id,
+                                   const char **text) {
+    *text = lode_added_token(tokenizer->added, id);
+    if (!*text)
+        *text = lode_bpe_token(tokenizer->bpe, id);
+    if (*text)
+        return LODE_OK;
+    *text = "";
+    return lode_fail(LODE_ERR_INPUT, "%s: no token has the id %d", tokenizer->name, id);
+}

@@ -1,0 +1,147 @@
+#include "text/vocab.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+
+#include "base/memory.h"
+#include "text/field.h"
+
+struct lode_vocab {
+    char *texts;     /* every token with a NUL behind it, in order of the file */
+    size_t *starts;  /* [size] into texts, NONE where no token has the id */
+    size_t *lengths; /* [size] bytes */
+    uint64_t *slots; /* [mask + 1] high half of the hash, id + 1; 0 is empty */
+    uint64_t mask;
+    int32_t size, count;
+    size_t longest;
+};
+
+static const size_t NONE = SIZE_MAX;
+
+/* Finds how much room the object needs, and checks every id on the way. */
+static lode_status_t measure(lode_vocab_t *vocab, size_t *bytes, const json_t *object,
+                             const char *where) {
+    *bytes = 0;
+    void *iterator = json_object_iter((json_t *)(uintptr_t)object);
+    for (; iterator; iterator = json_object_iter_next((json_t *)(uintptr_t)object, iterator)) {
+        const char *token = json_object_iter_key(iterator);
+        int32_t id;
+        LODE_TRY(lode_field_id(&id, json_object_iter_value(iterator), token, where));
+        size_t length = strlen(token);
+        *bytes += length + 1;
+        if (length > vocab->longest)
+            vocab->longest = length;
+        if (id >= vocab->size)
+            vocab->size = id + 1;
+    }
+    size_t count = json_object_size(object);
+    if (count == 0)
+        return lode_fail(LODE_ERR_FORMAT, "%s: the vocabulary is empty", where);
+    if (count > LODE_TOKEN_ID_LIMIT)
+        return lode_fail(LODE_ERR_FORMAT, "%s: more than %d tokens", where, LODE_TOKEN_ID_LIMIT);
+    vocab->count = (int32_t)count;
+    return LODE_OK;
+}
+
+static lode_status_t allocate(lode_vocab_t *vocab, size_t bytes) {
+    uint64_t slots = 16;
+    while (slots < 2 * (uint64_t)vocab->count)
+        slots *= 2;
+    vocab->mask = slots - 1;
+    LODE_TRY(LODE_NEW(&vocab->slots, (int64_t)slots, "vocabulary"));
+    LODE_TRY(LODE_NEW_RAW(&vocab->texts, (int64_t)bytes, "vocabulary"));
+    LODE_TRY(LODE_NEW_RAW(&vocab->lengths, vocab->size, "vocabulary"));
+    LODE_TRY(LODE_NEW_RAW(&vocab->starts, vocab->size, "vocabulary"));
+    for (int32_t id = 0; id < vocab->size; id++)
+        vocab->starts[id] = NONE;
+    return LODE_OK;
+}
+
+static lode_status_t fill(lode_vocab_t *vocab, const json_t *object, const char *where) {
+    size_t used = 0;
+    void *iterator = json_object_iter((json_t *)(uintptr_t)object);
+    for (; iterator; iterator = json_object_iter_next((json_t *)(uintptr_t)object, iterator)) {
+        const char *token = json_object_iter_key(iterator);
+        size_t length = strlen(token);
+        int32_t id = (int32_t)json_integer_value(json_object_iter_value(iterator));
+        if (vocab->starts[id] != NONE)
+            return lode_fail(LODE_ERR_FORMAT, "%s: \"%.100s\" and \"%.100s\" have the same id %d",
+                             where, vocab->texts + vocab->starts[id], token, id);
+        memcpy(vocab->texts + used, token, length + 1);
+        vocab->starts[id] = used;
+        vocab->lengths[id] = length;
+        used += length + 1;
+        uint64_t hash = XXH3_64bits(token, length);
+        uint64_t at = hash & vocab->mask;
+        while (vocab->slots[at])
+            at = (at + 1) & vocab->mask;
+        vocab->slots[at] = (hash & ~UINT64_C(0xFFFFFFFF)) | (uint64_t)(id + 1);
+    }
+    return LODE_OK;
+}
+
+lode_status_t lode_vocab_parse(lode_vocab_t **out, const json_t *object, const char *where) {
+    *out = NULL;
+    LODE_TRY(lode_field_expect(object, JSON_OBJECT, "the vocabulary", where));
+    lode_vocab_t *vocab = NULL;
+    LODE_TRY(LODE_NEW(&vocab, 1, "vocabulary"));
+    size_t bytes;
+    lode_status_t status = measure(vocab, &bytes, object, where);
+    if (status == LODE_OK)
+        status = allocate(vocab, bytes);
+    if (status == LODE_OK)
+        status = fill(vocab, object, where);
+    if (status != LODE_OK)
+        lode_vocab_destroy(&vocab);
+    *out = vocab;
+    return status;
+}
+
+void lode_vocab_destroy(lode_vocab_t **vocab) {
+    if (!*vocab)
+        return;
+    free((*vocab)->texts);
+    free((*vocab)->starts);
+    free((*vocab)->lengths);
+    free((*vocab)->slots);
+    free(*vocab);
+    *vocab = NULL;
+}
+
+int32_t lode_vocab_find(const lode_vocab_t *vocab, const char *token, size_t length) {
+    uint64_t hash = XXH3_64bits(token, length);
+    uint64_t high = hash & ~UINT64_C(0xFFFFFFFF);
+    for (uint64_t at = hash & vocab->mask; vocab->slots[at]; at = (at + 1) & vocab->mask) {
+        uint64_t slot = vocab->slots[at];
+        if ((slot & ~UINT64_C(0xFFFFFFFF)) != high)
+            continue;
+        int32_t id = (int32_t)(slot & 0xFFFFFFFF) - 1;
+        if (vocab->lengths[id] == length &&
+            memcmp(vocab->texts + vocab->starts[id], token, length) == 0)
+            return id;
+    }
+    return -1;
+}
+
+const char *lode_vocab_token(const lode_vocab_t *vocab, int32_t id, size_t *length) {
+    if (id < 0 || id >= vocab->size || vocab->starts[id] == NONE)
+        return NULL;
+    if (length)
+        *length = vocab->lengths[id];
+    return vocab->texts + vocab->starts[id];
+}
+
+int32_t lode_vocab_size(const lode_vocab_t *vocab) {
+    return vocab->size;
+}
+
+int32_t lode_vocab_count(const lode_vocab_t *vocab) {
+    return vocab->count;
+}
+
+size_t lode_vocab_longest(const lode_vocab_t *vocab) {
+    return vocab->longest;
+}
