@@ -551,6 +551,25 @@ static void test_endless_pattern(void **state) {
     json_decref(json);
 }
 
+/* Replacements that double the text again and again. */
+static void test_endless_growth(void **state) {
+    (void)state;
+    json_t *json = make_variant("bytes", NULL, NULL), *steps = json_array();
+    for (int i = 0; i < 60; i++)
+        json_array_append_new(steps, json_pack("{s:s, s:{s:s}, s:s}", "type", "Replace", "pattern",
+                                               "String", "a", "content", "aa"));
+    json_object_set_new(json, "normalizer",
+                        json_pack("{s:s, s:o}", "type", "Sequence", "normalizers", steps));
+    lode_tokenizer_t *tokenizer;
+    LODE_ASSERT_OK(parse_json(&tokenizer, json));
+    int32_t *ids;
+    int64_t count;
+    LODE_ASSERT_FAILS(lode_tokenizer_encode(tokenizer, "a", 1, false, &ids, &count),
+                      LODE_ERR_UNSUPPORTED, "replacement");
+    lode_tokenizer_destroy(&tokenizer);
+    json_decref(json);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_variants),        cmocka_unit_test(test_families),
@@ -559,7 +578,7 @@ int main(void) {
         cmocka_unit_test(test_long_marks),      cmocka_unit_test(test_wrong_files),
         cmocka_unit_test(test_wrong_patterns),  cmocka_unit_test(test_wrong_json),
         cmocka_unit_test(test_deep_sequence),   cmocka_unit_test(test_no_unknown),
-        cmocka_unit_test(test_endless_pattern),
+        cmocka_unit_test(test_endless_pattern), cmocka_unit_test(test_endless_growth),
     };
     return cmocka_run_group_tests(tests, load_vectors, free_vectors);
 }
