@@ -199,8 +199,20 @@ fi
 echo "setup: installing ${missing_packages[*]}"
 export DEBIAN_FRONTEND=noninteractive
 log=$probe_folder/apt.log
-if ! { apt-get update && apt-get install -y --no-install-recommends "${missing_packages[@]}"; } \
-    </dev/null >"$log" 2>&1; then
+# A release that has a library under another package's roof does not know the package's name; what
+# is then still missing shows below.
+install() {
+    local package
+    local -a known=()
+    apt-get update || return 1
+    for package in "${missing_packages[@]}"; do
+        if apt-cache show "$package" >/dev/null 2>&1; then
+            known+=("$package")
+        fi
+    done
+    [ ${#known[@]} -eq 0 ] || apt-get install -y --no-install-recommends "${known[@]}"
+}
+if ! install </dev/null >"$log" 2>&1; then
     grep '^[EW]:' "$log" >&2 || tail -n 20 "$log" >&2
     echo "setup: apt-get could not install ${missing_packages[*]}" >&2
     exit 1

@@ -19,8 +19,9 @@ set -euo pipefail
 # others take too long.
 sanitize_tests='^(unit\.|mpi\.|stages\.golden\.quickstart)'
 
-# What valgrind runs: unit.<name>, none of which starts MPI; those that take longest come first.
-valgrind_tests=(gradients compare)
+# What valgrind runs: unit.<name>, none of which starts MPI; those that take longest come first. The
+# gradients need two minutes.
+valgrind_tests=(gradients channel halo mask random score supernode compare)
 
 usage() {
     echo "usage: tests/run.sh [--quick]" >&2
@@ -137,7 +138,7 @@ run_tests() {
 valgrind_one() {
     local program=$PWD/build-valgrind/tests/test_$1 log=$PWD/build-valgrind/valgrind-$1.log status=0
     if [ -x "$program" ]; then
-        timeout 300 valgrind --quiet --error-exitcode=99 --leak-check=full --num-callers=30 \
+        timeout 600 valgrind --quiet --error-exitcode=99 --leak-check=full --num-callers=30 \
             --show-leak-kinds=definite,indirect --errors-for-leak-kinds=definite,indirect \
             "$program" >"$log" 2>&1 </dev/null || status=$?
     else

@@ -14,6 +14,7 @@ void lode_log_enable(bool enable) {
     speaks = enable;
 }
 
+LODE_PRINTF(2, 0)
 static void print_line(const char *prefix, const char *format, va_list arguments) {
     char text[LODE_MESSAGE_MAX];
     vsnprintf(text, sizeof text, format, arguments);

@@ -123,6 +123,21 @@ fail:
     return status;
 }
 
+/* What no single key can be wrong about. */
+static lode_status_t check_together(const lode_config_t *config) {
+    for (int64_t i = 0; i < config->evaluate.perplexity_count; i++) {
+        const lode_config_perplexity_t *perplexity = &config->evaluate.perplexity[i];
+        if (perplexity->protocol != LODE_PROTOCOL_LLAMA_CPP || perplexity->length >= 3)
+            continue;
+        char key[64];
+        snprintf(key, sizeof key, "evaluate.perplexity.[%lld].length", (long long)i);
+        return lode_fail(LODE_ERR_CONFIG,
+                         "%s: %s: %lld leaves protocol llama.cpp no target; it must be at least 3",
+                         lode_config_where(config, key), key, (long long)perplexity->length);
+    }
+    return LODE_OK;
+}
+
 /* From a scanned text and overrides to an experiment whose sweep is unchecked. */
 static lode_status_t build(lode_config_t **out, const lode_source_t *source,
                            const override_t *overrides, int64_t override_count, bool expand_paths) {
@@ -137,6 +152,10 @@ static lode_status_t build(lode_config_t **out, const lode_source_t *source,
     if (status == LODE_OK)
         status = lode_decode(out, &root, source->files[0]);
     lode_value_free(&root);
+    if (status == LODE_OK)
+        status = check_together(*out);
+    if (status != LODE_OK)
+        lode_config_destroy(out);
     return status;
 }
 
@@ -161,7 +180,7 @@ static lode_status_t sweep_where(char **where, const lode_config_t *config, int6
     char key[64];
     snprintf(key, sizeof key, "sweep.[%lld].%s", (long long)index, part);
     lode_buffer_t text = {0};
-    lode_status_t status = lode_buffer_printf(&text, "%s: sweep", lode_decode_where(config, key));
+    lode_status_t status = lode_buffer_printf(&text, "%s: sweep", lode_config_where(config, key));
     *where = text.data;
     return status;
 }
@@ -271,17 +290,21 @@ done:
     return status;
 }
 
-/* Appends a value's text without quotes and brackets; *altered where the label then does not tell
- * it from every other value. */
-static lode_status_t append_label_value(lode_buffer_t *label, const char *value, bool *altered) {
+/* Appends a key or a value's text without quotes and a list's brackets, other bytes than a file
+ * name's as '_'; *altered where the label then may not tell it from others. */
+static lode_status_t append_label_part(lode_buffer_t *label, const char *part, bool *altered) {
     static const char safe[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-";
-    for (; *value; value++) {
-        bool frame = strchr("\"()", *value) != NULL;
-        bool kept = strchr(safe, *value) != NULL;
-        if (frame || (*value == ' ' && strchr("()", value[value[1] ? 1 : -1])))
-            continue; /* "( " and " )" around a list's values */
+    size_t length = strlen(part);
+    if (part[0] == '(') { /* "( 0.25, 0.5 )" */
+        part += 2;
+        length = length > 4 ? length - 4 : 0;
+    }
+    for (size_t i = 0; i < length; i++) {
+        if (part[i] == '"')
+            continue;
+        bool kept = strchr(safe, part[i]) != NULL;
         *altered = *altered || !kept;
-        LODE_TRY(lode_buffer_append(label, kept ? value : "_", 1));
+        LODE_TRY(lode_buffer_append(label, kept ? &part[i] : "_", 1));
     }
     return LODE_OK;
 }
@@ -294,9 +317,9 @@ static lode_status_t point_label(const override_t *overrides, int64_t count, lod
     for (int64_t i = 0; i < count; i++) {
         const char *separator = i > 0 ? "," : "";
         LODE_TRY(lode_buffer_printf(label, "%s", separator));
-        LODE_TRY(append_label_value(label, overrides[i].key, &altered));
+        LODE_TRY(append_label_part(label, overrides[i].key, &altered));
         LODE_TRY(lode_buffer_printf(label, "="));
-        LODE_TRY(append_label_value(label, overrides[i].value, &altered));
+        LODE_TRY(append_label_part(label, overrides[i].value, &altered));
         LODE_TRY(
             lode_buffer_printf(exact, "%s%s=%s", separator, overrides[i].key, overrides[i].value));
     }
@@ -314,7 +337,7 @@ static lode_status_t inherit_places(lode_config_t *point, const lode_config_t *c
                                     const override_t *overrides, int64_t count) {
     for (int64_t i = 0; i < point->places->count; i++) {
         lode_config_place_t *place = &point->places->items[i];
-        const char *where = lode_decode_where(config, place->key);
+        const char *where = lode_config_where(config, place->key);
         for (int64_t j = 0; j < count; j++)
             if (strcmp(overrides[j].key, place->key) == 0)
                 where = overrides[j].where;
@@ -465,7 +488,7 @@ static lode_status_t check_positions(const lode_config_t *config, const char *ke
     return lode_fail(LODE_ERR_CONFIG,
                      "%s: %s: %lld is above the %lld positions of model %s "
                      "(max_position_embeddings); set it to %lld or less",
-                     lode_decode_where(config, key), key, (long long)length,
+                     lode_config_where(config, key), key, (long long)length,
                      (long long)max_positions, model_name, (long long)max_positions);
 }
 
@@ -484,7 +507,7 @@ lode_status_t lode_config_check_model(const lode_config_t *config, int64_t max_p
     return lode_fail(LODE_ERR_CONFIG,
                      "%s: classify.write_support: %lld is not below the hidden size %lld of model "
                      "%s, so every channel would be fully connected; set it to %lld or less",
-                     lode_decode_where(config, "classify.write_support"),
+                     lode_config_where(config, "classify.write_support"),
                      (long long)config->classify.write_support, (long long)hidden, model_name,
                      (long long)hidden - 1);
 }

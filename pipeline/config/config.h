@@ -162,6 +162,10 @@ LODE_MUST_USE lode_status_t lode_config_check_model(const lode_config_t *config,
                                                     int64_t max_positions, int64_t hidden,
                                                     const char *model_name);
 
+/* Where the key at an indexed path ("models.[0].path") was written, like "exp.cfg:12" or "--set …";
+ * the file alone where the key has its default. The experiment's own. */
+const char *lode_config_where(const lode_config_t *config, const char *key);
+
 /* Appends the table of keys as a Markdown table: key, type, default, range, meaning. */
 LODE_MUST_USE lode_status_t lode_config_describe(lode_buffer_t *text);
 

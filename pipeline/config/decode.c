@@ -476,7 +476,7 @@ lode_status_t lode_decode_expand_paths(lode_value_t *root) {
     return LODE_OK;
 }
 
-const char *lode_decode_where(const lode_config_t *config, const char *key) {
+const char *lode_config_where(const lode_config_t *config, const char *key) {
     const lode_config_places_t *places = config->places;
     for (int64_t i = 0; i < places->count; i++)
         if (strcmp(places->items[i].key, key) == 0)

@@ -32,9 +32,6 @@ LODE_MUST_USE lode_status_t lode_decode(lode_config_t **out, const lode_value_t 
 LODE_MUST_USE lode_status_t lode_decode_expand_paths(lode_value_t *root);
 LODE_MUST_USE lode_status_t lode_decode_expand_path(lode_value_t *value, const char *key);
 
-/* Where the key at an indexed path was written; the origin where it was not. */
-const char *lode_decode_where(const lode_config_t *config, const char *key);
-
 void lode_decode_places_destroy(lode_config_places_t **places);
 
 #endif

@@ -59,7 +59,7 @@ static const lode_key_t keys[] = {
      .fallback = "0",
      .high = 1 << 20,
      AT(replicas),
-     .meaning = "copies of the model that the ranks form; 0: chosen from ranks and memory"},
+     .meaning = "copies of the model that the ranks form; 0: as few as leave no rank without a layer"},
 
     {.path = "models",
      .type = LODE_KEY_GROUPS,
@@ -340,6 +340,15 @@ static const lode_key_t keys[] = {
      .count_offset = offsetof(lode_config_sweep_t, value_count),
      .meaning = "the values it takes"},
 };
+
+/* The fields of LODE_KEY_CHOICE are written as int. */
+_Static_assert(sizeof(lode_method_t) == sizeof(int) && sizeof(lode_core_t) == sizeof(int) &&
+                   sizeof(lode_allocation_t) == sizeof(int) &&
+                   sizeof(lode_compensation_t) == sizeof(int) &&
+                   sizeof(lode_select_t) == sizeof(int) && sizeof(lode_packing_t) == sizeof(int) &&
+                   sizeof(lode_loss_t) == sizeof(int) && sizeof(lode_protocol_t) == sizeof(int) &&
+                   sizeof(lode_corpus_format_t) == sizeof(int),
+               "enums of choices are as wide as int");
 
 enum { KEY_COUNT = sizeof keys / sizeof *keys, NEAR_MAX = 64 };
 

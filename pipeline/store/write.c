@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/memory.h"
@@ -37,6 +38,19 @@ static lode_status_t create_file(lode_store_t *store) {
     return LODE_OK;
 }
 
+/* Closes and deletes, without waiting for the other ranks. */
+static void discard(lode_store_t **store) {
+    char message[LODE_MESSAGE_MAX];
+    snprintf(message, sizeof message, "%s", lode_error_message());
+    bool created = (*store)->descriptor >= 0; /* by rank 0 */
+    lode_status_t status = lode_store_shut(*store);
+    if (created)
+        unlink((*store)->partial);
+    lode_store_free(store);
+    if (status != LODE_OK) /* why it was abandoned matters, how closing went does not */
+        (void)lode_fail(status, "%s", message);
+}
+
 lode_status_t lode_store_create(lode_store_t **out, const lode_comm_t *comm, const char *path) {
     lode_store_t *store = NULL;
     *out = NULL;
@@ -48,8 +62,8 @@ lode_status_t lode_store_create(lode_store_t **out, const lode_comm_t *comm, con
         status = lode_comm_agree(comm, create_file(store));
     if (status == LODE_OK)
         *out = store;
-    else if (store)
-        lode_store_abandon(&store);
+    else if (store) /* not every rank may have got one */
+        discard(&store);
     return status;
 }
 
@@ -160,30 +174,45 @@ static hid_t create_dataset(lode_store_t *store, const char *name, lode_type_t t
     return dataset;
 }
 
-/* Rank 0 asks the file system for the blocks of a dataset that comes next, and some for metadata. A
- * disk that fills up later would fail one rank in the middle of a collective; this fails before the
- * work, and before HDF5 knows of the dataset: otherwise its closing would fail as well. Not every
- * file system can do it. */
+/* Makes the file at least `end` bytes long, with blocks behind them where the file system can;
+ * otherwise without. Leaves errno. */
+static bool extend(int descriptor, off_t start, off_t end) {
+    while (fallocate(descriptor, 0, start, end - start) != 0) {
+        if (errno == ENOSPC || errno == EDQUOT || errno == EFBIG)
+            return false;
+        if (errno == EINTR)
+            continue;
+        struct stat info;
+        return fstat(descriptor, &info) == 0 &&
+               (info.st_size >= end || ftruncate(descriptor, end) == 0);
+    }
+    return true;
+}
+
+/* Rank 0 claims the space of a dataset that comes next, and some for metadata. A disk that fills
+ * up later would fail one rank in the middle of a collective; this fails before the work, and
+ * before HDF5 knows of the dataset. As the file is then never shorter than HDF5 thinks, closing it
+ * has nothing to extend and cannot fail for want of space either. */
 static lode_status_t reserve(lode_store_t *store, const char *name, lode_type_t type, int axes,
                              const int64_t *shape) {
-    const int64_t metadata = 1 << 17;
-    int64_t bytes = (int64_t)lode_type_size(type);
+    const int64_t metadata = 1 << 18; /* of the datasets and attributes since the last one */
+    int64_t bytes = (int64_t)lode_type_size(type), end = 0;
     for (int axis = 0; axis < axes; axis++)
         bytes *= shape[axis];
-    hsize_t end = 0;
-    if (store->descriptor < 0 || H5Fget_filesize(store->file, &end) < 0)
+    if (store->descriptor < 0)
         return LODE_OK;
-    int failed;
-    do
-        failed = fallocate(store->descriptor, FALLOC_FL_KEEP_SIZE, (off_t)end,
-                           (off_t)(bytes + metadata));
-    while (failed && errno == EINTR);
-    if (failed && (errno == ENOSPC || errno == EDQUOT || errno == EFBIG))
-        return lode_fail(LODE_ERR_IO,
-                         "%s: no space for dataset \"%s\" (%.1f MB): %s; free some space or choose "
-                         "another results folder",
-                         store->partial, name, (double)bytes / 1e6, strerror(errno));
-    return LODE_OK;
+    if (store->entry_count > 0) {
+        /* HDF5 does not tell where a parallel file ends; datasets lie in order of creation. */
+        hid_t last = store->entries[store->entry_count - 1].dataset;
+        haddr_t start = H5Dget_offset(last);
+        end = start == HADDR_UNDEF ? 0 : (int64_t)(start + H5Dget_storage_size(last));
+    }
+    if (extend(store->descriptor, end, end + bytes + metadata))
+        return LODE_OK;
+    return lode_fail(LODE_ERR_IO,
+                     "%s: no space for dataset \"%s\" (%.1f MB): %s; free some space or choose "
+                     "another results folder",
+                     store->partial, name, (double)bytes / 1e6, strerror(errno));
 }
 
 /* Writes "missing" into this rank's share of the outermost axis. */
@@ -268,6 +297,19 @@ lode_status_t lode_store_synchronise(lode_store_t *store) {
     return flush(store);
 }
 
+/* Cuts what was claimed and not needed, so that equal contents make files of equal length. */
+static lode_status_t trim(const lode_store_t *store) {
+    haddr_t end;
+    struct stat info;
+    if (H5Fget_eoa(store->file, &end) < 0 || stat(store->path, &info) != 0)
+        return lode_fail(LODE_ERR_IO, "%s: its length cannot be told: %s", store->path,
+                         lode_store_reason());
+    if ((haddr_t)info.st_size > end && truncate(store->path, (off_t)end) != 0)
+        return lode_fail(LODE_ERR_IO, "%s: cannot be cut to its length: %s", store->path,
+                         strerror(errno));
+    return LODE_OK;
+}
+
 /* Rank 0 opens the closed file anew, as a reader would, and compares it with what was created. */
 static lode_status_t verify(const lode_store_t *written) {
     lode_comm_t alone = {.comm = MPI_COMM_SELF, .rank = 0, .size = 1};
@@ -285,6 +327,8 @@ static lode_status_t verify(const lode_store_t *written) {
                                "the file system",
                                written->partial, wanted->name);
     }
+    if (status == LODE_OK)
+        status = trim(store);
     lode_store_close(&store);
     return status;
 }
@@ -343,13 +387,7 @@ lode_status_t lode_store_commit(lode_store_t **store) {
 void lode_store_abandon(lode_store_t **store) {
     if (!*store)
         return;
-    char message[LODE_MESSAGE_MAX];
-    snprintf(message, sizeof message, "%s", lode_error_message());
-    bool created = (*store)->descriptor >= 0; /* by rank 0 */
-    lode_status_t status = lode_store_shut(*store);
-    if (created)
-        unlink((*store)->partial);
-    lode_store_free(store);
-    if (status != LODE_OK) /* why it was abandoned matters, how closing went does not */
-        (void)lode_fail(status, "%s", message);
+    lode_comm_t comm = (*store)->comm;
+    discard(store);
+    MPI_Barrier(comm.comm); /* the file is gone for whoever returns */
 }

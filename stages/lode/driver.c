@@ -109,11 +109,12 @@ static lode_status_t judge(driver_t *driver, const lode_run_t *run, lode_stage_t
 }
 
 static lode_status_t register_stage(driver_t *driver, const lode_run_t *run, lode_stage_t stage) {
-    char *path;
-    LODE_TRY(lode_run_path(&path, run, stage));
-    lode_status_t status = note_finished(driver, run->fingerprint[stage], path);
+    char *path = NULL;
+    lode_status_t status = lode_run_path(&path, run, stage);
+    if (status == LODE_OK)
+        status = note_finished(driver, run->fingerprint[stage], path);
     free(path);
-    return status;
+    return lode_comm_agree(driver->comm, status);
 }
 
 /* --- one model at one point ----------------------------------------------------------------- */
@@ -137,10 +138,6 @@ static lode_status_t decide(driver_t *driver, lode_run_t *run, lode_stage_t stag
     return register_stage(driver, run, stage);
 }
 
-static lode_status_t finish(driver_t *driver, lode_run_t *run, lode_stage_t stage) {
-    return lode_comm_agree(driver->comm, register_stage(driver, run, stage));
-}
-
 /* Calibrate and accumulate share one forward pass where both must run. */
 static lode_status_t run_statistics(driver_t *driver, lode_run_t *run) {
     bool calibrate, accumulate;
@@ -149,9 +146,9 @@ static lode_status_t run_statistics(driver_t *driver, lode_run_t *run) {
     if (calibrate || accumulate)
         LODE_TRY(lode_statistics_run(run, calibrate, accumulate));
     if (calibrate)
-        LODE_TRY(finish(driver, run, LODE_STAGE_CALIBRATE));
+        LODE_TRY(register_stage(driver, run, LODE_STAGE_CALIBRATE));
     if (accumulate)
-        LODE_TRY(finish(driver, run, LODE_STAGE_ACCUMULATE));
+        LODE_TRY(register_stage(driver, run, LODE_STAGE_ACCUMULATE));
     return LODE_OK;
 }
 
@@ -173,7 +170,7 @@ static lode_status_t run_stages(driver_t *driver, lode_run_t *run) {
         if (!needed)
             continue;
         LODE_TRY(stage_functions[stage](run));
-        LODE_TRY(finish(driver, run, stage));
+        LODE_TRY(register_stage(driver, run, stage));
     }
     return LODE_OK;
 }
@@ -296,4 +293,49 @@ lode_status_t lode_driver_run(const lode_comm_t *comm, const lode_config_t *conf
     if (status == LODE_OK && request->report)
         status = lode_driver_report(comm, config);
     return status;
+}
+
+/* --- the report ----------------------------------------------------------------------------- */
+
+static lode_status_t build_report(const lode_config_t *config, const lode_config_point_t *points,
+                                  int64_t count, const char *folder) {
+    const char **labels = NULL, **models = NULL;
+    lode_status_t status = LODE_OK;
+    LODE_GUARD(status, LODE_NEW(&labels, count, "report"), done);
+    LODE_GUARD(status, LODE_NEW(&models, config->model_count, "report"), done);
+    for (int64_t p = 0; p < count; p++)
+        labels[p] = points[p].label;
+    for (int64_t m = 0; m < config->model_count; m++)
+        models[m] = config->models[m].name;
+    const lode_report_t report = {.folder = folder,
+                                  .name = config->name,
+                                  .points = labels,
+                                  .point_count = count,
+                                  .models = models,
+                                  .model_count = config->model_count};
+    LODE_GUARD(status, lode_report_build(&report), done);
+    lode_log_info("report: %s/report.html", folder);
+done:
+    free(labels);
+    free(models);
+    return status;
+}
+
+lode_status_t lode_driver_report(const lode_comm_t *comm, const lode_config_t *config) {
+    lode_status_t status = LODE_OK;
+    if (comm->rank == 0) {
+        lode_config_point_t *points = NULL;
+        int64_t count = 0;
+        char *folder = NULL;
+        status = lode_config_expand(config, &points, &count);
+        if (status == LODE_OK)
+            status = lode_path_join(&folder, config->results, config->name);
+        if (status == LODE_OK && !lode_file_exists(folder))
+            status = lode_fail(LODE_ERR_INPUT, "%s: missing; run the experiment first", folder);
+        if (status == LODE_OK)
+            status = build_report(config, points, count, folder);
+        lode_config_points_destroy(&points, count);
+        free(folder);
+    }
+    return lode_comm_agree(comm, status);
 }

@@ -1,0 +1,56 @@
+#include <stdlib.h>
+
+#include "report/result.h"
+#include "score/concentration.h"
+#include "score/order.h"
+
+int64_t lode_report_row_length(const int32_t *row, int64_t extent) {
+    int64_t length = 0;
+    while (length < extent && row[length] >= 0)
+        length++;
+    return length;
+}
+
+static int compare_doubles(const void *left, const void *right) {
+    double a = *(const double *)left, b = *(const double *)right;
+    return (a > b) - (a < b);
+}
+
+double lode_report_median(double *values, int64_t count) {
+    qsort(values, (size_t)count, sizeof *values, compare_doubles);
+    return 0.5 * (values[(count - 1) / 2] + values[count / 2]);
+}
+
+static lode_status_t measure_layer(lode_report_layer_t *out, const lode_report_channels_t *channels,
+                                   int64_t layer, int32_t *top) {
+    int64_t m = channels->channels;
+    const double *loss_proxy = channels->loss_proxy + layer * m;
+    const double *power = channels->activation_power + layer * m;
+    const int32_t *core = channels->core + layer * channels->core_extent;
+    int64_t core_size = lode_report_row_length(core, channels->core_extent);
+    out->core_size = core_size;
+    out->core_mass = channels->core_mass[layer];
+    LODE_TRY(lode_concentration_gini(&out->gini, loss_proxy, m, "loss_proxy"));
+    LODE_TRY(lode_concentration_effective(&out->effective, loss_proxy, m, "loss_proxy"));
+    LODE_TRY(lode_concentration_spearman(&out->spearman, loss_proxy, power, m,
+                                         "loss_proxy and activation_power"));
+    LODE_TRY(lode_order_top(top, core_size, power, m, "activation_power"));
+    return lode_concentration_jaccard(&out->jaccard, core, core_size, top, core_size, m);
+}
+
+lode_status_t lode_report_measure(lode_report_case_t *item,
+                                  const lode_report_channels_t *channels) {
+    item->layer_count = channels->layers;
+    item->channel_count = channels->channels;
+    if (channels->layers == 0)
+        return LODE_OK;
+    LODE_TRY(LODE_NEW(&item->layers, channels->layers, "layer table"));
+    int32_t *top;
+    LODE_TRY(LODE_NEW(&top, channels->channels, "largest activation powers"));
+    lode_status_t status = LODE_OK;
+    for (int64_t layer = 0; status == LODE_OK && layer < channels->layers; layer++)
+        status = lode_fail_context(measure_layer(&item->layers[layer], channels, layer, top),
+                                   "%s: layer %lld", item->folder, (long long)layer);
+    free(top);
+    return status;
+}

@@ -1,0 +1,19 @@
+/* report/page: report.html. Local. */
+#ifndef LODE_REPORT_PAGE_H
+#define LODE_REPORT_PAGE_H
+
+#include "base/error.h"
+#include "base/memory.h"
+#include "report/plot.h"
+#include "report/report.h"
+#include "report/result.h"
+
+/* Appends text with everything escaped that HTML would interpret, in text and in attributes. */
+LODE_MUST_USE lode_status_t lode_page_text(lode_buffer_t *page, const char *text);
+
+/* Appends the whole page. `cases` are loaded, measured and drawn. */
+LODE_MUST_USE lode_status_t lode_page_write(lode_buffer_t *page, const lode_report_t *report,
+                                            const lode_report_case_t *cases, int64_t count,
+                                            const lode_plot_t *plot);
+
+#endif

@@ -1,0 +1,90 @@
+#include "report/report.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/file.h"
+#include "report/figures.h"
+#include "report/page.h"
+#include "report/result.h"
+#include "store/lock.h"
+
+static lode_status_t set_folder(const lode_report_t *report, lode_report_case_t *item) {
+    lode_buffer_t folder = {0};
+    lode_status_t status =
+        item->point[0]
+            ? lode_buffer_printf(&folder, "%s/%s/%s", report->folder, item->point, item->model)
+            : lode_buffer_printf(&folder, "%s/%s", report->folder, item->model);
+    if (status == LODE_OK)
+        item->folder = folder.data;
+    else
+        lode_buffer_free(&folder);
+    return status;
+}
+
+/* Everything of one case; its large arrays are gone when this returns. */
+static lode_status_t load_case(lode_plot_t *plot, lode_report_case_t *item) {
+    lode_report_channels_t channels = {0};
+    lode_status_t status;
+    LODE_GUARD(status, lode_report_case_load(item), done);
+    LODE_GUARD(status, lode_report_channels_load(&channels, item), done);
+    LODE_GUARD(status, lode_report_measure(item, &channels), done);
+    if (item->layer_count > 0)
+        LODE_GUARD(status, lode_figures_supernodes(plot, item, &channels), done);
+    status = lode_figures_curves(plot, item);
+done:
+    lode_report_channels_free(&channels);
+    return status;
+}
+
+static lode_status_t write_file(const lode_report_t *report, const char *name,
+                                const lode_buffer_t *text) {
+    char *path;
+    LODE_TRY(lode_path_join(&path, report->folder, name));
+    lode_status_t status = lode_file_write_atomic(path, text->data, text->length);
+    free(path);
+    return status;
+}
+
+static lode_status_t build(const lode_report_t *report, lode_report_case_t *cases, int64_t count) {
+    lode_buffer_t table = {0}, page = {0};
+    lode_plot_t plot = {0};
+    lode_status_t status = LODE_OK;
+    for (int64_t i = 0; status == LODE_OK && i < count; i++) {
+        cases[i].point = report->points[i / report->model_count];
+        cases[i].model = report->models[i % report->model_count];
+        status = set_folder(report, &cases[i]);
+        if (status == LODE_OK)
+            status = load_case(&plot, &cases[i]);
+    }
+    if (status == LODE_OK)
+        status = lode_report_csv(cases, count, &table);
+    if (status == LODE_OK)
+        status = lode_page_write(&page, report, cases, count, &plot);
+    if (status == LODE_OK)
+        status = write_file(report, "summary.csv", &table);
+    if (status == LODE_OK)
+        status = write_file(report, "report.html", &page);
+    lode_buffer_free(&table);
+    lode_buffer_free(&page);
+    return status;
+}
+
+lode_status_t lode_report_build(const lode_report_t *report) {
+    int64_t count = report->point_count * report->model_count;
+    char *path;
+    int lock = -1;
+    LODE_TRY(lode_path_join(&path, report->folder, "summary.lock"));
+    lode_status_t status = lode_store_lock_wait(&lock, path, "the summary", 60);
+    free(path);
+    LODE_TRY(status);
+    lode_report_case_t *cases;
+    status = LODE_NEW(&cases, count, "cases of a report");
+    if (status == LODE_OK)
+        status = build(report, cases, count);
+    for (int64_t i = 0; cases && i < count; i++)
+        lode_report_case_free(&cases[i]);
+    free(cases);
+    lode_store_unlock(&lock);
+    return status;
+}

@@ -1,0 +1,30 @@
+/* stages/report: what an experiment found, for people (report.html) and for scripts (summary.csv).
+ *
+ * Reads the stage files of every model at every point of the sweep, as far as they exist, and
+ * writes both files into the experiment's folder, each atomically, under the lock summary.lock.
+ * report.html is one self-contained page; its figures are drawn by gnuplot, without which it has
+ * tables only and says so. Everything here is Local: one rank calls it.
+ */
+#ifndef LODE_STAGES_REPORT_H
+#define LODE_STAGES_REPORT_H
+
+#include <stdint.h>
+
+#include "base/error.h"
+
+typedef struct lode_report {
+    const char *folder;        /* <results>/<name>, must exist */
+    const char *name;          /* of the experiment */
+    const char *const *points; /* [point_count] labels; one "" without a sweep */
+    int64_t point_count;
+    const char *const *models; /* [model_count] names */
+    int64_t model_count;
+} lode_report_t;
+
+/* Builds summary.csv and report.html anew from <folder>/[<point>/]<model>/<stage>.h5; all strings
+ * stay the caller's. A missing stage file is noted in the page; a missing gnuplot is a warning.
+ * Errors: LODE_ERR_FORMAT or LODE_ERR_SHAPE naming a stage file that cannot be understood,
+ * LODE_ERR_BUSY where another process holds the lock for a minute, LODE_ERR_IO, LODE_ERR_MEMORY. */
+LODE_MUST_USE lode_status_t lode_report_build(const lode_report_t *report);
+
+#endif

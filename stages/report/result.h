@@ -1,0 +1,105 @@
+/* report/result: what the report takes from the stage files of one model at one point. Local. */
+#ifndef LODE_REPORT_RESULT_H
+#define LODE_REPORT_RESULT_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/error.h"
+#include "base/memory.h"
+
+enum { LODE_REPORT_NAME = 96 }; /* bytes of a part of a variant's name, NUL included */
+
+/* A variant's name taken apart: <method>@<sparsity>[~<core>][+<allocation>][+<compensation>]. */
+typedef struct lode_report_variant {
+    char *name;
+    char method[LODE_REPORT_NAME]; /* "dense" for the unpruned model */
+    double sparsity;               /* 0 for dense */
+    char core[LODE_REPORT_NAME];   /* what was protected: a default is resolved */
+    char allocation[LODE_REPORT_NAME], compensation[LODE_REPORT_NAME];
+    char options[LODE_REPORT_NAME]; /* what follows the sparsity in the name, "" by default */
+    int order;                      /* of the method in tables, legends and colours */
+} lode_report_variant_t;
+
+/* Takes `name` apart into *variant, which then owns a copy of it. A name in no known form is all
+ * method, with sparsity NaN. */
+LODE_MUST_USE lode_status_t lode_report_variant_parse(lode_report_variant_t *variant,
+                                                      const char *name);
+
+/* One figure: a row of summary.csv. */
+typedef struct lode_report_figure {
+    const char *metric; /* "perplexity", "acc" or "acc_norm"; static */
+    char *dataset, *protocol;
+    lode_report_variant_t variant;
+    double value, standard_error; /* NaN where not known */
+    int64_t count;                /* targets of a perplexity, items of a task */
+    int64_t length, windows;      /* of a perplexity, else 0 */
+} lode_report_figure_t;
+
+/* One layer's supernodes. */
+typedef struct lode_report_layer {
+    int64_t core_size;
+    double core_mass;
+    double effective, gini; /* of the loss proxy */
+    double spearman;        /* loss proxy against activation power */
+    double jaccard;         /* core against the equally many channels of largest activation power */
+} lode_report_layer_t;
+
+/* Where one stage file came from; any text may be "". */
+typedef struct lode_report_origin {
+    const char *stage; /* static */
+    bool exists;
+    char *experiment, *experiment_sha256, *fingerprint, *inputs, *version, *commit, *libraries,
+        *host, *start, *end;
+    int64_t ranks, threads;
+} lode_report_origin_t;
+
+enum { LODE_REPORT_STAGES = 6 };
+
+/* One model at one point of the sweep. */
+typedef struct lode_report_case {
+    const char *point, *model; /* borrowed from the report */
+    char *folder;
+    lode_report_figure_t *figures; /* by dataset, then dense first, sparsity, method */
+    int64_t figure_count;
+    int64_t layer_count, channel_count; /* 0 where there is no classification */
+    lode_report_layer_t *layers;
+    lode_report_origin_t origins[LODE_REPORT_STAGES];
+    lode_buffer_t supernodes; /* figures of the supernodes, HTML */
+    lode_buffer_t curves;     /* figures of the perplexities, HTML */
+} lode_report_case_t;
+
+/* The arrays behind the supernode figures, [layers, channels] unless said otherwise; large, so
+ * they live only while their case is drawn. */
+typedef struct lode_report_channels {
+    int64_t layers, channels, core_extent, halo_extent;
+    double *loss_proxy, *activation_power, *connectivity;
+    double *core_mass; /* [layers] */
+    int32_t *core;     /* [layers, core_extent], −1 where a row is shorter */
+    int32_t *halo;     /* [layers, halo_extent] */
+} lode_report_channels_t;
+
+/* Reads evaluate.h5 and every file's provenance. `item` is zero but for point, model, folder. */
+LODE_MUST_USE lode_status_t lode_report_case_load(lode_report_case_t *item);
+void lode_report_case_free(lode_report_case_t *item);
+
+/* Reads classify.h5 and accumulate.h5; layers is 0 where one of them is missing. */
+LODE_MUST_USE lode_status_t lode_report_channels_load(lode_report_channels_t *channels,
+                                                      const lode_report_case_t *item);
+void lode_report_channels_free(lode_report_channels_t *channels);
+
+/* Fills item->layers from the arrays. */
+LODE_MUST_USE lode_status_t lode_report_measure(lode_report_case_t *item,
+                                                const lode_report_channels_t *channels);
+
+/* Entries of a row of ragged indices before its first −1. */
+int64_t lode_report_row_length(const int32_t *row, int64_t extent);
+
+/* The median of count ≥ 1 values; sorts them. */
+double lode_report_median(double *values, int64_t count);
+
+/* summary.csv of all cases. */
+LODE_MUST_USE lode_status_t lode_report_csv(const lode_report_case_t *cases, int64_t count,
+                                            lode_buffer_t *out);
+
+#endif

@@ -1,0 +1,278 @@
+#include "report/table.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "report/page.h"
+
+enum { NUMBER = 48 };
+
+/* Decimals that give a perplexity four significant digits. */
+static int decimals(double value) {
+    return value >= 1000 ? 0 : value >= 100 ? 1 : 2;
+}
+
+static bool is_perplexity(const lode_report_figure_t *figure) {
+    return strcmp(figure->metric, "perplexity") == 0;
+}
+
+/* A figure as people write it: a perplexity to four digits, an accuracy in percent. */
+static void format_value(char text[NUMBER], const lode_report_figure_t *figure, double value) {
+    if (!isfinite(value))
+        snprintf(text, NUMBER, "–");
+    else if (!is_perplexity(figure))
+        snprintf(text, NUMBER, "%.1f %%", 100 * value);
+    else if (fabs(figure->value) >= 1e6)
+        snprintf(text, NUMBER, "%.3g", value);
+    else
+        snprintf(text, NUMBER, "%.*f", decimals(figure->value), value);
+}
+
+/* So many decimals and a unit; a dash where there is no value. */
+static void format_plain(char text[NUMBER], double value, int places, const char *unit) {
+    if (isfinite(value))
+        snprintf(text, NUMBER, "%.*f%s", places, value, unit);
+    else
+        snprintf(text, NUMBER, "–");
+}
+
+/* --- looking figures up ----------------------------------------------------------------- */
+
+static bool same_group(const lode_report_figure_t *a, const lode_report_figure_t *b) {
+    return strcmp(a->dataset, b->dataset) == 0 && strcmp(a->metric, b->metric) == 0;
+}
+
+static bool is_dense(const lode_report_figure_t *figure) {
+    return strcmp(figure->variant.method, "dense") == 0;
+}
+
+static const lode_report_figure_t *dense_of(const lode_report_case_t *item,
+                                            const lode_report_figure_t *figure) {
+    for (int64_t i = 0; i < item->figure_count; i++)
+        if (same_group(&item->figures[i], figure) && is_dense(&item->figures[i]))
+            return &item->figures[i];
+    return NULL;
+}
+
+/* Whether no variant of the same dataset, metric and sparsity does better. */
+static bool is_best(const lode_report_case_t *item, const lode_report_figure_t *figure) {
+    if (!isfinite(figure->value) || is_dense(figure))
+        return false;
+    for (int64_t i = 0; i < item->figure_count; i++) {
+        const lode_report_figure_t *other = &item->figures[i];
+        if (!same_group(other, figure) || other->variant.sparsity != figure->variant.sparsity)
+            continue;
+        if (is_perplexity(figure) ? other->value < figure->value : other->value > figure->value)
+            return false;
+    }
+    return true;
+}
+
+/* --- headline --------------------------------------------------------------------------- */
+
+/* One large figure: a label, a value with something smaller behind it, a line below. */
+static lode_status_t write_headline(lode_buffer_t *page, const char *label, const char *value,
+                                    const char *aside, const char *below) {
+    LODE_TRY(lode_buffer_printf(page, "<div><dt>"));
+    LODE_TRY(lode_page_text(page, label));
+    LODE_TRY(lode_buffer_printf(page, "</dt><dd>"));
+    LODE_TRY(lode_page_text(page, value));
+    LODE_TRY(lode_buffer_printf(page, " <small>"));
+    LODE_TRY(lode_page_text(page, aside));
+    LODE_TRY(lode_buffer_printf(page, "</small></dd><dd class=\"more\">"));
+    LODE_TRY(lode_page_text(page, below));
+    return lode_buffer_printf(page, "</dd></div>\n");
+}
+
+static lode_status_t write_dense(lode_buffer_t *page, const lode_report_figure_t *figure) {
+    char value[NUMBER], error[NUMBER + 8] = "", number[NUMBER];
+    format_value(value, figure, figure->value);
+    if (isfinite(figure->standard_error)) {
+        format_value(number, figure, figure->standard_error);
+        snprintf(error, sizeof error, "± %s", number);
+    }
+    lode_buffer_t below = {0};
+    lode_status_t status = lode_buffer_printf(&below, "%s, %s at %lld", figure->dataset,
+                                              figure->protocol, (long long)figure->length);
+    if (status == LODE_OK)
+        status = write_headline(page, "Dense perplexity", value, error, below.data);
+    lode_buffer_free(&below);
+    return status;
+}
+
+/* Median and range of the core mass over layers, in percent. */
+static lode_status_t core_mass_range(const lode_report_case_t *item, double out[3]) {
+    double *mass;
+    LODE_TRY(LODE_NEW(&mass, item->layer_count, "core masses"));
+    for (int64_t layer = 0; layer < item->layer_count; layer++)
+        mass[layer] = 100 * item->layers[layer].core_mass;
+    out[0] = lode_report_median(mass, item->layer_count);
+    out[1] = mass[0];
+    out[2] = mass[item->layer_count - 1];
+    free(mass);
+    return LODE_OK;
+}
+
+static lode_status_t write_core_mass(lode_buffer_t *page, const lode_report_case_t *item) {
+    double range[3];
+    char value[NUMBER], below[160];
+    LODE_TRY(core_mass_range(item, range));
+    format_plain(value, range[0], 1, " %");
+    snprintf(below, sizeof below, "median of %lld layers, %.1f–%.1f %%; core of %lld of %lld",
+             (long long)item->layer_count, range[1], range[2], (long long)item->layers[0].core_size,
+             (long long)item->channel_count);
+    return write_headline(page, "Core mass", value, "", below);
+}
+
+static lode_status_t write_best(lode_buffer_t *page, const lode_report_case_t *item,
+                                const lode_report_figure_t *figure) {
+    char label[96], value[NUMBER], ratio[NUMBER + 16] = "";
+    snprintf(label, sizeof label, "Best at %g %% removed", 100 * figure->variant.sparsity);
+    format_value(value, figure, figure->value);
+    const lode_report_figure_t *dense = dense_of(item, figure);
+    if (dense && dense->value > 0)
+        snprintf(ratio, sizeof ratio, "%.2f× dense", figure->value / dense->value);
+    lode_buffer_t below = {0};
+    lode_status_t status = lode_buffer_printf(&below, "%s%s on %s", figure->variant.method,
+                                              figure->variant.options, figure->dataset);
+    if (status == LODE_OK)
+        status = write_headline(page, label, value, ratio, below.data);
+    lode_buffer_free(&below);
+    return status;
+}
+
+lode_status_t lode_table_headline(lode_buffer_t *page, const lode_report_case_t *item) {
+    if (item->layer_count == 0 && item->figure_count == 0)
+        return LODE_OK;
+    LODE_TRY(lode_buffer_printf(page, "<dl class=\"headline\">\n"));
+    for (int64_t i = 0; i < item->figure_count; i++)
+        if (is_perplexity(&item->figures[i]) && is_dense(&item->figures[i]))
+            LODE_TRY(write_dense(page, &item->figures[i]));
+    if (item->layer_count > 0)
+        LODE_TRY(write_core_mass(page, item));
+    for (int64_t i = 0; i < item->figure_count; i++)
+        if (is_perplexity(&item->figures[i]) && is_best(item, &item->figures[i]))
+            LODE_TRY(write_best(page, item, &item->figures[i]));
+    return lode_buffer_printf(page, "</dl>\n");
+}
+
+/* --- overview --------------------------------------------------------------------------- */
+
+static lode_status_t write_overview_row(lode_buffer_t *page, const lode_report_case_t *item,
+                                        int64_t number) {
+    char value[NUMBER];
+    LODE_TRY(lode_buffer_printf(page, "<tr><th scope=\"row\"><a href=\"#case-%lld\">",
+                                (long long)number));
+    LODE_TRY(lode_page_text(page, item->model));
+    LODE_TRY(lode_buffer_printf(page, "</a></th><td>"));
+    LODE_TRY(lode_page_text(page, item->point[0] ? item->point : "–"));
+    double range[3] = {NAN, NAN, NAN};
+    if (item->layer_count > 0)
+        LODE_TRY(core_mass_range(item, range));
+    format_plain(value, range[0], 1, " %");
+    LODE_TRY(lode_buffer_printf(page, "</td><td class=\"n\">%s</td><td>", value));
+    for (int pass = 0; pass < 2; pass++) {
+        const char *separator = "";
+        for (int64_t i = 0; i < item->figure_count; i++) {
+            const lode_report_figure_t *figure = &item->figures[i];
+            if (!is_perplexity(figure) || !(pass ? is_best(item, figure) : is_dense(figure)))
+                continue;
+            format_value(value, figure, figure->value);
+            LODE_TRY(lode_buffer_printf(page, "%s%s ", separator, value));
+            LODE_TRY(lode_buffer_printf(page, "<span class=\"point\">"));
+            LODE_TRY(lode_page_text(page, pass ? figure->variant.name : figure->dataset));
+            LODE_TRY(lode_buffer_printf(page, "</span>"));
+            separator = "<br>";
+        }
+        LODE_TRY(lode_buffer_printf(page, pass ? "</td></tr>\n" : "</td><td>"));
+    }
+    return LODE_OK;
+}
+
+lode_status_t lode_table_overview(lode_buffer_t *page, const lode_report_case_t *cases,
+                                  int64_t count) {
+    LODE_TRY(lode_buffer_printf(
+        page, "<section id=\"overview\">\n<h2>Overview</h2>\n<div class=\"wide\" tabindex=\"0\">"
+              "<table>\n<thead><tr><th>model</th><th>setting</th><th class=\"n\">core mass, median"
+              "</th><th>dense perplexity</th><th>best variant at each sparsity</th></tr></thead>\n"
+              "<tbody>\n"));
+    for (int64_t i = 0; i < count; i++)
+        LODE_TRY(write_overview_row(page, &cases[i], i + 1));
+    return lode_buffer_printf(page, "</tbody></table></div>\n</section>\n");
+}
+
+/* --- layers ----------------------------------------------------------------------------- */
+
+lode_status_t lode_table_layers(lode_buffer_t *page, const lode_report_case_t *item) {
+    LODE_TRY(lode_buffer_printf(
+        page, "<h3>Layers</h3>\n<div class=\"wide\" tabindex=\"0\"><table>\n<thead><tr>"
+              "<th class=\"n\">layer</th><th class=\"n\">core channels</th><th class=\"n\">core "
+              "mass</th><th class=\"n\">effective number</th><th class=\"n\">Gini</th>"
+              "<th class=\"n\">Spearman LP–power</th><th class=\"n\">Jaccard of top sets</th></tr>"
+              "</thead>\n<tbody>\n"));
+    for (int64_t i = 0; i < item->layer_count; i++) {
+        const lode_report_layer_t *layer = &item->layers[i];
+        char cells[5][NUMBER];
+        format_plain(cells[0], 100 * layer->core_mass, 1, " %");
+        format_plain(cells[1], layer->effective, 1, "");
+        format_plain(cells[2], layer->gini, 3, "");
+        format_plain(cells[3], layer->spearman, 3, "");
+        format_plain(cells[4], 100 * layer->jaccard, 1, " %");
+        LODE_TRY(lode_buffer_printf(page,
+                                    "<tr><th scope=\"row\" class=\"n\">%lld</th>"
+                                    "<td class=\"n\">%lld</td>",
+                                    (long long)i, (long long)layer->core_size));
+        for (int cell = 0; cell < 5; cell++)
+            LODE_TRY(lode_buffer_printf(page, "<td class=\"n\">%s</td>", cells[cell]));
+        LODE_TRY(lode_buffer_printf(page, "</tr>\n"));
+    }
+    return lode_buffer_printf(page, "</tbody></table></div>\n");
+}
+
+/* --- all figures ------------------------------------------------------------------------ */
+
+static lode_status_t write_figure_row(lode_buffer_t *page, const lode_report_case_t *item,
+                                      int64_t index) {
+    const lode_report_figure_t *figure = &item->figures[index], *before = figure - 1;
+    const lode_report_figure_t *dense = dense_of(item, figure);
+    bool breaks = index > 0 && (!same_group(before, figure) ||
+                                before->variant.sparsity != figure->variant.sparsity);
+    char value[NUMBER], error[NUMBER], ratio[NUMBER], length[NUMBER] = "–", windows[NUMBER] = "–";
+    format_value(value, figure, figure->value);
+    format_value(error, figure, figure->standard_error);
+    format_plain(ratio, dense && dense->value > 0 ? figure->value / dense->value : NAN, 3, "");
+    if (figure->windows > 0) {
+        snprintf(length, sizeof length, "%lld", (long long)figure->length);
+        snprintf(windows, sizeof windows, "%lld", (long long)figure->windows);
+    }
+    LODE_TRY(lode_buffer_printf(page, "<tr%s><td>", breaks ? " class=\"break\"" : ""));
+    LODE_TRY(lode_page_text(page, figure->dataset));
+    LODE_TRY(lode_buffer_printf(page, "</td><td>%s</td><td>", figure->metric));
+    LODE_TRY(lode_page_text(page, figure->variant.name));
+    LODE_TRY(lode_buffer_printf(page,
+                                "</td><td class=\"n%s\">%s</td><td class=\"n\">%s</td>"
+                                "<td class=\"n\">%s</td><td>",
+                                is_best(item, figure) ? " best" : "", value, error, ratio));
+    LODE_TRY(lode_page_text(page, figure->protocol[0] ? figure->protocol : "–"));
+    return lode_buffer_printf(page,
+                              "</td><td class=\"n\">%s</td><td class=\"n\">%s</td>"
+                              "<td class=\"n\">%lld</td></tr>\n",
+                              length, windows, (long long)figure->count);
+}
+
+lode_status_t lode_table_figures(lode_buffer_t *page, const lode_report_case_t *item) {
+    if (item->figure_count == 0)
+        return LODE_OK;
+    LODE_TRY(lode_buffer_printf(
+        page, "<h3>All figures</h3>\n<div class=\"wide\" tabindex=\"0\"><table "
+              "class=\"small\">\n<thead><tr>"
+              "<th>dataset</th><th>metric</th><th>variant</th><th class=\"n\">value</th>"
+              "<th class=\"n\">± std. error</th><th class=\"n\">÷ dense</th><th>protocol</th>"
+              "<th class=\"n\">length</th><th class=\"n\">windows</th><th class=\"n\">count</th>"
+              "</tr></thead>\n<tbody>\n"));
+    for (int64_t i = 0; i < item->figure_count; i++)
+        LODE_TRY(write_figure_row(page, item, i));
+    return lode_buffer_printf(page, "</tbody></table></div>\n");
+}

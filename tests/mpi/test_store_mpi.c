@@ -1,0 +1,220 @@
+/* The store on several ranks: what a file says does not depend on who wrote which part of it, and
+ * one rank's failure is everybody's. */
+#include <mpi.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include "base/file.h"
+#include "store/digest.h"
+#include "store/store.h"
+#include "testing/check.h"
+
+static lode_comm_t world;
+static char folder[64];
+
+static const char *in_folder(const char *name) {
+    static char path[256];
+    snprintf(path, sizeof path, "%s/%s", folder, name);
+    return path;
+}
+
+enum { A = 7, B = 6, C = 11 };
+static double element(int64_t a, int64_t b, int64_t c) {
+    return 1.0 / (1.0 + (double)((a * B + b) * C + c));
+}
+
+typedef enum { BY_OUTER, BY_MIDDLE, BY_INNER, BY_ELEMENT } partition_t;
+
+static bool is_mine(partition_t partition, const lode_comm_t *comm, int64_t a, int64_t b,
+                    int64_t c) {
+    int64_t unit = partition == BY_OUTER    ? a
+                   : partition == BY_MIDDLE ? b
+                   : partition == BY_INNER  ? c
+                                            : (a * B + b) * C + c;
+    return unit % comm->size == comm->rank;
+}
+
+/* Writes this rank's elements, slab by slab: a run along the inner axis at a time. */
+static void write_elements(lode_store_t *store, const lode_comm_t *comm, partition_t partition) {
+    for (int64_t a = 0; a < A; a++)
+        for (int64_t b = 0; b < B; b++)
+            for (int64_t c = 0, end; c < C; c = end) {
+                double run[C];
+                for (end = c; end < C && is_mine(partition, comm, a, b, end); end++)
+                    run[end - c] = element(a, b, end);
+                int64_t offset[3] = {a, b, c}, count[3] = {1, 1, end - c};
+                if (end > c)
+                    LODE_CHECK(lode_store_write(store, "group/values", offset, count, run) ==
+                               LODE_OK);
+                else
+                    end++;
+            }
+}
+
+static void write_file(const lode_comm_t *comm, const char *path, partition_t partition) {
+    lode_store_t *store;
+    const int64_t shape[3] = {A, B, C}, ids = 100, zero = 0, half = 50;
+    int32_t words[50];
+    for (int i = 0; i < 50; i++)
+        words[i] = i * i;
+    LODE_REQUIRE(lode_store_create(&store, comm, path) == LODE_OK);
+    LODE_CHECK(lode_store_dataset(store, "ids", LODE_TYPE_I32, 1, &ids, true) == LODE_OK);
+    LODE_CHECK(lode_store_dataset(store, "group/values", LODE_TYPE_F64, 3, shape, true) == LODE_OK);
+    for (int i = 0; i < 40; i++) {
+        char name[32];
+        snprintf(name, sizeof name, "many/set-%d", i);
+        LODE_CHECK(lode_store_dataset(store, name, LODE_TYPE_U8, 3, shape, false) == LODE_OK);
+        LODE_CHECK(lode_store_attribute_f64(store, name, "value", i) == LODE_OK);
+    }
+    /* Every rank passes its own value; rank 0's counts. */
+    char text[32];
+    snprintf(text, sizeof text, "from %d", comm->rank);
+    LODE_CHECK(lode_store_attribute_text(store, "group", "text", text) == LODE_OK);
+    LODE_CHECK(lode_store_attribute_i64(store, "/", "rank", comm->rank) == LODE_OK);
+    lode_provenance_t provenance = {.experiment = text, .ranks = comm->size, .host = text};
+    LODE_CHECK(lode_store_provenance(store, &provenance) == LODE_OK);
+    write_elements(store, comm, partition);
+    if (comm->rank == comm->size - 1) /* the other half stays −1 */
+        LODE_CHECK(lode_store_write(store, "ids", &zero, &half, words) == LODE_OK);
+    LODE_CHECK(lode_store_synchronise(store) == LODE_OK);
+    /* Everybody sees everything before the commit. */
+    double got = 0;
+    int64_t last[3] = {A - 1, B - 1, C - 1}, one[3] = {1, 1, 1};
+    int32_t word = 0, missing = 0;
+    LODE_CHECK(lode_store_read(store, "group/values", last, one, LODE_TYPE_F64, &got) == LODE_OK);
+    LODE_CHECK(got == element(A - 1, B - 1, C - 1));
+    LODE_CHECK(lode_store_read(store, "ids", &(int64_t){49}, one, LODE_TYPE_I32, &word) == LODE_OK);
+    LODE_CHECK(lode_store_read(store, "ids", &half, one, LODE_TYPE_I32, &missing) == LODE_OK);
+    LODE_CHECK(word == 49 * 49 && missing == -1);
+    LODE_REQUIRE(lode_store_commit(&store) == LODE_OK);
+}
+
+static void test_partitions(void) {
+    lode_comm_t alone = lode_comm_describe(MPI_COMM_SELF);
+    char want[LODE_DIGEST_TEXT] = "", got[LODE_DIGEST_TEXT] = "";
+    if (world.rank == 0) {
+        write_file(&alone, in_folder("alone.h5"), BY_OUTER);
+        LODE_CHECK(lode_store_digest(in_folder("alone.h5"), want, NULL) == LODE_OK);
+    }
+    LODE_CHECK(lode_comm_broadcast(&world, want, sizeof want, 0) == LODE_OK);
+    for (partition_t partition = BY_OUTER; partition <= BY_ELEMENT; partition++) {
+        write_file(&world, in_folder("together.h5"), partition);
+        LODE_CHECK(lode_store_digest(in_folder("together.h5"), got, NULL) == LODE_OK);
+        LODE_CHECK(strcmp(got, want) == 0);
+        MPI_Barrier(world.comm); /* before the file is replaced */
+    }
+    /* The digest itself, so that it cannot change unnoticed either. */
+    LODE_CHECK(strcmp(want, "af43d996b45612ef586b0441a4af3994") == 0);
+}
+
+static void test_collective_read(void) {
+    lode_store_t *store;
+    LODE_REQUIRE(lode_store_open(&store, &world, in_folder("together.h5")) == LODE_OK);
+    double *values = NULL;
+    int64_t count = 0;
+    char *text = NULL;
+    LODE_CHECK(lode_store_read_all(store, "group/values", LODE_TYPE_F64, &values, &count) ==
+               LODE_OK);
+    LODE_CHECK(count == A * B * C);
+    for (int64_t i = 0; i < count; i++)
+        LODE_CHECK(values[i] == element(0, 0, i));
+    LODE_CHECK(lode_store_get_attribute_text(store, "group", "text", &text) == LODE_OK);
+    LODE_CHECK(text && strcmp(text, "from 0") == 0);
+    free(text);
+    free(values);
+    lode_store_close(&store);
+    LODE_CHECK(lode_store_open(&store, &world, in_folder("absent.h5")) == LODE_ERR_INPUT);
+    LODE_CHECK(store == NULL);
+}
+
+/* Whether all ranks hold the same status and message. */
+static bool same_everywhere(lode_status_t status) {
+    char mine[LODE_MESSAGE_MAX + 16], roots[sizeof mine];
+    snprintf(mine, sizeof mine, "%d %s", (int)status, lode_error_message());
+    memcpy(roots, mine, sizeof mine);
+    MPI_Bcast(roots, (int)sizeof roots, MPI_BYTE, 0, world.comm);
+    return strcmp(mine, roots) == 0;
+}
+
+/* Rank `victim` may suddenly write no file beyond 1 MiB, and its part of the data lies there. */
+static void test_failed_write(int victim) {
+    lode_store_t *store;
+    const int64_t shape[2] = {world.size + 1, 1 << 18};
+    LODE_REQUIRE(lode_store_create(&store, &world, in_folder("failed.h5")) == LODE_OK);
+    LODE_CHECK(lode_store_dataset(store, "rows", LODE_TYPE_F64, 2, shape, true) == LODE_OK);
+    double *row = calloc((size_t)shape[1], sizeof *row);
+    struct rlimit old, limit;
+    getrlimit(RLIMIT_FSIZE, &old);
+    limit = old;
+    limit.rlim_cur = 1 << 20;
+    if (world.rank == victim)
+        setrlimit(RLIMIT_FSIZE, &limit);
+    int64_t offset[2] = {world.rank + 1, 0}, count[2] = {1, shape[1]};
+    lode_status_t status = lode_store_write(store, "rows", offset, count, row);
+    LODE_CHECK((status == LODE_ERR_IO) == (world.rank == victim));
+    status = lode_store_commit(&store);
+    LODE_CHECK(status == LODE_ERR_IO);
+    LODE_CHECK(same_everywhere(status));
+    LODE_CHECK(strstr(lode_error_message(), "failed.h5") != NULL);
+    LODE_CHECK(strstr(lode_error_message(), "\"rows\"") != NULL);
+    LODE_CHECK(store == NULL);
+    LODE_CHECK(!lode_file_exists(in_folder("failed.h5")));
+    LODE_CHECK(!lode_file_exists(in_folder("failed.h5.partial")));
+    setrlimit(RLIMIT_FSIZE, &old);
+    free(row);
+    MPI_Barrier(world.comm);
+}
+
+/* A rank that cannot allocate the space for a dataset, or whose folder is not there. */
+static void test_failed_creation(void) {
+    lode_store_t *store;
+    lode_status_t status = lode_store_create(&store, &world, in_folder("no/folder.h5"));
+    LODE_CHECK(status == LODE_ERR_IO);
+    LODE_CHECK(same_everywhere(status));
+    LODE_REQUIRE(lode_store_create(&store, &world, in_folder("large.h5")) == LODE_OK);
+    struct rlimit old, limit;
+    getrlimit(RLIMIT_FSIZE, &old);
+    limit = old;
+    limit.rlim_cur = 1 << 20;
+    if (world.rank == 0)
+        setrlimit(RLIMIT_FSIZE, &limit);
+    const int64_t large = 1 << 20;
+    status = lode_store_dataset(store, "large", LODE_TYPE_F64, 1, &large, true);
+    LODE_CHECK(status == LODE_ERR_IO);
+    LODE_CHECK(same_everywhere(status));
+    LODE_CHECK(strstr(lode_error_message(), "no space for dataset \"large\"") != NULL);
+    lode_store_abandon(&store);
+    LODE_CHECK(strstr(lode_error_message(), "no space for dataset \"large\"") != NULL);
+    LODE_CHECK(!lode_file_exists(in_folder("large.h5.partial")));
+    setrlimit(RLIMIT_FSIZE, &old);
+    MPI_Barrier(world.comm);
+}
+
+int main(int argc, char **argv) {
+    MPI_Init(&argc, &argv);
+    signal(SIGXFSZ, SIG_IGN);
+    world = lode_comm_describe(MPI_COMM_WORLD);
+    snprintf(folder, sizeof folder, "/tmp/lode-store-mpi-XXXXXX");
+    int made = world.rank != 0 || mkdtemp(folder) != NULL;
+    MPI_Bcast(&made, 1, MPI_INT, 0, world.comm);
+    MPI_Bcast(folder, (int)sizeof folder, MPI_BYTE, 0, world.comm);
+    LODE_REQUIRE(made);
+    {
+        test_partitions();
+        test_collective_read();
+        test_failed_write(0);
+        test_failed_write(world.size - 1);
+        test_failed_creation();
+    }
+    int result = lode_check_result();
+    char command[128];
+    snprintf(command, sizeof command, "rm -rf '%s'", folder);
+    if (made && world.rank == 0 && system(command) != 0)
+        result = 1;
+    MPI_Finalize();
+    return result;
+}

@@ -1,0 +1,1038 @@
+/* Experiment files: every class of error with its message, defaults, overrides, includes, round
+ * trip, sweeps, and which keys decide which stage, driven by the table of keys. */
+#include "testing/cmocka_all.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/file.h"
+#include "config/config.h"
+#include "config/fields.h"
+#include "config/schema.h"
+#include "testing/compare.h"
+
+/* Three lines that are all an experiment needs. */
+#define HEAD "name = \"e\";\nmodels = ( { name = \"a\"; path = \"m\"; } );\n"
+#define BASE HEAD "calibration = { corpus = \"c\"; };\n"
+#define PERPLEXITY "evaluate = { perplexity = ( { name = \"p\"; corpus = \"t\"; } ); };\n"
+
+static char folder[] = "/tmp/lode_test_config_XXXXXX";
+
+static int make_folder(void **state) {
+    (void)state;
+    return mkdtemp(folder) ? 0 : -1;
+}
+
+static int remove_folder(void **state) {
+    (void)state;
+    char command[128];
+    snprintf(command, sizeof command, "rm -r '%s'", folder);
+    return system(command);
+}
+
+/* Writes a file of the test's folder; its path is overwritten by the next call but three. */
+static const char *write_file(const char *name, const char *text, size_t size) {
+    static char paths[4][128];
+    static int next;
+    char *path = paths[next++ % 4];
+    snprintf(path, sizeof paths[0], "%s/%s", folder, name);
+    LODE_ASSERT_OK(lode_file_write_atomic(path, text, size));
+    return path;
+}
+
+static lode_config_t *parse(const char *text) {
+    lode_config_t *config;
+    LODE_ASSERT_OK(lode_config_parse(&config, text, strlen(text), "exp.cfg"));
+    return config;
+}
+
+static lode_config_t *load(const char *text, const char *const *overrides, int64_t count) {
+    lode_config_t *config;
+    const char *path = write_file("exp.cfg", text, strlen(text));
+    LODE_ASSERT_OK(lode_config_load(&config, path, overrides, count));
+    return config;
+}
+
+static char *text_of(const lode_config_t *config) {
+    lode_buffer_t text = {0};
+    LODE_ASSERT_OK(lode_config_text(config, &text));
+    return text.data;
+}
+
+static void assert_refused(const char *text, lode_status_t status, const char *message) {
+    lode_config_t *config = NULL;
+    lode_status_t got = lode_config_parse(&config, text, strlen(text), "exp.cfg");
+    if (got != status || strstr(lode_error_message(), message) != lode_error_message())
+        fail_msg("%s\nstatus %d, message \"%s\"\nwanted  %d and         \"%s\"", text, (int)got,
+                 got == LODE_OK ? "" : lode_error_message(), (int)status, message);
+    assert_null(config);
+}
+
+static void test_defaults(void **state) {
+    (void)state;
+    lode_config_t *c = parse(BASE PERPLEXITY);
+    assert_string_equal(c->name, "e");
+    assert_string_equal(c->results, "results");
+    assert_int_equal(c->seed, 42);
+    assert_int_equal(c->threads, 1);
+    assert_int_equal(c->memory, INT64_C(8) << 30);
+    assert_int_equal(c->micro_batch, 2048);
+    assert_int_equal(c->replicas, 0);
+    assert_int_equal(c->model_count, 1);
+    assert_string_equal(c->models[0].name, "a");
+    assert_string_equal(c->models[0].path, "m");
+    assert_string_equal(c->calibration.corpus, "c");
+    assert_int_equal(c->calibration.format, LODE_CORPUS_LINES);
+    assert_string_equal(c->calibration.field, "text");
+    assert_int_equal(c->calibration.select, LODE_SELECT_FIRST);
+    assert_int_equal(c->calibration.sequences, 64);
+    assert_int_equal(c->calibration.max_length, 512);
+    assert_int_equal(c->calibration.packing, LODE_PACKING_NONE);
+    assert_int_equal(c->calibration.loss, LODE_LOSS_MEAN);
+    assert_int_equal(c->calibration.keep_logits, 0);
+    assert_true(c->classify.core_fraction == 0.01);
+    assert_true(c->classify.halo_fraction == 0.1);
+    assert_int_equal(c->classify.write_support, 0);
+    assert_int_equal(c->classify.redundancy.sequences, 8);
+    assert_int_equal(c->classify.redundancy.max_length, 256);
+    assert_int_equal(c->classify.redundancy.top_k, 5);
+    assert_true(c->classify.redundancy.positive_only);
+    assert_true(c->classify.protection.floor == 0.2);
+    assert_true(c->classify.protection.power == 8.0);
+    const lode_method_t methods[] = {LODE_METHOD_SCAR_PROT, LODE_METHOD_LP,
+                                     LODE_METHOD_WANDA_CHANNEL, LODE_METHOD_MAGNITUDE};
+    assert_int_equal(c->prune.method_count, 4);
+    assert_memory_equal(c->prune.methods, methods, sizeof methods);
+    assert_int_equal(c->prune.core_count, 1);
+    assert_int_equal(c->prune.cores[0], LODE_CORE_DEFAULT);
+    assert_int_equal(c->prune.sparsity_count, 1);
+    assert_true(c->prune.sparsity[0] == 0.5);
+    assert_int_equal(c->prune.allocation_count, 1);
+    assert_int_equal(c->prune.allocation[0], LODE_ALLOCATION_UNIFORM);
+    assert_int_equal(c->prune.compensation_count, 1);
+    assert_int_equal(c->prune.compensation[0], LODE_COMPENSATION_NONE);
+    assert_true(c->prune.ridge == 1e-3);
+    assert_int_equal(c->evaluate.perplexity_count, 1);
+    assert_string_equal(c->evaluate.perplexity[0].name, "p");
+    assert_int_equal(c->evaluate.perplexity[0].format, LODE_CORPUS_TEXT);
+    assert_int_equal(c->evaluate.perplexity[0].protocol, LODE_PROTOCOL_GPTQ);
+    assert_int_equal(c->evaluate.perplexity[0].length, 2048);
+    assert_int_equal(c->sweep_count, 0);
+    lode_config_destroy(&c);
+    assert_null(c);
+}
+
+/* An experiment that sets every key, in the spellings that libconfig allows. */
+static const char full[] =
+    "name = \"stories\";   seed = 5000000000;   results = \"out\";  threads: 2, memory = "
+    "\"1.5GiB\"\n"
+    "micro_batch = 0x100; replicas = 3L; # comment\n"
+    "models  = ( { name = \"s\"; path = \"a b\"; }, { name = \"t\"; path = \"c\\\"\\\\d\\x01\"; } "
+    ");\n"
+    "/* more\n"
+    "   */ calibration = { corpus = \"tiny\" \"stories\"; format = \"jsonl\"; field = \"body\";\n"
+    "   select = \"random\"; sequences = 32; max_length = 128; packing = \"packed\";\n"
+    "   loss = \"sum\"; keep_logits = 2; }; // comment\n"
+    "classify = { core_fraction = 0.05; halo_fraction = 1; write_support = 16;\n"
+    "   redundancy = { sequences = 4; max_length = 64; top_k = 3; positive_only = false; };\n"
+    "   protection = { floor = 0; power = .5; }; };\n"
+    "prune = { methods = ( \"scar-lp\", \"scar-prot\", \"scar-conn\", \"lp\", \"wanda-channel\",\n"
+    "     \"magnitude\", \"activation\", \"taylor\", \"entropy\", \"random\" );\n"
+    "   cores = [ \"default\", \"lp\", \"activation\", \"random\", \"none\" ];\n"
+    "   sparsity = ( 0.25, 0.33333333333333331, 1e-1 ); allocation = [ \"uniform\", \"global\" ];\n"
+    "   compensation = [ \"none\" ]; ridge = 1e-300; };\n"
+    "evaluate = { perplexity = ( { name = \"w\"; corpus = \"x\"; format = \"wikitext\";\n"
+    "     field = \"f\"; protocol = \"llama.cpp\"; length = 256; } ); tasks = ( ); };\n"
+    "sweep = ( { key = \"classify.core_fraction\"; values = ( 0.005, 0.01 ); },\n"
+    "          { key = \"memory\"; values = [ \"1G\" ]; } );\n";
+
+static void test_every_key(void **state) {
+    (void)state;
+    lode_config_t *c = parse(full);
+    assert_int_equal(c->seed, 5000000000);
+    assert_int_equal(c->threads, 2);
+    assert_int_equal(c->memory, 3 * (INT64_C(1) << 29));
+    assert_int_equal(c->micro_batch, 256);
+    assert_int_equal(c->replicas, 3);
+    assert_string_equal(c->models[1].path, "c\"\\d\x01");
+    assert_string_equal(c->calibration.corpus, "tinystories");
+    assert_int_equal(c->calibration.format, LODE_CORPUS_JSONL);
+    assert_int_equal(c->calibration.select, LODE_SELECT_RANDOM);
+    assert_int_equal(c->calibration.packing, LODE_PACKING_PACKED);
+    assert_int_equal(c->calibration.loss, LODE_LOSS_SUM);
+    assert_true(c->classify.halo_fraction == 1.0);
+    assert_false(c->classify.redundancy.positive_only);
+    assert_true(c->classify.protection.power == 0.5);
+    assert_int_equal(c->prune.method_count, LODE_METHOD_COUNT);
+    for (int i = 0; i < LODE_METHOD_COUNT; i++)
+        assert_int_equal(c->prune.methods[i], i);
+    assert_int_equal(c->prune.core_count, 5);
+    assert_int_equal(c->prune.cores[4], LODE_CORE_NONE);
+    assert_true(c->prune.sparsity[1] == 1.0 / 3.0);
+    assert_int_equal(c->prune.allocation[1], LODE_ALLOCATION_GLOBAL);
+    assert_true(c->prune.ridge == 1e-300);
+    assert_int_equal(c->evaluate.perplexity[0].format, LODE_CORPUS_WIKITEXT);
+    assert_int_equal(c->evaluate.perplexity[0].protocol, LODE_PROTOCOL_LLAMA_CPP);
+    assert_int_equal(c->sweep_count, 2);
+    assert_string_equal(c->sweep[0].values[1], "0.01");
+    lode_config_destroy(&c);
+}
+
+/* The experiment of the documentation, with room for its evaluation. */
+static const char documented[] =
+    "name    = \"stories\";   seed = 42;   results = \"results\";   threads = 1;   memory = "
+    "\"8G\"; // x\n"
+    "models  = ( { name = \"stories260k\"; path = \"models/stories260k\"; } );\n"
+    "calibration = { corpus = \"calibration.txt\"; format = \"lines\"; select = \"first\"; // x | "
+    "y\n"
+    "                sequences = 64; max_length = 256; packing = \"none\";\n"
+    "                loss = \"mean\"; keep_logits = 0; };\n"
+    "classify = { core_fraction = 0.01; halo_fraction = 0.10; write_support = 16; // ≥ d\n"
+    "             redundancy = { sequences = 8; max_length = 256; top_k = 5; positive_only = true; "
+    "};\n"
+    "             protection = { floor = 0.2; power = 8.0; }; };\n"
+    "prune    = { methods = [ \"scar-lp\", \"scar-prot\", \"scar-conn\", \"lp\", "
+    "\"wanda-channel\",\n"
+    "             \"magnitude\", \"activation\", \"taylor\", \"entropy\", \"random\" ];\n"
+    "             cores = [ \"default\" ];\n"
+    "             sparsity = ( 0.25, 0.5 ); allocation = [ \"uniform\" ];\n"
+    "             compensation = [ \"none\" ]; ridge = 1e-3; };\n"
+    "sweep    = ( { key = \"classify.core_fraction\"; values = ( 0.005, 0.01, 0.02 ); } );\n"
+    "evaluate = { perplexity = ( { name = \"tinystories\"; corpus = \"eval.txt\"; format = "
+    "\"text\";\n"
+    "             protocol = \"gptq\"; length = 256; } );\n";
+
+static void test_documented_sample(void **state) {
+    (void)state;
+    char text[4096];
+    snprintf(text, sizeof text, "%s};", documented);
+    lode_config_t *config = parse(text);
+    assert_int_equal(config->prune.method_count, LODE_METHOD_COUNT);
+    assert_int_equal(config->sweep[0].value_count, 3);
+    lode_config_destroy(&config);
+    snprintf(text, sizeof text, "%s tasks = ( { name = \"arc\"; path = \"a\"; shots = 0; } ); };",
+             documented);
+    assert_refused(text, LODE_ERR_CONFIG,
+                   "exp.cfg:17: evaluate.tasks: not available in this version; leave it out");
+}
+
+static void test_round_trip(void **state) {
+    (void)state;
+    const char *const texts[] = {full, BASE, BASE PERPLEXITY,
+                                 BASE "prune = { methods = [ ]; };\nseed = 9223372036854775807;"};
+    for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
+        lode_config_t *first = parse(texts[i]);
+        char *text = text_of(first);
+        lode_config_t *second = parse(text);
+        char *again = text_of(second);
+        assert_string_equal(text, again);
+        assert_int_equal(first->seed, second->seed);
+        assert_memory_equal(&first->classify, &second->classify, sizeof first->classify);
+        assert_memory_equal(first->prune.sparsity, second->prune.sparsity,
+                            (size_t)first->prune.sparsity_count * sizeof(double));
+        assert_memory_equal(&first->prune.ridge, &second->prune.ridge, sizeof(double));
+        assert_string_equal(first->models[first->model_count - 1].path,
+                            second->models[second->model_count - 1].path);
+        free(text);
+        free(again);
+        lode_config_destroy(&first);
+        lode_config_destroy(&second);
+    }
+}
+
+/* Every key of the table stands in the text. */
+static void test_text_is_explicit(void **state) {
+    (void)state;
+    lode_config_t *config = parse(full);
+    char *text = text_of(config);
+    int64_t count;
+    const lode_key_t *keys = lode_schema(&count);
+    for (int64_t i = 0; i < count; i++) {
+        char line[128];
+        const char *dot = strrchr(keys[i].path, '.');
+        snprintf(line, sizeof line, "%s = ", dot ? dot + 1 : keys[i].path);
+        assert_non_null(strstr(text, line));
+    }
+    assert_non_null(strstr(text, "seed = 5000000000L;"));
+    assert_non_null(strstr(text, "    halo_fraction = 1.0;"));
+    assert_non_null(strstr(text, "        floor = 0.0;"));
+    free(text);
+    lode_config_destroy(&config);
+}
+
+static void test_unknown_keys(void **state) {
+    (void)state;
+    assert_refused(HEAD "calibration = { corpus = \"c\";\n sequnces = 3; };", LODE_ERR_CONFIG,
+                   "exp.cfg:4: calibration.sequnces: unknown key; did you mean \"sequences\"?");
+    assert_refused(BASE "sede = 1;", LODE_ERR_CONFIG,
+                   "exp.cfg:4: sede: unknown key; did you mean \"seed\"?");
+    assert_refused(BASE "clasify = { core_fraction = 0.1; };", LODE_ERR_CONFIG,
+                   "exp.cfg:4: clasify: unknown key; did you mean \"classify\"?");
+    assert_refused(BASE "sequences = 1;", LODE_ERR_CONFIG,
+                   "exp.cfg:4: sequences: unknown key; did you mean \"calibration.sequences\"?");
+    assert_refused(BASE "classify = { protection = { xylophone = 1; }; };", LODE_ERR_CONFIG,
+                   "exp.cfg:4: classify.protection.xylophone: unknown key; the keys here are "
+                   "floor, power");
+    assert_refused("name = \"e\";\nmodels = ( { name = \"a\"; path = \"m\";\n  pth = \"m\"; } );",
+                   LODE_ERR_CONFIG,
+                   "exp.cfg:3: models.[0].pth: unknown key; did you mean \"path\"?");
+}
+
+static void test_wrong_types(void **state) {
+    (void)state;
+    assert_refused(BASE "seed = \"7\";", LODE_ERR_CONFIG,
+                   "exp.cfg:4: seed: must be an integer, not \"7\"");
+    assert_refused(BASE "seed = 1.5;", LODE_ERR_CONFIG,
+                   "exp.cfg:4: seed: must be an integer, not 1.5");
+    assert_refused(BASE "classify = { core_fraction = true; };", LODE_ERR_CONFIG,
+                   "exp.cfg:4: classify.core_fraction: must be a number, not true");
+    assert_refused(BASE "classify = {\n redundancy = { positive_only = 1; }; };", LODE_ERR_CONFIG,
+                   "exp.cfg:5: classify.redundancy.positive_only: must be true or false, not 1");
+    assert_refused(BASE "results = 3;", LODE_ERR_CONFIG,
+                   "exp.cfg:4: results: must be a string in double quotes, not 3");
+    assert_refused(BASE "results = \"\";", LODE_ERR_CONFIG, "exp.cfg:4: results: is empty");
+    assert_refused(BASE "memory = \"8X\";", LODE_ERR_CONFIG,
+                   "exp.cfg:4: memory: must be a size like \"8G\" or \"512M\", or an integer of "
+                   "bytes, not \"8X\"");
+    assert_refused(BASE "memory = 1.5;", LODE_ERR_CONFIG, "exp.cfg:4: memory: must be a size");
+    assert_refused(BASE "prune = { methods = \"lp\"; };", LODE_ERR_CONFIG,
+                   "exp.cfg:4: prune.methods: must be a list ( ), not \"lp\"");
+    assert_refused(BASE "prune = { methods = [ 1, 2 ]; };", LODE_ERR_CONFIG,
+                   "exp.cfg:4: prune.methods: must be a string in double quotes, not 1");
+    assert_refused(BASE "classify = 3;", LODE_ERR_CONFIG,
+                   "exp.cfg:4: classify: must be a group { key = value; }");
+    assert_refused("name = \"e\"; models = ( \"a\" );", LODE_ERR_CONFIG,
+                   "exp.cfg:1: models.[0]: must be a group { key = value; }");
+    assert_refused("name = \"e\"; models = { name = \"a\"; };", LODE_ERR_CONFIG,
+                   "exp.cfg:1: models: must be a list ( ), not a group");
+}
+
+static void test_ranges(void **state) {
+    (void)state;
+    assert_refused(BASE "classify = { core_fraction = 1; };", LODE_ERR_CONFIG,
+                   "exp.cfg:4: classify.core_fraction: 1 is out of range; it must be above 0 and "
+                   "below 1");
+    assert_refused(BASE "classify = { halo_fraction = 0.0; };", LODE_ERR_CONFIG,
+                   "exp.cfg:4: classify.halo_fraction: 0.0 is out of range; it must be above 0 and "
+                   "at most 1");
+    assert_refused(BASE "threads = 0;", LODE_ERR_CONFIG,
+                   "exp.cfg:4: threads: 0 is out of range; it must be at least 1 and at most 4096");
+    assert_refused(BASE "seed = -1;", LODE_ERR_CONFIG,
+                   "exp.cfg:4: seed: -1 is out of range; it must be at least 0");
+    assert_refused(BASE "memory = 8;", LODE_ERR_CONFIG,
+                   "exp.cfg:4: memory: 8 is out of range; it must be at least 1048576");
+    assert_refused(BASE "prune = { sparsity = ( 0.5, 1.0 ); };", LODE_ERR_CONFIG,
+                   "exp.cfg:4: prune.sparsity: 1.0 is out of range");
+    assert_refused(HEAD "calibration = { corpus = \"c\"; sequences = 0; };", LODE_ERR_CONFIG,
+                   "exp.cfg:3: calibration.sequences: 0 is out of range; it must be at least 1");
+    assert_refused(HEAD "calibration = { corpus = \"c\"; max_length = 1; };", LODE_ERR_CONFIG,
+                   "exp.cfg:3: calibration.max_length: 1 is out of range; it must be at least 2");
+    assert_refused(BASE "prune = { ridge = 1e999; };", LODE_ERR_CONFIG,
+                   "exp.cfg:4: ridge: the number is too large");
+    assert_refused(BASE "evaluate = { perplexity = ( { name = \"p\"; corpus = \"t\";\n"
+                        "  protocol = \"llama.cpp\"; length = 2; } ); };",
+                   LODE_ERR_CONFIG,
+                   "exp.cfg:5: evaluate.perplexity.[0].length: 2 leaves protocol llama.cpp no");
+}
+
+/* Every number of the table is refused just outside its range and accepted at its closed ends. */
+static void test_ranges_of_the_table(void **state) {
+    (void)state;
+    int64_t count, tried = 0;
+    const lode_key_t *keys = lode_schema(&count);
+    const char *path = write_file("exp.cfg", BASE PERPLEXITY, strlen(BASE PERPLEXITY));
+    for (int64_t i = 0; i < count; i++) {
+        const lode_key_t *key = &keys[i];
+        bool integer = key->type == LODE_KEY_INTEGER || key->type == LODE_KEY_BYTES;
+        if (!integer && key->type != LODE_KEY_REAL)
+            continue;
+        for (int high = 0; high < 2; high++) {
+            double bound = high ? key->high : key->low;
+            bool open = high ? key->high_open : key->low_open;
+            if (isinf(bound))
+                continue;
+            double outside =
+                integer ? bound + (high ? 1 : -1) : nextafter(bound, high ? INFINITY : -INFINITY);
+            const char *name =
+                lode_schema_owner(key) ? "evaluate.perplexity.[0].length" : key->path;
+            for (int inside = 0; inside < 2; inside++) {
+                char argument[128];
+                snprintf(argument, sizeof argument, "%s=%.17g", name, inside ? bound : outside);
+                const char *overrides[] = {argument};
+                lode_config_t *config = NULL;
+                lode_status_t status = lode_config_load(&config, path, overrides, 1);
+                lode_status_t wanted = inside && !open ? LODE_OK : LODE_ERR_CONFIG;
+                if (status != wanted)
+                    fail_msg("%s: status %d", argument, (int)status);
+                if (status != LODE_OK)
+                    assert_non_null(strstr(lode_error_message(), "out of range; it must be"));
+                lode_config_destroy(&config);
+                tried++;
+            }
+        }
+    }
+    assert_true(tried > 60);
+}
+
+static void test_choices(void **state) {
+    (void)state;
+    assert_refused(BASE "prune = { methods = [ \"scar-pro\" ]; };", LODE_ERR_CONFIG,
+                   "exp.cfg:4: prune.methods: \"scar-pro\" is not a choice; did you mean "
+                   "\"scar-prot\"?");
+    assert_refused(BASE "prune = { methods = [ \"pl\" ]; };", LODE_ERR_CONFIG,
+                   "exp.cfg:4: prune.methods: \"pl\" is not a choice; did you mean \"lp\"?");
+    assert_refused(BASE "prune = { allocation = [ \"x\" ]; };", LODE_ERR_CONFIG,
+                   "exp.cfg:4: prune.allocation: \"x\" is not a choice; choose from uniform, "
+                   "global");
+    assert_refused(BASE "prune = { compensation = [ \"least-squares\" ]; };", LODE_ERR_CONFIG,
+                   "exp.cfg:4: prune.compensation: \"least-squares\" is not available in this "
+                   "version; choose from none");
+    assert_refused(BASE "prune = { compensation = [ \"bias\" ]; };", LODE_ERR_CONFIG,
+                   "exp.cfg:4: prune.compensation: \"bias\" is not available in this version");
+    assert_refused(BASE "prune = { compensation = [ \"sequential\" ]; };", LODE_ERR_CONFIG,
+                   "exp.cfg:4: prune.compensation: \"sequential\" is not available in this");
+    assert_refused(BASE "evaluate = { perplexity = ( { name = \"p\"; corpus = \"t\";\n"
+                        "  protocol = \"lm-eval\"; } ); };",
+                   LODE_ERR_CONFIG,
+                   "exp.cfg:5: evaluate.perplexity.[0].protocol: \"lm-eval\" is not available in "
+                   "this version; choose from gptq, llama.cpp");
+    assert_refused(BASE "evaluate = { perplexity = ( { name = \"p\"; corpus = \"t\";\n"
+                        "  protocol = \"nodelens\"; } ); };",
+                   LODE_ERR_CONFIG,
+                   "exp.cfg:5: evaluate.perplexity.[0].protocol: \"nodelens\" is not available");
+    assert_refused(BASE "evaluate = { tasks = ( { name = \"a\"; path = \"b\"; limit = 0; } ); };",
+                   LODE_ERR_CONFIG,
+                   "exp.cfg:4: evaluate.tasks: not available in this version; leave it out");
+    assert_string_equal(lode_method_name(LODE_METHOD_WANDA_CHANNEL), "wanda-channel");
+    assert_string_equal(lode_core_name(LODE_CORE_NONE), "none");
+    assert_string_equal(lode_protocol_name(LODE_PROTOCOL_LLAMA_CPP), "llama.cpp");
+    assert_string_equal(lode_corpus_format_name(LODE_CORPUS_WIKITEXT), "wikitext");
+    assert_string_equal(lode_allocation_name(LODE_ALLOCATION_GLOBAL), "global");
+    assert_string_equal(lode_compensation_name(LODE_COMPENSATION_NONE), "none");
+    assert_string_equal(lode_select_name(LODE_SELECT_RANDOM), "random");
+    assert_string_equal(lode_packing_name(LODE_PACKING_PACKED), "packed");
+    assert_string_equal(lode_loss_name(LODE_LOSS_SUM), "sum");
+}
+
+static void test_missing_and_names(void **state) {
+    (void)state;
+    assert_refused("", LODE_ERR_CONFIG, "exp.cfg: name: required key is missing");
+    assert_refused("name = \"e\";", LODE_ERR_CONFIG, "exp.cfg: models: required key is missing");
+    assert_refused(HEAD, LODE_ERR_CONFIG, "exp.cfg: calibration.corpus: required key is missing");
+    assert_refused("name = \"e\";\nmodels = (\n { name = \"a\"; } );", LODE_ERR_CONFIG,
+                   "exp.cfg:3: models.[0].path: required key is missing; Hugging Face folder");
+    assert_refused("name = \"e\"; models = ( );", LODE_ERR_CONFIG,
+                   "exp.cfg:1: models: is empty; it must hold at least one value");
+    assert_refused(BASE "prune = { sparsity = [ ]; };", LODE_ERR_CONFIG,
+                   "exp.cfg:4: prune.sparsity: is empty");
+    const char *const bad[] = {"", ".", "..", "a/b", "a b", "\xC3\xA9"};
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        char text[256];
+        snprintf(text, sizeof text, "name = \"%s\";", bad[i]);
+        assert_refused(text, LODE_ERR_CONFIG, "exp.cfg:1: name: must be a name of letters");
+    }
+    assert_refused("name = \"e\";\nmodels = ( { name = \"a\"; path = \"m\"; },\n"
+                   "  { path = \"n\";\n    name = \"a\"; } );",
+                   LODE_ERR_CONFIG,
+                   "exp.cfg:4: models.[1].name: \"a\" is used twice; each needs its own");
+    assert_refused(BASE "evaluate = { perplexity = ( { name = \"p\"; corpus = \"t\"; },\n"
+                        " { name = \"p\"; corpus = \"u\"; } ); };",
+                   LODE_ERR_CONFIG, "exp.cfg:5: evaluate.perplexity.[1].name: \"p\" is used twice");
+    assert_refused(BASE "prune = { methods = [ \"lp\", \"random\", \"lp\" ]; };", LODE_ERR_CONFIG,
+                   "exp.cfg:4: prune.methods: \"lp\" is listed twice");
+    assert_refused(BASE "prune = { sparsity = [ 0.5, 0.50000001 ]; };", LODE_ERR_CONFIG,
+                   "exp.cfg:4: prune.sparsity: 0.50000001 is listed twice");
+}
+
+static void test_syntax(void **state) {
+    (void)state;
+    assert_refused("name = \"e\";\nseed = ;\n", LODE_ERR_CONFIG, "exp.cfg:2: syntax error; every");
+    assert_refused("seed = 1;\nname = \"e\";\nseed = 2;", LODE_ERR_CONFIG,
+                   "exp.cfg:3: a key of this group is set twice");
+    assert_refused("prune = {\n sparsity = [ 0.5, 1 ]; };", LODE_ERR_CONFIG,
+                   "exp.cfg:2: an array [ ] holds values of one type");
+    assert_refused("name = \"e\nf\n", LODE_ERR_CONFIG,
+                   "exp.cfg:1: the string that starts here is never closed");
+    assert_refused("name = \"e\";\n/* x\n\n", LODE_ERR_CONFIG,
+                   "exp.cfg:2: the comment that starts here is never closed");
+    assert_refused("\nseed = 1 \"e\"", LODE_ERR_CONFIG, "exp.cfg:2: a string cannot stand here");
+    assert_refused("\"e\"", LODE_ERR_CONFIG, "exp.cfg:1: a string cannot stand here");
+    assert_refused("seed = 1, \"e\"", LODE_ERR_CONFIG, "exp.cfg:1: a string cannot stand here");
+    assert_refused("seed = 9223372036854775808;", LODE_ERR_CONFIG,
+                   "exp.cfg:1: the integer does not fit 64 bits");
+    assert_refused("seed = 0x8000000000000000;", LODE_ERR_CONFIG,
+                   "exp.cfg:1: the integer does not fit 64 bits");
+    assert_refused("name = \"e\";\n@include \"x\"\n", LODE_ERR_CONFIG,
+                   "exp.cfg:2: @include works in files only");
+    assert_refused("name = {", LODE_ERR_CONFIG, "exp.cfg:1: syntax error");
+    assert_refused("name = \x01", LODE_ERR_CONFIG, "exp.cfg:1: control byte");
+    lode_config_t *config;
+    LODE_ASSERT_FAILS(lode_config_parse(&config, "a\0b", 3, "exp.cfg"), LODE_ERR_CONFIG,
+                      "exp.cfg:1: NUL byte");
+    LODE_ASSERT_FAILS(lode_config_parse(&config, "a=\"\0\"", 5, "exp.cfg"), LODE_ERR_CONFIG,
+                      "exp.cfg:1: the string holds a NUL byte");
+}
+
+/* libconfig alone keeps only 32 bits of an integer without its suffix. */
+static void test_wide_integers(void **state) {
+    (void)state;
+    const struct {
+        const char *text;
+        int64_t value;
+    } cases[] = {{"2147483647", 2147483647},
+                 {"2147483648", 2147483648},
+                 {"5000000000L", 5000000000},
+                 {"0x7fffffff", 2147483647},
+                 {"0xFFFFFFFF", 4294967295},
+                 {"0x1FFFFFFFFFLL", 137438953471},
+                 {"+010", 10},
+                 {"9223372036854775807", INT64_MAX}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char text[512];
+        snprintf(text, sizeof text, "%s seed = %s;", BASE, cases[i].text);
+        lode_config_t *config = parse(text);
+        assert_int_equal(config->seed, cases[i].value);
+        lode_config_destroy(&config);
+    }
+    lode_config_t *config = parse(BASE "prune = { ridge = .99999999999; sparsity = ( .3, 3e-1"
+                                       "2 ); };");
+    assert_true(config->prune.ridge == .99999999999);
+    assert_true(config->prune.sparsity[1] == 3e-12);
+    lode_config_destroy(&config);
+}
+
+static void test_memory(void **state) {
+    (void)state;
+    const struct {
+        const char *text;
+        int64_t bytes;
+    } cases[] = {{"\"8G\"", INT64_C(8) << 30},     {"\"512M\"", INT64_C(512) << 20},
+                 {"\"1.5GiB\"", INT64_C(3) << 29}, {"\"2 TB\"", INT64_C(2) << 40},
+                 {"\"4096K\"", INT64_C(4) << 20},  {"\"8589934592\"", INT64_C(8) << 30},
+                 {"8589934592", INT64_C(8) << 30}, {"3000000000B", 0}};
+    for (size_t i = 0; cases[i].bytes; i++) {
+        char text[512];
+        snprintf(text, sizeof text, "%s memory = %s;", BASE, cases[i].text);
+        lode_config_t *config = parse(text);
+        assert_int_equal(config->memory, cases[i].bytes);
+        lode_config_destroy(&config);
+    }
+    const char *const bad[] = {"G",     "8GG", "-8G",   "8 G x", "1.2.3G",
+                               "0x10G", "inf", "1e99G", "",      "0G"};
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        char text[512];
+        snprintf(text, sizeof text, "%s memory = \"%s\";", BASE, bad[i]);
+        assert_refused(text, LODE_ERR_CONFIG, "exp.cfg:4: memory: must be a size like");
+    }
+}
+
+static void test_overrides(void **state) {
+    (void)state;
+    const char *const overrides[] = {"models.[0].path=/data/m 1",
+                                     "evaluate.perplexity.[0].length=128",
+                                     "classify.redundancy.top_k=2",
+                                     "name=2024",
+                                     "memory=4G",
+                                     "prune.methods=lp",
+                                     "prune.sparsity=(0.25, 0.75)",
+                                     "prune.sparsity.[1]=0.7",
+                                     "classify.core_fraction = 0.02",
+                                     "calibration.select=\"random\"",
+                                     "classify.redundancy.positive_only=false",
+                                     "calibration.corpus=http://x#y",
+                                     "calibration.corpus=last"};
+    const char text[] = BASE PERPLEXITY;
+    lode_config_t *config = load(text, overrides, 8);
+    assert_string_equal(config->models[0].path, "/data/m 1");
+    assert_int_equal(config->evaluate.perplexity[0].length, 128);
+    assert_int_equal(config->classify.redundancy.top_k, 2);
+    assert_string_equal(config->name, "2024");
+    assert_int_equal(config->memory, INT64_C(4) << 30);
+    assert_int_equal(config->prune.method_count, 1);
+    assert_int_equal(config->prune.methods[0], LODE_METHOD_LP);
+    assert_int_equal(config->prune.sparsity_count, 2);
+    assert_true(config->prune.sparsity[1] == 0.7);
+    assert_string_equal(lode_config_where(config, "name"), "--set name=2024");
+    lode_config_destroy(&config);
+    config = load(text, &overrides[9], 3);
+    assert_int_equal(config->calibration.select, LODE_SELECT_RANDOM);
+    assert_false(config->classify.redundancy.positive_only);
+    assert_string_equal(config->calibration.corpus, "http://x#y");
+    lode_config_destroy(&config);
+    config = load(text, &overrides[11], 2);
+    assert_string_equal(config->calibration.corpus, "last");
+    lode_config_destroy(&config);
+}
+
+static void test_wrong_overrides(void **state) {
+    (void)state;
+    const struct {
+        const char *argument;
+        lode_status_t status;
+        const char *message;
+    } cases[] = {
+        {"calibration.sequnces=3", LODE_ERR_CONFIG,
+         "--set calibration.sequnces=3: calibration.sequnces: unknown key; did you mean "
+         "\"sequences\"?"},
+        {"classify.core_fraction=2", LODE_ERR_CONFIG,
+         "--set classify.core_fraction=2: classify.core_fraction: 2 is out of range"},
+        {"classify.core_fraction=0.1; seed = 3", LODE_ERR_CONFIG,
+         "--set classify.core_fraction=0.1; seed = 3: classify.core_fraction: must be a number, "
+         "not \"0.1; seed = 3\""},
+        {"seed=x", LODE_ERR_CONFIG, "--set seed=x: seed: must be an integer, not \"x\""},
+        {"seed=", LODE_ERR_CONFIG, "--set seed=: seed: must be an integer, not \"\""},
+        {"models.[1].path=x", LODE_ERR_CONFIG,
+         "--set models.[1].path=x: models.[1]: there is no such element; the list has 1"},
+        {"models.[99999999999999999999].path=x", LODE_ERR_CONFIG,
+         "--set models.[99999999999999999999].path=x: models.[99999999999999999999]: there is no "
+         "such element"},
+        {"name.x=3", LODE_ERR_CONFIG,
+         "--set name.x=3: name.x: what it would be set in is not a group"},
+        {"classify..x=3", LODE_ERR_CONFIG, "--set classify..x=3: classify.: the path has an empty"},
+        {"seed", LODE_ERR_USAGE, "--set seed: must read key.path=value"},
+        {"=3", LODE_ERR_USAGE, "--set =3: must read key.path=value"},
+        {"seed=\n@include \"x\"", LODE_ERR_CONFIG, "--set seed=\n@include"},
+    };
+    const char *path = write_file("exp.cfg", BASE, strlen(BASE));
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        lode_config_t *config = NULL;
+        const char *overrides[] = {cases[i].argument};
+        LODE_ASSERT_FAILS(lode_config_load(&config, path, overrides, 1), cases[i].status,
+                          cases[i].message);
+        assert_ptr_equal(strstr(lode_error_message(), cases[i].message), lode_error_message());
+        assert_null(config);
+    }
+}
+
+static void test_includes(void **state) {
+    (void)state;
+    char path[128], outer[512];
+    snprintf(path, sizeof path, "%s/sub/deep", folder);
+    LODE_ASSERT_OK(lode_directory_create(path));
+    /* every include is relative to the file it stands in */
+    write_file("sub/deep/c.cfg", "corpus = \"c\";", 13);
+    write_file("sub/b.cfg", "calibration = {\n  @include \"deep/c.cfg\" sequences = 7;\n};", 57);
+    const char text[] = "@include \"sub/b.cfg\"\n" HEAD "seed = 3;\n";
+    lode_config_t *config = load(text, NULL, 0);
+    assert_string_equal(config->calibration.corpus, "c");
+    assert_int_equal(config->calibration.sequences, 7);
+    snprintf(path, sizeof path, "%s/sub/deep/c.cfg:1", folder);
+    assert_string_equal(lode_config_where(config, "calibration.corpus"), path);
+    snprintf(path, sizeof path, "%s/sub/b.cfg:2", folder);
+    assert_string_equal(lode_config_where(config, "calibration.sequences"), path);
+    snprintf(path, sizeof path, "%s/exp.cfg:4", folder);
+    assert_string_equal(lode_config_where(config, "seed"), path);
+    snprintf(path, sizeof path, "%s/exp.cfg", folder);
+    assert_string_equal(lode_config_where(config, "threads"), path);
+    lode_config_destroy(&config);
+
+    /* an error names the included file */
+    write_file("sub/b.cfg", "calibration = { corpus = \"c\";\n  sequences = 0; };", 49);
+    const char *file = write_file("exp.cfg", text, strlen(text));
+    snprintf(outer, sizeof outer, "%s/sub/b.cfg:2: calibration.sequences: 0 is out of", folder);
+    LODE_ASSERT_FAILS(lode_config_load(&config, file, NULL, 0), LODE_ERR_CONFIG, outer);
+    assert_ptr_equal(strstr(lode_error_message(), outer), lode_error_message());
+    write_file("sub/b.cfg", "seed = 1;\nname = ;\n", 19);
+    snprintf(outer, sizeof outer, "%s/sub/b.cfg:2: syntax error", folder);
+    LODE_ASSERT_FAILS(lode_config_load(&config, file, NULL, 0), LODE_ERR_CONFIG, outer);
+
+    file = write_file("self.cfg", "seed = 1;\n@include \"self.cfg\"\n", 30);
+    snprintf(outer, sizeof outer, "%s/self.cfg:2: @include is nested more than 10 deep", folder);
+    LODE_ASSERT_FAILS(lode_config_load(&config, file, NULL, 0), LODE_ERR_CONFIG, outer);
+    file = write_file("gone.cfg", "\n @include \"none.cfg\"\n", 22);
+    snprintf(outer, sizeof outer, "%s/gone.cfg:2: @include: %s/none.cfg: cannot be read", folder,
+             folder);
+    LODE_ASSERT_FAILS(lode_config_load(&config, file, NULL, 0), LODE_ERR_INPUT, outer);
+    file = write_file("bad.cfg", "@include none.cfg\n", 18);
+    LODE_ASSERT_FAILS(lode_config_load(&config, file, NULL, 0), LODE_ERR_CONFIG,
+                      "bad.cfg:1: an include reads @include \"file\"");
+    file = write_file("unset.cfg", "@include \"$LODE_TEST_UNSET/x\"\n", 30);
+    LODE_ASSERT_FAILS(lode_config_load(&config, file, NULL, 0), LODE_ERR_CONFIG,
+                      "unset.cfg:1: @include: path");
+    /* no include in a comment or a string */
+    config = load(BASE "/*\n@include \"x\"\n*/\nresults = \"\n@include \\\"\";\n", NULL, 0);
+    assert_string_equal(config->results, "\n@include \"");
+    lode_config_destroy(&config);
+}
+
+static void test_paths(void **state) {
+    (void)state;
+    const char text[] =
+        "name = \"e\";\nmodels = ( { name = \"a\"; path = \"$LODE_TEST_PLACE/m\"; } );\n"
+        "calibration = { corpus = \"~/c\"; };\nresults = \"${LODE_TEST_PLACE}r\";\n"
+        "sweep = ( { key = \"models.[0].path\"; values = ( \"$LODE_TEST_PLACE/x\", \"y\" ); } );";
+    setenv("LODE_TEST_PLACE", "/p $Q", 1);
+    setenv("HOME", "/h", 1);
+    lode_config_t *config = load(text, NULL, 0);
+    assert_string_equal(config->models[0].path, "/p $Q/m");
+    assert_string_equal(config->calibration.corpus, "/h/c");
+    assert_string_equal(config->results, "/p $Qr");
+    assert_string_equal(config->sweep[0].values[0], "\"/p $Q/x\"");
+    /* resolved paths are not expanded again */
+    char *resolved = text_of(config);
+    lode_config_t *again = parse(resolved);
+    assert_string_equal(again->models[0].path, "/p $Q/m");
+    assert_string_equal(again->sweep[0].values[0], "\"/p $Q/x\"");
+    free(resolved);
+    lode_config_destroy(&again);
+    lode_config_destroy(&config);
+    unsetenv("LODE_TEST_PLACE");
+    const char *path = write_file("exp.cfg", text, strlen(text));
+    LODE_ASSERT_FAILS(lode_config_load(&config, path, NULL, 0), LODE_ERR_CONFIG,
+                      "exp.cfg:4: results: path \"${LODE_TEST_PLACE}r\": the environment variable");
+}
+
+static void test_sweep(void **state) {
+    (void)state;
+    lode_config_t *config =
+        parse(BASE "sweep = (\n"
+                   "{ key = \"classify.core_fraction\"; values = ( 0.005, 0.1 ); },\n"
+                   "{ key = \"prune.methods\"; values = ( \"lp\", ( \"lp\", \"random\" ) ); },\n"
+                   "{ key = \"calibration.corpus\"; values = ( \"a/b\", \"a_b\", \"a.b\" ); } );");
+    lode_config_point_t *points;
+    int64_t count;
+    LODE_ASSERT_OK(lode_config_expand(config, &points, &count));
+    assert_int_equal(count, 12);
+    for (int64_t i = 0; i < count; i++) {
+        const lode_config_t *point = points[i].config;
+        assert_int_equal(point->sweep_count, 0);
+        assert_true(point->classify.core_fraction == (i < 6 ? 0.005 : 0.1));
+        assert_int_equal(point->prune.method_count, i / 3 % 2 + 1);
+        assert_string_equal(point->calibration.corpus, i % 3 == 0   ? "a/b"
+                                                       : i % 3 == 1 ? "a_b"
+                                                                    : "a.b");
+        assert_int_equal(strspn(points[i].label, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvw"
+                                                 "xyz0123456789._=,-"),
+                         strlen(points[i].label));
+        for (int64_t j = 0; j < i; j++)
+            assert_string_not_equal(points[i].label, points[j].label);
+        assert_string_equal(lode_config_where(point, "calibration.corpus"), "exp.cfg:7: sweep");
+        assert_string_equal(lode_config_where(point, "models.[0].path"), "exp.cfg:2");
+        assert_string_equal(lode_config_where(point, "seed"), "exp.cfg");
+    }
+    assert_string_equal(points[1].label,
+                        "classify.core_fraction=0.005,prune.methods=lp,calibration.corpus=a_b");
+    const char altered[] = "classify.core_fraction=0.005,prune.methods=lp,calibration.corpus=a_b-";
+    assert_memory_equal(points[0].label, altered, strlen(altered));
+    lode_config_points_destroy(&points, count);
+    assert_null(points);
+    lode_config_destroy(&config);
+
+    config = parse(BASE);
+    LODE_ASSERT_OK(lode_config_expand(config, &points, &count));
+    assert_int_equal(count, 1);
+    assert_string_equal(points[0].label, "");
+    char *text = text_of(config), *same = text_of(points[0].config);
+    assert_string_equal(text, same);
+    free(text);
+    free(same);
+    lode_config_points_destroy(&points, count);
+    lode_config_destroy(&config);
+}
+
+#define SWEEP(key, values) BASE "sweep = (\n{ key = \"" key "\";\n values = " values "; } );"
+
+static void test_wrong_sweeps(void **state) {
+    (void)state;
+    assert_refused(SWEEP("clasify.core_fraction", "( 1 )"), LODE_ERR_CONFIG,
+                   "exp.cfg:5: sweep: clasify.core_fraction: unknown key; did you mean");
+    assert_refused(SWEEP("classify.core_fracton", "( 1 )"), LODE_ERR_CONFIG,
+                   "exp.cfg:5: sweep: classify.core_fracton: unknown key; did you mean "
+                   "\"core_fraction\"?");
+    assert_refused(SWEEP("classify.core_fraction", "( 0.5, 2 )"), LODE_ERR_CONFIG,
+                   "exp.cfg:6: sweep: classify.core_fraction: 2 is out of range");
+    assert_refused(SWEEP("classify.halo_fraction", "( 1, 1.0 )"), LODE_ERR_CONFIG,
+                   "exp.cfg:6: sweep: classify.halo_fraction: 1.0 is listed twice");
+    assert_refused(SWEEP("seed", "( )"), LODE_ERR_CONFIG, "exp.cfg:6: sweep.[0].values: is empty");
+    assert_refused(SWEEP("classify", "( { floor = 1; } )"), LODE_ERR_CONFIG,
+                   "exp.cfg:5: sweep: classify: cannot be swept; sweep its single keys");
+    assert_refused(SWEEP("models", "( 1 )"), LODE_ERR_CONFIG,
+                   "exp.cfg:5: sweep: models: cannot be swept");
+    assert_refused(SWEEP("sweep.[0].key", "( \"seed\" )"), LODE_ERR_CONFIG,
+                   "exp.cfg:5: sweep: sweep.[0].key: cannot be swept");
+    assert_refused(SWEEP("models.[1].path", "( \"x\" )"), LODE_ERR_CONFIG,
+                   "exp.cfg:6: sweep: models.[1]: there is no such element");
+    assert_refused(SWEEP("models.[].path", "( \"x\" )"), LODE_ERR_CONFIG,
+                   "exp.cfg:6: sweep: models.[]: there is no such element");
+    assert_refused(BASE "sweep = ( { key = \"seed\"; values = ( 1 ); },\n"
+                        " { key = \"seed\"; values = ( 2 ); } );",
+                   LODE_ERR_CONFIG, "exp.cfg:5: sweep.[1].key: \"seed\" is used twice");
+    lode_buffer_t text = {0};
+    LODE_ASSERT_OK(lode_buffer_printf(&text, "%s sweep = (", BASE));
+    for (int key = 0; key < 2; key++) {
+        LODE_ASSERT_OK(lode_buffer_printf(&text, "%s{ key = \"%s\"; values = ( 1", key ? "," : "",
+                                          key ? "threads" : "seed"));
+        for (int i = 2; i <= 65; i++)
+            LODE_ASSERT_OK(lode_buffer_printf(&text, ", %d", i));
+        LODE_ASSERT_OK(lode_buffer_printf(&text, " ); }"));
+    }
+    LODE_ASSERT_OK(lode_buffer_printf(&text, ");"));
+    assert_refused(text.data, LODE_ERR_CONFIG, "exp.cfg:4: sweep: the sweep has more than 4096");
+    lode_buffer_free(&text);
+}
+
+/* Another value of the same type, in range, for --set; NULL where the type has none. */
+static const char *other_value(const lode_key_t *key, const lode_config_t *config) {
+    static char text[128];
+    lode_buffer_t now = {0};
+    char path[64];
+    const char *brackets = strstr(key->path, "[]");
+    int head = brackets ? (int)(brackets - key->path) : (int)strlen(key->path);
+    snprintf(path, sizeof path, "%.*s%s%s", head, key->path, brackets ? "[0]" : "",
+             brackets ? brackets + 2 : "");
+    LODE_ASSERT_OK(lode_field_path_text(config, path, &now));
+    const char *value = NULL;
+    switch (key->type) {
+    case LODE_KEY_INTEGER:
+        value = "3";
+        break;
+    case LODE_KEY_REAL:
+        value = "0.123";
+        break;
+    case LODE_KEY_BOOLEAN:
+        value = strcmp(now.data, "true") == 0 ? "false" : "true";
+        break;
+    case LODE_KEY_BYTES:
+        value = "16M";
+        break;
+    case LODE_KEY_CHOICE:
+        for (const lode_choice_t *choice = key->choices; choice->name && !value; choice++)
+            if (choice->value != LODE_CHOICE_UNAVAILABLE && !strstr(now.data, choice->name))
+                value = choice->name;
+        break;
+    case LODE_KEY_TEXT:
+    case LODE_KEY_NAME:
+    case LODE_KEY_PATH:
+        value = "other";
+        break;
+    default:
+        break;
+    }
+    lode_buffer_free(&now);
+    if (value)
+        snprintf(text, sizeof text, "%s=%s", path, value);
+    return value ? text : NULL;
+}
+
+static const char *const stages[] = {"tokenize", "calibrate", "accumulate",
+                                     "classify", "prune",     "evaluate"};
+
+static void stage_digest(const lode_config_t *config, const char *stage,
+                         char digest[LODE_DIGEST_TEXT]) {
+    lode_hash_t *hash;
+    LODE_ASSERT_OK(lode_hash_create(&hash));
+    LODE_ASSERT_OK(lode_config_stage_hash(config, stage, hash));
+    lode_hash_text(hash, digest);
+    lode_hash_destroy(&hash);
+}
+
+/* Changing a key changes the hashes of its stages and no others. */
+static void check_sensitivity(const lode_config_t *before, const lode_config_t *after,
+                              const char *key, unsigned mask) {
+    for (unsigned i = 0; i < 6; i++) {
+        char old_digest[LODE_DIGEST_TEXT], new_digest[LODE_DIGEST_TEXT];
+        stage_digest(before, stages[i], old_digest);
+        stage_digest(after, stages[i], new_digest);
+        bool changed = strcmp(old_digest, new_digest) != 0;
+        if (changed != ((mask >> i & 1) != 0))
+            fail_msg("%s %s the hash of %s", key, changed ? "changes" : "does not change",
+                     stages[i]);
+    }
+}
+
+static void test_stage_hashes(void **state) {
+    (void)state;
+    const char text[] = BASE PERPLEXITY;
+    lode_config_t *config = load(text, NULL, 0), *changed;
+    int64_t count, tried = 0;
+    const lode_key_t *keys = lode_schema(&count);
+    for (int64_t i = 0; i < count; i++) {
+        bool field = keys[i].type != LODE_KEY_GROUPS && keys[i].type != LODE_KEY_MISSING;
+        if (!field || strncmp(keys[i].path, "sweep.", 6) == 0)
+            continue;
+        const char *argument = other_value(&keys[i], config);
+        if (!argument) { /* the one choice that has no other yet */
+            assert_string_equal(keys[i].path, "prune.compensation");
+            continue;
+        }
+        changed = load(text, &argument, 1);
+        check_sensitivity(config, changed, keys[i].path, keys[i].stages);
+        lode_config_destroy(&changed);
+        tried++;
+    }
+    assert_int_equal(tried, count - 7); /* less 4 without a field, the sweep's 2, compensation */
+    const char *second[] = {"evaluate.perplexity=( { name = \"p\"; corpus = \"t\"; }, { name = "
+                            "\"q\"; corpus = \"t\"; } )",
+                            "evaluate.perplexity.[1].length=3"};
+    lode_config_t *two = load(text, second, 1);
+    changed = load(text, second, 2);
+    check_sensitivity(two, changed, second[1], LODE_DECIDES_EVALUATE);
+    lode_config_destroy(&changed);
+    lode_config_destroy(&two);
+    const char *more[] = {
+        "evaluate.perplexity=( { name = \"p\"; corpus = \"t\"; }, "
+        "{ name = \"q\"; corpus = \"t\"; } )",
+        "models=( { name = \"b\"; path = \"n\"; }, { name = \"c\"; path = \"m\"; } )"};
+    changed = load(text, &more[0], 1);
+    check_sensitivity(config, changed, more[0], LODE_DECIDES_TOKENIZE | LODE_DECIDES_EVALUATE);
+    lode_config_destroy(&changed);
+    changed = load(text, &more[1], 1);
+    check_sensitivity(config, changed, more[1], 0);
+    lode_config_destroy(&changed);
+    /* the words of the table that others rely on */
+    for (unsigned i = 0; i < 6; i++)
+        assert_int_equal(lode_schema_stage(stages[i]), 1u << i);
+    assert_int_equal(lode_schema_find("threads")->stages,
+                     LODE_DECIDES_CALIBRATE | LODE_DECIDES_ACCUMULATE | LODE_DECIDES_EVALUATE);
+    assert_int_equal(lode_schema_find("calibration.sequences")->stages, LODE_DECIDES_TOKENIZE);
+    assert_int_equal(lode_schema_find("calibration.loss")->stages, LODE_DECIDES_ACCUMULATE);
+    assert_int_equal(lode_schema_find("calibration.keep_logits")->stages, LODE_DECIDES_CALIBRATE);
+    assert_int_equal(lode_schema_find("classify.core_fraction")->stages,
+                     LODE_DECIDES_CLASSIFY | LODE_DECIDES_PRUNE);
+    assert_int_equal(lode_schema_find("classify.redundancy.sequences")->stages,
+                     LODE_DECIDES_ACCUMULATE | LODE_DECIDES_CLASSIFY);
+    assert_int_equal(lode_schema_find("prune.methods")->stages, LODE_DECIDES_PRUNE);
+    assert_int_equal(lode_schema_find("memory")->stages, 0);
+    assert_int_equal(lode_schema_find("calibration.corpus")->stages, 0);
+    LODE_ASSERT_FAILS(lode_config_stage_hash(config, "report", NULL), LODE_ERR_USAGE,
+                      "\"report\" is not a stage");
+    lode_config_destroy(&config);
+}
+
+static void test_check_model(void **state) {
+    (void)state;
+    lode_config_t *config =
+        parse(HEAD "calibration = { corpus = \"c\";\n max_length = 300; };\n"
+                   "classify = { write_support = 64; };\n"
+                   "evaluate = { perplexity = ( { name = \"p\"; corpus = \"t\"; length = 128; },\n"
+                   " { name = \"q\"; corpus = \"t\";\n length = 400; } ); };");
+    LODE_ASSERT_OK(lode_config_check_model(config, 400, 65, "s"));
+    LODE_ASSERT_FAILS(lode_config_check_model(config, 299, 65, "s"), LODE_ERR_CONFIG,
+                      "exp.cfg:4: calibration.max_length: 300 is above the 299 positions of model "
+                      "s (max_position_embeddings); set it to 299 or less");
+    LODE_ASSERT_FAILS(lode_config_check_model(config, 399, 65, "s"), LODE_ERR_CONFIG,
+                      "exp.cfg:8: evaluate.perplexity.[1].length: 400 is above the 399 positions");
+    LODE_ASSERT_FAILS(lode_config_check_model(config, 400, 64, "s"), LODE_ERR_CONFIG,
+                      "exp.cfg:5: classify.write_support: 64 is not below the hidden size 64 of");
+    lode_config_destroy(&config);
+    config = parse(BASE);
+    LODE_ASSERT_FAILS(lode_config_check_model(config, 511, 64, "s"), LODE_ERR_CONFIG,
+                      "exp.cfg: calibration.max_length: 512 is above");
+    lode_config_destroy(&config);
+}
+
+static void test_hostile_files(void **state) {
+    (void)state;
+    lode_config_t *config;
+    LODE_ASSERT_FAILS(lode_config_load(&config, folder, NULL, 0), LODE_ERR_INPUT, folder);
+    LODE_ASSERT_FAILS(lode_config_load(&config, "/nonexistent/exp.cfg", NULL, 0), LODE_ERR_INPUT,
+                      "/nonexistent/exp.cfg: cannot be read");
+    const char *path = write_file("empty.cfg", "", 0);
+    LODE_ASSERT_FAILS(lode_config_load(&config, path, NULL, 0), LODE_ERR_CONFIG,
+                      "empty.cfg: name: required key is missing");
+    path = write_file("binary.cfg",
+                      "\x7f"
+                      "ELF\x02\x01\x01\x00\x00\xff\xfe",
+                      11);
+    LODE_ASSERT_FAILS(lode_config_load(&config, path, NULL, 0), LODE_ERR_CONFIG, "binary.cfg:1: ");
+    assert_null(config);
+
+    enum { BIG = 400000 };
+    char *big = malloc(BIG);
+    assert_non_null(big);
+    memcpy(big, "a=", 2);
+    memset(big + 2, '(', BIG - 2);
+    LODE_ASSERT_FAILS(lode_config_parse(&config, big, BIG, "big"), LODE_ERR_CONFIG,
+                      "big:1: brackets are nested more than 32 deep");
+    memset(big, 'x', BIG);
+    LODE_ASSERT_FAILS(lode_config_parse(&config, big, BIG, "big"), LODE_ERR_CONFIG,
+                      "big:1: the experiment is over 256 KiB");
+    big[200000] = '=';
+    big[200001] = '1';
+    LODE_ASSERT_FAILS(lode_config_parse(&config, big, 200002, "big"), LODE_ERR_CONFIG,
+                      "big:1: xxxxxxxx");
+    memset(big, '\n', BIG);
+    memcpy(big, "@x", 2);
+    LODE_ASSERT_FAILS(lode_config_parse(&config, big, 1000, "big"), LODE_ERR_CONFIG,
+                      "big:1: syntax error");
+    memset(big, '7', BIG);
+    LODE_ASSERT_FAILS(lode_config_parse(&config, big, BIG, "big"), LODE_ERR_CONFIG,
+                      "big:1: a number of more than 61 characters");
+    free(big);
+    lode_buffer_t text = {0};
+    LODE_ASSERT_OK(lode_buffer_printf(&text, "%s prune = { sparsity = ( 0.1", BASE));
+    for (int i = 0; i < 1000; i++)
+        LODE_ASSERT_OK(lode_buffer_printf(&text, ",0.%05d", i + 20000));
+    LODE_ASSERT_OK(lode_buffer_printf(&text, "); };"));
+    assert_refused(text.data, LODE_ERR_CONFIG, "exp.cfg:4: prune.sparsity: holds 1001 values");
+    lode_buffer_free(&text);
+}
+
+/* Any prefix of a good experiment is an error or an experiment, never a crash or a leak. */
+static void test_truncation(void **state) {
+    (void)state;
+    int64_t parsed = 0;
+    for (size_t size = 0; size < sizeof full; size += 3) {
+        lode_config_t *config = NULL;
+        if (lode_config_parse(&config, full, size, "cut") == LODE_OK)
+            parsed++;
+        else
+            assert_null(config);
+        lode_config_destroy(&config);
+    }
+    assert_true(parsed > 0 && parsed < 400);
+}
+
+static void test_describe(void **state) {
+    (void)state;
+    lode_buffer_t text = {0};
+    LODE_ASSERT_OK(lode_config_describe(&text));
+    int64_t count;
+    const lode_key_t *keys = lode_schema(&count);
+    for (int64_t i = 0; i < count; i++) {
+        char row[128];
+        snprintf(row, sizeof row, "\n| `%s` | ", keys[i].path);
+        assert_non_null(strstr(text.data, row));
+    }
+    assert_non_null(strstr(text.data, "| `classify.core_fraction` | number | `0.01` | above 0 and "
+                                      "below 1 | channels of a layer"));
+    assert_non_null(strstr(text.data, "| `name` | name | required |  | "));
+    assert_non_null(strstr(text.data, "| `prune.allocation` | list of choices | `[ \"uniform\" ]` "
+                                      "| uniform, global | "));
+    lode_buffer_free(&text);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_defaults),
+        cmocka_unit_test(test_every_key),
+        cmocka_unit_test(test_documented_sample),
+        cmocka_unit_test(test_round_trip),
+        cmocka_unit_test(test_text_is_explicit),
+        cmocka_unit_test(test_unknown_keys),
+        cmocka_unit_test(test_wrong_types),
+        cmocka_unit_test(test_ranges),
+        cmocka_unit_test(test_ranges_of_the_table),
+        cmocka_unit_test(test_choices),
+        cmocka_unit_test(test_missing_and_names),
+        cmocka_unit_test(test_syntax),
+        cmocka_unit_test(test_wide_integers),
+        cmocka_unit_test(test_memory),
+        cmocka_unit_test(test_overrides),
+        cmocka_unit_test(test_wrong_overrides),
+        cmocka_unit_test(test_includes),
+        cmocka_unit_test(test_paths),
+        cmocka_unit_test(test_sweep),
+        cmocka_unit_test(test_wrong_sweeps),
+        cmocka_unit_test(test_stage_hashes),
+        cmocka_unit_test(test_check_model),
+        cmocka_unit_test(test_hostile_files),
+        cmocka_unit_test(test_truncation),
+        cmocka_unit_test(test_describe),
+    };
+    return cmocka_run_group_tests(tests, make_folder, remove_folder);
+}
