@@ -59,7 +59,7 @@ static const lode_key_t keys[] = {
      .fallback = "0",
      .high = 1 << 20,
      AT(replicas),
-     .meaning = "copies of the model that the ranks form; 0: chosen from ranks and memory"},
+     .meaning = "copies of the model that the ranks form; 0: as few as leave no rank without a layer"},
 
     {.path = "models",
      .type = LODE_KEY_GROUPS,

@@ -16,7 +16,7 @@ struct lode_regex {
 
 enum {
     DEEPEST = 64,             /* nested groups of a pattern */
-    MOST_STEPS = 200000000,   /* of one match: a second or so */
+    MOST_STEPS = 50000000,    /* of one match: a fraction of a second */
     MOST_HEAP_KIB = 256 << 10 /* of one match */
 };
 

@@ -133,7 +133,7 @@ static lode_status_t write_best(lode_buffer_t *page, const lode_report_case_t *i
     format_value(value, figure, figure->value);
     const lode_report_figure_t *dense = dense_of(item, figure);
     if (dense && dense->value > 0)
-        snprintf(ratio, sizeof ratio, "%.2f × dense", figure->value / dense->value);
+        snprintf(ratio, sizeof ratio, "%.2f× dense", figure->value / dense->value);
     lode_buffer_t below = {0};
     lode_status_t status = lode_buffer_printf(&below, "%s%s on %s", figure->variant.method,
                                               figure->variant.options, figure->dataset);
@@ -266,7 +266,8 @@ lode_status_t lode_table_figures(lode_buffer_t *page, const lode_report_case_t *
     if (item->figure_count == 0)
         return LODE_OK;
     LODE_TRY(lode_buffer_printf(
-        page, "<h3>All figures</h3>\n<div class=\"wide\" tabindex=\"0\"><table>\n<thead><tr>"
+        page, "<h3>All figures</h3>\n<div class=\"wide\" tabindex=\"0\"><table "
+              "class=\"small\">\n<thead><tr>"
               "<th>dataset</th><th>metric</th><th>variant</th><th class=\"n\">value</th>"
               "<th class=\"n\">± std. error</th><th class=\"n\">÷ dense</th><th>protocol</th>"
               "<th class=\"n\">length</th><th class=\"n\">windows</th><th class=\"n\">count</th>"
