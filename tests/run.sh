@@ -6,8 +6,8 @@
 #
 # release   gcc, optimised: all tests
 # clang     clang, warnings as errors: unit tests
-# sanitize  gcc with AddressSanitizer, LeakSanitizer and UBSan: unit tests, MPI tests, and the
-#           shortest of the stage tests
+# sanitize  gcc with AddressSanitizer, LeakSanitizer and UBSan: unit tests, MPI tests, fuzz targets,
+#           and the shortest of the stage tests
 # valgrind  no AVX-512, unoptimised: one unit test of each module that computes without MPI
 #
 # Missing packages are installed first where that is possible (jobs/setup.sh). A configuration that
@@ -17,7 +17,7 @@ set -euo pipefail
 
 # What the sanitizers run. Of the stage tests, only the embedded experiment: under sanitizers the
 # others take too long.
-sanitize_tests='^(unit\.|mpi\.|stages\.golden\.quickstart)'
+sanitize_tests='^(unit\.|mpi\.|fuzz\.|stages\.golden\.quickstart)'
 
 # What valgrind runs: unit.<name>, none of which starts MPI. Those that take longest come first; the
 # gradients and the tokenizer need two minutes each.

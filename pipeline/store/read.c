@@ -10,15 +10,17 @@
 
 lode_status_t lode_store_open_file(lode_store_t *store, const char *path) {
     hid_t access = lode_store_access(&store->comm);
-    if (access >= 0) {
+    if (access >= 0)
         store->file = H5Fopen(path, H5F_ACC_RDONLY, access);
+    lode_status_t status = LODE_OK;
+    if (store->file < 0) /* before another call clears HDF5's reason */
+        status = lode_fail(LODE_ERR_FORMAT,
+                           "%s: is not a complete HDF5 file (%s); delete it and run its stage "
+                           "again",
+                           path, lode_store_reason());
+    if (access >= 0)
         H5Pclose(access);
-    }
-    if (store->file < 0)
-        return lode_fail(LODE_ERR_FORMAT,
-                         "%s: is not a complete HDF5 file (%s); delete it and run its stage again",
-                         path, lode_store_reason());
-    return LODE_OK;
+    return status;
 }
 
 lode_status_t lode_store_open(lode_store_t **out, const lode_comm_t *comm, const char *path) {

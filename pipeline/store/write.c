@@ -28,14 +28,15 @@ static lode_status_t prepare_partial(lode_store_t *store) {
 
 static lode_status_t create_file(lode_store_t *store) {
     hid_t access = lode_store_access(&store->comm);
-    if (access >= 0) {
+    if (access >= 0)
         store->file = H5Fcreate(store->partial, H5F_ACC_TRUNC, H5P_DEFAULT, access);
+    lode_status_t status = LODE_OK;
+    if (store->file < 0) /* before another call clears HDF5's reason */
+        status = lode_fail(LODE_ERR_IO, "%s: cannot be created: %s; check the disk", store->partial,
+                           lode_store_reason());
+    if (access >= 0)
         H5Pclose(access);
-    }
-    if (store->file < 0)
-        return lode_fail(LODE_ERR_IO, "%s: cannot be created: %s", store->partial,
-                         lode_store_reason());
-    return LODE_OK;
+    return status;
 }
 
 /* Closes and deletes, without waiting for the other ranks. */

@@ -408,7 +408,7 @@ static lode_status_t spell_unknown(const lode_bpe_t *bpe, spelling_t *spelling, 
     if (bpe->unknown < 0)
         return lode_fail(LODE_ERR_FORMAT,
                          "the text has \"%.*s\", which the tokenizer does not know, and its "
-                         "\"unk_token\" is not in its vocabulary",
+                         "\"unk_token\" is not in its vocabulary; fetch the model's own tokenizer",
                          length, text);
     if (!bpe->fuse_unknown)
         settle_unknown(bpe, spelling);

@@ -110,7 +110,7 @@ lode_status_t lode_corpus_parse(lode_corpus_t **out, const char *bytes, size_t s
     corpus->view = view;
     lode_status_t status = add_file(corpus, bytes, size, format, field ? field : "text", name);
     if (status == LODE_OK && !corpus->any_text)
-        status = lode_fail(LODE_ERR_INPUT, "%s: there is no text in it", name);
+        status = lode_fail(LODE_ERR_INPUT, "%s: there is no text in it; name a corpus that has some", name);
     if (status == LODE_OK && view != LODE_CORPUS_ROWS)
         status = add_end(corpus);
     if (status != LODE_OK)

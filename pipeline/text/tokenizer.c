@@ -255,6 +255,8 @@ lode_status_t lode_tokenizer_encode(const lode_tokenizer_t *tokenizer, const cha
     lode_status_t status = encode(&session, text, length, add_special);
     if (status == LODE_OK)
         lode_bpe_take(session.encoder, ids, count);
+    else
+        status = lode_fail_context(status, "%s", tokenizer->name);
     lode_bpe_encoder_destroy(&session.encoder);
     lode_buffer_free(&session.text);
     lode_buffer_free(&session.stretch);

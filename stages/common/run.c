@@ -35,6 +35,22 @@ lode_status_t lode_run_path(char **path, const lode_run_t *run, lode_stage_t sta
     return lode_path_join(path, run->folder, name);
 }
 
+/* Whether the file at `path` is of this run's inputs and settings: what another experiment of the
+ * same name left must not be built upon. By rank 0. */
+static lode_status_t check_fingerprint(const lode_run_t *run, lode_stage_t stage,
+                                       const char *path) {
+    char found[LODE_DIGEST_TEXT];
+    if (run->comm->rank != 0)
+        return LODE_OK;
+    lode_store_fingerprint(path, found);
+    if (strcmp(found, run->fingerprint[stage]) == 0)
+        return LODE_OK;
+    return lode_fail(LODE_ERR_INPUT,
+                     "%s: was computed from other inputs or settings, or by another version; run "
+                     "the stage %s again",
+                     path, lode_stage_name(stage));
+}
+
 lode_status_t lode_run_open(lode_store_t **store, const lode_run_t *run, lode_stage_t stage) {
     *store = NULL;
     char *path;
@@ -45,6 +61,11 @@ lode_status_t lode_run_open(lode_store_t **store, const lode_run_t *run, lode_st
     status = lode_comm_agree(run->comm, status);
     if (status == LODE_OK)
         status = lode_store_open(store, run->comm, path);
+    if (status == LODE_OK) {
+        status = lode_comm_agree(run->comm, check_fingerprint(run, stage, path));
+        if (status != LODE_OK)
+            lode_store_close(store);
+    }
     free(path);
     return status;
 }

@@ -135,7 +135,7 @@ static lode_status_t decide(driver_t *driver, lode_run_t *run, lode_stage_t stag
     lode_log_info("%s: %s", lode_stage_name(stage),
                   verdict == COMPLETE ? "complete, nothing to do"
                                       : "shared with another point of the sweep");
-    return register_stage(driver, run, stage);
+    return lode_comm_agree(driver->comm, register_stage(driver, run, stage));
 }
 
 /* Calibrate and accumulate share one forward pass where both must run. */
@@ -229,6 +229,8 @@ static lode_status_t run_model(driver_t *driver, const lode_config_t *config,
     if (status == LODE_OK) {
         describe(&run, point);
         status = run_stages(driver, &run);
+        if (status != LODE_OK)
+            status = lode_fail_context(status, "model %s%s%s", model->name, *point ? ", " : "", point);
     }
     lode_store_unlock(&lock);
     close_run(&run);

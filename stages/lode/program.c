@@ -66,6 +66,10 @@ static lode_status_t parse_stages(lode_request_t *request, const char *list) {
                              (int)length, start);
         start += length + (start[length] == ',');
     }
+    if (request->stages == 0 && !request->report)
+        return lode_fail(LODE_ERR_USAGE,
+                         "--stages: names no stage; the stages are tokenize, calibrate, "
+                         "accumulate, classify, prune, evaluate, report");
     return LODE_OK;
 }
 

@@ -68,8 +68,9 @@ static lode_status_t add_text(ids_t *ids, const lode_tokenizer_t *tokenizer,
     int32_t *id;
     int64_t count;
     lode_corpus_text(corpus, i, &text, &length);
-    LODE_TRY(lode_tokenizer_encode(tokenizer, text, length, true, &id, &count));
-    lode_status_t status = LODE_OK;
+    lode_status_t status = lode_tokenizer_encode(tokenizer, text, length, true, &id, &count);
+    if (status != LODE_OK)
+        return lode_fail_context(status, "text %lld", (long long)i + 1);
     if (count >= 2) {
         status = ids_append(ids, id, count < max_length ? count : max_length);
         if (status == LODE_OK)
@@ -146,7 +147,9 @@ static lode_status_t tokenize_calibration(ids_t *ids, const lode_config_t *confi
                                ? packed(ids, config, tokenizer, corpus)
                                : separate(ids, config, tokenizer, corpus);
     lode_corpus_destroy(&corpus);
-    if (status == LODE_OK && ids->sequences == 0)
+    if (status != LODE_OK)
+        return lode_fail_context(status, "%s", calibration->corpus);
+    if (ids->sequences == 0)
         status = lode_fail(LODE_ERR_INPUT,
                            "%s: gives no calibration sequence of at least %lld tokens; use a longer "
                            "corpus%s",
@@ -180,6 +183,8 @@ static lode_status_t tokenize_perplexity(ids_t *ids, const lode_config_perplexit
     int32_t *id = NULL;
     int64_t count = 0;
     lode_status_t status = lode_tokenizer_encode(tokenizer, text, length, true, &id, &count);
+    if (status != LODE_OK)
+        status = lode_fail_context(status, "%s", entry->corpus);
     if (status == LODE_OK && count < entry->length)
         status = lode_fail(LODE_ERR_INPUT,
                            "%s: has %lld tokens, fewer than one window of evaluate.perplexity "

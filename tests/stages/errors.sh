@@ -36,6 +36,7 @@ wrong() {
     failures=$((failures + 1))
     echo "FAILED: $what, $ranks ranks: $*"
     sed 's/^/    /' stderr
+    if [ -e statuses ]; then sed 's/^/    exit status /' statuses; fi
 }
 
 # As many ranks as asked for. Each notes its status: mpirun's own is that of one of them.
@@ -67,7 +68,7 @@ fails() {
         before=$(contents)
         start "$@"
         [ "$(sort statuses 2>/dev/null | uniq -c | tr -s ' ')" = " $ranks $status" ] ||
-            wrong "exit statuses are $(tr '\n' ' ' <statuses), not $ranks times $status"
+            wrong "the exit status is not $status on $ranks ranks"
         [ "$(grep -c '^lode: error: ' stderr)" -eq 1 ] || wrong "not exactly one error line"
         if grep -v '^lode: ' stderr >others; then wrong "there are other lines"; fi
         error=$(grep -m 1 '^lode: error: ' stderr || true)
@@ -250,6 +251,7 @@ new_case "experiment includes itself"
 echo '@include "exp.cfg"' | replace exp.cfg
 bad $config 'exp.cfg' 'include|nest|deep'
 new_case "variable not set"
+# shellcheck disable=SC2016
 edit exp.cfg 's/"calibration.txt"/"$LODE_NOT_SET\/calibration.txt"/'
 bad $config 'LODE_NOT_SET' 'export'
 new_case "sweep of an unknown key"
@@ -425,3 +427,115 @@ edit exp.cfg 's/sequences = 6; max_length = 24/sequences = 64; max_length = 64/'
 for i in {1..64}; do cat sound.txt; done | tr -d '\n' | fold -w 60 | replace calibration.txt
 fails $memory 'MB' 'raise memory' -- "$lode" run exp.cfg --set memory=1048576
 leaves=
+
+# --- results ------------------------------------------------------------------------------------
+
+# The results of a sound run, to go on from; $1 ... are the stages whose files are left out.
+new_results() {
+    new_case "$1"
+    shift
+    cp -a finished results
+    rm results/e/summary.csv results/e/report.html
+    for stage in "$@"; do rm "results/e/tiny/$stage.h5"; done
+}
+
+# Whether a full run puts right what was wrong: as the sound run left it.
+heals() {
+    ranks=1
+    start "$lode" run exp.cfg
+    [ ! -e statuses ] || wrong "lode run does not put it right"
+    for file in finished/e/tiny/*.h5; do
+        cmp -s <("$lode" digest "$file") <("$lode" digest "results/${file#finished/}") ||
+            wrong "${file##*/} differs from the sound run's"
+    done
+    cmp -s finished/e/summary.csv results/e/summary.csv || wrong "summary.csv differs"
+}
+
+new_case "a file in place of the results"
+echo >results
+bad $io 'results' 'a file is in the way' 'choose another'
+on=1
+new_case "a file in place of the model's results"
+mkdir -p results/e
+echo >results/e/tiny
+bad $io 'results/e/tiny' 'a file is in the way' 'choose another'
+new_case "results where nothing can be written"
+fails $io '/proc/lode' 'choose another' -- "$lode" run exp.cfg --set 'results="/proc/lode"'
+on="1 3"
+new_case "another run at work"
+mkdir -p results/e/tiny
+exec 9>results/e/tiny/.lock
+flock 9
+bad $busy 'results/e/tiny is in use' 'wait for that run'
+exec 9>&-
+new_case "limit on the size of files"
+ln -sfn "$root/configs" configs
+# shellcheck disable=SC2016
+leaves=tokenize.h5 fails $io 'calibrate.h5' '"/?logits"' 'File too large' 'space' -- bash -c \
+    'ulimit -f 32768; exec "$@"' limited "$lode" run configs/quickstart.cfg --set calibration.keep_logits=64
+new_case "a full disk"
+mkdir results
+if [ "$(id -u)" -eq 0 ] && mount -t tmpfs -o size=96k none results 2>/dev/null; then
+    mounted=$PWD/results
+    bad $io 'tokenize.h5' 'No space left' 'free some space'
+    umount results
+    mount -t tmpfs -o ro none results
+    bad $io 'results/e' 'Read-only' 'choose another'
+    umount results
+    mounted=
+else
+    echo "not tested, for want of the right to mount: $what"
+fi
+
+new_case "a stage without any before"
+fails $input 'results/e/tiny/tokenize.h5: missing' 'run the stage tokenize first' -- "$lode" run exp.cfg --stages classify
+on=1
+for pair in "accumulate classify" "classify prune" "prune evaluate"; do
+    read -r first second <<<"$pair"
+    new_results "$second without $first" "$first" "$second"
+    fails $input "results/e/tiny/$first.h5: missing" "run the stage $first first" -- "$lode" run exp.cfg --stages "$second"
+done
+new_results "a stage's own program" accumulate classify
+fails $input 'accumulate.h5: missing' 'run the stage accumulate first' -- "$(dirname "$lode")/lode-classify" exp.cfg
+new_case "report without results"
+fails $input 'results/e: missing' 'run the experiment first' -- "$lode" report exp.cfg
+new_case "digest of something else"
+fails $format 'exp.cfg' 'HDF5' -- "$lode" digest exp.cfg
+new_case "standard output that cannot be written"
+# shellcheck disable=SC2016
+fails $io 'standard output' -- bash -c '"$@" >/dev/full' full "$lode" keys
+
+on="1 3"
+new_results "a stage before of other parameters"
+fails $input 'accumulate.h5' 'run the stage accumulate' -- "$lode" run exp.cfg --stages classify --set 'calibration.loss="sum"'
+new_results "a stage before that was cut short"
+truncate -s 20000 results/e/tiny/accumulate.h5
+fails $format 'accumulate.h5' 'run its stage again|run the stage' -- "$lode" run exp.cfg --stages classify --force
+heals
+on=1
+new_results "a stage before that is empty"
+: >results/e/tiny/accumulate.h5
+fails $format 'accumulate.h5' 'run its stage again|run the stage' -- "$lode" run exp.cfg --stages classify --force
+heals
+new_results "a stage before that is something else"
+cp exp.cfg results/e/tiny/tokenize.h5
+fails $format 'tokenize.h5' 'run its stage again|run the stage' -- "$lode" run exp.cfg --stages calibrate
+heals
+new_results "a result that was cut short"
+truncate -s 20000 results/e/tiny/evaluate.h5
+fails $format 'evaluate.h5' 'run its stage again|run the stage' -- "$lode" report exp.cfg
+heals
+# Whatever bytes a file holds, reading it ends in an error or in the sound result, and never in a
+# crash.
+for offset in 0 8 40 96 200 800 1200 2100 3000 5000; do
+    new_results "a stage before with garbage at $offset" classify
+    head -c 64 sound/model.safetensors | tail -c 48 |
+        dd of=results/e/tiny/accumulate.h5 bs=1 seek=$offset conv=notrunc status=none
+    ranks=1
+    start "$lode" run exp.cfg --stages classify
+    [ ! -e statuses ] || [ "$(cat statuses)" -le 13 ] || wrong "the status is $(cat statuses)"
+    cases=$((cases + 1))
+done
+
+echo "$cases cases, $failures failures"
+[ "$failures" -eq 0 ]
