@@ -35,13 +35,30 @@ lode_status_t lode_run_path(char **path, const lode_run_t *run, lode_stage_t sta
     return lode_path_join(path, run->folder, name);
 }
 
+/* Whether the stage's file is there and, as rank 0 finds out for all, is what this experiment and
+ * these inputs make. Taken for it, an old file would be hidden under the new fingerprint of the
+ * stage that reads it. */
+static lode_status_t check_finished(const lode_run_t *run, lode_stage_t stage, const char *path) {
+    char found[LODE_DIGEST_TEXT];
+    if (!lode_file_exists(path))
+        return lode_fail(LODE_ERR_INPUT, "%s: missing; run the stage %s first", path,
+                         lode_stage_name(stage));
+    if (run->comm->rank != 0)
+        return LODE_OK;
+    lode_store_fingerprint(path, found);
+    if (strcmp(found, run->fingerprint[stage]) == 0)
+        return LODE_OK;
+    return lode_fail(LODE_ERR_INPUT,
+                     "%s: computed from other inputs or settings; run the stage %s again first",
+                     path, lode_stage_name(stage));
+}
+
 lode_status_t lode_run_open(lode_store_t **store, const lode_run_t *run, lode_stage_t stage) {
     *store = NULL;
     char *path;
     lode_status_t status = lode_run_path(&path, run, stage);
-    if (status == LODE_OK && !lode_file_exists(path))
-        status = lode_fail(LODE_ERR_INPUT, "%s: missing; run the stage %s first", path,
-                           lode_stage_name(stage));
+    if (status == LODE_OK)
+        status = check_finished(run, stage, path);
     status = lode_comm_agree(run->comm, status);
     if (status == LODE_OK)
         status = lode_store_open(store, run->comm, path);

@@ -51,8 +51,9 @@ bool lode_run_owns_layers(const lode_run_t *run);
 /* Path of a stage's file, the caller's. Local. */
 LODE_MUST_USE lode_status_t lode_run_path(char **path, const lode_run_t *run, lode_stage_t stage);
 
-/* Opens the file of an earlier stage; a missing one is LODE_ERR_INPUT and names the stage to run.
- * The store is the caller's to close. Collective. */
+/* Opens the file of an earlier stage, whose run->fingerprint is set. A missing one, or one that does
+ * not carry that fingerprint, is LODE_ERR_INPUT, and the message names the stage to run. The store
+ * is the caller's to close. Collective. */
 LODE_MUST_USE lode_status_t lode_run_open(lode_store_t **store, const lode_run_t *run,
                                           lode_stage_t stage);
 
