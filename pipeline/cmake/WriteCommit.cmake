@@ -1,3 +1,4 @@
+cmake_minimum_required(VERSION 3.22)
 # Writes OUTPUT, a header with the commit of SOURCE, only where it changed.
 execute_process(COMMAND git -C ${SOURCE} describe --always --dirty --abbrev=12 --exclude=*
   OUTPUT_VARIABLE commit OUTPUT_STRIP_TRAILING_WHITESPACE ERROR_QUIET RESULT_VARIABLE failed)

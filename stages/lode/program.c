@@ -1,5 +1,7 @@
 #include "lode/program.h"
 
+#include <errno.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -229,15 +231,28 @@ static lode_status_t execute(const lode_comm_t *comm, int argc, char **argv, con
     return status;
 }
 
+/* What was printed must have arrived, like any other result. */
+static lode_status_t flush_output(void) {
+    if (fflush(stdout) == 0 && !ferror(stdout))
+        return LODE_OK;
+    return lode_fail(LODE_ERR_IO, "standard output cannot be written: %s; check where it goes",
+                     strerror(errno));
+}
+
 static int program(int argc, char **argv, const char *stage) {
     int provided;
+    /* A write beyond the limit on file sizes then fails with a message, instead of killing us. */
+    signal(SIGXFSZ, SIG_IGN);
     if (MPI_Init_thread(&argc, &argv, MPI_THREAD_FUNNELED, &provided) != MPI_SUCCESS) {
         fprintf(stderr, "lode: error: MPI cannot be initialised\n");
         return LODE_ERR_COMM;
     }
     const lode_comm_t comm = lode_comm_describe(MPI_COMM_WORLD);
     lode_log_enable(comm.rank == 0);
-    lode_status_t status = lode_comm_agree(&comm, execute(&comm, argc, argv, stage));
+    lode_status_t status = execute(&comm, argc, argv, stage);
+    if (status == LODE_OK)
+        status = flush_output();
+    status = lode_comm_agree(&comm, status);
     if (status != LODE_OK && comm.rank == 0)
         lode_error_print(lode_error_message());
     MPI_Finalize();

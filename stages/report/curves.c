@@ -175,7 +175,7 @@ static lode_status_t set_axes(lode_buffer_t *script, const lode_curve_group_t *g
     LODE_TRY(set_sparsity_tics(script, group));
     LODE_TRY(lode_buffer_printf(script,
                                 "set xrange [%g:%g]\nset xlabel 'channels removed, %%'\n"
-                                "set ylabel '%s'\nset key outside right top\n"
+                                "set ylabel '%s'\nset key outside right top vertical maxcols 1\n"
                                 "set bars 0.6\n",
                                 from - margin, to + margin,
                                 logarithmic ? "perplexity" : "accuracy"));
@@ -192,7 +192,10 @@ static lode_status_t curve_script(lode_buffer_t *script, const lode_curve_group_
     bool logarithmic = strcmp(group->figures[0].metric, "perplexity") == 0;
     const lode_report_figure_t *dense = dense_of(group);
     double low = dense ? dense->value : INFINITY, high = dense ? dense->value : -INFINITY;
-    LODE_TRY(lode_plot_begin(script, 860, 420));
+    int series = 1;
+    for (int64_t i = 0; i < group->count; i++)
+        series += begins_series(group, i);
+    LODE_TRY(lode_plot_begin(script, 860, series <= 12 ? 420 : 420 + 24 * (series - 12)));
     for (int64_t i = 0; i < group->count; i++)
         if (begins_series(group, i))
             LODE_TRY(add_series(script, group, i, logarithmic, &low, &high));

@@ -37,11 +37,12 @@ FAMILIES = ["models/stories260k", "models/babyllama105", "models/books3m", "toke
 
 TEXTS = [
     "", " ", "  ", "   leading", "trailing   ", "\n", "\n\n \n", "\t\t a\r\nb\r\n\r\n",
-    "The rain in Spain.", "the then other anther", "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
+    "The rain in Spain.", "the then other anther", "aaaaaaaaaaaa",
     "I'll we've they'RE don'T 'S 's 'd 'tis", "it\u017f '\u017f x'\u017f 'LL", "3.14159 2024 007 1234567",
     "\u00bd \u00b2 \u2167 \u0663\u0664\u0665 \u0e53", "caf\u00e9 cafe\u0301 na\u00efve \u00c5ngstr\u00f6m \u212b",
     "e\u0301\u0323 e\u0323\u0301 a\u0328\u0301\u0308 \u0344", "\u1e9b\u0323 \ufb01 \uff21 \u3392 \u32ff", "\uac00\u11a8 \u1100\u1161\u11a8 \ud55c\uad6d\uc5b4",
-    "a\u1df6\u0323 a\u0898\u0301 \u0cd5", "\u4f60\u597d\u4e16\u754c \u3053\u3093\u306b\u3061\u306f", "\u041f\u0440\u0438\u0432\u0435\u0442 \u03b5\u03bb\u03bb\u03ac\u03b4\u03b1\u03c2 \u05e9\u05dc\u05d5\u05dd \u0645\u0631\u062d\u0628\u0627",
+    "a\u1df6\u0323 a\u1abf\u0301 a\u0898\u0301 \u0cd5", "mmmmm hmmm mmmmmmmm mmmmmmm",
+    "mmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmm", "\u4f60\u597d\u4e16\u754c \u3053\u3093\u306b\u3061\u306f", "\u041f\u0440\u0438\u0432\u0435\u0442 \u03b5\u03bb\u03bb\u03ac\u03b4\u03b1\u03c2 \u05e9\u05dc\u05d5\u05dd \u0645\u0631\u062d\u0628\u0627",
     "\U0001f469\u200d\U0001f469\u200d\U0001f467 \U0001f44d\U0001f3fd \U0001f1e9\U0001f1ea \u2764\ufe0f", "x\u00a0y\u2003z\u3000w\u2028v\u0085u\u180et\u200bs", "a\x01b\x7fc\x1bd\x1ce",
     "for (i = 0; i < n; i++) { a[i] += 2; }", "http://x.y/z?q=1&r=2#s", "\u2581\u2581a \u2581b", "___ -- ... !?!?", "snake_case CamelCase UPPER",
     "one<s>two</s> three", "<unk><unk> <un k>", "a [A] b[A]c [A][A]", "x [L] y  [L]z", "x [R] y[R]  z", "[W] a[W] [W]b \u00e9[W] .[W].",
@@ -52,7 +53,7 @@ TEXTS = [
 
 def corpus():
     """Self-made text to learn merges from: enough of them to make merging interesting."""
-    words = "the then there other another rain in spain stays mainly on plain and i will they".split()
+    words = "the then there other another rain in spain stays mainly on plain and i will they mm mmmm".split()
     rng = random.Random(7)
     return [" ".join(rng.choice(words) for _ in range(rng.randint(3, 9))) for _ in range(200)]
 
@@ -176,7 +177,7 @@ def variants(base):
               added(size + 5, "[N]", normalized=True, special=False),
               added(size + 6, "\ufb01", normalized=True, special=False),
               added(size + 7, "  ", normalized=True, special=False),
-              added(size + 8, "<s>"), added(size + 9, "</s>")]
+              added(size + 8, "<s>"), added(size + 9, "</s>"), added(size + 10, "[A]c")]
     ids = {"<s>": [size + 8], "</s>": [size + 9]}
     no_quote = {"<0x%02X>" % byte: None for byte in (0xC3, 0x71)}
     yield "llama", "characters", {"post_processor": template(["<s>"], [], {"<s>": [1]})}, {}
@@ -189,6 +190,11 @@ def variants(base):
     yield "metaspace", "characters", metaspace(prepend_scheme="always", split=True), {}
     yield "metaspace first", "characters", metaspace(prepend_scheme="first", split=False), {}
     yield "metaspace first, cut", "characters", metaspace(prepend_scheme="first", split=True), {}
+    first = metaspace(prepend_scheme="first", split=False)
+    yield "metaspace first, behind a cut", "characters", {
+        **first, **sequence(split(" ", kind="String"), first["pre_tokenizer"])}, {}
+    yield "metaspace first, added", "characters", {**first, "added_tokens": [
+        added(base["characters"]["model"]["vocab"]["the"], "the", normalized=True)]}, {}
     yield "metaspace never", "characters", metaspace(prepend_scheme="never", split=True), {}
     yield "metaspace of old", "characters", metaspace(add_prefix_space=True), {}
     for form in ("NFC", "NFD", "NFKC", "NFKD"):

@@ -4,10 +4,11 @@
 #
 #     tests/stages/golden.sh EXPERIMENT.cfg REFERENCE [--set key.path=value]... P...
 #
-# REFERENCE is a path without .h5 and .json; the experiment has one model and no sweep. The first P
-# runs all of it for check_golden. The other P's run all stages up to prune, and evaluate with few
-# variants, since perplexities of all of them at each P would take most of the time and prove the
-# same; every stage file must then have the digest that the first P gave it.
+# REFERENCE is a path without .h5 and .json, from the project's root or in the data folder. The
+# experiment has one model and no sweep. The first P runs all of it for check_golden, and once more
+# with the other loss and few variants. The other P's run all stages up to prune, and evaluate with
+# few variants, since perplexities of all of them at each P would take most of the time and prove
+# the same; every stage file must then have the digest that the first P gave it.
 #
 # LODE and CHECK_GOLDEN name the programs (default: those of build-release). LODE_DATA is the data
 # folder (default ../shared/data). Exit status: 0 passed, 1 failed, 77 no reference or no data.
@@ -33,6 +34,8 @@ few=(--set 'prune.methods=["scar-prot","random"]' --set 'prune.cores=["default"]
      --set 'prune.sparsity=(0.5)')
 before_evaluate=tokenize,calibrate,accumulate,classify,prune
 
+cd "$root"
+[ -r "$reference.h5" ] || reference=$LODE_DATA/$reference
 if [ ! -r "$reference.h5" ] || [ ! -r "$reference.json" ]; then
     echo "skipped: there is no reference $reference.h5 with $reference.json (set LODE_DATA)"
     exit 77
@@ -42,7 +45,6 @@ if [ "$(id -u)" = 0 ]; then
 fi
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-cd "$root"
 
 # run RANKS FOLDER [lode options]: prints what lode said only where it fails
 run() {
@@ -78,6 +80,8 @@ first=$1
 shift
 run "$first" "$work/first"
 "$check_golden" "$reference.h5" "$reference.json" "$(echo "$work"/first/*/*/)" || failed=1
+run "$first" "$work/sum" "${few[@]}" --set calibration.loss=sum
+"$check_golden" "$reference.h5" "$reference.json" "$(echo "$work"/sum/*/*/)" --loss sum || failed=1
 if [ $# -gt 0 ]; then
     cp -r "$work/first" "$work/few"
     run "$first" "$work/few" "${few[@]}"

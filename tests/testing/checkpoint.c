@@ -50,7 +50,7 @@ static void encode(unsigned char *bytes, double value, const char *dtype) {
 static int64_t dtype_bytes(const char *dtype) {
     if (strcmp(dtype, "I64") == 0)
         return 8;
-    if (strcmp(dtype, "F32") == 0)
+    if (strcmp(dtype, "F32") == 0 || strcmp(dtype, "I32") == 0)
         return 4;
     return strcmp(dtype, "F16") == 0 || strcmp(dtype, "BF16") == 0 ? 2 : 1;
 }

@@ -16,7 +16,7 @@
 /* A tensor to write. */
 typedef struct lode_test_tensor {
     char name[96];
-    const char *dtype; /* F32, F16 and BF16 get values, others get zero bytes: I64, I8, U8 */
+    const char *dtype; /* F32, F16 and BF16 get values, others get zero bytes: I64, I32, I8, U8 */
     int rank;          /* 1 or 2 */
     int64_t shape[2];
 } lode_test_tensor_t;

@@ -255,34 +255,51 @@ static void encode(const lode_tokenizer_t *tokenizer, const char *text, size_t l
     LODE_ASSERT_OK(lode_tokenizer_encode(tokenizer, text, length, false, ids, count));
 }
 
-/* One megabyte without a space, which takes minutes where merging is quadratic. No merge has an x,
- * so the ids have the period of the text. */
+/* Appends a word that no merge joins with its neighbours: none has an x. */
+static void append_word(lode_buffer_t *text, unsigned *draw) {
+    static const char *const parts[] = {"the", "m", "other", "in", "ain", "st", "mm", "o", "a"};
+    *draw = *draw * 1103515245u + 12345u;
+    for (unsigned left = 1 + (*draw >> 16) % 5; left > 0; left--) {
+        *draw = *draw * 1103515245u + 12345u;
+        const char *part = parts[(*draw >> 16) % 9];
+        LODE_ASSERT_OK(lode_buffer_append(text, part, strlen(part)));
+    }
+    LODE_ASSERT_OK(lode_buffer_append(text, "x", 1));
+}
+
+/* One megabyte without a space, merged by the heap, against its words, merged by scanning. Takes
+ * minutes where merging is quadratic. */
 static void test_long_piece(void **state) {
     (void)state;
-    enum { REPEATS = 100000, PERIOD = 10 };
-    static const char period[] = "thenotherx", *const bases[] = {"characters", "bytes"};
-    char *text = malloc(1 + REPEATS * PERIOD);
-    text[0] = 'x';
-    for (int i = 0; i < REPEATS; i++)
-        memcpy(text + 1 + PERIOD * i, period, PERIOD);
+    static const char *const bases[] = {"characters", "bytes"};
     for (int b = 0; b < 2; b++) {
-        lode_tokenizer_t *tokenizer = base_tokenizer(bases[b]);
-        int32_t *head, *one, *ids;
-        int64_t head_count, one_count, count;
-        encode(tokenizer, text, 1, &head, &head_count);
-        encode(tokenizer, text, 1 + PERIOD, &one, &one_count);
-        encode(tokenizer, text, 1 + REPEATS * PERIOD, &ids, &count);
-        const int64_t each = one_count - head_count;
-        assert_true(each > 1 && each < PERIOD);
-        assert_int_equal(count, head_count + REPEATS * each);
-        for (int64_t i = head_count; i < count; i++)
-            assert_int_equal(ids[i], one[head_count + (i - head_count) % each]);
-        free(head);
-        free(one);
+        json_t *json = make_variant(bases[b], NULL, NULL);
+        json_object_set_new(json, "normalizer", json_null());
+        lode_tokenizer_t *tokenizer;
+        LODE_ASSERT_OK(parse_json(&tokenizer, json));
+        lode_buffer_t text = {0}, want = {0};
+        int32_t *ids;
+        int64_t count;
+        for (unsigned draw = 1; text.length < 1000000;) {
+            size_t start = text.length;
+            append_word(&text, &draw);
+            encode(tokenizer, text.data + start, text.length - start, &ids, &count);
+            LODE_ASSERT_OK(lode_buffer_append(&want, ids, (size_t)count * sizeof *ids));
+            free(ids);
+        }
+        encode(tokenizer, text.data, text.length, &ids, &count);
+        int64_t wanted = (int64_t)(want.length / sizeof *ids);
+        assert_true(wanted < (int64_t)text.length * 3 / 4); /* something was merged */
+        int32_t *expected = malloc(want.length);
+        memcpy(expected, want.data, want.length);
+        LODE_ASSERT_CLOSE(lode_compare_i32(bases[b], ids, count, expected, wanted));
+        free(expected);
         free(ids);
+        lode_buffer_free(&text);
+        lode_buffer_free(&want);
         lode_tokenizer_destroy(&tokenizer);
+        json_decref(json);
     }
-    free(text);
 }
 
 /* A run of marks in the worst order, which takes minutes where sorting it is quadratic. */
@@ -551,6 +568,25 @@ static void test_endless_pattern(void **state) {
     json_decref(json);
 }
 
+/* Replacements that double the text again and again. */
+static void test_endless_growth(void **state) {
+    (void)state;
+    json_t *json = make_variant("bytes", NULL, NULL), *steps = json_array();
+    for (int i = 0; i < 60; i++)
+        json_array_append_new(steps, json_pack("{s:s, s:{s:s}, s:s}", "type", "Replace", "pattern",
+                                               "String", "a", "content", "aa"));
+    json_object_set_new(json, "normalizer",
+                        json_pack("{s:s, s:o}", "type", "Sequence", "normalizers", steps));
+    lode_tokenizer_t *tokenizer;
+    LODE_ASSERT_OK(parse_json(&tokenizer, json));
+    int32_t *ids;
+    int64_t count;
+    LODE_ASSERT_FAILS(lode_tokenizer_encode(tokenizer, "a", 1, false, &ids, &count),
+                      LODE_ERR_UNSUPPORTED, "replacement");
+    lode_tokenizer_destroy(&tokenizer);
+    json_decref(json);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_variants),        cmocka_unit_test(test_families),
@@ -559,7 +595,7 @@ int main(void) {
         cmocka_unit_test(test_long_marks),      cmocka_unit_test(test_wrong_files),
         cmocka_unit_test(test_wrong_patterns),  cmocka_unit_test(test_wrong_json),
         cmocka_unit_test(test_deep_sequence),   cmocka_unit_test(test_no_unknown),
-        cmocka_unit_test(test_endless_pattern),
+        cmocka_unit_test(test_endless_pattern), cmocka_unit_test(test_endless_growth),
     };
     return cmocka_run_group_tests(tests, load_vectors, free_vectors);
 }

@@ -1,0 +1,427 @@
+#!/usr/bin/env bash
+# Everything a user can get wrong ends in one clear message, on any number of ranks.
+#
+#   tests/stages/errors.sh LODE SPOIL MPIRUN
+#
+# For every mistake: the documented exit status (pipeline/base/error.h) on every rank; one line
+# "lode: error: …" that names the thing and the remedy, and nothing else but lode's own lines; no
+# result under its final name, no *.partial and no summary left behind. LODE_ERRORS_MESSAGES names a
+# file to which all messages go, for reading them.
+set -euo pipefail
+
+if [ $# -ne 3 ]; then
+    echo "usage: errors.sh LODE SPOIL MPIRUN" >&2
+    exit 2
+fi
+lode=$(realpath "$1")
+spoil=$(realpath "$2")
+mpirun=$3
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
+work=$(mktemp -d "${TMPDIR:-/tmp}/lode-errors-XXXXXX")
+mounted=
+finish() {
+    if [ -n "$mounted" ]; then umount "$mounted" || true; fi
+    rm -rf "$work"
+}
+trap finish EXIT
+cd "$work"
+
+usage=2 config=3 input=4 format=5 shape=6 unsupported=7 io=8 memory=9 numeric=10 busy=12
+cases=0 failures=0
+messages=${LODE_ERRORS_MESSAGES:-/dev/null}
+
+# --- what is checked ----------------------------------------------------------------------------
+
+wrong() {
+    failures=$((failures + 1))
+    echo "FAILED: $what, $ranks ranks: $*"
+    sed 's/^/    /' stderr
+}
+
+# As many ranks as asked for. Each notes its status: mpirun's own is that of one of them.
+start() {
+    rm -f statuses
+    if [ "$ranks" -eq 1 ]; then
+        "$@" >stdout 2>stderr || echo $? >statuses
+    else
+        # shellcheck disable=SC2016
+        "$mpirun" -q --oversubscribe --bind-to none -n "$ranks" \
+            bash -c '"$@" || echo $? >>statuses' each "$@" >stdout 2>stderr || true
+    fi
+}
+
+# fails STATUS PATTERN... -- COMMAND...: on $on ranks. Whatever results there are beforehand must
+# still be there, unchanged, and nothing more.
+on="1 3"
+leaves=
+fails() {
+    local status=$1 patterns=() pattern before error
+    shift
+    while [ "$1" != -- ]; do
+        patterns+=("$1")
+        shift
+    done
+    shift
+    for ranks in $on; do
+        cases=$((cases + 1))
+        before=$(contents)
+        start "$@"
+        [ "$(sort statuses 2>/dev/null | uniq -c | tr -s ' ')" = " $ranks $status" ] ||
+            wrong "exit statuses are $(tr '\n' ' ' <statuses), not $ranks times $status"
+        [ "$(grep -c '^lode: error: ' stderr)" -eq 1 ] || wrong "not exactly one error line"
+        if grep -v '^lode: ' stderr >others; then wrong "there are other lines"; fi
+        error=$(grep -m 1 '^lode: error: ' stderr || true)
+        for pattern in "${patterns[@]}"; do
+            grep -q -E -e "$pattern" <<<"$error" || wrong "the message has no \"$pattern\""
+        done
+        [ "$(contents)" = "$before" ] || wrong "results changed: $(contents | tr '\n' ' ')"
+        if [ -d results ] && find results -name '*.partial' | grep .; then wrong "a partial file"; fi
+    done
+    printf '%s\n    %s\n' "$what" "$(sed -n 's/^lode: error: //p' stderr)" >>"$messages"
+}
+
+# What a failing run may not touch: all results but $leaves, what the stages before it complete.
+contents() {
+    if [ -d results ]; then
+        find results \( -name '*.h5' -o -name 'summary.csv' -o -name 'report.html' \) \
+            ! -name "$leaves" -exec cksum {} + | sort
+    fi
+}
+
+# bad STATUS PATTERN...: lode run of exp.cfg, which new_case wrote.
+bad() {
+    fails "$@" -- "$lode" run exp.cfg
+}
+
+# --- what the cases are made of -----------------------------------------------------------------
+
+# A tokenizer of 29 tokens: special ones, the space and the letters. $1: what stands in "unk_token".
+tokenizer() {
+    local letter id=4
+    printf '{"version": "1.0", "added_tokens": [], "normalizer": null, "pre_tokenizer": null,\n'
+    printf '"post_processor": {"type": "TemplateProcessing", "single": [\n'
+    printf '  {"SpecialToken": {"id": "<s>", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}],\n'
+    printf '  "pair": [], "special_tokens": {"<s>": {"id": "<s>", "ids": [1], "tokens": ["<s>"]}}},\n'
+    printf '"model": {"type": "BPE", "dropout": null, "unk_token": %s, "fuse_unk": false,\n' "$1"
+    printf ' "byte_fallback": false, "vocab": {"<unk>": 0, "<s>": 1, "</s>": 2, " ": 3'
+    for letter in a b c d e f g h i j k l m n o p q r s t u v w x y z; do
+        printf ', "%s": %d' "$letter" "$id"
+        id=$((id + 1))
+    done
+    printf '}, "merges": []}}\n'
+}
+
+# safetensors HEADER BYTES [LENGTH]: a file with that header, that many zero bytes of data, and that
+# length field instead of the header's own.
+safetensors() {
+    local length=${3:-${#1}} i
+    for ((i = 0; i < 8; i++)); do
+        # shellcheck disable=SC2059
+        printf "\\x$(printf %02x $((length >> 8 * i & 255)))"
+    done
+    printf %s "$1"
+    head -c "$2" /dev/zero
+}
+
+experiment() {
+    cat <<END
+name = "e"; results = "results"; seed = 1;
+models = ( { name = "tiny"; path = "model"; } );
+calibration = { corpus = "calibration.txt"; sequences = 6; max_length = 24; };
+classify = { core_fraction = 0.05; write_support = 2; redundancy = { sequences = 2; }; };
+prune = { methods = [ "lp" ]; sparsity = ( 0.5 ); };
+evaluate = { perplexity = ( { name = "p"; corpus = "evaluation.txt"; length = 16; } ); };
+END
+}
+
+mkdir sound
+"$spoil" sound sound
+tokenizer '"<unk>"' >sound/tokenizer.json
+for i in 1 2 3 4 5 6; do echo "the quick brown fox number $i jumps over a lazy dog"; done |
+    tr 1-6 a-f >sound.txt
+
+# new_case NAME: everything sound again; the case spoils one thing of it.
+new_case() {
+    what=$1
+    rm -rf results model ./*.txt.d
+    mkdir model
+    cp -al sound/. model
+    rm -rf calibration.txt evaluation.txt exp.cfg
+    cp sound.txt calibration.txt
+    cp sound.txt evaluation.txt
+    experiment >exp.cfg
+}
+
+# Takes the place of a hard link to the sound file.
+replace() {
+    rm -rf "$1"
+    cat >"$1"
+}
+spoilt() {
+    rm -f model/*.safetensors model/*.json
+    "$spoil" "$1" model
+    cp sound/tokenizer.json model/
+}
+edit() { # FILE SED-COMMAND
+    sed "$2" "$1" >edited
+    cmp -s "$1" edited && { echo "errors.sh: $2 changes nothing in $1" >&2; exit 1; }
+    replace "$1" <edited
+}
+
+# --- nothing wrong ------------------------------------------------------------------------------
+
+# The sound experiment runs, so that what fails below does so for the reason given.
+what="nothing wrong"
+new_case "$what"
+for ranks in 1 3; do
+    rm -rf results
+    start "$lode" run exp.cfg
+    [ ! -e statuses ] || wrong "the sound experiment fails"
+    [ -s results/e/summary.csv ] || wrong "the sound experiment leaves no summary"
+done
+cp -a results finished
+
+# --- command line -------------------------------------------------------------------------------
+
+new_case "unknown command"
+fails $usage 'no command frobnicate' '--help' -- "$lode" frobnicate
+on=1
+new_case "unknown option"
+fails $usage 'no option --fast' '--help' -- "$lode" run exp.cfg --fast
+new_case "no file"
+fails $usage 'needs a file' '--help' -- "$lode" run
+new_case "two files"
+fails $usage 'exp.cfg and other.cfg' -- "$lode" run exp.cfg other.cfg
+new_case "option without value"
+fails $usage '--set needs a value' -- "$lode" run exp.cfg --set
+new_case "--set without ="
+fails $usage '--set seed' 'key.path=value' -- "$lode" run exp.cfg --set seed
+new_case "unknown stage"
+fails $usage '--stages' '"acumulate"' 'the stages are .*accumulate' -- "$lode" run exp.cfg --stages tokenize,acumulate
+new_case "no stage"
+fails $usage '--stages' 'the stages are .*accumulate' -- "$lode" run exp.cfg --stages ''
+on="1 3"
+new_case "unknown model"
+fails $usage '--model tinny' '"tiny"' -- "$lode" run exp.cfg --model tinny
+
+# --- experiment file ----------------------------------------------------------------------------
+
+new_case "experiment missing"
+fails $input 'no-such.cfg' 'cannot be read' -- "$lode" run no-such.cfg
+on=1
+new_case "experiment is a folder"
+fails $input 'model: is not a regular file' -- "$lode" run model
+new_case "experiment is a dangling link"
+ln -sf nowhere dangling.cfg
+fails $input 'dangling.cfg' 'cannot be read' -- "$lode" run dangling.cfg
+new_case "unknown key"
+edit exp.cfg 's/sequences = 6/sequnces = 6/'
+bad $config 'exp.cfg:3: calibration.sequnces' 'did you mean "sequences"'
+new_case "unknown key of --set"
+fails $config 'calibration.max_lenght' 'did you mean "max_length"' -- "$lode" run exp.cfg --set calibration.max_lenght=4
+new_case "wrong type"
+edit exp.cfg 's/sequences = 6/sequences = "six"/'
+bad $config 'exp.cfg:3: calibration.sequences' 'integer'
+new_case "out of range"
+edit exp.cfg 's/core_fraction = 0.05/core_fraction = 1.5/'
+bad $config 'exp.cfg:4: classify.core_fraction' 'above 0 and below 1'
+new_case "unknown choice"
+edit exp.cfg 's/"lp"/"lb"/'
+bad $config 'exp.cfg:5: prune.methods' '"lb"' '"?lp"?'
+new_case "missing key"
+edit exp.cfg '/^models/d'
+bad $config 'exp.cfg' 'models' 'required|missing'
+new_case "syntax error"
+edit exp.cfg 's/^prune = {/prune = { (/'
+bad $config 'exp.cfg:5' 'syntax'
+new_case "name of two folders"
+edit exp.cfg 's/name = "e"/name = "..\/e"/'
+bad $config 'exp.cfg:1: name' 'A-Z|letters'
+new_case "binary experiment"
+head -c 4000 sound/model.safetensors | replace exp.cfg
+bad $config 'exp.cfg'
+new_case "experiment of zero bytes"
+head -c 4000 /dev/zero | replace exp.cfg
+bad $config 'exp.cfg'
+new_case "deep nesting"
+{ echo -n 'name = '; head -c 200000 /dev/zero | tr '\0' '('; } | replace exp.cfg
+bad $config 'exp.cfg' 'nest|deep'
+new_case "experiment includes itself"
+echo '@include "exp.cfg"' | replace exp.cfg
+bad $config 'exp.cfg' 'include|nest|deep'
+new_case "variable not set"
+edit exp.cfg 's/"calibration.txt"/"$LODE_NOT_SET\/calibration.txt"/'
+bad $config 'LODE_NOT_SET' 'export'
+new_case "sweep of an unknown key"
+echo 'sweep = ( { key = "prune.sparsety"; values = ( 0.5 ); } );' >>exp.cfg
+bad $config 'exp.cfg:7' 'prune.sparsety' 'sparsity'
+new_case "sequence longer than the model allows"
+edit exp.cfg 's/max_length = 24/max_length = 65/'
+bad $config 'exp.cfg:3: calibration.max_length' 'tiny' '64 or less'
+new_case "window longer than the model allows"
+edit exp.cfg 's/length = 16/length = 100/'
+bad $config 'exp.cfg:6: evaluate.perplexity' 'tiny' '64 or less'
+new_case "write support as wide as the model"
+edit exp.cfg 's/write_support = 2/write_support = 16/'
+bad $config 'exp.cfg:4: classify.write_support' '15 or less'
+on="1 3"
+new_case "more replicas than ranks"
+fails $config 'replicas = 4' 'lower it' -- "$lode" run exp.cfg --set replicas=4
+
+# --- model --------------------------------------------------------------------------------------
+
+new_case "no model folder"
+rm -r model
+bad $input 'model: ' 'Hugging Face folder'
+on=1
+new_case "no config.json"
+rm model/config.json
+bad $input 'model/config.json'
+new_case "no tokenizer.json"
+rm model/tokenizer.json
+bad $input 'model: ' 'tokenizer.json' 'fetch'
+new_case "no weights"
+rm model/model.safetensors
+bad $input 'model: ' 'model.safetensors' 'convert'
+new_case "missing shard"
+spoilt sharded
+rm model/model-00002-of-00002.safetensors
+bad $input 'model.safetensors.index.json' 'model-00002-of-00002' 'fetch'
+new_case "index that is not JSON"
+spoilt sharded
+echo '{"weight_map": [' | replace model/model.safetensors.index.json
+bad $format 'model.safetensors.index.json' 'line'
+new_case "index that leaves the folder"
+spoilt sharded
+edit model/model.safetensors.index.json 's/"model-00002-/"..\/model-00002-/'
+bad $format 'model.safetensors.index.json' 'plain name'
+new_case "unknown model_type"
+edit model/config.json 's/"model_type": "llama"/"model_type": "mamba"/'
+bad $unsupported 'model/config.json: "model_type" is "mamba"' 'llama'
+new_case "config.json without a key"
+edit model/config.json '/intermediate_size/d'
+bad $format 'model/config.json: "intermediate_size" is missing'
+new_case "config.json out of range"
+edit model/config.json 's/"hidden_size": 16/"hidden_size": -16/'
+bad $format 'model/config.json: "hidden_size" is -16'
+new_case "config.json that is not JSON"
+echo 'hidden_size = 16' | replace model/config.json
+bad $format 'model/config.json: line 1'
+new_case "missing tensor"
+spoilt missing-tensor
+bad $format 'model/model.safetensors' 'model.layers.2.mlp.up_proj.weight' 'config.json'
+new_case "wrong shape"
+spoilt wrong-shape
+bad $shape 'model/model.safetensors' 'model.layers.2.mlp.up_proj.weight' '\[49, ?16\]' '\[48, ?16\]'
+new_case "wrong dtype"
+spoilt wrong-dtype
+bad $shape 'model/model.safetensors' 'model.layers.2.mlp.up_proj.weight' 'I32' 'supported: F32'
+on="1 3"
+new_case "truncated weights"
+head -c 20000 sound/model.safetensors | replace model/model.safetensors
+bad $format 'model/model.safetensors' 'truncated' 'fetch it again'
+on=1
+new_case "weights cut in the header"
+head -c 200 sound/model.safetensors | replace model/model.safetensors
+bad $format 'model/model.safetensors' 'truncated' 'fetch it again'
+new_case "empty weights"
+replace model/model.safetensors </dev/null
+bad $format 'model/model.safetensors' '0 bytes' 'fetch it again'
+new_case "Git LFS pointer"
+echo 'version https://git-lfs.github.com/spec/v1' | replace model/model.safetensors
+bad $format 'model/model.safetensors' 'LFS' 'git lfs pull'
+new_case "weights are a folder"
+rm model/model.safetensors
+mkdir model/model.safetensors
+bad $input 'model/model.safetensors' 'regular file'
+new_case "huge header"
+safetensors '{}' 100 $((1 << 62)) | replace model/model.safetensors
+bad $format 'model/model.safetensors' 'limit' 'damaged'
+new_case "header that is not JSON"
+safetensors '{"a": [' 8 | replace model/model.safetensors
+bad $format 'model/model.safetensors'
+new_case "header of deep JSON"
+safetensors "{\"a\": $(head -c 60000 /dev/zero | tr '\0' '[')" 8 | replace model/model.safetensors
+bad $format 'model/model.safetensors' 'depth|deep|nest'
+new_case "overlapping tensors"
+safetensors '{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},"b":{"dtype":"F32","shape":[2],"data_offsets":[4,12]}}' 12 |
+    replace model/model.safetensors
+bad $format 'model/model.safetensors' '"b"' 'overlap'
+new_case "tensor beyond the end"
+safetensors '{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,9223372036854775800]}}' 8 | replace model/model.safetensors
+bad $format 'model/model.safetensors' '"a"' 'data_offsets'
+new_case "shape that overflows"
+safetensors '{"a":{"dtype":"F32","shape":[4294967296,4294967296],"data_offsets":[0,8]}}' 8 | replace model/model.safetensors
+bad $format 'model/model.safetensors' '"a"' '63 bits'
+
+# --- tokenizer ----------------------------------------------------------------------------------
+
+new_case "tokenizer that is not JSON"
+echo '{"model": ' | replace model/tokenizer.json
+bad $format 'model/tokenizer.json' 'not JSON' 'line'
+new_case "tokenizer without a model"
+edit model/tokenizer.json 's/"model":/"modell":/'
+bad $format 'model/tokenizer.json' '"model" is missing'
+new_case "tokenizer without a vocabulary"
+edit model/tokenizer.json 's/"vocab":/"vocabulary":/'
+bad $format 'model/tokenizer.json' '"vocab" is missing'
+new_case "tokenizer of another type"
+edit model/tokenizer.json 's/"type": "BPE"/"type": "WordPiece"/'
+bad $unsupported 'model/tokenizer.json' '"WordPiece"' 'BPE'
+new_case "unknown token that is not in the vocabulary"
+tokenizer '"<unknown>"' | replace model/tokenizer.json
+printf 'some text\nan UPPER case one\n' | replace calibration.txt
+bad $format 'model/tokenizer.json' 'calibration.txt' '"U"' 'unk_token'
+new_case "tokens beyond the model's vocabulary"
+edit model/tokenizer.json 's/"z": 29/"z": 32/'
+bad $format 'model/tokenizer.json' 'token id 32' 'another model'
+
+# --- texts --------------------------------------------------------------------------------------
+
+new_case "no corpus"
+rm calibration.txt
+bad $input 'calibration.txt' 'cannot be read'
+new_case "corpus is a folder"
+rm calibration.txt
+mkdir calibration.txt
+bad $input 'calibration.txt' 'not a regular file'
+new_case "empty corpus"
+replace calibration.txt </dev/null
+bad $input 'calibration.txt' 'no text'
+new_case "corpus of white space"
+printf ' \n\t\n\n' | replace calibration.txt
+bad $input 'calibration.txt' 'no text'
+new_case "invalid UTF-8"
+printf 'good text\nbad \xff text\n' | replace calibration.txt
+bad $format 'calibration.txt' 'byte 14|offset 14' 'UTF-8'
+new_case "bad line of JSON"
+printf '{"text": "good"}\n{"text": \n' | replace calibration.txt
+fails $format 'calibration.txt' 'line 2' -- "$lode" run exp.cfg --set 'calibration.format="jsonl"'
+new_case "line of JSON without its field"
+printf '{"text": "good"}\n{"test": "bad"}\n' | replace calibration.txt
+fails $format 'calibration.txt' 'line 2' '"text"' 'name the key' -- "$lode" run exp.cfg --set 'calibration.format="jsonl"'
+on="1 3"
+new_case "corpus too short to pack"
+echo 'short' | replace calibration.txt
+fails $input 'calibration.txt' '24 tokens' 'longer' -- "$lode" run exp.cfg --set 'calibration.packing="packed"'
+new_case "evaluation shorter than a window"
+echo 'short' | replace evaluation.txt
+bad $input 'evaluation.txt' '"p"' 'length = 16' 'longer corpus or shorter windows'
+new_case "empty evaluation"
+replace evaluation.txt </dev/null
+bad $input 'evaluation.txt' 'no text'
+
+# --- numbers and memory -------------------------------------------------------------------------
+
+leaves=tokenize.h5
+new_case "NaN in a layer"
+spoilt nan-layer
+bad $numeric 'layer 2' 'tiny' 'NaN' 'checkpoint'
+new_case "NaN in the head"
+spoilt nan-head
+bad $numeric 'head' 'tiny' 'NaN' 'checkpoint'
+new_case "too small a memory budget"
+edit exp.cfg 's/sequences = 6; max_length = 24/sequences = 64; max_length = 64/'
+for i in {1..64}; do cat sound.txt; done | tr -d '\n' | fold -w 60 | replace calibration.txt
+fails $memory 'MB' 'raise memory' -- "$lode" run exp.cfg --set memory=1048576
+leaves=
