@@ -52,7 +52,8 @@ bool lode_run_owns_layers(const lode_run_t *run);
 LODE_MUST_USE lode_status_t lode_run_path(char **path, const lode_run_t *run, lode_stage_t stage);
 
 /* Opens the file of an earlier stage, whose fingerprint is in run->fingerprint; a missing one, and
- * one of other inputs or settings, is LODE_ERR_INPUT and names the stage to run. The store is the caller's to close. Collective. */
+ * one of other inputs or settings, is LODE_ERR_INPUT and names the stage to run. The store is the
+ * caller's to close. Collective. */
 LODE_MUST_USE lode_status_t lode_run_open(lode_store_t **store, const lode_run_t *run,
                                           lode_stage_t stage);
 
