@@ -5,12 +5,11 @@
 #       -v LODE_EXPERIMENT=EXPERIMENT.cfg jobs/pbs.sh
 #
 # mpiprocs is the number of ranks of a node and ompthreads should equal `threads` of the experiment;
-# ncpus is their product. `lode plan EXPERIMENT.cfg --ranks P` says how much memory and time to ask
-# for. Further options of `lode run` go into LODE_OPTIONS, separated by spaces: qsub splits -v at
-# commas, so export LODE_EXPERIMENT and LODE_OPTIONS and use -V where a value has one. Submit from the
-# directory that the experiment's relative paths start at. The program is $LODE, or build-release/lode
-# there, or the one on the PATH. A job that runs out of time is submitted again in the same words: it
-# goes on from the last stage that was complete.
+# ncpus is their product. Further options of `lode run` go into LODE_OPTIONS, separated by spaces:
+# qsub splits -v at commas, so export LODE_EXPERIMENT and LODE_OPTIONS and use -V where a value has
+# one. Submit from the directory that the experiment's relative paths start at. The program is $LODE,
+# or build-release/lode there, or the one on the PATH. A job that runs out of time is submitted again
+# in the same words: it goes on from the last stage that was complete.
 #
 # One job for each model of an experiment, as an array (Torque: -t 0-1):
 #

@@ -4,11 +4,10 @@
 #   sbatch -N 4 --ntasks-per-node=8 --cpus-per-task=4 --mem=120G --time=4:00:00 \
 #       jobs/slurm.sh EXPERIMENT.cfg [OPTION ...]
 #
-# One task is one rank; --cpus-per-task should equal `threads` of the experiment. `lode plan
-# EXPERIMENT.cfg --ranks P` says how much memory and time to ask for. The options are those of
-# `lode run`. Submit from the directory that the experiment's relative paths start at. The program is
-# $LODE, or build-release/lode there, or the one on the PATH. A job that runs out of time is submitted
-# again in the same words: it goes on from the last stage that was complete.
+# One task is one rank; --cpus-per-task should equal `threads` of the experiment. The options are
+# those of `lode run`. Submit from the directory that the experiment's relative paths start at. The
+# program is $LODE, or build-release/lode there, or the one on the PATH. A job that runs out of time
+# is submitted again in the same words: it goes on from the last stage that was complete.
 #
 # One job for each model of an experiment, as an array:
 #

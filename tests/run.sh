@@ -19,9 +19,10 @@ set -euo pipefail
 # others take too long.
 sanitize_tests='^(unit\.|mpi\.|fuzz\.|stages\.golden\.quickstart)'
 
-# What valgrind runs: unit.<name>, none of which starts MPI; those that take longest come first. The
-# gradients need two minutes.
-valgrind_tests=(gradients channel halo mask random score supernode compare)
+# What valgrind runs: unit.<name>, none of which starts MPI. Those that take longest come first; the
+# gradients and the tokenizer need two minutes each.
+valgrind_tests=(gradients tokenizer config checkpoint architecture safetensors corpus text_golden
+    channel halo mask random score supernode compare check_rules)
 
 usage() {
     echo "usage: tests/run.sh [--quick]" >&2

@@ -1,3 +1,4 @@
+cmake_minimum_required(VERSION 3.22)
 # Writes OUTPUT, a header with the commit of SOURCE, only where it changed.
 cmake_policy(VERSION 3.22)
 execute_process(COMMAND git -C ${SOURCE} describe --always --dirty --abbrev=12 --exclude=*

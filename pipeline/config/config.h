@@ -76,7 +76,7 @@ typedef struct lode_config_prune {
     double ridge;
 } lode_config_prune_t;
 
-/* One perplexity of every variant. */
+/* One perplexity, of every variant or of the unpruned model alone. */
 typedef struct lode_config_perplexity {
     char *name;
     char *corpus;
@@ -84,6 +84,7 @@ typedef struct lode_config_perplexity {
     char *field; /* of a jsonl line */
     lode_protocol_t protocol;
     int64_t length; /* tokens of a window */
+    bool pruned;    /* of pruned variants too */
 } lode_config_perplexity_t;
 
 typedef struct lode_config_evaluate {

@@ -5,9 +5,10 @@
 
 #include "base/error.h"
 
-/* Elements of a converted block: 4 MiB of float, which stays in a core's share of the last-level
- * cache between conversion and BLAS's packing, and is large enough to amortise a BLAS call. */
-enum { BLOCK_ELEMENTS = 1 << 20, BLOCK_MIN = 128 };
+/* Elements of a converted block: 16 MiB of float. BLAS packs the whole of the other operand once a
+ * call, so a block must be wide enough (BLOCK_MIN) for that to disappear, and small enough to stay in
+ * the last-level cache between conversion and packing where it can. */
+enum { BLOCK_ELEMENTS = 1 << 22, BLOCK_MIN = 512 };
 
 lode_weight_t lode_weight_of(const lode_tensor_t *tensor) {
     LODE_ASSERT(tensor->rank == 2);

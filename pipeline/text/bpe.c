@@ -25,7 +25,7 @@ typedef struct pair_slot {
     int32_t rank, into; /* into: the id of the merged token */
 } pair_slot_t;
 
-static const uint64_t EMPTY_PAIR = UINT64_MAX; /* ids are below 2²⁴ */
+static const uint64_t EMPTY_PAIR = UINT64_MAX; /* ids are below 2²² */
 
 /* One of the 256 symbols of GPT-2's byte alphabet, in UTF-8. */
 typedef struct byte_symbol {

@@ -33,7 +33,7 @@ LODE_MUST_USE lode_status_t lode_field_string(const char **out, size_t *length,
 LODE_MUST_USE lode_status_t lode_field_bool(bool *out, const json_t *object, const char *key,
                                             bool fallback, const char *where);
 
-enum { LODE_TOKEN_ID_LIMIT = 1 << 24 }; /* no vocabulary comes near; bounds what a file can ask */
+enum { LODE_TOKEN_ID_LIMIT = 1 << 22 }; /* no vocabulary comes near; bounds what a file can ask */
 
 /* `value` as a token id: an integer of at least 0 and below LODE_TOKEN_ID_LIMIT. `token` names
  * whose id it is. */

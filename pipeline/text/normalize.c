@@ -286,7 +286,8 @@ static lode_status_t append_normalized(lode_buffer_t *out, const char *text, siz
 
 /* --- applying ------------------------------------------------------------------------------- */
 
-static lode_status_t apply_step(const step_t *step, lode_buffer_t *out, const lode_buffer_t *text) {
+static lode_status_t apply_step(const step_t *step, lode_buffer_t *out, const lode_buffer_t *text,
+                                size_t most) {
     switch (step->kind) {
     case STEP_PREPEND:
         if (text->length > 0)
@@ -294,7 +295,7 @@ static lode_status_t apply_step(const step_t *step, lode_buffer_t *out, const lo
         return lode_buffer_append(out, text->data, text->length);
     case STEP_REPLACE:
         return lode_regex_replace(out, step->pattern, text->data, text->length, step->content,
-                                  step->length);
+                                  step->length, most);
     case STEP_UNICODE:
         return append_normalized(out, text->data, text->length, step->options);
     }
@@ -303,9 +304,12 @@ static lode_status_t apply_step(const step_t *step, lode_buffer_t *out, const lo
 
 lode_status_t lode_normalizer_apply(const lode_normalizer_t *normalizer, lode_buffer_t *text,
                                     lode_buffer_t *spare) {
+    /* No Unicode form takes more than 18 times the bytes; a file whose replacements grow a text
+     * without bound is not served. */
+    const size_t most = 64 * text->length + (1 << 20);
     for (int i = 0; i < normalizer->count; i++) {
         spare->length = 0;
-        LODE_TRY(apply_step(&normalizer->steps[i], spare, text));
+        LODE_TRY(apply_step(&normalizer->steps[i], spare, text, most));
         lode_buffer_t swap = *text;
         *text = *spare;
         *spare = swap;

@@ -19,7 +19,9 @@ LODE_MUST_USE lode_status_t lode_normalizer_parse(lode_normalizer_t **out, const
                                                   const char *name);
 void lode_normalizer_destroy(lode_normalizer_t **normalizer);
 
-/* Normalizes `text`, valid UTF-8, in place; `spare` is scratch memory, its content lost. */
+/* Normalizes `text`, valid UTF-8, in place; `spare` is scratch memory, its content lost.
+ * Errors: LODE_ERR_UNSUPPORTED (a pattern that does not come to an end, or replacements that make
+ * more than 64 times the text), LODE_ERR_MEMORY. */
 LODE_MUST_USE lode_status_t lode_normalizer_apply(const lode_normalizer_t *normalizer,
                                                   lode_buffer_t *text, lode_buffer_t *spare);
 

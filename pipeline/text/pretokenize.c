@@ -327,7 +327,7 @@ static lode_status_t run_rewrite(const runner_t *runner, int index, piece_t piec
     lode_status_t status;
     if (step->kind == STEP_REPLACE) {
         status = lode_regex_replace(&made, step->pattern, from, piece.length, step->content,
-                                    step->length);
+                                    step->length, SIZE_MAX);
     } else {
         status = lode_buffer_append(&made, step->content, step->length);
         if (status == LODE_OK)

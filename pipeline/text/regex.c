@@ -16,7 +16,7 @@ struct lode_regex {
 
 enum {
     DEEPEST = 64,             /* nested groups of a pattern */
-    MOST_STEPS = 200000000,   /* of one match: a second or so */
+    MOST_STEPS = 50000000,    /* of one match: a fraction of a second */
     MOST_HEAP_KIB = 256 << 10 /* of one match */
 };
 
@@ -516,7 +516,8 @@ lode_status_t lode_regex_walk_next(lode_regex_walk_t *walk, bool *found, const c
 }
 
 lode_status_t lode_regex_replace(lode_buffer_t *out, const lode_regex_t *pattern, const char *text,
-                                 size_t length, const char *content, size_t content_length) {
+                                 size_t length, const char *content, size_t content_length,
+                                 size_t most) {
     lode_regex_walk_t walk;
     LODE_TRY(lode_regex_walk_start(&walk, pattern));
     size_t copied = 0;
@@ -529,6 +530,11 @@ lode_status_t lode_regex_replace(lode_buffer_t *out, const lode_regex_t *pattern
         if (found)
             LODE_GUARD(status, lode_buffer_append(out, content, content_length), done);
         copied = found ? walk.end : length;
+        if (out->length > most)
+            status = lode_fail(LODE_ERR_UNSUPPORTED,
+                               "a replacement of the tokenizer makes %zu bytes of text more than "
+                               "%zu",
+                               length, most);
     }
 done:
     lode_regex_walk_stop(&walk);

@@ -58,9 +58,10 @@ LODE_MUST_USE lode_status_t lode_regex_walk_next(lode_regex_walk_t *walk, bool *
                                                  const char *text, size_t length);
 
 /* Appends text[0 … length) to `out` with every match replaced by a literal content. `text` is not
- * in `out`. */
+ * in `out`, which may grow to `most` bytes.
+ * Errors: those of lode_regex_walk_next, and LODE_ERR_UNSUPPORTED where it would grow further. */
 LODE_MUST_USE lode_status_t lode_regex_replace(lode_buffer_t *out, const lode_regex_t *pattern,
                                                const char *text, size_t length, const char *content,
-                                               size_t content_length);
+                                               size_t content_length, size_t most);
 
 #endif

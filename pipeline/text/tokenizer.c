@@ -28,6 +28,7 @@ struct lode_tokenizer {
     lode_pretokenizer_t *pretokenizer;
     lode_bpe_t *bpe;
     lode_added_t *added;
+    bool has_template;
     side_t before, behind;
     int32_t vocab_size;
 };
@@ -71,33 +72,22 @@ static lode_status_t parse_piece(side_t *before, side_t *behind, bool *seen, con
     return LODE_OK;
 }
 
-/* Puts `outer` around what is on this side already. */
-static lode_status_t surround(side_t *inner, const side_t *outer, bool before, const char *where) {
-    if (inner->count + outer->count > MOST_SPECIAL)
-        return lode_fail(LODE_ERR_UNSUPPORTED, "%s: more than %d special tokens", where,
-                         MOST_SPECIAL);
-    size_t bytes = (size_t)outer->count * sizeof *outer->ids;
-    if (before)
-        memmove(inner->ids + outer->count, inner->ids, (size_t)inner->count * sizeof *inner->ids);
-    memcpy(before ? inner->ids : inner->ids + inner->count, outer->ids, bytes);
-    inner->count += outer->count;
-    return LODE_OK;
-}
-
 static lode_status_t parse_template(lode_tokenizer_t *tokenizer, const json_t *json,
                                     const char *where) {
     json_t *single, *specials;
+    if (tokenizer->has_template)
+        return lode_fail(LODE_ERR_UNSUPPORTED, "%s: more than one TemplateProcessing", where);
+    tokenizer->has_template = true;
     LODE_TRY(lode_field_get(&single, json, "single", JSON_ARRAY, where));
     LODE_TRY(lode_field_get(&specials, json, "special_tokens", JSON_OBJECT, where));
-    side_t before = {.count = 0}, behind = {.count = 0};
     bool seen = false;
     for (size_t i = 0; i < json_array_size(single); i++)
-        LODE_TRY(parse_piece(&before, &behind, &seen, json_array_get(single, i), specials, where));
+        LODE_TRY(parse_piece(&tokenizer->before, &tokenizer->behind, &seen,
+                             json_array_get(single, i), specials, where));
     if (!seen)
         return lode_fail(LODE_ERR_UNSUPPORTED,
                          "%s: \"single\" must have the text, \"A\", once and no other", where);
-    LODE_TRY(surround(&tokenizer->before, &before, true, where));
-    return surround(&tokenizer->behind, &behind, false, where);
+    return LODE_OK;
 }
 
 static lode_status_t parse_processor(lode_tokenizer_t *tokenizer, const json_t *json, int depth,

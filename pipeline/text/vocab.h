@@ -13,7 +13,7 @@ typedef struct lode_vocab lode_vocab_t;
 /* Reads a JSON object of token → id, as in a BPE model.
  *   out     the vocabulary, the caller's to destroy; NULL on failure
  *   where   file and part, for messages
- * Errors: LODE_ERR_FORMAT (not an object, empty, an id that is no integer, negative, 2²⁴ or more,
+ * Errors: LODE_ERR_FORMAT (not an object, empty, an id that is no integer, negative, 2²² or more,
  * or given to two tokens), LODE_ERR_MEMORY. */
 LODE_MUST_USE lode_status_t lode_vocab_parse(lode_vocab_t **out, const json_t *object,
                                              const char *where);

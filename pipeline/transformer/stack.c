@@ -53,7 +53,8 @@ static lode_status_t stack_fill(lode_stack_t *stack, lode_checkpoint_t *checkpoi
     const lode_architecture_t *architecture = lode_checkpoint_architecture(checkpoint);
     const int64_t d = stack->d, half = architecture->head_dim / 2;
     LODE_TRY(LODE_NEW(&stack->layer, stack->count, "layers"));
-    LODE_TRY(LODE_NEW_RAW(&stack->private_memory, (2 * stack->count + 1) * d + 2 * longest * half,
+    stack->private_count = (2 * stack->count + 1) * d + 2 * longest * half;
+    LODE_TRY(LODE_NEW_RAW(&stack->private_memory, stack->private_count,
                           "norm weights and rotary tables"));
     lode_real_t *cosines = stack->private_memory, *sines = cosines + longest * half;
     lode_real_t *next = sines + longest * half;

@@ -20,6 +20,7 @@ typedef struct lode_stack {
     lode_weight_t head_weight;     /* [vocab, d] */
     lode_real_t *final_norm;       /* [d] */
     lode_real_t *private_memory;   /* norm weights and rotary tables */
+    int64_t private_count;         /* reals */
     lode_real_t *workspace;        /* for the kernels */
     int64_t workspace_count;       /* reals */
 } lode_stack_t;

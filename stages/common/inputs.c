@@ -222,31 +222,35 @@ lode_status_t lode_inputs_model(char digest[LODE_DIGEST_TEXT], lode_inputs_t *in
 /* --- stages --------------------------------------------------------------------------------- */
 
 static lode_status_t note_input(lode_run_t *run, const char *digest, const char *path) {
-    return lode_comm_agree(run->comm, lode_buffer_printf(&run->inputs, "%s  %s\n", digest, path));
+    return lode_buffer_printf(&run->inputs, "%s  %s\n", digest, path);
 }
 
 lode_status_t lode_inputs_prepare(lode_run_t *run, lode_inputs_t *inputs) {
     const lode_config_t *config = run->config;
     char digest[LODE_DIGEST_TEXT];
     const char *tokenizer;
-    LODE_TRY(lode_comm_agree(run->comm, lode_checkpoint_tokenizer(run->checkpoint, &tokenizer)));
-    LODE_TRY(lode_inputs_model(run->model_digest, inputs, run));
-    LODE_TRY(note_input(run, run->model_digest, run->model->path));
-    lode_hash_t *hash;
-    LODE_TRY(lode_comm_agree(run->comm, lode_hash_create(&hash)));
-    lode_status_t status = LODE_OK;
+    lode_hash_t *hash = NULL;
+    lode_status_t local = lode_checkpoint_tokenizer(run->checkpoint, &tokenizer);
+    if (local == LODE_OK)
+        local = lode_hash_create(&hash);
+    lode_status_t status = lode_comm_agree(run->comm, local);
+    if (status == LODE_OK)
+        status = lode_inputs_model(run->model_digest, inputs, run);
+    if (status == LODE_OK)
+        local = note_input(run, run->model_digest, run->model->path);
     for (int64_t i = -2; i < config->evaluate.perplexity_count && status == LODE_OK; i++) {
         const char *path = i == -2   ? tokenizer
                            : i == -1 ? config->calibration.corpus
                                      : config->evaluate.perplexity[i].corpus;
         status = lode_inputs_file(digest, inputs, run->comm, path);
-        if (status == LODE_OK)
-            status = note_input(run, digest, path);
+        if (status == LODE_OK && local == LODE_OK) /* no rank leaves before the others */
+            local = note_input(run, digest, path);
         lode_hash_add(hash, digest, sizeof digest);
     }
-    lode_hash_text(hash, run->text_digest);
+    if (hash)
+        lode_hash_text(hash, run->text_digest);
     lode_hash_destroy(&hash);
-    return status;
+    return status != LODE_OK ? status : lode_comm_agree(run->comm, local);
 }
 
 /* Digest of the ids that a stage works on, by rank 0. The statistics depend on the calibration's

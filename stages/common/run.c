@@ -196,8 +196,8 @@ void lode_sequences_free(lode_sequences_read_t *read) {
 }
 
 int64_t lode_run_budget(const lode_run_t *run, const lode_stack_t *stack, int64_t other) {
-    int64_t taken = other;
+    int64_t reals = 0;
     if (stack)
-        taken += stack->workspace_count * (int64_t)sizeof(lode_real_t);
-    return run->config->memory - taken;
+        reals = stack->workspace_count + stack->private_count;
+    return run->config->memory - other - reals * (int64_t)sizeof(lode_real_t);
 }

@@ -29,6 +29,11 @@ typedef struct work {
     double *scored; /* [longest micro-batch] */
 } work_t;
 
+/* Variants that the data set in hand is evaluated on, the unpruned model included. */
+static int64_t evaluated(const work_t *work) {
+    return work->entry->pruned ? 1 + work->variant_count : 1;
+}
+
 static const char *variant_name(const work_t *work, int64_t variant) {
     return variant == 0 ? "dense" : work->variants[variant - 1].name;
 }
@@ -131,7 +136,7 @@ static lode_status_t read_windows(work_t *work) {
 
 static lode_status_t create_datasets(work_t *work) {
     const int64_t targets = work->windows.windows * work->windows.per_window;
-    for (int64_t v = 0; v <= work->variant_count; v++) {
+    for (int64_t v = 0; v < evaluated(work); v++) {
         char path[NAME_MAX_BYTES];
         dataset_path(path, work, v);
         LODE_TRY(lode_store_dataset(work->store, path, LODE_TYPE_F64, 1, &targets, false));
@@ -160,7 +165,7 @@ static lode_status_t run_variants(work_t *work) {
             .layout = &run->layout,
             .stack = stack,
             .batches = &batches,
-            .variants = 1 + work->variant_count,
+            .variants = evaluated(work),
             .compact = true,
             .head_batches = batches.count,
             .budget = lode_run_budget(run, stack, tokens * (int64_t)(2 * sizeof(int32_t))),
@@ -178,7 +183,7 @@ static lode_status_t run_variants(work_t *work) {
 static lode_status_t write_values(work_t *work) {
     const lode_windows_t *windows = &work->windows;
     const lode_protocol_t protocol = work->entry->protocol;
-    for (int64_t v = 0; v <= work->variant_count; v++) {
+    for (int64_t v = 0; v < evaluated(work); v++) {
         char path[NAME_MAX_BYTES];
         double *nll = NULL, value = 0, standard_error = 0;
         dataset_path(path, work, v);

@@ -109,11 +109,12 @@ static lode_status_t judge(driver_t *driver, const lode_run_t *run, lode_stage_t
 }
 
 static lode_status_t register_stage(driver_t *driver, const lode_run_t *run, lode_stage_t stage) {
-    char *path;
-    LODE_TRY(lode_run_path(&path, run, stage));
-    lode_status_t status = note_finished(driver, run->fingerprint[stage], path);
+    char *path = NULL;
+    lode_status_t status = lode_run_path(&path, run, stage);
+    if (status == LODE_OK)
+        status = note_finished(driver, run->fingerprint[stage], path);
     free(path);
-    return status;
+    return lode_comm_agree(driver->comm, status);
 }
 
 /* --- one model at one point ----------------------------------------------------------------- */
@@ -137,10 +138,6 @@ static lode_status_t decide(driver_t *driver, lode_run_t *run, lode_stage_t stag
     return lode_comm_agree(driver->comm, register_stage(driver, run, stage));
 }
 
-static lode_status_t finish(driver_t *driver, lode_run_t *run, lode_stage_t stage) {
-    return lode_comm_agree(driver->comm, register_stage(driver, run, stage));
-}
-
 /* Calibrate and accumulate share one forward pass where both must run. */
 static lode_status_t run_statistics(driver_t *driver, lode_run_t *run) {
     bool calibrate, accumulate;
@@ -149,9 +146,9 @@ static lode_status_t run_statistics(driver_t *driver, lode_run_t *run) {
     if (calibrate || accumulate)
         LODE_TRY(lode_statistics_run(run, calibrate, accumulate));
     if (calibrate)
-        LODE_TRY(finish(driver, run, LODE_STAGE_CALIBRATE));
+        LODE_TRY(register_stage(driver, run, LODE_STAGE_CALIBRATE));
     if (accumulate)
-        LODE_TRY(finish(driver, run, LODE_STAGE_ACCUMULATE));
+        LODE_TRY(register_stage(driver, run, LODE_STAGE_ACCUMULATE));
     return LODE_OK;
 }
 
@@ -173,7 +170,7 @@ static lode_status_t run_stages(driver_t *driver, lode_run_t *run) {
         if (!needed)
             continue;
         LODE_TRY(stage_functions[stage](run));
-        LODE_TRY(finish(driver, run, stage));
+        LODE_TRY(register_stage(driver, run, stage));
     }
     return LODE_OK;
 }

@@ -225,7 +225,7 @@ static lode_status_t execute(const lode_comm_t *comm, int argc, char **argv, con
     if (strcmp(command, "run") != 0 && strcmp(command, "check") != 0 &&
         strcmp(command, "report") != 0 && strcmp(command, "digest") != 0)
         return lode_fail(LODE_ERR_USAGE, "lode has no command %s; see lode --help", command);
-    LODE_TRY(LODE_NEW(&arguments.overrides, argc, "arguments"));
+    LODE_TRY(lode_comm_agree(comm, LODE_NEW(&arguments.overrides, argc, "arguments")));
     lode_status_t status = parse(&arguments, argc, argv, stage ? 1 : 2);
     if (status == LODE_OK && strcmp(command, "digest") == 0)
         status = comm->rank == 0 ? digest(&arguments) : LODE_OK;

@@ -10,25 +10,39 @@
  * methods; shapes and dashes tell apart what print makes grey. */
 static const struct {
     const char *colour;
-    int point, dash;
+    int point;
 } looks[] = {
-    {"#0072B2", 7, 1},  {"#D55E00", 5, 1},  {"#009E73", 9, 1},  {"#56B4E9", 6, 2},
-    {"#E69F00", 13, 1}, {"#CC79A7", 4, 1},  {"#000000", 11, 1}, {"#8C6510", 8, 1},
-    {"#7A7F87", 12, 1}, {"#B3B7BD", 10, 2},
+    {"#0072B2", 7}, {"#D55E00", 5},  {"#009E73", 9}, {"#56B4E9", 6},  {"#E69F00", 13},
+    {"#CC79A7", 4}, {"#000000", 11}, {"#8C6510", 8}, {"#7A7F87", 12}, {"#B3B7BD", 10},
 };
-enum { LOOKS = sizeof looks / sizeof looks[0], MAX_SERIES = 12 };
+enum { LOOKS = sizeof looks / sizeof looks[0], MAX_SERIES = 10 };
 
 /* Figures [begin, end) of one metric of one dataset; they are sorted that way. */
 typedef struct lode_curve_group {
     const lode_report_figure_t *figures;
     int64_t count;
-    const char *options; /* the variants drawn: those of these options; NULL draws all */
+    const char *options; /* draws the variants of these options, and beside them those of the same
+                          * methods without any; NULL draws all */
 } lode_curve_group_t;
 
+static bool has_place(const lode_report_figure_t *figure) {
+    return figure->variant.sparsity > 0 && isfinite(figure->value) && figure->value > 0;
+}
+
 static bool is_drawn(const lode_curve_group_t *group, const lode_report_figure_t *figure) {
-    const lode_report_variant_t *variant = &figure->variant;
-    return variant->sparsity > 0 && isfinite(figure->value) && figure->value > 0 &&
-           (!group->options || strcmp(group->options, variant->options) == 0);
+    if (!has_place(figure))
+        return false;
+    if (!group->options || strcmp(group->options, figure->variant.options) == 0)
+        return true;
+    if (figure->variant.options[0] != '\0')
+        return false;
+    for (int64_t i = 0; i < group->count; i++) {
+        const lode_report_figure_t *other = &group->figures[i];
+        if (has_place(other) && strcmp(other->variant.options, group->options) == 0 &&
+            strcmp(other->variant.method, figure->variant.method) == 0)
+            return true;
+    }
+    return false;
 }
 
 static bool same_series(const lode_report_variant_t *a, const lode_report_variant_t *b) {
@@ -97,19 +111,54 @@ static int64_t next_series(const lode_curve_group_t *group, int64_t previous) {
     return best;
 }
 
+/* Dashes tell options apart: 1, solid, for none, then one each in order of appearance. */
+static int dash_of(const lode_curve_group_t *group, const char *options) {
+    int dash = 1;
+    if (options[0] == '\0')
+        return dash;
+    for (int64_t i = 0; i < group->count; i++) {
+        const char *other = group->figures[i].variant.options;
+        bool first = other[0] != '\0';
+        for (int64_t before = 0; first && before < i; before++)
+            first = strcmp(group->figures[before].variant.options, other) != 0;
+        dash += first;
+        if (strcmp(other, options) == 0)
+            break;
+    }
+    return 1 + (dash - 1) % 5;
+}
+
 static lode_status_t plot_series(lode_buffer_t *script, const lode_curve_group_t *group,
                                  int64_t index, int number) {
     const lode_report_variant_t *variant = &group->figures[index].variant;
-    bool plain = variant->options[0] == '\0' || group->options;
     int look = variant->order >= 1 && variant->order <= LOOKS ? variant->order - 1 : number % LOOKS;
     char title[2 * LODE_REPORT_NAME];
-    snprintf(title, sizeof title, "%s%s", variant->method, group->options ? "" : variant->options);
+    snprintf(title, sizeof title, "%s%s", variant->method, variant->options);
     LODE_TRY(lode_buffer_printf(script,
                                 "%s$series%lld using 1:2:3:4 with yerrorlines lw 1.5 lc rgb '%s' "
                                 "pt %d ps 0.75 dt %d title ",
                                 number ? ", " : "", (long long)index, looks[look].colour,
-                                looks[look].point, plain ? looks[look].dash : 3));
+                                looks[look].point, dash_of(group, variant->options)));
     return lode_plot_text(script, title);
+}
+
+/* Tics at the sparsities there are, as long as they have room. */
+static lode_status_t set_sparsity_tics(lode_buffer_t *script, const lode_curve_group_t *group) {
+    int distinct = 0;
+    double previous = 0;
+    lode_buffer_t tics = {0};
+    lode_status_t status = LODE_OK;
+    for (int64_t i = 0; status == LODE_OK && i < group->count; i++) {
+        double sparsity = 100 * group->figures[i].variant.sparsity;
+        if (!has_place(&group->figures[i]) || sparsity == previous)
+            continue;
+        status = lode_buffer_printf(&tics, "%s%.6g", distinct++ ? ", " : "", sparsity);
+        previous = sparsity;
+    }
+    if (status == LODE_OK && distinct <= 10)
+        status = lode_buffer_printf(script, "set xtics (%s)\n", tics.data ? tics.data : "");
+    lode_buffer_free(&tics);
+    return status;
 }
 
 static lode_status_t set_axes(lode_buffer_t *script, const lode_curve_group_t *group, double low,
@@ -118,14 +167,15 @@ static lode_status_t set_axes(lode_buffer_t *script, const lode_curve_group_t *g
     bool logarithmic = strcmp(any->metric, "perplexity") == 0;
     double from = 100, to = 0;
     for (int64_t i = 0; i < group->count; i++)
-        if (is_drawn(group, &group->figures[i])) {
+        if (has_place(&group->figures[i])) {
             from = fmin(from, 100 * group->figures[i].variant.sparsity);
             to = fmax(to, 100 * group->figures[i].variant.sparsity);
         }
     double margin = fmax(2, 0.06 * (to - from));
+    LODE_TRY(set_sparsity_tics(script, group));
     LODE_TRY(lode_buffer_printf(script,
                                 "set xrange [%g:%g]\nset xlabel 'channels removed, %%'\n"
-                                "set ylabel '%s'\nset key outside right top\n"
+                                "set ylabel '%s'\nset key outside right top vertical maxcols 1\n"
                                 "set bars 0.6\n",
                                 from - margin, to + margin,
                                 logarithmic ? "perplexity" : "accuracy"));
@@ -142,7 +192,10 @@ static lode_status_t curve_script(lode_buffer_t *script, const lode_curve_group_
     bool logarithmic = strcmp(group->figures[0].metric, "perplexity") == 0;
     const lode_report_figure_t *dense = dense_of(group);
     double low = dense ? dense->value : INFINITY, high = dense ? dense->value : -INFINITY;
-    LODE_TRY(lode_plot_begin(script, 860, 420));
+    int series = 1;
+    for (int64_t i = 0; i < group->count; i++)
+        series += begins_series(group, i);
+    LODE_TRY(lode_plot_begin(script, 860, series <= 12 ? 420 : 420 + 24 * (series - 12)));
     for (int64_t i = 0; i < group->count; i++)
         if (begins_series(group, i))
             LODE_TRY(add_series(script, group, i, logarithmic, &low, &high));
@@ -201,13 +254,12 @@ static lode_status_t add_curves(lode_plot_t *plot, lode_curve_group_t *group, lo
     if (series <= MAX_SERIES)
         return add_curve(plot, group, page);
     for (int64_t i = 0; i < group->count; i++) {
-        group->options = NULL;
-        bool first = is_drawn(group, &group->figures[i]);
+        const lode_report_figure_t *figure = &group->figures[i];
+        bool first = has_place(figure);
         for (int64_t before = 0; first && before < i; before++)
-            first = !is_drawn(group, &group->figures[before]) ||
-                    strcmp(group->figures[before].variant.options,
-                           group->figures[i].variant.options) != 0;
-        group->options = group->figures[i].variant.options;
+            first = !has_place(&group->figures[before]) ||
+                    strcmp(group->figures[before].variant.options, figure->variant.options) != 0;
+        group->options = figure->variant.options;
         if (first)
             LODE_TRY(add_curve(plot, group, page));
     }

@@ -51,10 +51,14 @@ static lode_status_t core_mass_script(lode_buffer_t *script, const lode_report_c
                                 layers <= 16   ? 1
                                 : layers <= 48 ? 4
                                                : 8));
+    /* Labels keep a line's height between them. */
+    double top = fmin(100, 1.15 * high), space = 0.075 * top;
     const struct {
         const char *name;
-        double value;
-    } lines[] = {{"min", low}, {"median", median}, {"max", high}};
+        double value, label;
+    } lines[] = {{"min", low, fmin(low, median - space)},
+                 {"median", median, median},
+                 {"max", high, fmax(high, median + space)}};
     for (int i = 0; i < 3; i++)
         LODE_TRY(lode_buffer_printf(script,
                                     "set arrow from graph 0, first %.6g to graph 1, first %.6g "
@@ -62,7 +66,7 @@ static lode_status_t core_mass_script(lode_buffer_t *script, const lode_report_c
                                     "set label '%s %.1f %%' at graph 1.01, first %.6g "
                                     "textcolor rgb '#D55E00' font ',12'\n",
                                     lines[i].value, lines[i].value, i == 1 ? 1.4 : 0.8,
-                                    i == 1 ? 1 : 2, lines[i].name, lines[i].value, lines[i].value));
+                                    i == 1 ? 1 : 2, lines[i].name, lines[i].value, lines[i].label));
     return lode_buffer_printf(script, "plot $mass using 1:2 with boxes lc rgb '#56B4E9'\n");
 }
 
@@ -112,8 +116,8 @@ static lode_status_t curves_script(lode_buffer_t *script, const lode_report_case
                                 "set ylabel 'share of the layer’s loss proxy'\n"
                                 "set palette defined (0 '#2c1e6b', 0.35 '#0072B2', 0.7 '#009E73', "
                                 "1 '#E69F00')\nset cbrange [0:%lld]\nset cblabel 'layer'\n"
-                                "set colorbox user origin 0.93,0.2 size 0.018,0.68\n"
-                                "set rmargin 10\nunset key\n%s",
+                                "set colorbox user origin 0.905,0.2 size 0.018,0.68\n"
+                                "set rmargin 13\nunset key\n%s",
                                 (long long)m, low / 1.3, high * 1.3,
                                 (long long)(layers > 1 ? layers - 1 : 1),
                                 layers <= 12 ? "set cbtics 1\n" : ""));
@@ -272,15 +276,16 @@ static lode_status_t connectivity_script(lode_buffer_t *script,
                                         share[c][bin]));
         LODE_TRY(lode_buffer_printf(script, "EOD\n"));
     }
-    LODE_TRY(lode_buffer_printf(script,
-                                "set xrange [0:%g]\nset yrange [0:*]\nset key top right\n"
-                                "set style fill transparent solid 0.16 noborder\n"
-                                "set xlabel 'connectivity to the core’s write support'\n"
-                                "set ylabel '%% of the class’s channels'\nplot ",
-                                maximum));
+    LODE_TRY(
+        lode_buffer_printf(script,
+                           "set xrange [0:%g]\nset yrange [0:*]\nset key top left Left reverse\n"
+                           "set style fill transparent solid 0.16 noborder\nset boxwidth %g\n"
+                           "set xlabel 'connectivity to the core’s write support'\n"
+                           "set ylabel '%% of the class’s channels'\nplot ",
+                           maximum, maximum / BINS));
     for (int c = CLASSES - 1; c >= 0; c--)
         LODE_TRY(lode_buffer_printf(script,
-                                    "$%s with fillsteps lc rgb '%s' notitle, $%s with histeps lw "
+                                    "$%s with boxes lc rgb '%s' notitle, $%s with histeps lw "
                                     "1.6 lc rgb '%s' title '%s'%s",
                                     names[c], colours[c], names[c], colours[c], names[c],
                                     c ? ", " : "\n"));

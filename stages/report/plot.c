@@ -45,6 +45,8 @@ lode_status_t lode_plot_log_tics(lode_buffer_t *script, char axis, double low, d
                         coarse[] = {1, 0};
     double decades = log10(high / low);
     const double *mantissas = decades < 0.95 ? fine : decades < 2.7 ? medium : coarse;
+    if (low < 1e-3 || high > 1e5) /* powers of ten, which need no mantissa */
+        mantissas = coarse;
     int step = decades > 8 ? (int)ceil(decades / 8) : 1;
     int first = (int)floor(log10(low)), last = (int)ceil(log10(high));
     const char *comma = "";
@@ -56,7 +58,7 @@ lode_status_t lode_plot_log_tics(lode_buffer_t *script, char axis, double low, d
             double tic = *mantissa * pow(10, decade);
             if (tic < low * 0.999 || tic > high * 1.001)
                 continue;
-            if (decade < -3 || decade > 5)
+            if (low < 1e-3 || high > 1e5)
                 LODE_TRY(lode_buffer_printf(script, "%s'10^{%d}' %.9g", comma, decade, tic));
             else
                 LODE_TRY(lode_buffer_printf(script, "%s'%g' %.9g", comma, tic, tic));

@@ -70,6 +70,20 @@ static bool is_best(const lode_report_case_t *item, const lode_report_figure_t *
     return true;
 }
 
+/* Whether the figure is the first, in the order of methods, of the best of its sparsity. */
+static bool leads(const lode_report_case_t *item, int64_t index) {
+    const lode_report_figure_t *figure = &item->figures[index];
+    if (!is_perplexity(figure) || !is_best(item, figure))
+        return false;
+    for (int64_t i = 0; i < index; i++) {
+        const lode_report_figure_t *other = &item->figures[i];
+        if (same_group(other, figure) && other->variant.sparsity == figure->variant.sparsity &&
+            other->value == figure->value)
+            return false;
+    }
+    return true;
+}
+
 /* --- headline --------------------------------------------------------------------------- */
 
 /* One large figure: a label, a value with something smaller behind it, a line below. */
@@ -133,7 +147,7 @@ static lode_status_t write_best(lode_buffer_t *page, const lode_report_case_t *i
     format_value(value, figure, figure->value);
     const lode_report_figure_t *dense = dense_of(item, figure);
     if (dense && dense->value > 0)
-        snprintf(ratio, sizeof ratio, "%.2f × dense", figure->value / dense->value);
+        snprintf(ratio, sizeof ratio, "%.2f× dense", figure->value / dense->value);
     lode_buffer_t below = {0};
     lode_status_t status = lode_buffer_printf(&below, "%s%s on %s", figure->variant.method,
                                               figure->variant.options, figure->dataset);
@@ -153,7 +167,7 @@ lode_status_t lode_table_headline(lode_buffer_t *page, const lode_report_case_t 
     if (item->layer_count > 0)
         LODE_TRY(write_core_mass(page, item));
     for (int64_t i = 0; i < item->figure_count; i++)
-        if (is_perplexity(&item->figures[i]) && is_best(item, &item->figures[i]))
+        if (leads(item, i))
             LODE_TRY(write_best(page, item, &item->figures[i]));
     return lode_buffer_printf(page, "</dl>\n");
 }
@@ -177,7 +191,7 @@ static lode_status_t write_overview_row(lode_buffer_t *page, const lode_report_c
         const char *separator = "";
         for (int64_t i = 0; i < item->figure_count; i++) {
             const lode_report_figure_t *figure = &item->figures[i];
-            if (!is_perplexity(figure) || !(pass ? is_best(item, figure) : is_dense(figure)))
+            if (!(pass ? leads(item, i) : is_perplexity(figure) && is_dense(figure)))
                 continue;
             format_value(value, figure, figure->value);
             LODE_TRY(lode_buffer_printf(page, "%s%s ", separator, value));
@@ -266,7 +280,8 @@ lode_status_t lode_table_figures(lode_buffer_t *page, const lode_report_case_t *
     if (item->figure_count == 0)
         return LODE_OK;
     LODE_TRY(lode_buffer_printf(
-        page, "<h3>All figures</h3>\n<div class=\"wide\" tabindex=\"0\"><table>\n<thead><tr>"
+        page, "<h3>All figures</h3>\n<div class=\"wide\" tabindex=\"0\"><table "
+              "class=\"small\">\n<thead><tr>"
               "<th>dataset</th><th>metric</th><th>variant</th><th class=\"n\">value</th>"
               "<th class=\"n\">± std. error</th><th class=\"n\">÷ dense</th><th>protocol</th>"
               "<th class=\"n\">length</th><th class=\"n\">windows</th><th class=\"n\">count</th>"

@@ -171,9 +171,12 @@ static lode_status_t tokenize_calibration(ids_t *ids, const lode_config_t *confi
 /* The whole text of the entry, tokenised once. */
 static lode_status_t tokenize_perplexity(ids_t *ids, const lode_config_perplexity_t *entry,
                                          const lode_tokenizer_t *tokenizer) {
+    /* llama.cpp reads the file as it is, whatever its lines mean to others. */
+    const bool raw =
+        entry->protocol == LODE_PROTOCOL_LLAMA_CPP && entry->format != LODE_CORPUS_JSONL;
     lode_corpus_t *corpus;
-    LODE_TRY(
-        lode_corpus_read(&corpus, entry->corpus, entry->format, LODE_CORPUS_JOINED, entry->field));
+    LODE_TRY(lode_corpus_read(&corpus, entry->corpus, raw ? LODE_CORPUS_TEXT : entry->format,
+                              LODE_CORPUS_JOINED, entry->field));
     const char *text;
     size_t length;
     lode_corpus_text(corpus, 0, &text, &length);

@@ -5,7 +5,11 @@
  *   encode_file tokenizer.json texts --nul   encodes texts that are separated by NUL bytes, and
  *                                            writes −1 behind the ids of each
  *
- * The time that encoding took is written to stderr.
+ * The time that encoding took is written to stderr. It is no part of the build:
+ *
+ *   cc -O3 -march=native -D_GNU_SOURCE -Ipipeline tests/golden/encode_file.c \
+ *      $(find pipeline/text -name '*.c') pipeline/base/{error,file,log,memory}.c \
+ *      -ljansson -lpcre2-8 -lutf8proc -lxxhash -o encode_file
  */
 #include <stdint.h>
 #include <stdio.h>

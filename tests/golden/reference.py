@@ -343,10 +343,11 @@ def main():
         scores[method] = np.stack([
             score_layer(method, layer, model.layer(layer), statistics, classes, options.loss)
             for layer in range(model.layers)])
+        own = "lp" if method in PROTECTED else "none"
         for core in options.cores:
             protected = protected_by(core, method, classes, statistics, options.loss)
             for sparsity in options.sparsity:
-                suffix = "" if core == "default" else "~" + core
+                suffix = "" if core in ("default", own) else "~" + core
                 masks[f"{method}@{sparsity:g}{suffix}"] = mask(scores[method], protected, sparsity)
     result, nll = evaluate(model, statistics, classes, masks, options)
     write(options, sequences, statistics, classes, scores, masks, result, nll)

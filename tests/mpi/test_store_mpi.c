@@ -6,18 +6,18 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
-#include <unistd.h>
 
 #include "base/file.h"
 #include "store/digest.h"
 #include "store/store.h"
 #include "testing/check.h"
+#include "testing/temporary.h"
 
 static lode_comm_t world;
-static char folder[64];
+static char folder[256];
 
 static const char *in_folder(const char *name) {
-    static char path[256];
+    static char path[512];
     snprintf(path, sizeof path, "%s/%s", folder, name);
     return path;
 }
@@ -198,23 +198,15 @@ int main(int argc, char **argv) {
     MPI_Init(&argc, &argv);
     signal(SIGXFSZ, SIG_IGN);
     world = lode_comm_describe(MPI_COMM_WORLD);
-    snprintf(folder, sizeof folder, "/tmp/lode-store-mpi-XXXXXX");
-    int made = world.rank != 0 || mkdtemp(folder) != NULL;
-    MPI_Bcast(&made, 1, MPI_INT, 0, world.comm);
+    if (world.rank == 0)
+        snprintf(folder, sizeof folder, "%s", lode_test_temporary());
     MPI_Bcast(folder, (int)sizeof folder, MPI_BYTE, 0, world.comm);
-    LODE_REQUIRE(made);
-    {
-        test_partitions();
-        test_collective_read();
-        test_failed_write(0);
-        test_failed_write(world.size - 1);
-        test_failed_creation();
-    }
+    test_partitions();
+    test_collective_read();
+    test_failed_write(0);
+    test_failed_write(world.size - 1);
+    test_failed_creation();
     int result = lode_check_result();
-    char command[128];
-    snprintf(command, sizeof command, "rm -rf '%s'", folder);
-    if (made && world.rank == 0 && system(command) != 0)
-        result = 1;
     MPI_Finalize();
     return result;
 }

@@ -1,6 +1,4 @@
 /* One rank's view of the store: round trips, what is refused, what stays on disk. */
-#include <fcntl.h>
-#include <hdf5.h>
 #include <math.h>
 #include <mpi.h>
 #include <signal.h>
@@ -9,7 +7,6 @@
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/file.h"
@@ -19,8 +16,9 @@
 #include "store/store.h"
 #include "testing/cmocka_all.h"
 #include "testing/compare.h"
+#include "testing/temporary.h"
 
-static char folder[] = "/tmp/lode-store-XXXXXX";
+static const char *folder;
 static lode_comm_t self;
 
 static const char *in_folder(const char *name) {
@@ -311,6 +309,20 @@ static void test_no_space(void **state) {
     assert_false(lode_file_exists(in_folder("full.h5.partial")));
 }
 
+/* Space that was claimed for more than came is given back. */
+static void test_length(void **state) {
+    (void)state;
+    lode_store_t *store;
+    struct stat info;
+    const int64_t some = 100, none = 0;
+    LODE_ASSERT_OK(lode_store_create(&store, &self, in_folder("length.h5")));
+    LODE_ASSERT_OK(lode_store_dataset(store, "some", LODE_TYPE_F64, 1, &some, true));
+    LODE_ASSERT_OK(lode_store_dataset(store, "none", LODE_TYPE_F64, 1, &none, true));
+    LODE_ASSERT_OK(lode_store_commit(&store));
+    assert_int_equal(stat(in_folder("length.h5"), &info), 0);
+    assert_in_range(info.st_size, 800, 100000);
+}
+
 static void test_lock(void **state) {
     (void)state;
     int mine, other;
@@ -349,8 +361,7 @@ int main(int argc, char **argv) {
     MPI_Init(&argc, &argv);
     signal(SIGXFSZ, SIG_IGN);
     self = lode_comm_describe(MPI_COMM_SELF);
-    if (!mkdtemp(folder))
-        return 1;
+    folder = lode_test_temporary();
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_round_trip),
         cmocka_unit_test(test_fill_and_read_back),
@@ -360,14 +371,11 @@ int main(int argc, char **argv) {
         cmocka_unit_test(test_damaged_files),
         cmocka_unit_test(test_old_file_survives_failure),
         cmocka_unit_test(test_no_space),
+        cmocka_unit_test(test_length),
         cmocka_unit_test(test_lock),
         cmocka_unit_test(test_reproducible_bytes),
     };
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
-    char command[300];
-    snprintf(command, sizeof command, "rm -rf '%s'", folder);
-    if (system(command) != 0)
-        failed++;
     MPI_Finalize();
     return failed;
 }

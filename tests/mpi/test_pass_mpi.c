@@ -1,0 +1,542 @@
+/* A pass over a model that is split over ranks: every number has the bits that one rank computes
+ * alone, whatever the layout and the memory; every rank reads its own weights and no others; and a
+ * failure anywhere is everybody's. Each rank runs the whole model alone first, on MPI_COMM_SELF. */
+#include <math.h>
+#include <mpi.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/file.h"
+#include "base/log.h"
+#include "base/memory.h"
+#include "base/random.h"
+#include "model/checkpoint.h"
+#include "testing/check.h"
+#include "testing/checkpoint.h"
+#include "testing/temporary.h"
+#include "transformer/pass.h"
+
+enum { LAYERS = 5, D = 32, M = 88, VOCAB = 113, SEQUENCES = 14, MICRO_BATCH = 24, VARIANTS = 4 };
+
+static lode_comm_t world;
+static char folder[512]; /* of the test, on rank 0's machine, which is everybody's */
+
+/* --- the text ------------------------------------------------------------------------------- */
+
+static int64_t offsets[SEQUENCES + 1];
+static int32_t *ids, *target;
+static double *weight;
+static int64_t tokens;
+
+static lode_text_t make_text(void) {
+    const uint64_t key = lode_random_key(3, "text", 0, 0);
+    for (int64_t s = 0; s < SEQUENCES; s++)
+        offsets[s + 1] = offsets[s] + (s == 4 ? 40 : 2 + lode_random_below(key, (uint64_t)s, 17));
+    tokens = offsets[SEQUENCES];
+    LODE_REQUIRE(LODE_NEW(&ids, tokens, "ids") == LODE_OK);
+    LODE_REQUIRE(LODE_NEW(&target, tokens, "targets") == LODE_OK);
+    LODE_REQUIRE(LODE_NEW(&weight, tokens, "weights") == LODE_OK);
+    for (int64_t t = 0; t < tokens; t++)
+        ids[t] = t % 5 == 0 ? 0 : (int32_t)lode_random_below(key, (uint64_t)(1000 + t), VOCAB);
+    for (int64_t s = 0; s < SEQUENCES; s++)
+        for (int64_t t = offsets[s]; t < offsets[s + 1]; t++) {
+            /* the last of a sequence has no next token, and a third is not asked for */
+            const bool scored = t + 1 < offsets[s + 1] && t % 3 != 1;
+            target[t] = scored ? ids[t + 1] : -1;
+            weight[t] = scored ? 1.0 / (double)(offsets[s + 1] - offsets[s]) : 0;
+        }
+    return (lode_text_t){
+        .sequences = SEQUENCES, .offsets = offsets, .ids = ids, .target = target, .weight = weight};
+}
+
+/* --- what observers saw --------------------------------------------------------------------- */
+
+typedef enum kind { INPUT, CHANNELS, CHANNELS_AGAIN, GRADIENTS, LOGITS, LOSSES, KINDS } kind_t;
+
+typedef struct record {
+    /* h, u, u of the backward, g: [LAYERS, tokens, width]; logits [tokens, VOCAB] as float; losses
+     * [VARIANTS, tokens] as double */
+    float *values[KINDS];
+    double *losses;
+    int32_t *seen[KINDS]; /* how often: [LAYERS, tokens], [tokens], [VARIANTS, tokens] */
+    int32_t *channels;    /* of the variant in hand [M] */
+    lode_status_t fail_with;
+    int64_t fail_after; /* calls of observers, forward and backward */
+    bool fail_backward; /* only the backward's count */
+} record_t;
+
+static int64_t width_of(kind_t kind) {
+    return kind == INPUT ? D : kind == LOGITS ? VOCAB : M;
+}
+
+/* Rows of tokens that a kind has. */
+static int64_t groups_of(kind_t kind) {
+    return kind == LOGITS ? 1 : kind == LOSSES ? VARIANTS : LAYERS;
+}
+
+static record_t record_create(void) {
+    record_t record = {.fail_with = LODE_OK};
+    for (int kind = 0; kind < KINDS; kind++) {
+        const int64_t rows = groups_of((kind_t)kind) * tokens;
+        LODE_REQUIRE(LODE_NEW(&record.seen[kind], rows, "record") == LODE_OK);
+        if (kind != LOSSES)
+            LODE_REQUIRE(LODE_NEW(&record.values[kind], rows * width_of((kind_t)kind), "record") ==
+                         LODE_OK);
+    }
+    LODE_REQUIRE(LODE_NEW(&record.losses, VARIANTS * tokens, "record") == LODE_OK);
+    LODE_REQUIRE(LODE_NEW(&record.channels, M, "record") == LODE_OK);
+    return record;
+}
+
+static void record_free(record_t *record) {
+    for (int kind = 0; kind < KINDS; kind++) {
+        free(record->values[kind]);
+        free(record->seen[kind]);
+    }
+    free(record->losses);
+    free(record->channels);
+}
+
+static lode_status_t maybe_fail(record_t *record, bool backward) {
+    if (record->fail_with == LODE_OK || (record->fail_backward && !backward) ||
+        record->fail_after-- > 0)
+        return LODE_OK;
+    record->fail_with = LODE_OK; /* once */
+    return lode_fail(LODE_ERR_INPUT, "the failure that rank %d was asked for", world.rank);
+}
+
+static void keep(record_t *record, kind_t kind, int64_t group, int64_t first, int64_t rows,
+                 const float *values) {
+    const int64_t at = group * tokens + first, width = width_of(kind);
+    memcpy(record->values[kind] + at * width, values, (size_t)(rows * width) * sizeof *values);
+    for (int64_t t = 0; t < rows; t++)
+        record->seen[kind][at + t]++;
+}
+
+static lode_status_t on_forward(void *context, const lode_batch_t *batch, int64_t layer,
+                                const lode_real_t *h, const lode_real_t *u) {
+    keep(context, INPUT, layer, batch->first_token, batch->tokens, h);
+    keep(context, CHANNELS, layer, batch->first_token, batch->tokens, u);
+    return maybe_fail(context, false);
+}
+
+static lode_status_t on_backward(void *context, const lode_batch_t *batch, int64_t layer,
+                                 const lode_real_t *u, const lode_real_t *g) {
+    keep(context, CHANNELS_AGAIN, layer, batch->first_token, batch->tokens, u);
+    keep(context, GRADIENTS, layer, batch->first_token, batch->tokens, g);
+    return maybe_fail(context, true);
+}
+
+static lode_status_t on_logits(void *context, int64_t first_token, int64_t rows,
+                               const lode_real_t *logits) {
+    keep(context, LOGITS, 0, first_token, rows, logits);
+    return LODE_OK;
+}
+
+static lode_status_t on_losses(void *context, int64_t variant, const lode_batch_t *batch,
+                               const double *nll) {
+    record_t *record = context;
+    const int64_t at = variant * tokens + batch->first_token;
+    memcpy(record->losses + at, nll, (size_t)batch->tokens * sizeof *nll);
+    for (int64_t t = 0; t < batch->tokens; t++)
+        record->seen[LOSSES][at + t]++;
+    return maybe_fail(record, false);
+}
+
+/* Variant 0 is the whole model, 1 keeps two channels of three, 2 none at all, 3 all by name. */
+static lode_status_t on_variant(void *context, int64_t variant, lode_stack_t *stack) {
+    record_t *record = context;
+    int64_t count = 0;
+    for (int32_t j = 0; j < M; j++)
+        if (variant == 3 || (variant == 1 && j % 3 != 1))
+            record->channels[count++] = j;
+    for (int64_t l = 0; l < stack->count; l++)
+        lode_stack_slice(stack, l, variant == 0 ? NULL : record->channels, count);
+    return LODE_OK;
+}
+
+/* --- running -------------------------------------------------------------------------------- */
+
+typedef enum budget { BUDGET_LEAST, BUDGET_MIDDLE, BUDGET_ALL, BUDGET_TOO_SMALL } budget_t;
+
+typedef struct job {
+    const char *checkpoint;
+    const lode_text_t *text;
+    int64_t replicas, variants;
+    bool backward, compact;
+    int64_t head_batches; /* −1: all */
+    budget_t budget;
+} job_t;
+
+/* Logits are of one variant, and of all positions. */
+static bool wants_logits(const job_t *job) {
+    return !job->compact && job->variants == 1;
+}
+
+/* What a run leaves beside the record. */
+typedef struct outcome {
+    lode_layout_t layout;
+    lode_batches_t batches;
+    lode_checkpoint_t *checkpoint;
+} outcome_t;
+
+static void outcome_free(outcome_t *outcome) {
+    lode_batches_destroy(&outcome->batches);
+    lode_checkpoint_close(&outcome->checkpoint);
+}
+
+static lode_status_t run(const lode_comm_t *comm, const job_t *job, record_t *record,
+                         outcome_t *outcome) {
+    lode_stack_t *stack = NULL;
+    *outcome = (outcome_t){0};
+    LODE_REQUIRE(lode_checkpoint_open(&outcome->checkpoint, job->checkpoint) == LODE_OK);
+    LODE_REQUIRE(lode_layout_create(&outcome->layout,
+                                    lode_checkpoint_architecture(outcome->checkpoint), 40,
+                                    comm->size, comm->rank, job->replicas) == LODE_OK);
+    LODE_REQUIRE(lode_batches_create(&outcome->batches, job->text, MICRO_BATCH) == LODE_OK);
+    if (outcome->layout.replica >= 0)
+        LODE_REQUIRE(lode_stack_create(&stack, outcome->checkpoint, &outcome->layout,
+                                       outcome->batches.max_tokens, outcome->batches.longest,
+                                       1) == LODE_OK);
+    lode_pass_t pass = {.stage = "test",
+                        .comm = comm,
+                        .layout = &outcome->layout,
+                        .stack = stack,
+                        .batches = &outcome->batches,
+                        .variants = job->variants,
+                        .backward = job->backward,
+                        .compact = job->compact,
+                        .head_batches =
+                            job->head_batches < 0 ? outcome->batches.count : job->head_batches,
+                        .observer = {.context = record,
+                                     .variant = job->variants > 1 ? on_variant : NULL,
+                                     .ffn_forward = job->variants > 1 ? NULL : on_forward,
+                                     .ffn_backward = job->backward ? on_backward : NULL,
+                                     .logits = wants_logits(job) ? on_logits : NULL,
+                                     .losses = on_losses}};
+    int64_t least, all;
+    lode_pass_memory(&pass, &least, &all);
+    LODE_CHECK(least <= all && (least > 0) == (stack != NULL));
+    pass.budget = job->budget == BUDGET_LEAST    ? least
+                  : job->budget == BUDGET_MIDDLE ? (least + all) / 2
+                  : job->budget == BUDGET_ALL    ? all
+                                                 : least - 1;
+    const lode_status_t status = lode_pass_run(&pass);
+    lode_stack_destroy(&stack);
+    return status;
+}
+
+/* Whether the run was to call this rank's observer for the token's row of a kind. */
+static bool expected(const outcome_t *outcome, const job_t *job, kind_t kind, int64_t group,
+                     int64_t batch) {
+    const lode_layout_t *layout = &outcome->layout;
+    const int64_t variant = kind == LOSSES ? group : 0;
+    if (layout->replica < 0 || variant >= job->variants ||
+        (variant * outcome->batches.count + batch) % layout->replicas != layout->replica)
+        return false;
+    if (kind == LOGITS || kind == LOSSES)
+        return layout->head && (kind == LOSSES || wants_logits(job)) &&
+               (job->head_batches < 0 || batch < job->head_batches);
+    if ((kind == CHANNELS_AGAIN || kind == GRADIENTS) && !job->backward)
+        return false;
+    return job->variants == 1 && group >= layout->first_layer && group < layout->layer_end;
+}
+
+/* Every row that this rank owes was seen once and has the bits of `want`; no other was seen. After
+ * a failure some rows may be missing, but nothing wrong was shown. */
+static void compare(const outcome_t *outcome, const job_t *job, const record_t *got,
+                    const record_t *want, bool failed) {
+    for (int k = 0; k < KINDS; k++) {
+        const kind_t kind = (kind_t)k;
+        const int64_t width = kind == LOSSES ? 0 : width_of(kind);
+        int64_t wrong = 0, unseen = 0;
+        for (int64_t group = 0; group < groups_of(kind); group++)
+            for (int64_t b = 0; b < outcome->batches.count; b++) {
+                const lode_batch_t *batch = &outcome->batches.batch[b];
+                const bool owed = expected(outcome, job, kind, group, b);
+                for (int64_t t = 0; t < batch->tokens; t++) {
+                    const int64_t row = group * tokens + batch->first_token + t;
+                    const int32_t seen = got->seen[kind][row];
+                    unseen += seen != owed && !(failed && seen == 0);
+                    if (!owed || seen == 0)
+                        continue;
+                    LODE_CHECK(want->seen[kind][row] == 1);
+                    if (kind == LOSSES)
+                        wrong += memcmp(&got->losses[row], &want->losses[row], 8) != 0;
+                    else
+                        wrong += memcmp(got->values[kind] + row * width,
+                                        want->values[kind] + row * width,
+                                        (size_t)width * sizeof(float)) != 0;
+                }
+            }
+        if (wrong || unseen)
+            fprintf(stderr, "rank %d of %d, kind %d: %lld rows differ, %lld not seen once\n",
+                    world.rank, world.size, k, (long long)wrong, (long long)unseen);
+        LODE_CHECK(wrong == 0);
+        LODE_CHECK(unseen == 0);
+    }
+}
+
+/* The tensors that were mapped are exactly those of this rank. */
+static void check_bytes(const outcome_t *outcome) {
+    const lode_layout_t *layout = &outcome->layout;
+    const bool tied = lode_checkpoint_architecture(outcome->checkpoint)->tied;
+    int64_t bytes = 0, all = 0;
+    for (int64_t i = 0; i < lode_checkpoint_tensor_count(outcome->checkpoint); i++) {
+        const lode_tensor_info_t info = lode_checkpoint_tensor_info(outcome->checkpoint, i);
+        bool own = info.owner >= layout->first_layer && info.owner < layout->layer_end;
+        if (info.owner == LODE_OWNER_EMBEDDING)
+            own = layout->embedding || (tied && layout->head);
+        if (info.owner == LODE_OWNER_FINAL_NORM || info.owner == LODE_OWNER_HEAD)
+            own = layout->head;
+        LODE_CHECK(info.owner != LODE_OWNER_UNUSED);
+        LODE_CHECK(info.mapped_ever == own);
+        bytes += own ? info.bytes : 0;
+        all += info.bytes;
+    }
+    LODE_CHECK(lode_checkpoint_bytes_mapped_ever(outcome->checkpoint) == bytes);
+    LODE_CHECK(lode_checkpoint_bytes_mapped(outcome->checkpoint) == bytes);
+    LODE_CHECK(layout->stages == 1 || bytes < all);
+}
+
+/* Runs the job on all ranks and compares with what one rank computed alone. */
+static void run_and_compare(const job_t *job, const record_t *alone) {
+    outcome_t outcome;
+    record_t record = record_create();
+    LODE_CHECK(run(&world, job, &record, &outcome) == LODE_OK);
+    compare(&outcome, job, &record, alone, false);
+    check_bytes(&outcome);
+    outcome_free(&outcome);
+    record_free(&record);
+}
+
+static record_t run_alone(const job_t *job) {
+    const lode_comm_t self = lode_comm_describe(MPI_COMM_SELF);
+    outcome_t outcome;
+    record_t record = record_create();
+    LODE_REQUIRE(run(&self, job, &record, &outcome) == LODE_OK);
+    compare(&outcome, job, &record, &record, false); /* all of it was seen */
+    check_bytes(&outcome);
+    outcome_free(&outcome);
+    return record;
+}
+
+/* --- checkpoints ---------------------------------------------------------------------------- */
+
+/* Writes a random model under the test's folder and gives everybody its path. */
+static void write_model(char path[600], const char *name, lode_dtype_t dtype, bool tied,
+                        int shards) {
+    const lode_architecture_t architecture = {.layers = LAYERS,
+                                              .hidden = D,
+                                              .intermediate = M,
+                                              .heads = 4,
+                                              .kv_heads = 2,
+                                              .head_dim = 8,
+                                              .vocab = VOCAB,
+                                              .max_positions = 64,
+                                              .norm_eps = 1e-5,
+                                              .rope_theta = 1e4,
+                                              .tied = tied,
+                                              .bos = 1,
+                                              .eos = 2};
+    snprintf(path, 600, "%s/%s", folder, name);
+    if (world.rank == 0) {
+        LODE_REQUIRE(lode_directory_create(path) == LODE_OK);
+        LODE_REQUIRE(lode_test_write_checkpoint(path, &architecture, dtype, shards, 5) == LODE_OK);
+    }
+    MPI_Barrier(world.comm);
+}
+
+/* Puts a NaN `from_end` bytes before the end of a float32 checkpoint's weights. */
+static void damage(const char *model, int64_t from_end) {
+    if (world.rank == 0) {
+        char path[700];
+        snprintf(path, sizeof path, "%s/model.safetensors", model);
+        FILE *file = fopen(path, "r+b");
+        const float nan = NAN;
+        LODE_REQUIRE(file != NULL);
+        LODE_CHECK(fseek(file, (long)-from_end, SEEK_END) == 0);
+        LODE_CHECK(fwrite(&nan, sizeof nan, 1, file) == 1);
+        LODE_CHECK(fclose(file) == 0);
+    }
+    MPI_Barrier(world.comm);
+}
+
+/* --- tests ---------------------------------------------------------------------------------- */
+
+/* The gradients and losses that everything is compared with must not be trivial. */
+static void check_substance(const record_t *record) {
+    double gradient = 0, loss = 0;
+    for (int64_t i = 0; i < LAYERS * tokens * M; i++)
+        gradient += fabs((double)record->values[GRADIENTS][i]);
+    for (int64_t t = 0; t < tokens; t++) {
+        loss += record->losses[t];
+        LODE_CHECK((record->losses[t] > 0) == (target[t] >= 0));
+    }
+    LODE_CHECK(gradient > 1e-3 && isfinite(gradient));
+    LODE_CHECK(loss > (double)tokens && isfinite(loss));
+    LODE_CHECK(memcmp(record->values[CHANNELS], record->values[CHANNELS_AGAIN],
+                      (size_t)(LAYERS * tokens * M) * sizeof(float)) == 0);
+}
+
+/* Losses of a pass whose head sees scored positions alone. */
+static void check_compact(const job_t *full, const record_t *alone) {
+    job_t job = *full;
+    job.backward = false;
+    job.compact = true;
+    record_t compact = run_alone(&job);
+    for (int64_t t = 0; t < tokens; t++) {
+        LODE_CHECK(fabs(compact.losses[t] - alone->losses[t]) <= 1e-6 * (1 + alone->losses[t]));
+        LODE_CHECK(target[t] >= 0 || compact.losses[t] == 0);
+    }
+    run_and_compare(&job, &compact);
+    record_free(&compact);
+}
+
+static void check_variants(const job_t *full, const record_t *alone) {
+    job_t job = *full;
+    job.backward = false;
+    job.variants = VARIANTS;
+    record_t variants = run_alone(&job);
+    LODE_CHECK(memcmp(variants.losses, alone->losses, (size_t)tokens * 8) == 0);
+    for (int64_t t = 0; t < tokens; t++) /* all channels by name: converted, but the same sums */
+        LODE_CHECK(fabs(variants.losses[3 * tokens + t] - alone->losses[t]) <= 1e-5);
+    LODE_CHECK(memcmp(variants.losses, variants.losses + tokens, (size_t)tokens * 8) != 0);
+    LODE_CHECK(memcmp(variants.losses, variants.losses + 2 * tokens, (size_t)tokens * 8) != 0);
+    for (job.replicas = 0; job.replicas <= 2 && job.replicas <= world.size; job.replicas++)
+        run_and_compare(&job, &variants);
+    record_free(&variants);
+}
+
+static void test_model(const char *name, lode_dtype_t dtype, bool tied, int shards,
+                       const lode_text_t *text) {
+    char path[600];
+    write_model(path, name, dtype, tied, shards);
+    job_t job = {.checkpoint = path,
+                 .text = text,
+                 .variants = 1,
+                 .backward = true,
+                 .head_batches = -1,
+                 .budget = BUDGET_ALL};
+    record_t alone = run_alone(&job);
+    check_substance(&alone);
+    for (job.replicas = 0; job.replicas <= 2 && job.replicas <= world.size; job.replicas++)
+        for (job.budget = BUDGET_LEAST; job.budget <= BUDGET_ALL; job.budget++)
+            run_and_compare(&job, &alone);
+    job.replicas = 0;
+    job.budget = BUDGET_LEAST;
+    job_t forward = job;
+    forward.backward = false;
+    run_and_compare(&forward, &alone);
+    for (forward.head_batches = 0; forward.head_batches < 3; forward.head_batches++)
+        run_and_compare(&forward, &alone);
+    check_compact(&job, &alone);
+    check_variants(&job, &alone);
+    record_free(&alone);
+}
+
+/* Whether the rank would call an observer often enough to fail as it is asked to. */
+static bool can_fail(int rank, int64_t replicas, bool backward) {
+    const lode_architecture_t architecture = {.layers = LAYERS,
+                                              .hidden = D,
+                                              .intermediate = M,
+                                              .heads = 4,
+                                              .kv_heads = 2,
+                                              .head_dim = 8,
+                                              .vocab = VOCAB};
+    lode_layout_t layout;
+    LODE_REQUIRE(lode_layout_create(&layout, &architecture, 40, world.size, rank, replicas) ==
+                 LODE_OK);
+    return layout.replica >= 0 && (!backward || layout.layer_end > layout.first_layer);
+}
+
+/* An observer that fails on one rank: all ranks return its error, nobody waits for ever, and nobody
+ * is shown what was computed from nothing. */
+static void test_failures(const job_t *job) {
+    record_t alone = run_alone(job);
+    for (int rank = 0; rank < world.size; rank++)
+        for (int64_t after = 0; after <= 2; after += 2)
+            for (int backward = 0; backward < 2; backward++) {
+                if (!can_fail(rank, job->replicas, backward))
+                    continue;
+                outcome_t outcome;
+                record_t record = record_create();
+                if (rank == world.rank)
+                    record.fail_with = LODE_ERR_INPUT;
+                record.fail_after = after;
+                record.fail_backward = backward;
+                char want[100];
+                snprintf(want, sizeof want, "the failure that rank %d was asked for", rank);
+                LODE_CHECK(run(&world, job, &record, &outcome) == LODE_ERR_INPUT);
+                LODE_CHECK(strcmp(lode_error_message(), want) == 0);
+                compare(&outcome, job, &record, &alone, true);
+                outcome_free(&outcome);
+                record_free(&record);
+            }
+    record_free(&alone);
+}
+
+/* Too little memory on one rank alone, and weights that are no numbers. */
+static void test_errors(const job_t *sound) {
+    job_t job = *sound;
+    outcome_t outcome;
+    record_t record = record_create();
+    if (world.rank == world.size / 2)
+        job.budget = BUDGET_TOO_SMALL;
+    const bool idle = !can_fail(world.size / 2, job.replicas, false);
+    LODE_CHECK(run(&world, &job, &record, &outcome) == (idle ? LODE_OK : LODE_ERR_MEMORY));
+    LODE_CHECK(idle || strstr(lode_error_message(), "memory budget"));
+    outcome_free(&outcome);
+    record_free(&record);
+
+    char path[600];
+    const struct {
+        const char *name, *part;
+        int64_t from_end;
+    } cases[] = {
+        {"nan-head", "the loss is not finite", VOCAB * D * 4},
+        {"nan-layer", "layer 4 gives NaN", (VOCAB * D + D + D * M) * 4}, /* its down projection */
+    };
+    job = *sound;
+    job.checkpoint = path;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        write_model(path, cases[i].name, LODE_DTYPE_F32, false, 1);
+        damage(path, cases[i].from_end);
+        record = record_create();
+        LODE_CHECK(run(&world, &job, &record, &outcome) == LODE_ERR_NUMERIC);
+        LODE_CHECK(strstr(lode_error_message(), cases[i].part));
+        outcome_free(&outcome);
+        record_free(&record);
+    }
+}
+
+int main(int argc, char **argv) {
+    MPI_Init(&argc, &argv);
+    world = lode_comm_describe(MPI_COMM_WORLD);
+    lode_log_enable(false);
+    lode_set_threads(1);
+    if (world.rank == 0)
+        snprintf(folder, sizeof folder, "%s", lode_test_temporary());
+    LODE_REQUIRE(lode_comm_broadcast(&world, folder, sizeof folder, 0) == LODE_OK);
+    const lode_text_t text = make_text();
+    test_model("float", LODE_DTYPE_F32, false, 1, &text);
+    test_model("half", LODE_DTYPE_F16, true, 3, &text);
+    test_model("brain", LODE_DTYPE_BF16, false, 2, &text);
+    char path[600];
+    write_model(path, "sound", LODE_DTYPE_F32, false, 1);
+    job_t job = {.checkpoint = path,
+                 .text = &text,
+                 .variants = 1,
+                 .backward = true,
+                 .head_batches = -1,
+                 .budget = BUDGET_ALL};
+    test_failures(&job);
+    test_errors(&job);
+    free(ids);
+    free(target);
+    free(weight);
+    const int result = lode_check_result();
+    MPI_Finalize();
+    return result;
+}
