@@ -135,7 +135,7 @@ static lode_status_t decide(driver_t *driver, lode_run_t *run, lode_stage_t stag
     lode_log_info("%s: %s", lode_stage_name(stage),
                   verdict == COMPLETE ? "complete, nothing to do"
                                       : "shared with another point of the sweep");
-    return lode_comm_agree(driver->comm, register_stage(driver, run, stage));
+    return register_stage(driver, run, stage);
 }
 
 /* Calibrate and accumulate share one forward pass where both must run. */
