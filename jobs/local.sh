@@ -39,7 +39,7 @@ options=(-n "$ranks")
 if mpirun --version 2>/dev/null | grep -q 'Open MPI\|OpenRTE'; then
     options+=(--bind-to none)
     # Open MPI counts whole cores, not hardware threads.
-    cores=$(lscpu -p=CORE,SOCKET 2>/dev/null | grep -v '^#' | sort -u | wc -l)
+    cores=$( (lscpu -p=CORE,SOCKET 2>/dev/null || true) | sed '/^#/d' | sort -u | wc -l)
     if [ "$ranks" -gt "$cores" ] || [ "$ranks" -gt "$(nproc)" ]; then
         options+=(--oversubscribe)
     fi
