@@ -593,7 +593,9 @@ static lode_status_t encode_afresh(lode_bpe_encoder_t *encoder, const char *piec
     LODE_TRY(spell(encoder, &count, piece, length));
     count = count <= SHORT_PIECE ? merge_short(encoder, count) : merge_long(encoder, count);
     LODE_TRY(reserve_ids(encoder, count));
-    memcpy(encoder->ids + encoder->count, encoder->symbol, (size_t)count * sizeof *encoder->ids);
+    if (count > 0) /* unknown characters may leave nothing, and then no array either */
+        memcpy(encoder->ids + encoder->count, encoder->symbol,
+               (size_t)count * sizeof *encoder->ids);
     encoder->count += count;
     return LODE_OK;
 }
@@ -607,8 +609,9 @@ static lode_status_t encode_word(lode_bpe_encoder_t *encoder, const char *text, 
     if (slot->hash == hash && slot->length == (int32_t)length &&
         memcmp(text + slot->start, text + start, length) == 0) {
         LODE_TRY(reserve_ids(encoder, slot->count));
-        memcpy(encoder->ids + encoder->count, encoder->ids + slot->ids,
-               (size_t)slot->count * sizeof *encoder->ids);
+        if (slot->count > 0)
+            memcpy(encoder->ids + encoder->count, encoder->ids + slot->ids,
+                   (size_t)slot->count * sizeof *encoder->ids);
         encoder->count += slot->count;
         return LODE_OK;
     }

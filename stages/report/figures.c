@@ -37,22 +37,27 @@ static lode_status_t core_mass_script(lode_buffer_t *script, const lode_report_c
         sorted[layer] = 100 * item->layers[layer].core_mass;
     double median = lode_report_median(sorted, layers), low = sorted[0], high = sorted[layers - 1];
     free(sorted);
+    double tallest = high; /* bar or error bar */
+    for (int64_t layer = 0; layer < layers; layer++)
+        tallest = fmax(tallest, 100 * item->layers[layer].core_mass_high); /* fmax skips NaN */
+    double top = fmin(100, 1.15 * tallest);
     LODE_TRY(lode_plot_begin(script, WIDTH, 300));
     LODE_TRY(lode_buffer_printf(script, "$mass << EOD\n"));
     for (int64_t layer = 0; layer < layers; layer++)
-        LODE_TRY(lode_buffer_printf(script, "%lld %.6g\n", (long long)layer,
-                                    100 * item->layers[layer].core_mass));
+        LODE_TRY(lode_buffer_printf(
+            script, "%lld %.6g %.6g %.6g\n", (long long)layer, 100 * item->layers[layer].core_mass,
+            100 * item->layers[layer].core_mass_low, 100 * item->layers[layer].core_mass_high));
     LODE_TRY(lode_buffer_printf(script,
                                 "EOD\nset rmargin 14\nset grid noxtics\nset xrange [-0.7:%g]\n"
                                 "set yrange [0:%g]\nset xtics %d\nset boxwidth 0.66\n"
                                 "set style fill solid 1.0 noborder\nset xlabel 'layer'\n"
                                 "set ylabel 'core mass, %%'\nunset key\n",
-                                (double)layers - 0.3, fmin(100, 1.15 * high),
+                                (double)layers - 0.3, top,
                                 layers <= 16   ? 1
                                 : layers <= 48 ? 4
                                                : 8));
     /* Labels keep a line's height between them. */
-    double top = fmin(100, 1.15 * high), space = 0.075 * top;
+    double space = 0.075 * top;
     const struct {
         const char *name;
         double value, label;
@@ -67,7 +72,11 @@ static lode_status_t core_mass_script(lode_buffer_t *script, const lode_report_c
                                     "textcolor rgb '#D55E00' font ',12'\n",
                                     lines[i].value, lines[i].value, i == 1 ? 1.4 : 0.8,
                                     i == 1 ? 1 : 2, lines[i].name, lines[i].value, lines[i].label));
-    return lode_buffer_printf(script, "plot $mass using 1:2 with boxes lc rgb '#56B4E9'\n");
+    LODE_TRY(lode_buffer_printf(script, "plot $mass using 1:2 with boxes lc rgb '#56B4E9'"));
+    if (layers > 0 && isfinite(item->layers[0].core_mass_low))
+        LODE_TRY(lode_buffer_printf(
+            script, ", $mass using 1:3:(0):($4-$3) with vectors nohead lc rgb '#1B3A57' lw 1.4"));
+    return lode_buffer_printf(script, "\n");
 }
 
 /* --- sorted loss proxy ------------------------------------------------------------------ */
@@ -302,7 +311,8 @@ lode_status_t lode_figures_supernodes(lode_plot_t *plot, lode_report_case_t *ite
     LODE_GUARD(status,
                lode_figure_add(plot, &script, "Core mass by layer",
                                "Share of a layer’s loss proxy that its core, the channels of "
-                               "largest loss proxy, carries.",
+                               "largest loss proxy, carries. Bars are 95 % intervals over the "
+                               "calibration sequences, drawn again with replacement.",
                                page),
                done);
     lode_buffer_free(&script);

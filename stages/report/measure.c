@@ -1,3 +1,4 @@
+#include <math.h>
 #include <stdlib.h>
 
 #include "report/result.h"
@@ -30,6 +31,9 @@ static lode_status_t measure_layer(lode_report_layer_t *out, const lode_report_c
     int64_t core_size = lode_report_row_length(core, channels->core_extent);
     out->core_size = core_size;
     out->core_mass = channels->core_mass[layer];
+    const double *interval = channels->core_mass_interval;
+    out->core_mass_low = interval ? interval[2 * layer] : NAN;
+    out->core_mass_high = interval ? interval[2 * layer + 1] : NAN;
     LODE_TRY(lode_concentration_gini(&out->gini, loss_proxy, m, "loss_proxy"));
     LODE_TRY(lode_concentration_effective(&out->effective, loss_proxy, m, "loss_proxy"));
     LODE_TRY(lode_concentration_spearman(&out->spearman, loss_proxy, power, m,

@@ -283,6 +283,11 @@ static lode_status_t read_channels(lode_report_channels_t *channels, lode_store_
         return lode_fail(LODE_ERR_SHAPE,
                          "classify.h5: dataset \"core_mass\" has %lld layers of %lld",
                          (long long)masses, (long long)layers);
+    if (lode_store_has(classify, "core_mass_interval")) {
+        int64_t bounds = 2;
+        LODE_TRY(read_matrix(classify, "classify", "core_mass_interval", LODE_TYPE_F64, layers,
+                             &bounds, &channels->core_mass_interval));
+    }
     LODE_TRY(check_indices(channels->core, layers * channels->core_extent, m, "core"));
     LODE_TRY(check_indices(channels->halo, layers * channels->halo_extent, m, "halo"));
     channels->layers = m > 0 ? layers : 0;
@@ -311,6 +316,7 @@ void lode_report_channels_free(lode_report_channels_t *channels) {
     free(channels->activation_power);
     free(channels->connectivity);
     free(channels->core_mass);
+    free(channels->core_mass_interval);
     free(channels->core);
     free(channels->halo);
     *channels = (lode_report_channels_t){0};

@@ -40,6 +40,7 @@ typedef struct lode_report_figure {
 typedef struct lode_report_layer {
     int64_t core_size;
     double core_mass;
+    double core_mass_low, core_mass_high; /* 95 % over sequences, NaN where not known */
     double effective, gini; /* of the loss proxy */
     double spearman;        /* loss proxy against activation power */
     double jaccard;         /* core against the equally many channels of largest activation power */
@@ -74,7 +75,8 @@ typedef struct lode_report_case {
 typedef struct lode_report_channels {
     int64_t layers, channels, core_extent, halo_extent;
     double *loss_proxy, *activation_power, *connectivity;
-    double *core_mass; /* [layers] */
+    double *core_mass;          /* [layers] */
+    double *core_mass_interval; /* [layers, 2], NULL where classify.h5 has none */
     int32_t *core;     /* [layers, core_extent], −1 where a row is shorter */
     int32_t *halo;     /* [layers, halo_extent] */
 } lode_report_channels_t;
