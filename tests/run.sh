@@ -139,8 +139,8 @@ run_tests() {
 # shellcheck disable=SC2317
 valgrind_one() {
     local program=$PWD/build-valgrind/tests/test_$1 log=$PWD/build-valgrind/valgrind-$1.log status=0
-    local options=(--leak-check=full --show-leak-kinds=definite,indirect
-        --errors-for-leak-kinds=definite,indirect)
+    local options=(--leak-check=full "--show-leak-kinds=definite,indirect"
+        "--errors-for-leak-kinds=definite,indirect")
     if [ "$1" = store ]; then
         options=(--leak-check=no)
         if [ -r /usr/share/openmpi/openmpi-valgrind.supp ]; then
