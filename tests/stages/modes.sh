@@ -274,7 +274,7 @@ killed() {
     until [ -e "$file.partial" ] || [ -e "$file" ] || ! kill -0 "$process" 2>/dev/null; do
         sleep 0.02
     done
-    sleep 0.2
+    sleep 0.05
     kill -KILL "$process" 2>/dev/null || true
     wait "$process" 2>/dev/null || true
     if [ -e "$file" ] || ! [ -e "$file.partial" ]; then
