@@ -2,15 +2,14 @@
 # one team of threads), else whatever LODE_CBLAS_LIBRARIES and LODE_CBLAS_INCLUDE_DIR name.
 #   Lode::CBLAS
 if(NOT LODE_CBLAS_LIBRARIES)
+  # HINTS come before the system's own paths, where Debian's alternatives may name another build.
   find_library(LODE_OPENBLAS_LIBRARY NAMES openblas
     HINTS $ENV{OPENBLAS_ROOT} $ENV{OPENBLAS_HOME} $ENV{EBROOTOPENBLAS}
-    PATHS /usr/lib/${CMAKE_LIBRARY_ARCHITECTURE}/openblas-openmp
-          /usr/lib/${CMAKE_LIBRARY_ARCHITECTURE}
+          /usr/lib/${CMAKE_LIBRARY_ARCHITECTURE}/openblas-openmp
     PATH_SUFFIXES lib lib64)
   find_path(LODE_OPENBLAS_INCLUDE NAMES cblas.h
     HINTS $ENV{OPENBLAS_ROOT} $ENV{OPENBLAS_HOME} $ENV{EBROOTOPENBLAS}
-    PATHS /usr/include/${CMAKE_LIBRARY_ARCHITECTURE}/openblas-openmp
-          /usr/include/${CMAKE_LIBRARY_ARCHITECTURE}
+          /usr/include/${CMAKE_LIBRARY_ARCHITECTURE}/openblas-openmp
     PATH_SUFFIXES include include/openblas openblas)
   if(NOT LODE_OPENBLAS_LIBRARY OR NOT LODE_OPENBLAS_INCLUDE)
     message(FATAL_ERROR "No CBLAS was found. Install OpenBLAS (Debian: libopenblas-openmp-dev; "
