@@ -496,6 +496,9 @@ lode_status_t lode_config_check_model(const lode_config_t *config, int64_t max_p
                                       int64_t hidden, const char *model_name) {
     LODE_TRY(check_positions(config, "calibration.max_length", config->calibration.max_length,
                              max_positions, model_name));
+    if (config->probe.check_count > 0)
+        LODE_TRY(check_positions(config, "probe.max_length", config->probe.max_length,
+                                 max_positions, model_name));
     for (int64_t i = 0; i < config->evaluate.perplexity_count; i++) {
         char key[64];
         snprintf(key, sizeof key, "evaluate.perplexity.[%lld].length", (long long)i);
