@@ -5,26 +5,52 @@
 #include <string.h>
 
 #include "report/page.h"
+#include "report/shelf.h"
 #include "score/order.h"
 
 /* Sizes in pixels; the page scales them. */
-enum { WIDTH = 760, HEIGHT = 400 };
+enum { WIDTH = 860 };
+
+static lode_status_t begin_figure(lode_buffer_t *page) {
+    return lode_buffer_printf(page, "<figure><div class=\"card\">\n");
+}
+
+static lode_status_t end_figure(lode_buffer_t *page, const char *title, const char *caption) {
+    LODE_TRY(lode_buffer_printf(page, "</div><figcaption><b>"));
+    LODE_TRY(lode_page_text(page, title));
+    LODE_TRY(lode_buffer_printf(page, ".</b> "));
+    LODE_TRY(lode_page_text(page, caption));
+    return lode_buffer_printf(page, "</figcaption></figure>\n");
+}
 
 lode_status_t lode_figure_add(lode_plot_t *plot, const lode_buffer_t *script, const char *title,
                               const char *caption, lode_buffer_t *page) {
     bool drawn = false;
-    LODE_TRY(lode_buffer_printf(page, "<figure><div class=\"card\">\n"));
+    LODE_TRY(begin_figure(page));
     LODE_TRY(lode_plot_draw(plot, script, title, page, &drawn));
     if (!drawn) {
         LODE_TRY(lode_buffer_printf(page, "<p class=\"absent\">No figure: "));
         LODE_TRY(lode_page_text(page, plot->reason));
         LODE_TRY(lode_buffer_printf(page, ".</p>\n"));
     }
-    LODE_TRY(lode_buffer_printf(page, "</div><figcaption><b>"));
-    LODE_TRY(lode_page_text(page, title));
-    LODE_TRY(lode_buffer_printf(page, ".</b> "));
-    LODE_TRY(lode_page_text(page, caption));
-    return lode_buffer_printf(page, "</figcaption></figure>\n");
+    return end_figure(page, title, caption);
+}
+
+lode_status_t lode_figure_chart(lode_plot_t *plot, const lode_chart_t *chart, const char *title,
+                                const char *caption, lode_buffer_t *page) {
+    lode_buffer_t script = {0};
+    lode_status_t status = lode_chart_script(&script, chart);
+    if (status == LODE_OK)
+        status = lode_figure_add(plot, &script, title, caption, page);
+    lode_buffer_free(&script);
+    return status;
+}
+
+lode_status_t lode_figure_heatmap(const lode_heatmap_t *map, const char *caption,
+                                  lode_buffer_t *page) {
+    LODE_TRY(begin_figure(page));
+    LODE_TRY(lode_heatmap_svg(page, map));
+    return end_figure(page, map->title, caption);
 }
 
 /* --- core mass per layer ---------------------------------------------------------------- */
@@ -79,73 +105,89 @@ static lode_status_t core_mass_script(lode_buffer_t *script, const lode_report_c
     return lode_buffer_printf(script, "\n");
 }
 
-/* --- sorted loss proxy ------------------------------------------------------------------ */
+/* --- concentration curves ----------------------------------------------------------------- */
 
-/* Loss-proxy shares of one layer, largest first, at about 90 ranks evenly spaced in their log. */
-static lode_status_t add_sorted_curve(lode_buffer_t *script, const double *values, int64_t m,
-                                      double *low, double *high) {
+enum { CURVE = 90 }; /* points of a curve, about */
+
+/* Loss-proxy shares of one layer, largest first, and their running sum, at ranks that are evenly
+ * spaced in their log. */
+static lode_status_t add_concentration(lode_shelf_t *shelf, const double *values, int64_t m,
+                                       int64_t layer, lode_chart_series_t *sorted,
+                                       lode_chart_series_t *cumulative) {
     int32_t *order;
+    double *parts[4], total = 0, sum = 0; /* parts: rank, share, channels in %, running sum in % */
+    for (int i = 0; i < 4; i++)
+        LODE_TRY(lode_shelf_new(shelf, &parts[i], 2 * CURVE + 2));
     LODE_TRY(LODE_NEW_RAW(&order, m, "order of channels"));
     lode_status_t status = lode_order_ascending(order, values, m, "loss_proxy");
-    double total = 0;
     for (int64_t j = 0; status == LODE_OK && j < m; j++)
         total += values[j];
-    double growth = pow((double)m, 1.0 / 90);
-    for (int64_t rank = 1; status == LODE_OK && total > 0 && rank <= m;) {
-        double share = values[order[m - rank]] / total;
-        if (share > 0) { /* nothing else has a place on a logarithmic axis */
-            status = lode_buffer_printf(script, "%lld %.5g\n", (long long)rank, share);
-            *low = fmin(*low, share);
-            *high = fmax(*high, share);
-        }
-        int64_t next = (int64_t)ceil((double)rank * growth);
-        rank = next > rank ? next : rank + 1;
+    const double growth = pow((double)m, 1.0 / CURVE);
+    int64_t count = 0;
+    for (int64_t rank = 1, shown = 1; status == LODE_OK && total > 0 && rank <= m; rank++) {
+        const double share = values[order[m - rank]] / total;
+        sum += share;
+        if (rank != shown && rank != m)
+            continue;
+        parts[0][count] = (double)rank;
+        parts[1][count] = share > 1e-9 ? share : NAN; /* what never fires would squeeze the rest */
+        parts[2][count] = 100 * (double)rank / (double)m;
+        parts[3][count++] = 100 * sum;
+        const int64_t next = (int64_t)ceil((double)rank * growth);
+        shown = next > rank ? next : rank + 1;
     }
     free(order);
+    *sorted = (lode_chart_series_t){.depth = (double)layer,
+                                    .mark = LODE_MARK_LINE,
+                                    .count = count,
+                                    .x = parts[0],
+                                    .y = parts[1]};
+    *cumulative = *sorted;
+    cumulative->x = parts[2];
+    cumulative->y = parts[3];
     return status;
 }
 
-static lode_status_t curves_script(lode_buffer_t *script, const lode_report_case_t *item,
-                                   const lode_report_channels_t *channels) {
-    int64_t layers = channels->layers, m = channels->channels;
-    double low = INFINITY, high = 0;
-    LODE_TRY(lode_plot_begin(script, WIDTH, HEIGHT));
-    for (int64_t layer = 0; layer < layers; layer++) {
-        LODE_TRY(lode_buffer_printf(script, "$layer%lld << EOD\n", (long long)layer));
-        LODE_TRY(add_sorted_curve(script, channels->loss_proxy + layer * m, m, &low, &high));
-        /* A layer without any loss proxy still needs a block that gnuplot can read. */
-        LODE_TRY(lode_buffer_printf(script, "NaN NaN\nEOD\n"));
-    }
-    if (high <= 0)
-        low = high = 1;
-    low = fmax(low, high * 1e-9); /* channels that never fire would squeeze the rest */
-    LODE_TRY(lode_buffer_printf(script,
-                                "set logscale xy\nset xrange [0.9:%lld]\nset yrange [%g:%g]\n"
-                                "set xlabel 'channel rank by loss proxy'\n"
-                                "set ylabel 'share of the layer’s loss proxy'\n"
-                                "set palette defined (0 '#2c1e6b', 0.35 '#0072B2', 0.7 '#009E73', "
-                                "1 '#E69F00')\nset cbrange [0:%lld]\nset cblabel 'layer'\n"
-                                "set colorbox user origin 0.905,0.2 size 0.018,0.68\n"
-                                "set rmargin 13\nunset key\n%s",
-                                (long long)m, low / 1.3, high * 1.3,
-                                (long long)(layers > 1 ? layers - 1 : 1),
-                                layers <= 12 ? "set cbtics 1\n" : ""));
-    LODE_TRY(lode_plot_log_tics(script, 'x', 1, (double)m));
-    LODE_TRY(lode_plot_log_tics(script, 'y', low / 1.3, high * 1.3));
-    LODE_TRY(lode_buffer_printf(script,
-                                "set arrow from first %lld.5, graph 0 to first %lld.5, graph 1 "
-                                "nohead lc rgb '#8a8f98' dt 2\n"
-                                "set label 'core' at first %lld.5, graph 0.96 right offset -0.6,0 "
-                                "textcolor rgb '#6b7078'\nplot ",
-                                (long long)item->layers[0].core_size,
-                                (long long)item->layers[0].core_size,
-                                (long long)item->layers[0].core_size));
-    for (int64_t layer = 0; layer < layers; layer++)
-        LODE_TRY(lode_buffer_printf(script,
-                                    "%s$layer%lld using 1:2:(%lld) with lines lw 1.4 lc "
-                                    "palette",
-                                    layer ? ", " : "", (long long)layer, (long long)layer));
-    return lode_buffer_printf(script, "\n");
+static lode_status_t draw_concentration(lode_plot_t *plot, lode_report_case_t *item,
+                                        const lode_report_channels_t *channels) {
+    const int64_t layers = channels->layers, m = channels->channels;
+    const double core = (double)item->layers[0].core_size;
+    lode_shelf_t shelf = {0};
+    lode_chart_series_t *series;
+    LODE_TRY(LODE_NEW(&series, 2 * layers, "concentration curves"));
+    lode_status_t status = LODE_OK;
+    for (int64_t l = 0; status == LODE_OK && l < layers; l++)
+        status = add_concentration(&shelf, channels->loss_proxy + l * m, m, l, &series[l],
+                                   &series[layers + l]);
+    const lode_chart_panel_t panels[] = {{.title = "share of each channel",
+                                          .x_label = "channel rank by loss proxy",
+                                          .y_label = "share of the layer’s loss proxy",
+                                          .log_x = true,
+                                          .log_y = true,
+                                          .divider = core + 0.5,
+                                          .series = series,
+                                          .count = layers},
+                                         {.title = "concentration",
+                                          .x_label = "channels of largest loss proxy, %",
+                                          .y_label = "% of the layer’s loss proxy",
+                                          .log_x = true,
+                                          .y_low = 0,
+                                          .y_high = 100,
+                                          .divider = 100 * core / (double)m,
+                                          .series = series + layers,
+                                          .count = layers}};
+    const lode_chart_t chart = {
+        .panels = panels, .count = 2, .columns = 2, .panel_height = 260, .layers = layers};
+    if (status == LODE_OK)
+        status = lode_figure_chart(plot, &chart, "Sorted loss proxy and its concentration",
+                                   "Each line is a layer, coloured by depth. Left: its channels in "
+                                   "order of loss proxy, as shares of the layer’s sum, down to "
+                                   "10⁻⁹. Right: what so many channels of largest loss proxy carry "
+                                   "together. Left of the dashed line is the core.",
+                                   &item->topics[LODE_TOPIC_SUPERNODES]);
+    free(series);
+    lode_shelf_free(&shelf);
+    return status;
 }
 
 /* --- loss proxy against activation power ------------------------------------------------ */
@@ -231,81 +273,11 @@ static lode_status_t scatter_script(lode_buffer_t *script, const lode_report_cas
     return lode_buffer_printf(script, "unset multiplot\n");
 }
 
-/* --- connectivity ----------------------------------------------------------------------- */
-
-enum { BINS = 48, CLASSES = 3 };
-
-/* Shares of each class's channels, over all layers, in equal bins from 0 to the maximum. */
-static lode_status_t bin_connectivity(const lode_report_channels_t *channels,
-                                      double share[CLASSES][BINS], double *maximum) {
-    int64_t m = channels->channels, members[CLASSES] = {0};
-    uint8_t *class;
-    LODE_TRY(LODE_NEW_RAW(&class, m, "classes of channels"));
-    *maximum = 0;
-    for (int64_t i = 0; i < channels->layers * m; i++)
-        if (channels->connectivity[i] > *maximum && isfinite(channels->connectivity[i]))
-            *maximum = channels->connectivity[i];
-    for (int64_t layer = 0; layer < channels->layers; layer++) {
-        const int32_t *core = channels->core + layer * channels->core_extent;
-        const int32_t *halo = channels->halo + layer * channels->halo_extent;
-        memset(class, 2, (size_t)m);
-        for (int64_t i = 0; i < channels->halo_extent && halo[i] >= 0; i++)
-            class[halo[i]] = 1;
-        for (int64_t i = 0; i < channels->core_extent && core[i] >= 0; i++)
-            class[core[i]] = 0;
-        for (int64_t j = 0; j < m; j++) {
-            double value = channels->connectivity[layer * m + j];
-            if (!(value >= 0) || !(*maximum > 0))
-                continue;
-            int bin = (int)(value / *maximum * BINS);
-            share[class[j]][bin < BINS ? bin : BINS - 1]++;
-            members[class[j]]++;
-        }
-    }
-    free(class);
-    for (int c = 0; c < CLASSES; c++)
-        for (int bin = 0; bin < BINS; bin++)
-            share[c][bin] = members[c] ? 100 * share[c][bin] / (double)members[c] : 0;
-    return LODE_OK;
-}
-
-static lode_status_t connectivity_script(lode_buffer_t *script,
-                                         const lode_report_channels_t *channels) {
-    static const char *const names[CLASSES] = {"core", "halo", "rest"};
-    static const char *const colours[CLASSES] = {"#D55E00", "#0072B2", "#8a8f98"};
-    double share[CLASSES][BINS] = {{0}}, maximum;
-    LODE_TRY(bin_connectivity(channels, share, &maximum));
-    if (!(maximum > 0))
-        maximum = 1;
-    LODE_TRY(lode_plot_begin(script, WIDTH, 300));
-    for (int c = 0; c < CLASSES; c++) {
-        LODE_TRY(lode_buffer_printf(script, "$%s << EOD\n", names[c]));
-        for (int bin = 0; bin < BINS; bin++)
-            LODE_TRY(lode_buffer_printf(script, "%.5g %.5g\n", (bin + 0.5) * maximum / BINS,
-                                        share[c][bin]));
-        LODE_TRY(lode_buffer_printf(script, "EOD\n"));
-    }
-    LODE_TRY(
-        lode_buffer_printf(script,
-                           "set xrange [0:%g]\nset yrange [0:*]\nset key top left Left reverse\n"
-                           "set style fill transparent solid 0.16 noborder\nset boxwidth %g\n"
-                           "set xlabel 'connectivity to the core’s write support'\n"
-                           "set ylabel '%% of the class’s channels'\nplot ",
-                           maximum, maximum / BINS));
-    for (int c = CLASSES - 1; c >= 0; c--)
-        LODE_TRY(lode_buffer_printf(script,
-                                    "$%s with boxes lc rgb '%s' notitle, $%s with histeps lw "
-                                    "1.6 lc rgb '%s' title '%s'%s",
-                                    names[c], colours[c], names[c], colours[c], names[c],
-                                    c ? ", " : "\n"));
-    return LODE_OK;
-}
-
 /* --- all of them ------------------------------------------------------------------------ */
 
 lode_status_t lode_figures_supernodes(lode_plot_t *plot, lode_report_case_t *item,
                                       const lode_report_channels_t *channels) {
-    lode_buffer_t script = {0}, *page = &item->supernodes;
+    lode_buffer_t script = {0}, *page = &item->topics[LODE_TOPIC_SUPERNODES];
     lode_status_t status;
     LODE_GUARD(status, core_mass_script(&script, item), done);
     LODE_GUARD(status,
@@ -316,28 +288,12 @@ lode_status_t lode_figures_supernodes(lode_plot_t *plot, lode_report_case_t *ite
                                page),
                done);
     lode_buffer_free(&script);
-    LODE_GUARD(status, curves_script(&script, item, channels), done);
-    LODE_GUARD(status,
-               lode_figure_add(plot, &script, "Sorted loss proxy",
-                               "Each line is a layer, coloured by depth; its channels in order of "
-                               "loss proxy, as shares of the layer’s sum. Left of the dashed line "
-                               "is the core.",
-                               page),
-               done);
-    lode_buffer_free(&script);
+    LODE_GUARD(status, draw_concentration(plot, item, channels), done);
     LODE_GUARD(status, scatter_script(&script, item, channels), done);
-    LODE_GUARD(status,
-               lode_figure_add(plot, &script, "Loss proxy against activation power",
-                               "First, middle and last layer; the core in orange. ρ is Spearman’s "
-                               "rank correlation over all channels; of large layers an even "
-                               "sample of 500 channels is drawn.",
-                               page),
-               done);
-    lode_buffer_free(&script);
-    LODE_GUARD(status, connectivity_script(&script, channels), done);
-    status = lode_figure_add(plot, &script, "Connectivity of core, halo and rest",
-                             "Share of a channel’s write weights that falls on the dimensions the "
-                             "core writes to most; all layers together.",
+    status = lode_figure_add(plot, &script, "Loss proxy against activation power",
+                             "First, middle and last layer; the core in orange. ρ is Spearman’s "
+                             "rank correlation over all channels; of large layers an even sample "
+                             "of 500 channels is drawn.",
                              page);
 done:
     lode_buffer_free(&script);

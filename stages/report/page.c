@@ -101,7 +101,7 @@ static lode_status_t write_missing(lode_buffer_t *page, const lode_report_case_t
     const char *separator = "<p class=\"note\">Not there yet: ";
     bool any = false;
     for (int stage = 0; stage < LODE_REPORT_STAGES; stage++)
-        if (!item->origins[stage].exists) {
+        if (!item->origins[stage].exists && item->origins[stage].always) {
             LODE_TRY(lode_buffer_printf(page, "%s%s.h5", separator, item->origins[stage].stage));
             separator = ", ";
             any = true;
@@ -109,23 +109,71 @@ static lode_status_t write_missing(lode_buffer_t *page, const lode_report_case_t
     return any ? lode_buffer_printf(page, ".</p>\n") : LODE_OK;
 }
 
-static lode_status_t write_case(lode_buffer_t *page, const lode_report_case_t *item,
-                                int64_t number) {
+static const struct {
+    const char *id, *title;
+} topics[LODE_TOPIC_COUNT] = {
+#define LODE_TOPIC_ENTRY(topic, id, title) {id, title},
+    LODE_TOPIC_LIST(LODE_TOPIC_ENTRY)
+#undef LODE_TOPIC_ENTRY
+};
+
+/* Begins a part of a case that folds; it is unfolded where `open`. */
+static lode_status_t begin_part(lode_buffer_t *page, int64_t number, const char *id,
+                                const char *title, bool open) {
+    return lode_buffer_printf(page,
+                              "<details class=\"topic\" id=\"case-%lld-%s\"%s><summary><h3>%s"
+                              "</h3></summary>\n",
+                              (long long)number, id, open ? " open" : "", title);
+}
+
+/* Links to the parts of a case. */
+static lode_status_t write_contents(lode_buffer_t *page, const lode_report_case_t *item,
+                                    int64_t number) {
+    LODE_TRY(lode_buffer_printf(page, "<nav>"));
+    for (int topic = 0; topic < LODE_TOPIC_COUNT; topic++)
+        if (item->topics[topic].length > 0)
+            LODE_TRY(lode_buffer_printf(page, "<a href=\"#case-%lld-%s\">%s</a> ",
+                                        (long long)number, topics[topic].id, topics[topic].title));
+    if (item->layer_count > 0)
+        LODE_TRY(lode_buffer_printf(page, "<a href=\"#case-%lld-layers\">Layers</a> ",
+                                    (long long)number));
+    if (item->figure_count > 0)
+        LODE_TRY(lode_buffer_printf(page, "<a href=\"#case-%lld-figures\">All figures</a>",
+                                    (long long)number));
+    return lode_buffer_printf(page, "</nav>\n");
+}
+
+/* A page of many cases would be slow and long if all of them were unfolded, and so would a long
+ * table. */
+enum { OPEN_CASES = 2, OPEN_ROWS = 48 };
+
+static lode_status_t write_case(lode_buffer_t *page, const lode_report_case_t *item, int64_t number,
+                                int64_t count) {
+    const bool open = count <= OPEN_CASES;
     LODE_TRY(lode_buffer_printf(page, "<section id=\"case-%lld\">\n<h2>", (long long)number));
     LODE_TRY(write_case_name(page, item));
     LODE_TRY(lode_buffer_printf(page, "</h2>\n"));
     LODE_TRY(write_missing(page, item));
+    LODE_TRY(write_contents(page, item, number));
     LODE_TRY(lode_table_headline(page, item));
-    if (item->curves.length > 0) {
-        LODE_TRY(lode_buffer_printf(page, "<h3>Pruning</h3>\n"));
-        LODE_TRY(lode_buffer_append(page, item->curves.data, item->curves.length));
+    for (int topic = 0; topic < LODE_TOPIC_COUNT; topic++) {
+        if (item->topics[topic].length == 0)
+            continue;
+        LODE_TRY(begin_part(page, number, topics[topic].id, topics[topic].title, open));
+        LODE_TRY(lode_buffer_append(page, item->topics[topic].data, item->topics[topic].length));
+        LODE_TRY(lode_buffer_printf(page, "</details>\n"));
     }
     if (item->layer_count > 0) {
-        LODE_TRY(lode_buffer_printf(page, "<h3>Supernodes</h3>\n"));
-        LODE_TRY(lode_buffer_append(page, item->supernodes.data, item->supernodes.length));
+        LODE_TRY(begin_part(page, number, "layers", "Layers", open));
         LODE_TRY(lode_table_layers(page, item));
+        LODE_TRY(lode_buffer_printf(page, "</details>\n"));
     }
-    LODE_TRY(lode_table_figures(page, item));
+    if (item->figure_count > 0) {
+        LODE_TRY(begin_part(page, number, "figures", "All figures",
+                            open && item->figure_count <= OPEN_ROWS));
+        LODE_TRY(lode_table_figures(page, item));
+        LODE_TRY(lode_buffer_printf(page, "</details>\n"));
+    }
     return lode_buffer_printf(page, "</section>\n");
 }
 
@@ -221,7 +269,7 @@ lode_status_t lode_page_write(lode_buffer_t *page, const lode_report_t *report,
     if (count > 1)
         LODE_TRY(lode_table_overview(page, cases, count));
     for (int64_t i = 0; i < count; i++)
-        LODE_TRY(write_case(page, &cases[i], i + 1));
+        LODE_TRY(write_case(page, &cases[i], i + 1, count));
     LODE_TRY(write_provenance(page, cases, count));
     return lode_buffer_printf(page, "</main>\n</body>\n</html>\n");
 }

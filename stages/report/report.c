@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/file.h"
+#include "report/compare.h"
 #include "report/figures.h"
 #include "report/page.h"
 #include "report/result.h"
@@ -29,9 +30,17 @@ static lode_status_t load_case(lode_plot_t *plot, lode_report_case_t *item) {
     LODE_GUARD(status, lode_report_case_load(item), done);
     LODE_GUARD(status, lode_report_channels_load(&channels, item), done);
     LODE_GUARD(status, lode_report_measure(item, &channels), done);
-    if (item->layer_count > 0)
+    LODE_GUARD(status, lode_figures_curves(plot, item), done);
+    LODE_GUARD(status, lode_compare_case(item), done);
+    if (item->layer_count > 0) {
+        LODE_GUARD(status, lode_figures_masks(item, &channels), done);
         LODE_GUARD(status, lode_figures_supernodes(plot, item, &channels), done);
-    status = lode_figures_curves(plot, item);
+        LODE_GUARD(status, lode_figures_structure(plot, item), done);
+        LODE_GUARD(status, lode_figures_connectivity(plot, item, &channels), done);
+        LODE_GUARD(status, lode_figures_halo(plot, item, &channels), done);
+    }
+    LODE_GUARD(status, lode_figures_spectra(plot, item), done);
+    status = lode_figures_checks(plot, item);
 done:
     lode_report_channels_free(&channels);
     return status;
@@ -47,7 +56,7 @@ static lode_status_t write_file(const lode_report_t *report, const char *name,
 }
 
 static lode_status_t build(const lode_report_t *report, lode_report_case_t *cases, int64_t count) {
-    lode_buffer_t table = {0}, page = {0};
+    lode_buffer_t table = {0}, comparisons = {0}, page = {0};
     lode_plot_t plot = {0};
     lode_status_t status = LODE_OK;
     for (int64_t i = 0; status == LODE_OK && i < count; i++) {
@@ -60,12 +69,17 @@ static lode_status_t build(const lode_report_t *report, lode_report_case_t *case
     if (status == LODE_OK)
         status = lode_report_csv(cases, count, &table);
     if (status == LODE_OK)
+        status = lode_compare_csv(cases, count, &comparisons);
+    if (status == LODE_OK)
         status = lode_page_write(&page, report, cases, count, &plot);
     if (status == LODE_OK)
         status = write_file(report, "summary.csv", &table);
     if (status == LODE_OK)
+        status = write_file(report, "comparisons.csv", &comparisons);
+    if (status == LODE_OK)
         status = write_file(report, "report.html", &page);
     lode_buffer_free(&table);
+    lode_buffer_free(&comparisons);
     lode_buffer_free(&page);
     return status;
 }

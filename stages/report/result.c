@@ -9,12 +9,18 @@
 #include "comm/context.h"
 #include "store/store.h"
 
-static const char *const stages[LODE_REPORT_STAGES] = {"tokenize", "calibrate", "accumulate",
-                                                       "classify", "prune",     "evaluate"};
+/* Every experiment has the stages `always`; the others run where it asks for what they do. */
+static const struct {
+    const char *name;
+    bool always;
+} stages[LODE_REPORT_STAGES] = {
+    {"tokenize", true}, {"calibrate", true}, {"accumulate", true}, {"moments", false},
+    {"classify", true}, {"spectra", false},  {"prune", true},      {"compensate", false},
+    {"evaluate", true}, {"probe", false},    {"export", false},
+};
 
-/* Opens a stage's file; *store is NULL where there is none. */
-static lode_status_t open_stage(lode_store_t **store, const lode_report_case_t *item,
-                                const char *stage) {
+lode_status_t lode_report_open(lode_store_t **store, const lode_report_case_t *item,
+                               const char *stage) {
     *store = NULL;
     lode_comm_t alone = {.comm = MPI_COMM_SELF, .rank = 0, .size = 1};
     lode_buffer_t path = {0};
@@ -120,6 +126,7 @@ static lode_status_t read_variant(lode_store_t *store, lode_report_case_t *item,
     lode_report_figure_t *figure;
     if (!task) {
         LODE_TRY(add_figure(item, capacity, "perplexity", dataset, variant, &figure));
+        figure->per_token = true;
         return read_perplexity(store, path, figure);
     }
     for (size_t i = 0; i < sizeof metrics / sizeof metrics[0]; i++) {
@@ -152,6 +159,11 @@ static lode_status_t read_dataset(lode_store_t *store, lode_report_case_t *item,
     return status;
 }
 
+bool lode_report_same_axis(const lode_report_figure_t *a, const lode_report_figure_t *b) {
+    return strcmp(a->metric, b->metric) == 0 && strcmp(a->dataset, b->dataset) == 0 &&
+           strcmp(a->protocol, b->protocol) == 0 && a->length == b->length;
+}
+
 static int compare_figures(const void *left, const void *right) {
     const lode_report_figure_t *a = left, *b = right;
     bool a_task = strcmp(a->metric, "perplexity") != 0,
@@ -161,6 +173,10 @@ static int compare_figures(const void *left, const void *right) {
     int order = strcmp(a->dataset, b->dataset);
     if (order == 0)
         order = strcmp(a->metric, b->metric);
+    if (order == 0)
+        order = strcmp(a->protocol, b->protocol);
+    if (order == 0)
+        order = (a->length > b->length) - (a->length < b->length);
     /* NaN is the sparsity of a name nobody knows: last. */
     if (order == 0 && isnan(a->variant.sparsity) != isnan(b->variant.sparsity))
         order = isnan(a->variant.sparsity) ? 1 : -1;
@@ -188,17 +204,35 @@ static lode_status_t read_figures(lode_store_t *store, lode_report_case_t *item)
     return LODE_OK;
 }
 
+/* How much text the statistics are of. */
+static lode_status_t read_extent(lode_store_t *store, lode_report_case_t *item) {
+    if (lode_store_has_attribute(store, "/", "tokens"))
+        LODE_TRY(lode_store_get_attribute_i64(store, "/", "tokens", &item->tokens));
+    if (lode_store_has_attribute(store, "/", "sequences"))
+        LODE_TRY(lode_store_get_attribute_i64(store, "/", "sequences", &item->sequences));
+    int axes;
+    int64_t shape[LODE_STORE_MAX_AXES];
+    if (!lode_store_has(store, "/redundancy/q"))
+        return LODE_OK;
+    LODE_TRY(lode_store_shape(store, "/redundancy/q", &axes, shape));
+    item->redundancy_tokens = shape[0];
+    return LODE_OK;
+}
+
 lode_status_t lode_report_case_load(lode_report_case_t *item) {
     for (int stage = 0; stage < LODE_REPORT_STAGES; stage++) {
         lode_store_t *store;
         lode_report_origin_t *origin = &item->origins[stage];
-        origin->stage = stages[stage];
-        LODE_TRY(open_stage(&store, item, stages[stage]));
+        origin->stage = stages[stage].name;
+        origin->always = stages[stage].always;
+        LODE_TRY(lode_report_open(&store, item, origin->stage));
         if (!store)
             continue;
         origin->exists = true;
         lode_status_t status = read_origin(store, origin);
-        if (status == LODE_OK && stage == LODE_REPORT_STAGES - 1)
+        if (status == LODE_OK && strcmp(origin->stage, "accumulate") == 0)
+            status = read_extent(store, item);
+        if (status == LODE_OK && strcmp(origin->stage, "evaluate") == 0)
             status = read_figures(store, item);
         lode_store_close(&store);
         LODE_TRY(status);
@@ -222,8 +256,9 @@ void lode_report_case_free(lode_report_case_t *item) {
     free(item->figures);
     free(item->layers);
     free(item->folder);
-    lode_buffer_free(&item->supernodes);
-    lode_buffer_free(&item->curves);
+    for (int topic = 0; topic < LODE_TOPIC_COUNT; topic++)
+        lode_buffer_free(&item->topics[topic]);
+    lode_buffer_free(&item->comparisons);
     *item = (lode_report_case_t){0};
 }
 
@@ -298,9 +333,9 @@ lode_status_t lode_report_channels_load(lode_report_channels_t *channels,
                                         const lode_report_case_t *item) {
     *channels = (lode_report_channels_t){0};
     lode_store_t *classify = NULL, *accumulate = NULL;
-    lode_status_t status = open_stage(&classify, item, "classify");
+    lode_status_t status = lode_report_open(&classify, item, "classify");
     if (status == LODE_OK)
-        status = open_stage(&accumulate, item, "accumulate");
+        status = lode_report_open(&accumulate, item, "accumulate");
     if (status == LODE_OK && classify && accumulate)
         status =
             lode_fail_context(read_channels(channels, classify, accumulate), "%s", item->folder);

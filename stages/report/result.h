@@ -7,6 +7,7 @@
 
 #include "base/error.h"
 #include "base/memory.h"
+#include "store/store.h"
 
 enum { LODE_REPORT_NAME = 96 }; /* bytes of a part of a variant's name, NUL included */
 
@@ -31,6 +32,7 @@ typedef struct lode_report_figure {
     const char *metric; /* "perplexity", "acc" or "acc_norm"; static */
     char *dataset, *protocol;
     lode_report_variant_t variant;
+    bool per_token;               /* evaluate.h5 has the loss of every target */
     double value, standard_error; /* NaN where not known */
     int64_t count;                /* targets of a perplexity, items of a task */
     int64_t length, windows;      /* of a perplexity, else 0 */
@@ -41,33 +43,53 @@ typedef struct lode_report_layer {
     int64_t core_size;
     double core_mass;
     double core_mass_low, core_mass_high; /* 95 % over sequences, NaN where not known */
-    double effective, gini; /* of the loss proxy */
-    double spearman;        /* loss proxy against activation power */
-    double jaccard;         /* core against the equally many channels of largest activation power */
+    double effective, gini;               /* of the loss proxy */
+    double spearman;                      /* loss proxy against activation power */
+    double jaccard; /* core against the equally many channels of largest activation power */
 } lode_report_layer_t;
 
 /* Where one stage file came from; any text may be "". */
 typedef struct lode_report_origin {
     const char *stage; /* static */
+    bool always;       /* whether every experiment has it */
     bool exists;
     char *experiment, *experiment_sha256, *fingerprint, *inputs, *version, *commit, *libraries,
         *host, *start, *end;
     int64_t ranks, threads;
 } lode_report_origin_t;
 
-enum { LODE_REPORT_STAGES = 6 };
+enum { LODE_REPORT_STAGES = 11 };
+
+/* What a case's page is divided into: each topic its heading and the figures about it. */
+#define LODE_TOPIC_LIST(X)                                                                         \
+    X(PRUNING, "pruning", "Pruning")                                                               \
+    X(COMPARISONS, "comparisons", "Which variant is better")                                       \
+    X(SUPERNODES, "supernodes", "Supernodes")                                                      \
+    X(HALO, "halo", "Halo")                                                                        \
+    X(SPECTRA, "spectra", "Spectra")                                                               \
+    X(CHECKS, "checks", "Causal checks")
+
+typedef enum lode_topic {
+#define LODE_TOPIC_ENUM(topic, id, title) LODE_TOPIC_##topic,
+    LODE_TOPIC_LIST(LODE_TOPIC_ENUM)
+#undef LODE_TOPIC_ENUM
+        LODE_TOPIC_COUNT,
+} lode_topic_t;
 
 /* One model at one point of the sweep. */
 typedef struct lode_report_case {
     const char *point, *model; /* borrowed from the report */
     char *folder;
-    lode_report_figure_t *figures; /* by dataset, then dense first, sparsity, method */
+    lode_report_figure_t *figures; /* by axis (lode_report_same_axis), then dense
+                                    * first, sparsity, method */
     int64_t figure_count;
     int64_t layer_count, channel_count; /* 0 where there is no classification */
     lode_report_layer_t *layers;
+    int64_t tokens, sequences; /* of the calibration; 0 where not known */
+    int64_t redundancy_tokens; /* that correlations of q are taken over */
     lode_report_origin_t origins[LODE_REPORT_STAGES];
-    lode_buffer_t supernodes; /* figures of the supernodes, HTML */
-    lode_buffer_t curves;     /* figures of the perplexities, HTML */
+    lode_buffer_t topics[LODE_TOPIC_COUNT]; /* HTML, without the headings */
+    lode_buffer_t comparisons;              /* rows of comparisons.csv */
 } lode_report_case_t;
 
 /* The arrays behind the supernode figures, [layers, channels] unless said otherwise; large, so
@@ -77,9 +99,13 @@ typedef struct lode_report_channels {
     double *loss_proxy, *activation_power, *connectivity;
     double *core_mass;          /* [layers] */
     double *core_mass_interval; /* [layers, 2], NULL where classify.h5 has none */
-    int32_t *core;     /* [layers, core_extent], −1 where a row is shorter */
-    int32_t *halo;     /* [layers, halo_extent] */
+    int32_t *core;              /* [layers, core_extent], −1 where a row is shorter */
+    int32_t *halo;              /* [layers, halo_extent] */
 } lode_report_channels_t;
+
+/* Opens a stage's file of the case; *store, the caller's to close, is NULL where there is none. */
+LODE_MUST_USE lode_status_t lode_report_open(lode_store_t **store, const lode_report_case_t *item,
+                                             const char *stage);
 
 /* Reads evaluate.h5 and every file's provenance. `item` is zero but for point, model, folder. */
 LODE_MUST_USE lode_status_t lode_report_case_load(lode_report_case_t *item);
@@ -94,11 +120,18 @@ void lode_report_channels_free(lode_report_channels_t *channels);
 LODE_MUST_USE lode_status_t lode_report_measure(lode_report_case_t *item,
                                                 const lode_report_channels_t *channels);
 
+/* Whether two figures may share an axis: the same metric of the same dataset, taken by the same
+ * protocol at the same length. */
+bool lode_report_same_axis(const lode_report_figure_t *a, const lode_report_figure_t *b);
+
 /* Entries of a row of ragged indices before its first −1. */
 int64_t lode_report_row_length(const int32_t *row, int64_t extent);
 
 /* The median of count ≥ 1 values; sorts them. */
 double lode_report_median(double *values, int64_t count);
+
+/* Appends a field as RFC 4180 wants it: quoted only where it has to be. */
+LODE_MUST_USE lode_status_t lode_report_csv_field(lode_buffer_t *out, const char *text);
 
 /* summary.csv of all cases. */
 LODE_MUST_USE lode_status_t lode_report_csv(const lode_report_case_t *cases, int64_t count,

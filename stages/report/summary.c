@@ -2,8 +2,7 @@
 
 #include "report/result.h"
 
-/* A field as RFC 4180 wants it: quoted only where it has to be. */
-static lode_status_t add_field(lode_buffer_t *out, const char *text) {
+lode_status_t lode_report_csv_field(lode_buffer_t *out, const char *text) {
     if (!strpbrk(text, ",\"\r\n"))
         return lode_buffer_append(out, text, strlen(text));
     LODE_TRY(lode_buffer_append(out, "\"", 1));
@@ -18,24 +17,24 @@ static lode_status_t add_field(lode_buffer_t *out, const char *text) {
 static lode_status_t add_row(lode_buffer_t *out, const lode_report_case_t *item,
                              const lode_report_figure_t *figure) {
     const lode_report_variant_t *variant = &figure->variant;
-    LODE_TRY(add_field(out, item->model));
+    LODE_TRY(lode_report_csv_field(out, item->model));
     LODE_TRY(lode_buffer_append(out, ",", 1));
-    LODE_TRY(add_field(out, variant->name));
+    LODE_TRY(lode_report_csv_field(out, variant->name));
     LODE_TRY(lode_buffer_append(out, ",", 1));
-    LODE_TRY(add_field(out, variant->method));
+    LODE_TRY(lode_report_csv_field(out, variant->method));
     LODE_TRY(lode_buffer_printf(out, ",%.17g,", variant->sparsity));
-    LODE_TRY(add_field(out, variant->allocation));
+    LODE_TRY(lode_report_csv_field(out, variant->allocation));
     LODE_TRY(lode_buffer_append(out, ",", 1));
-    LODE_TRY(add_field(out, variant->compensation));
+    LODE_TRY(lode_report_csv_field(out, variant->compensation));
     LODE_TRY(lode_buffer_printf(out, ",%s,", figure->metric));
-    LODE_TRY(add_field(out, figure->dataset));
+    LODE_TRY(lode_report_csv_field(out, figure->dataset));
     LODE_TRY(lode_buffer_append(out, ",", 1));
-    LODE_TRY(add_field(out, figure->protocol));
+    LODE_TRY(lode_report_csv_field(out, figure->protocol));
     LODE_TRY(lode_buffer_printf(out, ",%.17g,%.17g,%lld,", figure->value, figure->standard_error,
                                 (long long)figure->count));
-    LODE_TRY(add_field(out, variant->core));
+    LODE_TRY(lode_report_csv_field(out, variant->core));
     LODE_TRY(lode_buffer_append(out, ",", 1));
-    LODE_TRY(add_field(out, item->point));
+    LODE_TRY(lode_report_csv_field(out, item->point));
     return lode_buffer_append(out, "\n", 1);
 }
 

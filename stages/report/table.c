@@ -40,10 +40,6 @@ static void format_plain(char text[NUMBER], double value, int places, const char
 
 /* --- looking figures up ----------------------------------------------------------------- */
 
-static bool same_group(const lode_report_figure_t *a, const lode_report_figure_t *b) {
-    return strcmp(a->dataset, b->dataset) == 0 && strcmp(a->metric, b->metric) == 0;
-}
-
 static bool is_dense(const lode_report_figure_t *figure) {
     return strcmp(figure->variant.method, "dense") == 0;
 }
@@ -51,7 +47,7 @@ static bool is_dense(const lode_report_figure_t *figure) {
 static const lode_report_figure_t *dense_of(const lode_report_case_t *item,
                                             const lode_report_figure_t *figure) {
     for (int64_t i = 0; i < item->figure_count; i++)
-        if (same_group(&item->figures[i], figure) && is_dense(&item->figures[i]))
+        if (lode_report_same_axis(&item->figures[i], figure) && is_dense(&item->figures[i]))
             return &item->figures[i];
     return NULL;
 }
@@ -62,7 +58,8 @@ static bool is_best(const lode_report_case_t *item, const lode_report_figure_t *
         return false;
     for (int64_t i = 0; i < item->figure_count; i++) {
         const lode_report_figure_t *other = &item->figures[i];
-        if (!same_group(other, figure) || other->variant.sparsity != figure->variant.sparsity)
+        if (!lode_report_same_axis(other, figure) ||
+            other->variant.sparsity != figure->variant.sparsity)
             continue;
         if (is_perplexity(figure) ? other->value < figure->value : other->value > figure->value)
             return false;
@@ -77,8 +74,8 @@ static bool leads(const lode_report_case_t *item, int64_t index) {
         return false;
     for (int64_t i = 0; i < index; i++) {
         const lode_report_figure_t *other = &item->figures[i];
-        if (same_group(other, figure) && other->variant.sparsity == figure->variant.sparsity &&
-            other->value == figure->value)
+        if (lode_report_same_axis(other, figure) &&
+            other->variant.sparsity == figure->variant.sparsity && other->value == figure->value)
             return false;
     }
     return true;
@@ -221,7 +218,7 @@ lode_status_t lode_table_overview(lode_buffer_t *page, const lode_report_case_t 
 
 lode_status_t lode_table_layers(lode_buffer_t *page, const lode_report_case_t *item) {
     LODE_TRY(lode_buffer_printf(
-        page, "<h3>Layers</h3>\n<div class=\"wide\" tabindex=\"0\"><table>\n<thead><tr>"
+        page, "<div class=\"wide\" tabindex=\"0\"><table>\n<thead><tr>"
               "<th class=\"n\">layer</th><th class=\"n\">core channels</th><th class=\"n\">core "
               "mass</th><th class=\"n\">effective number</th><th class=\"n\">Gini</th>"
               "<th class=\"n\">Spearman LP–power</th><th class=\"n\">Jaccard of top sets</th></tr>"
@@ -251,7 +248,7 @@ static lode_status_t write_figure_row(lode_buffer_t *page, const lode_report_cas
                                       int64_t index) {
     const lode_report_figure_t *figure = &item->figures[index], *before = figure - 1;
     const lode_report_figure_t *dense = dense_of(item, figure);
-    bool breaks = index > 0 && (!same_group(before, figure) ||
+    bool breaks = index > 0 && (!lode_report_same_axis(before, figure) ||
                                 before->variant.sparsity != figure->variant.sparsity);
     char value[NUMBER], error[NUMBER], ratio[NUMBER], length[NUMBER] = "–", windows[NUMBER] = "–";
     format_value(value, figure, figure->value);
@@ -280,7 +277,7 @@ lode_status_t lode_table_figures(lode_buffer_t *page, const lode_report_case_t *
     if (item->figure_count == 0)
         return LODE_OK;
     LODE_TRY(lode_buffer_printf(
-        page, "<h3>All figures</h3>\n<div class=\"wide\" tabindex=\"0\"><table "
+        page, "<div class=\"wide\" tabindex=\"0\"><table "
               "class=\"small\">\n<thead><tr>"
               "<th>dataset</th><th>metric</th><th>variant</th><th class=\"n\">value</th>"
               "<th class=\"n\">± std. error</th><th class=\"n\">÷ dense</th><th>protocol</th>"

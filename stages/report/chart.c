@@ -1,0 +1,443 @@
+#include "report/chart.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "report/plot.h"
+
+/* Pixels. The page scales figures to its width. */
+enum { WIDTH = 860, LEFT = 66, RIGHT = 14, TOP = 26, BOTTOM = 46, HEIGHT = 210, KEY_ROW = 20 };
+enum { COLOUR_BAR = 74, LETTER = 7 };
+
+typedef struct range {
+    double low, high;
+} range_t;
+
+/* --- values ----------------------------------------------------------------------------- */
+
+static bool has_place(double value, bool logarithmic) {
+    return isfinite(value) && (!logarithmic || value > 0);
+}
+
+static void widen(range_t *range, double value, bool logarithmic) {
+    if (has_place(value, logarithmic)) {
+        range->low = fmin(range->low, value);
+        range->high = fmax(range->high, value);
+    }
+}
+
+static double x_of(const lode_chart_series_t *series, int64_t i) {
+    return (series->x ? series->x[i] : (double)i) + series->shift;
+}
+
+/* Room around what there is; something drawable where there is nothing. */
+static range_t padded(range_t range, bool logarithmic, double share) {
+    if (!(range.low <= range.high))
+        return logarithmic ? (range_t){0.1, 10} : (range_t){0, 1};
+    if (logarithmic) {
+        const double factor = fmax(1.05, pow(range.high / range.low, share));
+        return (range_t){range.low / factor, range.high * factor};
+    }
+    const double spread = range.high - range.low;
+    const double room = spread > 0 ? share * spread : fmax(0.05 * fabs(range.high), 1e-12);
+    return (range_t){range.low - room, range.high + room};
+}
+
+static range_t x_range(const lode_chart_panel_t *panel) {
+    if (panel->x_low != panel->x_high)
+        return (range_t){panel->x_low, panel->x_high};
+    if (panel->names)
+        return (range_t){-0.6, (double)panel->name_count - 0.4};
+    range_t range = {INFINITY, -INFINITY};
+    for (int64_t s = 0; s < panel->count; s++)
+        for (int64_t i = 0; i < panel->series[s].count; i++)
+            widen(&range, x_of(&panel->series[s], i), panel->log_x);
+    if (panel->whole_x && range.low <= range.high)
+        return (range_t){floor(range.low + 0.5) - 0.6, floor(range.high + 0.5) + 0.6};
+    return padded(range, panel->log_x, 0.03);
+}
+
+static range_t y_range(const lode_chart_panel_t *panel) {
+    if (panel->y_low != panel->y_high)
+        return (range_t){panel->y_low, panel->y_high};
+    range_t range = {INFINITY, -INFINITY};
+    for (int64_t s = 0; s < panel->count; s++) {
+        const lode_chart_series_t *series = &panel->series[s];
+        for (int64_t i = 0; i < series->count; i++) {
+            const double *parts[] = {series->y, series->low, series->high};
+            for (int part = 0; part < 3; part++)
+                if (parts[part])
+                    widen(&range, parts[part][i], panel->log_y);
+        }
+    }
+    if (panel->level != 0 || panel->level_name)
+        widen(&range, panel->level, panel->log_y);
+    const bool floored = panel->from_zero && !panel->log_y && range.low >= 0;
+    range = padded(range, panel->log_y, 0.06);
+    if (floored)
+        range.low = 0;
+    return range;
+}
+
+static int compare_doubles(const void *left, const void *right) {
+    const double a = *(const double *)left, b = *(const double *)right;
+    return (a > b) - (a < b);
+}
+
+void lode_chart_quantiles(double out[5], double *values, int64_t count) {
+    static const double shares[] = {0.05, 0.25, 0.5, 0.75, 0.95};
+    int64_t finite = 0;
+    for (int64_t i = 0; i < count; i++)
+        if (isfinite(values[i])) {
+            const double value = values[i];
+            values[i] = values[finite];
+            values[finite++] = value;
+        }
+    if (finite > 0)
+        qsort(values, (size_t)finite, sizeof *values, compare_doubles);
+    for (int q = 0; q < 5; q++) {
+        const double place = shares[q] * (double)(finite - 1);
+        const int64_t below = (int64_t)place;
+        out[q] = finite == 0 ? NAN : values[below];
+        if (below + 1 < finite)
+            out[q] += (place - (double)below) * (values[below + 1] - values[below]);
+    }
+}
+
+/* --- data ------------------------------------------------------------------------------- */
+
+static lode_status_t write_number(lode_buffer_t *script, double value, bool logarithmic) {
+    return has_place(value, logarithmic) ? lode_buffer_printf(script, " %.6g", value)
+                                         : lode_buffer_printf(script, " NaN");
+}
+
+static lode_status_t write_data(lode_buffer_t *script, const lode_chart_panel_t *panel,
+                                int64_t number) {
+    for (int64_t s = 0; s < panel->count; s++) {
+        const lode_chart_series_t *series = &panel->series[s];
+        LODE_TRY(
+            lode_buffer_printf(script, "$p%lld_%lld << EOD\n", (long long)number, (long long)s));
+        for (int64_t i = 0; i < series->count; i++) {
+            const double *parts[] = {series->y, series->low, series->high, series->box_low,
+                                     series->box_high};
+            LODE_TRY(write_number(script, x_of(series, i), panel->log_x));
+            for (int part = 0; part < 5; part++)
+                if (parts[part])
+                    LODE_TRY(write_number(script, parts[part][i], panel->log_y));
+            LODE_TRY(lode_buffer_printf(script, "\n"));
+        }
+        /* A series without values still needs a row that gnuplot can read. */
+        LODE_TRY(lode_buffer_printf(script, "NaN NaN NaN NaN NaN NaN\nEOD\n"));
+    }
+    return LODE_OK;
+}
+
+/* --- series ----------------------------------------------------------------------------- */
+
+static lode_status_t write_colour(lode_buffer_t *script, const lode_chart_series_t *series) {
+    if (series->colour)
+        return lode_buffer_printf(script, " lc rgb '%s'", series->colour);
+    return lode_buffer_printf(script, " lc palette cb %.6g", series->depth);
+}
+
+/* "with …": how the series looks in the chart and in the legend. */
+static lode_status_t write_look(lode_buffer_t *script, const lode_chart_series_t *series,
+                                bool legend) {
+    const int point = series->point ? series->point : 7, dash = series->dash ? series->dash : 1;
+    const double size = series->size > 0 ? series->size : 0.6;
+    switch (series->mark) {
+    case LODE_MARK_LINE:
+        LODE_TRY(lode_buffer_printf(script, " with lines lw 1.5 dt %d", dash));
+        break;
+    case LODE_MARK_POINTS:
+        LODE_TRY(lode_buffer_printf(script, " with points pt %d ps %g", point,
+                                    legend ? fmax(size, 0.6) : size));
+        break;
+    case LODE_MARK_BOTH:
+        LODE_TRY(lode_buffer_printf(script, " with linespoints lw 1.4 dt %d pt %d ps %g", dash,
+                                    point, size));
+        break;
+    case LODE_MARK_BARS:
+    case LODE_MARK_BOX:
+        LODE_TRY(lode_buffer_printf(script, legend ? " with points pt 5 ps 1" : " with boxes"));
+        break;
+    }
+    return write_colour(script, series);
+}
+
+static lode_status_t write_box(lode_buffer_t *script, const lode_chart_series_t *series,
+                               const char *block) {
+    const double width = series->size > 0 ? series->size : 0.5;
+    LODE_TRY(lode_buffer_printf(script,
+                                "%s using 1:5:3:4:6:(%g) with candlesticks whiskerbars 0.4 "
+                                "lw 1 fs transparent solid 0.35",
+                                block, width));
+    LODE_TRY(write_colour(script, series));
+    LODE_TRY(lode_buffer_printf(script,
+                                " notitle, %s using ($1-%g):2:(%g):(0) with vectors nohead "
+                                "lw 2",
+                                block, width / 2, width));
+    LODE_TRY(write_colour(script, series));
+    return lode_buffer_printf(script, " notitle");
+}
+
+static lode_status_t write_series(lode_buffer_t *script, const lode_chart_series_t *series,
+                                  int64_t panel, int64_t number) {
+    char block[48];
+    snprintf(block, sizeof block, "$p%lld_%lld", (long long)panel, (long long)number);
+    if (number > 0)
+        LODE_TRY(lode_buffer_printf(script, ", "));
+    if (series->mark == LODE_MARK_BOX)
+        return write_box(script, series, block);
+    const bool below = series->mark != LODE_MARK_BARS; /* else bars would hide their intervals */
+    for (int part = 0; part < 2; part++) {
+        if ((part == 0) == below) {
+            if (!series->low)
+                continue;
+            LODE_TRY(lode_buffer_printf(script,
+                                        "%s%s using 1:3:(0):($4-$3) with vectors nohead lw 1.1",
+                                        part ? ", " : "", block));
+            LODE_TRY(below ? write_colour(script, series)
+                           : lode_buffer_printf(script, " lc rgb '#1B3A57'"));
+        } else {
+            LODE_TRY(lode_buffer_printf(script, "%s%s using 1:2", part && series->low ? ", " : "",
+                                        block));
+            LODE_TRY(write_look(script, series, false));
+        }
+        LODE_TRY(lode_buffer_printf(script, " notitle"));
+    }
+    return LODE_OK;
+}
+
+/* --- legend ----------------------------------------------------------------------------- */
+
+/* The series of a chart that have a name no earlier one has, in order: number `index` of them, NULL
+ * past the last. */
+static const lode_chart_series_t *legend_entry(const lode_chart_t *chart, int64_t index) {
+    const char *seen[64];
+    int64_t count = 0;
+    for (int64_t p = 0; p < chart->count; p++)
+        for (int64_t s = 0; s < chart->panels[p].count; s++) {
+            const lode_chart_series_t *series = &chart->panels[p].series[s];
+            bool fresh = series->name != NULL && count < 64;
+            for (int64_t i = 0; fresh && i < count; i++)
+                fresh = strcmp(seen[i], series->name) != 0;
+            if (!fresh)
+                continue;
+            if (count == index)
+                return series;
+            seen[count++] = series->name;
+        }
+    return NULL;
+}
+
+typedef struct legend {
+    int64_t entries;
+    int columns, rows, top, right; /* top and right are what it takes away, in pixels */
+} legend_t;
+
+static legend_t legend_of(const lode_chart_t *chart) {
+    legend_t legend = {0};
+    int longest = 0;
+    const lode_chart_series_t *entry;
+    while ((entry = legend_entry(chart, legend.entries)) != NULL) {
+        const int length = (int)strlen(entry->name);
+        longest = length > longest ? length : longest;
+        legend.entries++;
+    }
+    if (legend.entries == 0)
+        return legend;
+    const int wide = LETTER * longest + 48;
+    legend.columns = chart->key_right ? 1 : (WIDTH - 40) / wide > 1 ? (WIDTH - 40) / wide : 1;
+    if (legend.columns > legend.entries)
+        legend.columns = (int)legend.entries;
+    legend.rows = (int)((legend.entries + legend.columns - 1) / legend.columns);
+    if (chart->key_right)
+        legend.right = wide;
+    else
+        legend.top = KEY_ROW * legend.rows + 4;
+    return legend;
+}
+
+static lode_status_t write_legend(lode_buffer_t *script, const lode_chart_t *chart) {
+    const lode_chart_series_t *entry;
+    for (int64_t i = 0; (entry = legend_entry(chart, i)) != NULL; i++) {
+        LODE_TRY(lode_buffer_printf(script, ", NaN"));
+        LODE_TRY(write_look(script, entry, true));
+        LODE_TRY(lode_buffer_printf(script, " title "));
+        LODE_TRY(lode_plot_text(script, entry->name));
+    }
+    return LODE_OK;
+}
+
+/* --- panels ----------------------------------------------------------------------------- */
+
+typedef struct frame {
+    int width, height; /* of the chart */
+    double left, right, top,
+        bottom; /* of a panel's axes, as shares of the chart from its lower left */
+    int panel_width;
+} frame_t;
+
+static frame_t frame_of(const lode_chart_t *chart, const legend_t *legend, int64_t number) {
+    const int columns = chart->columns > 0 ? chart->columns : 1;
+    const int rows = (int)((chart->count + columns - 1) / columns);
+    const int tall = (chart->panel_height > 0 ? chart->panel_height : HEIGHT) + TOP + BOTTOM;
+    const int usable = WIDTH - legend->right - (chart->layers > 0 ? COLOUR_BAR : 0);
+    const int wide = usable / columns;
+    const int column = (int)(number % columns), row = (int)(number / columns);
+    frame_t frame = {
+        .width = WIDTH, .height = rows * tall + legend->top, .panel_width = wide - LEFT - RIGHT};
+    frame.left = (double)(column * wide + LEFT) / WIDTH;
+    frame.right = (double)((column + 1) * wide - RIGHT) / WIDTH;
+    frame.top = 1 - (double)(legend->top + row * tall + TOP) / frame.height;
+    frame.bottom = 1 - (double)(legend->top + (row + 1) * tall - BOTTOM) / frame.height;
+    return frame;
+}
+
+static lode_status_t write_label(lode_buffer_t *script, const char *what, const char *text) {
+    LODE_TRY(lode_buffer_printf(script, "set %s ", what));
+    LODE_TRY(lode_plot_text(script, text ? text : ""));
+    return lode_buffer_printf(script, " noenhanced\n");
+}
+
+static lode_status_t write_names(lode_buffer_t *script, const lode_chart_panel_t *panel,
+                                 int width) {
+    int longest = 0;
+    for (int64_t i = 0; i < panel->name_count; i++) {
+        const int length = (int)strlen(panel->names[i]);
+        longest = length > longest ? length : longest;
+    }
+    const bool slanted = (longest * LETTER + 8) * panel->name_count > width;
+    LODE_TRY(lode_buffer_printf(script, "set xtics %snoenhanced (",
+                                slanted ? "rotate by -20 " : "norotate "));
+    for (int64_t i = 0; i < panel->name_count; i++) {
+        LODE_TRY(lode_buffer_printf(script, "%s", i ? ", " : ""));
+        LODE_TRY(lode_plot_text(script, panel->names[i]));
+        LODE_TRY(lode_buffer_printf(script, " %lld", (long long)i));
+    }
+    return lode_buffer_printf(script, ")\n");
+}
+
+/* A step of 1, 2 or 5 times a power of ten that leaves each tic about `room` pixels. */
+static double tic_step(double span, int width, int room) {
+    static const double mantissas[] = {1, 2, 5};
+    const double least = span * room / (width > 0 ? width : 1);
+    double decade = 1, step = 1;
+    for (int i = 0; step < least && decade < 1e15; i++) {
+        decade *= i > 0 && i % 3 == 0 ? 10 : 1;
+        step = mantissas[i % 3] * decade;
+    }
+    return step;
+}
+
+static lode_status_t write_x_axis(lode_buffer_t *script, const lode_chart_panel_t *panel,
+                                  int width) {
+    const range_t x = x_range(panel);
+    LODE_TRY(lode_buffer_printf(script, "%s\nset xrange [%.9g:%.9g]\n",
+                                panel->log_x ? "set logscale x" : "unset logscale x", x.low,
+                                x.high));
+    LODE_TRY(write_label(script, "xlabel", panel->x_label));
+    if (panel->names)
+        return write_names(script, panel, width);
+    LODE_TRY(lode_buffer_printf(script, "set xtics norotate enhanced autofreq\n"));
+    if (panel->log_x)
+        return lode_plot_log_tics(script, 'x', x.low, x.high);
+    if (panel->whole_x)
+        return lode_buffer_printf(script, "set xtics %g\n", tic_step(x.high - x.low, width, 26));
+    return LODE_OK;
+}
+
+static lode_status_t write_y_axis(lode_buffer_t *script, const lode_chart_panel_t *panel) {
+    const range_t y = y_range(panel);
+    LODE_TRY(lode_buffer_printf(script, "%s\nset yrange [%.9g:%.9g]\nset ytics autofreq\n",
+                                panel->log_y ? "set logscale y" : "unset logscale y", y.low,
+                                y.high));
+    LODE_TRY(write_label(script, "ylabel", panel->y_label));
+    return panel->log_y ? lode_plot_log_tics(script, 'y', y.low, y.high) : LODE_OK;
+}
+
+static lode_status_t write_lines(lode_buffer_t *script, const lode_chart_panel_t *panel) {
+    LODE_TRY(lode_buffer_printf(script, "unset arrow\nunset label\n"));
+    if ((panel->level != 0 || panel->level_name) && isfinite(panel->level)) {
+        LODE_TRY(lode_buffer_printf(script,
+                                    "set arrow from graph 0, first %.9g to graph 1, first %.9g "
+                                    "nohead front lc rgb '#3c4149' lw 1.1 dt 2\n",
+                                    panel->level, panel->level));
+        if (panel->level_name) {
+            LODE_TRY(lode_buffer_printf(script, "set label "));
+            LODE_TRY(lode_plot_text(script, panel->level_name));
+            LODE_TRY(lode_buffer_printf(script,
+                                        " at graph 0.995, first %.9g right offset 0,0.5 noenhanced "
+                                        "font ',11' textcolor rgb '#3c4149'\n",
+                                        panel->level));
+        }
+    }
+    if (panel->divider != 0)
+        LODE_TRY(lode_buffer_printf(script,
+                                    "set arrow from first %.9g, graph 0 to first %.9g, graph 1 "
+                                    "nohead lc rgb '#8a8f98' dt 2\n",
+                                    panel->divider, panel->divider));
+    return LODE_OK;
+}
+
+static lode_status_t write_panel(lode_buffer_t *script, const lode_chart_t *chart,
+                                 const legend_t *legend, int64_t number) {
+    const lode_chart_panel_t *panel = &chart->panels[number];
+    const frame_t frame = frame_of(chart, legend, number);
+    LODE_TRY(lode_buffer_printf(script,
+                                "set lmargin at screen %.5f\nset rmargin at screen %.5f\n"
+                                "set tmargin at screen %.5f\nset bmargin at screen %.5f\n",
+                                frame.left, frame.right, frame.top, frame.bottom));
+    LODE_TRY(write_label(script, "title", panel->title));
+    LODE_TRY(write_x_axis(script, panel, frame.panel_width));
+    LODE_TRY(write_y_axis(script, panel));
+    LODE_TRY(write_lines(script, panel));
+    if (number == 0 && legend->entries > 0)
+        LODE_TRY(
+            lode_buffer_printf(script, "set key at screen %.5f,%.5f %s top %s maxcols %d\n",
+                               chart->key_right ? 1 - (double)legend->right / frame.width : 0.5,
+                               1 - (chart->key_right ? (double)TOP : 2.0) / frame.height,
+                               chart->key_right ? "left Left reverse" : "center Left reverse",
+                               chart->key_right ? "vertical" : "horizontal", legend->columns));
+    else
+        LODE_TRY(lode_buffer_printf(script, "unset key\n"));
+    LODE_TRY(lode_buffer_printf(script, number == 0 && chart->layers > 0 ? "set colorbox\n"
+                                                                         : "unset colorbox\n"));
+    LODE_TRY(lode_buffer_printf(script, "plot "));
+    for (int64_t s = 0; s < panel->count; s++)
+        LODE_TRY(write_series(script, &panel->series[s], number, s));
+    if (panel->count == 0)
+        LODE_TRY(lode_buffer_printf(script, "NaN notitle"));
+    if (number == 0)
+        LODE_TRY(write_legend(script, chart));
+    return lode_buffer_printf(script, "\n");
+}
+
+/* The colours of depth, as a scale at the right edge. */
+static lode_status_t write_scale(lode_buffer_t *script, const lode_chart_t *chart) {
+    return lode_buffer_printf(
+        script,
+        "set palette defined (0 '#2c1e6b', 0.35 '#0072B2', 0.7 '#009E73', 1 '#E69F00')\n"
+        "set cbrange [0:%lld]\nset cblabel 'layer'\n"
+        "set colorbox user origin %.4f,0.24 size 0.018,0.6\n%s",
+        (long long)(chart->layers > 1 ? chart->layers - 1 : 1), 1 - (COLOUR_BAR - 4.0) / WIDTH,
+        chart->layers <= 12 ? "set cbtics 1\n" : "");
+}
+
+lode_status_t lode_chart_script(lode_buffer_t *script, const lode_chart_t *chart) {
+    const legend_t legend = legend_of(chart);
+    const frame_t frame = frame_of(chart, &legend, 0);
+    LODE_TRY(lode_plot_begin(script, frame.width, frame.height));
+    for (int64_t p = 0; p < chart->count; p++)
+        LODE_TRY(write_data(script, &chart->panels[p], p));
+    LODE_TRY(lode_buffer_printf(script, "set style fill solid 1 noborder\nset boxwidth 0.66\n"));
+    if (chart->layers > 0)
+        LODE_TRY(write_scale(script, chart));
+    LODE_TRY(lode_buffer_printf(script, "set multiplot\n"));
+    for (int64_t p = 0; p < chart->count; p++)
+        LODE_TRY(write_panel(script, chart, &legend, p));
+    return lode_buffer_printf(script, "unset multiplot\n");
+}

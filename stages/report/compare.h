@@ -1,0 +1,67 @@
+/* report/compare: which variants differ by more than chance, from their losses on the same tokens
+ * (score/paired.h). Local.
+ *
+ * Compared are the variants of one sparsity on one dataset, each with each, and each with the
+ * unpruned model; of more than LODE_COMPARE_MOST variants those of lowest perplexity. The p values
+ * of all pairs of a sparsity are adjusted together by Holm's method, those against the unpruned
+ * model too. A verdict then says
+ *   better, worse            beyond chance among all the comparisons made (adjusted p < 0.05)
+ *   likely better or worse   by the interval of this comparison alone, which excludes 0
+ *   undecided                the interval includes 0
+ *   equal                    the same losses throughout
+ *   unknown                  too few targets for an interval
+ * each of the first variant of a pair; in comparisons.csv with its letter, "a better", "b better".
+ */
+#ifndef LODE_REPORT_COMPARE_H
+#define LODE_REPORT_COMPARE_H
+
+#include "report/result.h"
+#include "score/paired.h"
+
+enum { LODE_COMPARE_MOST = 40 };
+
+typedef enum lode_verdict {
+    LODE_VERDICT_BETTER,
+    LODE_VERDICT_LIKELY_BETTER,
+    LODE_VERDICT_EQUAL,
+    LODE_VERDICT_UNDECIDED,
+    LODE_VERDICT_LIKELY_WORSE,
+    LODE_VERDICT_WORSE,
+    LODE_VERDICT_UNKNOWN,
+} lode_verdict_t;
+
+/* One pair. */
+typedef struct lode_comparison_pair {
+    lode_paired_t paired; /* loss of the first minus that of the second */
+    double adjusted;      /* p */
+    lode_verdict_t verdict;
+} lode_comparison_pair_t;
+
+/* The variants of one sparsity on one dataset, in ascending order of perplexity. */
+typedef struct lode_comparison_family {
+    const lode_report_figure_t **members; /* [count] */
+    int64_t count, left_out;              /* left_out: beyond LODE_COMPARE_MOST */
+    const lode_report_figure_t *dense;    /* NULL where it was not evaluated */
+    int64_t blocks, targets;
+    lode_comparison_pair_t *pairs;    /* [count, count], i against j; the diagonal is not used */
+    lode_comparison_pair_t *to_dense; /* [count]; NULL without dense */
+} lode_comparison_family_t;
+
+/* Compares everything of a case: fills item->comparisons with the rows of comparisons.csv, and the
+ * topic COMPARISONS. */
+LODE_MUST_USE lode_status_t lode_compare_case(lode_report_case_t *item);
+
+/* What the verdict means of the first of a pair: "better" …; static. */
+const char *lode_verdict_text(lode_verdict_t verdict);
+
+/* comparisons.csv of all cases. */
+LODE_MUST_USE lode_status_t lode_compare_csv(const lode_report_case_t *cases, int64_t count,
+                                             lode_buffer_t *out);
+
+/* Appends a family's rows to item->comparisons, and its part of the page. */
+LODE_MUST_USE lode_status_t lode_compare_rows(lode_report_case_t *item,
+                                              const lode_comparison_family_t *family);
+LODE_MUST_USE lode_status_t lode_compare_page(lode_report_case_t *item,
+                                              const lode_comparison_family_t *family, bool open);
+
+#endif
