@@ -8,8 +8,8 @@
 #include "report/plot.h"
 
 /* Pixels. The page scales figures to its width. */
-enum { WIDTH = 860, LEFT = 66, RIGHT = 14, TOP = 26, BOTTOM = 46, HEIGHT = 210, KEY_ROW = 20 };
-enum { COLOUR_BAR = 74, LETTER = 7 };
+enum { WIDTH = 860, LEFT = 70, RIGHT = 14, TOP = 34, BOTTOM = 54, HEIGHT = 210 };
+enum { COLOUR_BAR = 74, LETTER = 7, KEY_ROW = 20, KEY_SIGN = 30, KEY_GAP = 22 };
 
 typedef struct range {
     double low, high;
@@ -142,9 +142,8 @@ static lode_status_t write_colour(lode_buffer_t *script, const lode_chart_series
     return lode_buffer_printf(script, " lc palette cb %.6g", series->depth);
 }
 
-/* "with …": how the series looks in the chart and in the legend. */
-static lode_status_t write_look(lode_buffer_t *script, const lode_chart_series_t *series,
-                                bool legend) {
+/* "with …". */
+static lode_status_t write_look(lode_buffer_t *script, const lode_chart_series_t *series) {
     const int point = series->point ? series->point : 7, dash = series->dash ? series->dash : 1;
     const double size = series->size > 0 ? series->size : 0.6;
     switch (series->mark) {
@@ -152,8 +151,7 @@ static lode_status_t write_look(lode_buffer_t *script, const lode_chart_series_t
         LODE_TRY(lode_buffer_printf(script, " with lines lw 1.5 dt %d", dash));
         break;
     case LODE_MARK_POINTS:
-        LODE_TRY(lode_buffer_printf(script, " with points pt %d ps %g", point,
-                                    legend ? fmax(size, 0.6) : size));
+        LODE_TRY(lode_buffer_printf(script, " with points pt %d ps %g", point, size));
         break;
     case LODE_MARK_BOTH:
         LODE_TRY(lode_buffer_printf(script, " with linespoints lw 1.4 dt %d pt %d ps %g", dash,
@@ -161,7 +159,7 @@ static lode_status_t write_look(lode_buffer_t *script, const lode_chart_series_t
         break;
     case LODE_MARK_BARS:
     case LODE_MARK_BOX:
-        LODE_TRY(lode_buffer_printf(script, legend ? " with points pt 5 ps 1" : " with boxes"));
+        LODE_TRY(lode_buffer_printf(script, " with boxes"));
         break;
     }
     return write_colour(script, series);
@@ -170,14 +168,12 @@ static lode_status_t write_look(lode_buffer_t *script, const lode_chart_series_t
 static lode_status_t write_box(lode_buffer_t *script, const lode_chart_series_t *series,
                                const char *block) {
     const double width = series->size > 0 ? series->size : 0.5;
-    LODE_TRY(lode_buffer_printf(script,
-                                "%s using 1:5:3:4:6:(%g) with candlesticks whiskerbars 0.4 "
-                                "lw 1 fs transparent solid 0.35",
-                                block, width));
+    LODE_TRY(lode_buffer_printf(script, "%s using 1:5:3:4:6:(%g) with candlesticks lw 1", block,
+                                width));
     LODE_TRY(write_colour(script, series));
     LODE_TRY(lode_buffer_printf(script,
-                                " notitle, %s using ($1-%g):2:(%g):(0) with vectors nohead "
-                                "lw 2",
+                                " fs transparent solid 0.35 notitle whiskerbars 0.4, "
+                                "%s using ($1-%g):2:(%g):(0) with vectors nohead lw 2",
                                 block, width / 2, width));
     LODE_TRY(write_colour(script, series));
     return lode_buffer_printf(script, " notitle");
@@ -204,7 +200,7 @@ static lode_status_t write_series(lode_buffer_t *script, const lode_chart_series
         } else {
             LODE_TRY(lode_buffer_printf(script, "%s%s using 1:2", part && series->low ? ", " : "",
                                         block));
-            LODE_TRY(write_look(script, series, false));
+            LODE_TRY(write_look(script, series));
         }
         LODE_TRY(lode_buffer_printf(script, " notitle"));
     }
@@ -233,41 +229,86 @@ static const lode_chart_series_t *legend_entry(const lode_chart_t *chart, int64_
     return NULL;
 }
 
+/* Letters as readers count them, not bytes. */
+static int letters(const char *text) {
+    int count = 0;
+    for (; *text; text++)
+        count += ((unsigned char)*text & 0xc0) != 0x80;
+    return count;
+}
+
+static int entry_width(const lode_chart_series_t *entry) {
+    return KEY_SIGN + LETTER * letters(entry->name) + KEY_GAP;
+}
+
+/* What the legend takes away at the top or at the right, in pixels. */
 typedef struct legend {
-    int64_t entries;
-    int columns, rows, top, right; /* top and right are what it takes away, in pixels */
+    int top, right;
 } legend_t;
 
 static legend_t legend_of(const lode_chart_t *chart) {
     legend_t legend = {0};
-    int longest = 0;
     const lode_chart_series_t *entry;
-    while ((entry = legend_entry(chart, legend.entries)) != NULL) {
-        const int length = (int)strlen(entry->name);
-        longest = length > longest ? length : longest;
-        legend.entries++;
+    int used = 0;
+    for (int64_t i = 0; (entry = legend_entry(chart, i)) != NULL; i++) {
+        const int wide = entry_width(entry);
+        if (chart->key_right) {
+            legend.right = wide > legend.right ? wide : legend.right;
+            continue;
+        }
+        if (i == 0 || used + wide > WIDTH - LEFT) {
+            legend.top += KEY_ROW;
+            used = 0;
+        }
+        used += wide;
     }
-    if (legend.entries == 0)
-        return legend;
-    const int wide = LETTER * longest + 48;
-    legend.columns = chart->key_right ? 1 : (WIDTH - 40) / wide > 1 ? (WIDTH - 40) / wide : 1;
-    if (legend.columns > legend.entries)
-        legend.columns = (int)legend.entries;
-    legend.rows = (int)((legend.entries + legend.columns - 1) / legend.columns);
-    if (chart->key_right)
-        legend.right = wide;
-    else
-        legend.top = KEY_ROW * legend.rows + 4;
     return legend;
 }
 
-static lode_status_t write_legend(lode_buffer_t *script, const lode_chart_t *chart) {
+/* One entry at pixels x, y from the upper left. gnuplot's own legend is bound to one panel and to
+ * columns of equal width, so it is put together from labels. */
+static lode_status_t write_entry(lode_buffer_t *script, const lode_chart_series_t *entry, int x,
+                                 int y, int height) {
+    const double across = 1.0 / WIDTH, up = 1 - (double)y / height;
+    const bool line = entry->mark == LODE_MARK_LINE || entry->mark == LODE_MARK_BOTH;
+    const bool area = entry->mark == LODE_MARK_BARS || entry->mark == LODE_MARK_BOX;
+    const char *colour = entry->colour ? entry->colour : "#3c4149";
+    if (line)
+        LODE_TRY(lode_buffer_printf(script,
+                                    "set arrow from screen %.5f,%.5f to screen %.5f,%.5f nohead "
+                                    "lc rgb '%s' lw 1.6 dt %d\n",
+                                    x * across, up, (x + KEY_SIGN - 8) * across, up, colour,
+                                    entry->dash ? entry->dash : 1));
+    if (entry->mark != LODE_MARK_LINE)
+        LODE_TRY(lode_buffer_printf(script,
+                                    "set label '' at screen %.5f,%.5f point pt %d ps %g lc rgb "
+                                    "'%s'\n",
+                                    (x + 0.5 * (KEY_SIGN - 8)) * across, up,
+                                    area           ? 5
+                                    : entry->point ? entry->point
+                                                   : 7,
+                                    area ? 1 : 0.7, colour));
+    LODE_TRY(lode_buffer_printf(script, "set label "));
+    LODE_TRY(lode_plot_text(script, entry->name));
+    return lode_buffer_printf(script,
+                              " at screen %.5f,%.5f left noenhanced textcolor rgb '#3c4149'\n",
+                              (x + KEY_SIGN) * across, up);
+}
+
+static lode_status_t write_legend(lode_buffer_t *script, const lode_chart_t *chart,
+                                  const legend_t *legend, int height) {
     const lode_chart_series_t *entry;
+    int x = chart->key_right ? WIDTH - legend->right + 10 : LEFT;
+    int y = chart->key_right ? TOP + KEY_ROW / 2 : KEY_ROW / 2 + 4;
     for (int64_t i = 0; (entry = legend_entry(chart, i)) != NULL; i++) {
-        LODE_TRY(lode_buffer_printf(script, ", NaN"));
-        LODE_TRY(write_look(script, entry, true));
-        LODE_TRY(lode_buffer_printf(script, " title "));
-        LODE_TRY(lode_plot_text(script, entry->name));
+        const int wide = entry_width(entry);
+        if (!chart->key_right && x > LEFT && x + wide > WIDTH) {
+            x = LEFT;
+            y += KEY_ROW;
+        }
+        LODE_TRY(write_entry(script, entry, x, y, height));
+        x += chart->key_right ? 0 : wide;
+        y += chart->key_right ? KEY_ROW : 0;
     }
     return LODE_OK;
 }
@@ -378,9 +419,20 @@ static lode_status_t write_lines(lode_buffer_t *script, const lode_chart_panel_t
     if (panel->divider != 0)
         LODE_TRY(lode_buffer_printf(script,
                                     "set arrow from first %.9g, graph 0 to first %.9g, graph 1 "
-                                    "nohead lc rgb '#8a8f98' dt 2\n",
+                                    "nohead lc rgb '#8a8f98' lw 1.1 dt 2\n",
                                     panel->divider, panel->divider));
     return LODE_OK;
+}
+
+/* The colours of depth, as a scale at the right edge. */
+static lode_status_t write_scale(lode_buffer_t *script, const lode_chart_t *chart) {
+    return lode_buffer_printf(
+        script,
+        "set palette defined (0 '#2c1e6b', 0.35 '#0072B2', 0.7 '#009E73', 1 '#E69F00')\n"
+        "set cbrange [0:%lld]\nset cblabel 'layer'\n"
+        "set colorbox user origin %.4f,0.24 size 0.018,0.6\n%s",
+        (long long)(chart->layers > 1 ? chart->layers - 1 : 1), 1 - (COLOUR_BAR - 4.0) / WIDTH,
+        chart->layers <= 12 ? "set cbtics 1\n" : "");
 }
 
 static lode_status_t write_panel(lode_buffer_t *script, const lode_chart_t *chart,
@@ -395,36 +447,16 @@ static lode_status_t write_panel(lode_buffer_t *script, const lode_chart_t *char
     LODE_TRY(write_x_axis(script, panel, frame.panel_width));
     LODE_TRY(write_y_axis(script, panel));
     LODE_TRY(write_lines(script, panel));
-    if (number == 0 && legend->entries > 0)
-        LODE_TRY(
-            lode_buffer_printf(script, "set key at screen %.5f,%.5f %s top %s maxcols %d\n",
-                               chart->key_right ? 1 - (double)legend->right / frame.width : 0.5,
-                               1 - (chart->key_right ? (double)TOP : 2.0) / frame.height,
-                               chart->key_right ? "left Left reverse" : "center Left reverse",
-                               chart->key_right ? "vertical" : "horizontal", legend->columns));
-    else
-        LODE_TRY(lode_buffer_printf(script, "unset key\n"));
-    LODE_TRY(lode_buffer_printf(script, number == 0 && chart->layers > 0 ? "set colorbox\n"
-                                                                         : "unset colorbox\n"));
+    if (number == 0)
+        LODE_TRY(write_legend(script, chart, legend, frame.height));
+    LODE_TRY(number == 0 && chart->layers > 0 ? write_scale(script, chart)
+                                              : lode_buffer_printf(script, "unset colorbox\n"));
     LODE_TRY(lode_buffer_printf(script, "plot "));
     for (int64_t s = 0; s < panel->count; s++)
         LODE_TRY(write_series(script, &panel->series[s], number, s));
     if (panel->count == 0)
         LODE_TRY(lode_buffer_printf(script, "NaN notitle"));
-    if (number == 0)
-        LODE_TRY(write_legend(script, chart));
     return lode_buffer_printf(script, "\n");
-}
-
-/* The colours of depth, as a scale at the right edge. */
-static lode_status_t write_scale(lode_buffer_t *script, const lode_chart_t *chart) {
-    return lode_buffer_printf(
-        script,
-        "set palette defined (0 '#2c1e6b', 0.35 '#0072B2', 0.7 '#009E73', 1 '#E69F00')\n"
-        "set cbrange [0:%lld]\nset cblabel 'layer'\n"
-        "set colorbox user origin %.4f,0.24 size 0.018,0.6\n%s",
-        (long long)(chart->layers > 1 ? chart->layers - 1 : 1), 1 - (COLOUR_BAR - 4.0) / WIDTH,
-        chart->layers <= 12 ? "set cbtics 1\n" : "");
 }
 
 lode_status_t lode_chart_script(lode_buffer_t *script, const lode_chart_t *chart) {
@@ -434,9 +466,7 @@ lode_status_t lode_chart_script(lode_buffer_t *script, const lode_chart_t *chart
     for (int64_t p = 0; p < chart->count; p++)
         LODE_TRY(write_data(script, &chart->panels[p], p));
     LODE_TRY(lode_buffer_printf(script, "set style fill solid 1 noborder\nset boxwidth 0.66\n"));
-    if (chart->layers > 0)
-        LODE_TRY(write_scale(script, chart));
-    LODE_TRY(lode_buffer_printf(script, "set multiplot\n"));
+    LODE_TRY(lode_buffer_printf(script, "unset key\nset multiplot\n"));
     for (int64_t p = 0; p < chart->count; p++)
         LODE_TRY(write_panel(script, chart, &legend, p));
     return lode_buffer_printf(script, "unset multiplot\n");

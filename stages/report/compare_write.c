@@ -70,9 +70,22 @@ static lode_status_t write_interval(lode_buffer_t *page, const lode_paired_t *pa
                               paired->difference, paired->low, paired->high);
 }
 
+/* The ratio of perplexities to the unpruned model's, with its interval; and the verdict where it is
+ * not what everybody expects of a pruned model. */
+static lode_status_t write_ratio(lode_buffer_t *page, const lode_comparison_pair_t *pair) {
+    const lode_paired_t *paired = &pair->paired;
+    return lode_buffer_printf(
+        page,
+        "<td class=\"n\">%.4g <span class=\"point\">[%.4g, %.4g]%s%s"
+        "</span></td>",
+        exp(paired->difference), exp(paired->low), exp(paired->high),
+        pair->verdict == LODE_VERDICT_WORSE ? "" : " ",
+        pair->verdict == LODE_VERDICT_WORSE ? "" : lode_verdict_text(pair->verdict));
+}
+
 /* The interval against the best as a small drawing; `widest` is what the right edge stands for. */
 static lode_status_t write_bar(lode_buffer_t *page, const lode_paired_t *paired, double widest) {
-    enum { BAR_WIDTH = 150, BAR_LEFT = 20 };
+    enum { BAR_WIDTH = 130, BAR_LEFT = 16 };
     const double unit = (BAR_WIDTH - BAR_LEFT - 4) / widest;
     const double low = fmax(1, BAR_LEFT + unit * paired->low);
     return lode_buffer_printf(
@@ -101,11 +114,8 @@ static lode_status_t write_table_row(lode_buffer_t *page, const lode_comparison_
                                     pair->verdict == LODE_VERDICT_UNDECIDED ? "open" : "",
                                     lode_verdict_text(pair->verdict)));
     }
-    if (family->to_dense) {
-        LODE_TRY(write_interval(page, &family->to_dense[i].paired));
-        LODE_TRY(lode_buffer_printf(page, "<td>%s</td>",
-                                    lode_verdict_text(family->to_dense[i].verdict)));
-    }
+    if (family->to_dense)
+        LODE_TRY(write_ratio(page, &family->to_dense[i]));
     return lode_buffer_printf(page, "</tr>\n");
 }
 
@@ -120,7 +130,7 @@ static lode_status_t write_table(lode_buffer_t *page, const lode_comparison_fami
         "<div class=\"wide\" tabindex=\"0\"><table class=\"small\">\n<thead><tr>"
         "<th>variant</th><th class=\"n\">perplexity</th><th class=\"n\">ΔNLL to the lowest "
         "[95 %%]</th><th></th><th>verdict</th>%s</tr></thead>\n<tbody>\n",
-        family->to_dense ? "<th class=\"n\">ΔNLL to dense [95 %]</th><th>verdict</th>" : ""));
+        family->to_dense ? "<th class=\"n\">÷ dense [95 %]</th>" : ""));
     for (int64_t i = 0; i < rows; i++)
         LODE_TRY(write_table_row(page, family, i, widest));
     LODE_TRY(lode_buffer_printf(page, "</tbody></table></div>\n"));

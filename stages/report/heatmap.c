@@ -98,7 +98,10 @@ static lode_status_t write_cell(lode_buffer_t *page, const lode_heatmap_t *map,
     int colour[3];
     char number[32];
     colour_of(colour, isfinite(map->shades[i]) ? map->shades[i] : 0, map->diverging);
-    snprintf(number, sizeof number, "%.*f", map->decimals, map->scale * map->values[i]);
+    /* Half a unit of the last decimal is where rounding would leave "-0.00". */
+    const double value = map->scale * map->values[i];
+    const bool vanishes = fabs(value) < 0.5 * pow(10, -map->decimals);
+    snprintf(number, sizeof number, "%.*f", map->decimals, vanishes ? 0 : value);
     const int64_t x = layout->left + column * layout->cell, y = layout->top + row * CELL_HEIGHT;
     LODE_TRY(lode_buffer_printf(page,
                                 "<rect x=\"%lld\" y=\"%lld\" width=\"%d\" height=\"%d\" "

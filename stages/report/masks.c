@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "config/choices.h"
 #include "report/figures.h"
 #include "report/shelf.h"
 #include "score/order.h"
@@ -41,16 +42,20 @@ static double mean_jaccard(const sets_t *sets, int64_t a, int64_t b) {
     return sum / (double)sets->layers;
 }
 
-static lode_status_t draw(const sets_t *sets, const char *title, const char *caption,
+/* Shades begin at `chance`, what independent sets would come to. */
+static lode_status_t draw(const sets_t *sets, const char *title, const char *caption, double chance,
                           lode_buffer_t *page) {
     const int64_t n = sets->count;
-    double *values;
+    double *values, *shades;
     if (n < 2)
         return LODE_OK;
-    LODE_TRY(LODE_NEW(&values, n * n, "overlaps"));
+    LODE_TRY(LODE_NEW(&values, 2 * n * n, "overlaps"));
+    shades = values + n * n;
     for (int64_t i = 0; i < n; i++)
-        for (int64_t j = 0; j <= i; j++)
-            values[i * n + j] = values[j * n + i] = mean_jaccard(sets, i, j);
+        for (int64_t j = 0; j < n; j++) {
+            values[i * n + j] = j < i ? values[j * n + i] : j == i ? NAN : mean_jaccard(sets, i, j);
+            shades[i * n + j] = fmax(0, (values[i * n + j] - chance) / (1 - chance));
+        }
     const lode_heatmap_t map = {.title = title,
                                 .rows = n,
                                 .columns = n,
@@ -58,7 +63,7 @@ static lode_status_t draw(const sets_t *sets, const char *title, const char *cap
                                 .column_names = (const char *const *)sets->names,
                                 .upright = true,
                                 .values = values,
-                                .shades = values,
+                                .shades = shades,
                                 .decimals = 2,
                                 .scale = 1};
     lode_status_t status = lode_figure_heatmap(&map, caption, page);
@@ -97,24 +102,20 @@ done:
 
 static lode_status_t draw_tops(sets_t *sets, const lode_report_channels_t *channels,
                                lode_buffer_t *page) {
-    char **methods;
-    int64_t count;
-    LODE_TRY(lode_store_list(sets->store, "/scores", &methods, &count));
     lode_status_t status = LODE_OK;
-    for (int64_t i = 0; status == LODE_OK && i < count && sets->count < MOST; i++) {
-        lode_buffer_t path = {0};
-        status = lode_buffer_printf(&path, "/scores/%s", methods[i]);
-        if (status == LODE_OK)
-            status = add_top(sets, channels, methods[i], path.data);
-        lode_buffer_free(&path);
+    for (const lode_choice_t *method = lode_method_choices;
+         status == LODE_OK && method->name && sets->count < MOST; method++) {
+        char path[96];
+        snprintf(path, sizeof path, "/scores/%s", method->name);
+        if (lode_store_has(sets->store, path))
+            status = add_top(sets, channels, method->name, path);
     }
-    lode_store_list_free(&methods, count);
     if (status == LODE_OK)
         status = draw(sets, "Overlap of what methods rank highest",
                       "Jaccard index of the two methods’ top channels of a layer, as many as the "
                       "layer’s core has; mean over layers. 1: the same channels; independent "
                       "rankings would come close to 0.",
-                      page);
+                      0, page);
     empty(sets);
     return status;
 }
@@ -174,16 +175,26 @@ done:
     return status;
 }
 
-/* Adds the masks of one sparsity: those of plain variants first, then the others while there is
- * room. */
+/* Adds the masks of one sparsity; of more than MOST, those of plain variants alone. */
 static lode_status_t add_masks(sets_t *sets, const lode_report_variant_t *variants, int64_t count,
                                double sparsity) {
-    for (int pass = 0; pass < 2; pass++)
-        for (int64_t i = 0; i < count && sets->count < MOST; i++)
-            if (variants[i].sparsity == sparsity && !is_repeated(variants, i) &&
-                (variants[i].options[0] == '\0') == (pass == 0))
-                LODE_TRY(add_kept(sets, &variants[i]));
+    int64_t masks = 0, plain = 0;
+    for (int64_t i = 0; i < count; i++)
+        if (variants[i].sparsity == sparsity && !is_repeated(variants, i)) {
+            masks++;
+            plain += variants[i].options[0] == '\0';
+        }
+    const bool all = masks <= MOST || plain < 2;
+    for (int64_t i = 0; i < count && sets->count < MOST; i++)
+        if (variants[i].sparsity == sparsity && !is_repeated(variants, i) &&
+            (all || variants[i].options[0] == '\0'))
+            LODE_TRY(add_kept(sets, &variants[i]));
     return LODE_OK;
+}
+
+static int compare_variants(const void *left, const void *right) {
+    const lode_report_variant_t *a = left, *b = right;
+    return a->order != b->order ? (a->order < b->order ? -1 : 1) : strcmp(a->name, b->name);
 }
 
 static lode_status_t draw_masks(sets_t *sets, lode_buffer_t *page) {
@@ -194,6 +205,8 @@ static lode_status_t draw_masks(sets_t *sets, lode_buffer_t *page) {
     lode_status_t status = LODE_NEW(&variants, count, "variants");
     for (int64_t i = 0; status == LODE_OK && i < count; i++)
         status = lode_report_variant_parse(&variants[i], names[i]);
+    if (status == LODE_OK && count > 0)
+        qsort(variants, (size_t)count, sizeof *variants, compare_variants);
     const double sparsity = status == LODE_OK ? chosen_sparsity(variants, count) : 0;
     if (sparsity > 0)
         status = add_masks(sets, variants, count, sparsity);
@@ -203,7 +216,8 @@ static lode_status_t draw_masks(sets_t *sets, lode_buffer_t *page) {
              "mask.",
              100 * sparsity, (1 - sparsity) / (1 + sparsity));
     if (status == LODE_OK && sparsity > 0)
-        status = draw(sets, "Overlap of what is kept", caption, page);
+        status =
+            draw(sets, "Overlap of what is kept", caption, (1 - sparsity) / (1 + sparsity), page);
     empty(sets);
     for (int64_t i = 0; variants && i < count; i++)
         free(variants[i].name);
