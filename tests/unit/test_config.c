@@ -739,10 +739,19 @@ static void test_sweep(void **state) {
     }
     assert_string_equal(points[1].label,
                         "classify.core_fraction=0.005,prune.methods=lp,calibration.corpus=a_b");
-    const char altered[] = "classify.core_fraction=0.005,prune.methods=lp,calibration.corpus=a_b-";
-    assert_memory_equal(points[0].label, altered, strlen(altered));
+    assert_string_equal(points[0].label,
+                        "classify.core_fraction=0.005,prune.methods=lp,calibration.corpus=b");
     lode_config_points_destroy(&points, count);
     assert_null(points);
+    lode_config_destroy(&config);
+
+    /* two paths of one last part */
+    config =
+        parse(BASE "sweep = ( { key = \"calibration.corpus\"; values = ( \"a/b\", \"c/b\" ); } );");
+    LODE_ASSERT_OK(lode_config_expand(config, &points, &count));
+    const char altered[] = "calibration.corpus=a_b-";
+    assert_memory_equal(points[0].label, altered, strlen(altered));
+    lode_config_points_destroy(&points, count);
     lode_config_destroy(&config);
 
     config = parse(BASE);
