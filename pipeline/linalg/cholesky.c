@@ -1,6 +1,7 @@
 #include "linalg/cholesky.h"
 
 #include <float.h>
+#include <math.h>
 #include <stdlib.h>
 
 #include "base/log.h"
@@ -74,7 +75,7 @@ static lode_status_t mean_diagonal(double *mean, const double *diagonal, int64_t
     for (int64_t i = 0; i < n; i++)
         sum += diagonal[i];
     *mean = n > 0 && sum != 0 ? sum / (double)n : 1;
-    if (*mean > 0)
+    if (*mean > 0 && isfinite(*mean))
         return LODE_OK;
     return lode_fail(LODE_ERR_NUMERIC,
                      "%s: the mean of its diagonal is %g, so it is no matrix of "
