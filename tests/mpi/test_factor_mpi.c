@@ -351,8 +351,8 @@ static void test_ridge(lode_grid_t *grid) {
     LODE_CHECK(lode_cholesky_inverse_diagonal(matrix, got) == LODE_OK);
     LODE_CHECK(close_to("diagonal of the inverse", got, want, N, 0, 1e-10));
     LODE_CHECK(fails(lode_cholesky_solve(b, b), LODE_ERR_INTERNAL, "300 × 7"));
-    LODE_CHECK(fails(lode_ridge_factor(matrix, -1, &used, "moments"), LODE_ERR_INTERNAL,
-                     "ridge of -1"));
+    LODE_CHECK(
+        fails(lode_ridge_factor(matrix, -1, &used, "moments"), LODE_ERR_INTERNAL, "ridge of -1"));
     free(whole);
     free(solution);
     free(want);
@@ -505,6 +505,11 @@ static void test_effective_rank(void) {
     LODE_CHECK(fabs(rank - exp(-0.75 * log(0.75) - 0.25 * log(0.25))) < 1e-14);
 }
 
+/* Grids of more than half of the ranks; smaller ones are tried where there are fewer ranks. */
+static bool worth_trying(int places) {
+    return places <= world.size && (places == 0 ? world.size == 5 : 2 * places > world.size);
+}
+
 int main(int argc, char **argv) {
     MPI_Init(&argc, &argv);
     world = lode_comm_describe(MPI_COMM_WORLD);
@@ -522,7 +527,7 @@ int main(int argc, char **argv) {
     test_effective_rank();
     for (int g = 0; g < GRIDS; g++) {
         lode_grid_t *grid;
-        if (grids[g][0] * grids[g][1] > world.size)
+        if (!worth_trying(grids[g][0] * grids[g][1]))
             continue;
         LODE_REQUIRE(lode_grid_create(&grid, &world, grids[g][0], grids[g][1]) == LODE_OK);
         test_gram(grid);
