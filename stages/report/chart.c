@@ -8,7 +8,7 @@
 #include "report/plot.h"
 
 /* Pixels. The page scales figures to its width. */
-enum { WIDTH = 860, LEFT = 70, RIGHT = 14, TOP = 34, BOTTOM = 54, HEIGHT = 210 };
+enum { WIDTH = 860, LEFT = 84, RIGHT = 14, TOP = 30, BOTTOM = 54, HEIGHT = 210 };
 enum { COLOUR_BAR = 74, LETTER = 7, KEY_ROW = 20, KEY_SIGN = 30, KEY_GAP = 22 };
 
 typedef struct range {
@@ -168,8 +168,8 @@ static lode_status_t write_look(lode_buffer_t *script, const lode_chart_series_t
 static lode_status_t write_box(lode_buffer_t *script, const lode_chart_series_t *series,
                                const char *block) {
     const double width = series->size > 0 ? series->size : 0.5;
-    LODE_TRY(lode_buffer_printf(script, "%s using 1:5:3:4:6:(%g) with candlesticks lw 1", block,
-                                width));
+    LODE_TRY(
+        lode_buffer_printf(script, "%s using 1:5:3:4:6:(%g) with candlesticks lw 1", block, width));
     LODE_TRY(write_colour(script, series));
     LODE_TRY(lode_buffer_printf(script,
                                 " fs transparent solid 0.35 notitle whiskerbars 0.4, "
@@ -262,6 +262,7 @@ static legend_t legend_of(const lode_chart_t *chart) {
         }
         used += wide;
     }
+    legend.top += legend.top > 0 ? KEY_ROW / 2 : 0;
     return legend;
 }
 
@@ -466,7 +467,8 @@ lode_status_t lode_chart_script(lode_buffer_t *script, const lode_chart_t *chart
     for (int64_t p = 0; p < chart->count; p++)
         LODE_TRY(write_data(script, &chart->panels[p], p));
     LODE_TRY(lode_buffer_printf(script, "set style fill solid 1 noborder\nset boxwidth 0.66\n"));
-    LODE_TRY(lode_buffer_printf(script, "unset key\nset multiplot\n"));
+    LODE_TRY(lode_buffer_printf(script, "set title offset 0,-0.7\nset xlabel offset 0,0.5\n"
+                                        "set ylabel offset 1,0\nunset key\nset multiplot\n"));
     for (int64_t p = 0; p < chart->count; p++)
         LODE_TRY(write_panel(script, chart, &legend, p));
     return lode_buffer_printf(script, "unset multiplot\n");

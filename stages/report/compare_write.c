@@ -76,7 +76,7 @@ static lode_status_t write_ratio(lode_buffer_t *page, const lode_comparison_pair
     const lode_paired_t *paired = &pair->paired;
     return lode_buffer_printf(
         page,
-        "<td class=\"n\">%.4g <span class=\"point\">[%.4g, %.4g]%s%s"
+        "<td class=\"n\">%.3f <span class=\"point\">[%.3f, %.3f]%s%s"
         "</span></td>",
         exp(paired->difference), exp(paired->low), exp(paired->high),
         pair->verdict == LODE_VERDICT_WORSE ? "" : " ",

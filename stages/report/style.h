@@ -76,7 +76,7 @@ static const char lode_page_style[] =
     "details.topic > summary h3 { display: inline; margin: 0; }\n"
     "details.part > summary { padding: .4rem 0; font-weight: 500; }\n"
     ".method { margin: .6rem .2rem; font-size: .9rem; color: var(--soft); max-width: 48rem; }\n"
-    ".bar { display: block; } .bar .axis { stroke: var(--line); }\n"
+    ".bar { display: block; } .bar .axis { stroke: var(--soft); opacity: .6; }\n"
     ".bar .reach { stroke: var(--accent); stroke-width: 1.6; } .bar circle { fill: var(--accent); "
     "}\n"
     "td.open { color: var(--soft); }\n"
