@@ -10,6 +10,7 @@
 /* Pixels. The page scales figures to its width. */
 enum { WIDTH = 860, LEFT = 84, RIGHT = 14, TOP = 30, BOTTOM = 54, HEIGHT = 210 };
 enum { COLOUR_BAR = 74, LETTER = 7, KEY_ROW = 20, KEY_SIGN = 30, KEY_GAP = 22 };
+enum { MOST_TICS = 10, TIC_ROOM = 26 };
 
 typedef struct range {
     double low, high;
@@ -352,7 +353,7 @@ static lode_status_t write_names(lode_buffer_t *script, const lode_chart_panel_t
         const int length = (int)strlen(panel->names[i]);
         longest = length > longest ? length : longest;
     }
-    const bool slanted = (longest * LETTER + 8) * panel->name_count > width;
+    const bool slanted = (longest * LETTER - 4) * panel->name_count > width;
     LODE_TRY(lode_buffer_printf(script, "set xtics %snoenhanced (",
                                 slanted ? "rotate by -20 " : "norotate "));
     for (int64_t i = 0; i < panel->name_count; i++) {
@@ -363,16 +364,47 @@ static lode_status_t write_names(lode_buffer_t *script, const lode_chart_panel_t
     return lode_buffer_printf(script, ")\n");
 }
 
-/* A step of 1, 2 or 5 times a power of ten that leaves each tic about `room` pixels. */
-static double tic_step(double span, int width, int room) {
+/* A step of 1, 2 or 5 times a power of ten that leaves each tic room. */
+static double tic_step(double span, int width) {
     static const double mantissas[] = {1, 2, 5};
-    const double least = span * room / (width > 0 ? width : 1);
+    const double least = span * TIC_ROOM / (width > 0 ? width : 1);
     double decade = 1, step = 1;
     for (int i = 0; step < least && decade < 1e15; i++) {
         decade *= i > 0 && i % 3 == 0 ? 10 : 1;
         step = mantissas[i % 3] * decade;
     }
     return step;
+}
+
+/* Tics where the values are, where those are few and have room; *written says whether. */
+static lode_status_t write_value_tics(lode_buffer_t *script, const lode_chart_panel_t *panel,
+                                      int width, bool *written) {
+    double values[MOST_TICS];
+    int count = 0;
+    *written = false;
+    for (int64_t s = 0; s < panel->count; s++)
+        for (int64_t i = 0; i < panel->series[s].count; i++) {
+            const double x = x_of(&panel->series[s], i);
+            int place = 0;
+            while (place < count && values[place] < x)
+                place++;
+            if (!isfinite(x) || (place < count && values[place] == x))
+                continue;
+            if (count == MOST_TICS)
+                return LODE_OK;
+            memmove(values + place + 1, values + place, (size_t)(count - place) * sizeof *values);
+            values[place] = x;
+            count++;
+        }
+    const range_t range = x_range(panel);
+    for (int i = 1; i < count; i++)
+        if ((values[i] - values[i - 1]) / (range.high - range.low) * width < TIC_ROOM)
+            return LODE_OK;
+    LODE_TRY(lode_buffer_printf(script, "set xtics ("));
+    for (int i = 0; i < count; i++)
+        LODE_TRY(lode_buffer_printf(script, "%s%.6g", i ? ", " : "", values[i]));
+    *written = count > 0;
+    return lode_buffer_printf(script, ")\n");
 }
 
 static lode_status_t write_x_axis(lode_buffer_t *script, const lode_chart_panel_t *panel,
@@ -388,7 +420,9 @@ static lode_status_t write_x_axis(lode_buffer_t *script, const lode_chart_panel_
     if (panel->log_x)
         return lode_plot_log_tics(script, 'x', x.low, x.high);
     if (panel->whole_x)
-        return lode_buffer_printf(script, "set xtics %g\n", tic_step(x.high - x.low, width, 26));
+        return lode_buffer_printf(script, "set xtics %g\n", tic_step(x.high - x.low, width));
+    bool written;
+    LODE_TRY(write_value_tics(script, panel, width, &written));
     return LODE_OK;
 }
 
@@ -397,12 +431,25 @@ static lode_status_t write_y_axis(lode_buffer_t *script, const lode_chart_panel_
     LODE_TRY(lode_buffer_printf(script, "%s\nset yrange [%.9g:%.9g]\nset ytics autofreq\n",
                                 panel->log_y ? "set logscale y" : "unset logscale y", y.low,
                                 y.high));
-    LODE_TRY(write_label(script, "ylabel", panel->y_label));
     return panel->log_y ? lode_plot_log_tics(script, 'y', y.low, y.high) : LODE_OK;
 }
 
+/* The label of the y axis, at the same distance whatever the tics say; gnuplot's own moves off the
+ * figure where they are long. */
+static lode_status_t write_y_label(lode_buffer_t *script, const lode_chart_panel_t *panel,
+                                   const frame_t *frame) {
+    if (!panel->y_label)
+        return LODE_OK;
+    LODE_TRY(lode_buffer_printf(script, "set label "));
+    LODE_TRY(lode_plot_text(script, panel->y_label));
+    return lode_buffer_printf(script,
+                              " at screen %.5f,%.5f center rotate by 90 noenhanced textcolor rgb "
+                              "'#3c4149'\n",
+                              frame->left - (LEFT - 14.0) / WIDTH,
+                              0.5 * (frame->top + frame->bottom));
+}
+
 static lode_status_t write_lines(lode_buffer_t *script, const lode_chart_panel_t *panel) {
-    LODE_TRY(lode_buffer_printf(script, "unset arrow\nunset label\n"));
     if ((panel->level != 0 || panel->level_name) && isfinite(panel->level)) {
         LODE_TRY(lode_buffer_printf(script,
                                     "set arrow from graph 0, first %.9g to graph 1, first %.9g "
@@ -447,6 +494,8 @@ static lode_status_t write_panel(lode_buffer_t *script, const lode_chart_t *char
     LODE_TRY(write_label(script, "title", panel->title));
     LODE_TRY(write_x_axis(script, panel, frame.panel_width));
     LODE_TRY(write_y_axis(script, panel));
+    LODE_TRY(lode_buffer_printf(script, "unset arrow\nunset label\n"));
+    LODE_TRY(write_y_label(script, panel, &frame));
     LODE_TRY(write_lines(script, panel));
     if (number == 0)
         LODE_TRY(write_legend(script, chart, legend, frame.height));
@@ -468,7 +517,7 @@ lode_status_t lode_chart_script(lode_buffer_t *script, const lode_chart_t *chart
         LODE_TRY(write_data(script, &chart->panels[p], p));
     LODE_TRY(lode_buffer_printf(script, "set style fill solid 1 noborder\nset boxwidth 0.66\n"));
     LODE_TRY(lode_buffer_printf(script, "set title offset 0,-0.7\nset xlabel offset 0,0.5\n"
-                                        "set ylabel offset 1,0\nunset key\nset multiplot\n"));
+                                        "unset key\nset multiplot\n"));
     for (int64_t p = 0; p < chart->count; p++)
         LODE_TRY(write_panel(script, chart, &legend, p));
     return lode_buffer_printf(script, "unset multiplot\n");

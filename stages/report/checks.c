@@ -95,6 +95,30 @@ lode_status_t lode_check_floats(const lode_check_t *check, const char *name, dou
     return lode_shelf_f64(&check->checks->shelf, check->checks->store, path, 1, &count, values);
 }
 
+lode_status_t lode_check_code(const lode_check_t *check, const char *dataset, const char *name,
+                              int32_t *code) {
+    char attribute[96], path[160], *names = NULL;
+    lode_store_t *store = check->checks->store;
+    const char *object = check->group;
+    *code = -1;
+    snprintf(attribute, sizeof attribute, "%s_names", dataset);
+    snprintf(path, sizeof path, "%s/%s", check->group, dataset);
+    if (!lode_store_has_attribute(store, object, attribute))
+        object = path;
+    if (!lode_store_has_attribute(store, object, attribute))
+        return LODE_OK;
+    LODE_TRY(lode_store_get_attribute_text(store, object, attribute, &names));
+    const char *part = names;
+    for (int32_t i = 0; *code < 0 && *part; i++) {
+        const size_t length = strcspn(part, ",");
+        if (length == strlen(name) && strncmp(part, name, length) == 0)
+            *code = i;
+        part += length + (part[length] == ',');
+    }
+    free(names);
+    return LODE_OK;
+}
+
 /* --- putting figures together ----------------------------------------------------------- */
 
 lode_status_t lode_check_points(const lode_check_t *check, bool perplexity, const double *x,

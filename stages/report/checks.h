@@ -46,6 +46,12 @@ LODE_MUST_USE lode_status_t lode_check_open(lode_check_t *check, lode_checks_t *
 LODE_MUST_USE lode_status_t lode_check_floats(const lode_check_t *check, const char *name,
                                               double **values);
 
+/* The integer that stands for a name in a dataset of the check: its place in the attribute
+ * <dataset>_names, which the group or the dataset has; −1 where it is not there, a code that no
+ * candidate of a name has. */
+LODE_MUST_USE lode_status_t lode_check_code(const lode_check_t *check, const char *dataset,
+                                            const char *name, int32_t *code);
+
 /* Sets x, y, low, high and count of a series to the chosen candidates, in their order: the
  * perplexity or the ΔNLL with one standard error either way.
  *   x [count] in, place on the x axis;  chosen [count] in */

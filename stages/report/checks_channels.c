@@ -217,21 +217,23 @@ static lode_status_t kind_series(const lode_check_t *check, const double *x, con
 
 static lode_status_t draw_halos(const lode_check_t *check, double *x, bool *chosen) {
     static const struct {
-        const char *name, *colour;
+        const char *spelled, *name, *colour;
         int panel, point;
-    } kinds[] = {{"halo", LODE_COLOUR_BLUE, 0, 7},
-                 {"matched non-halo (mean of draws)", LODE_COLOUR_GREY, 0, 5},
-                 {"core", LODE_COLOUR_BLACK, 1, 13},
-                 {"core + halo", LODE_COLOUR_VERMILION, 1, 7},
-                 {"core + matched (mean of draws)", LODE_COLOUR_ORANGE, 1, 5}};
+    } kinds[] = {{"halo", "halo", LODE_COLOUR_BLUE, 0, 7},
+                 {"matched", "matched non-halo", LODE_COLOUR_GREY, 0, 5},
+                 {"core", "core", LODE_COLOUR_BLACK, 1, 13},
+                 {"core+halo", "core + halo", LODE_COLOUR_VERMILION, 1, 7},
+                 {"core+matched", "core + matched non-halo", LODE_COLOUR_ORANGE, 1, 5}};
     lode_chart_series_t series[2][3];
     int64_t counts[2] = {0, 0};
-    for (int32_t kind = 0; kind < 5; kind++) {
+    for (int kind = 0; kind < 5; kind++) {
+        int32_t code;
+        LODE_TRY(lode_check_code(check, "kind", kinds[kind].spelled, &code));
         const int p = kinds[kind].panel;
         lode_chart_series_t *into = &series[p][counts[p]];
         for (int64_t i = 0; i < check->count; i++) {
             x[i] = check->integer[0][i];
-            chosen[i] = check->integer[1][i] == kind;
+            chosen[i] = check->integer[1][i] == code;
         }
         *into = (lode_chart_series_t){.name = kinds[kind].name,
                                       .colour = kinds[kind].colour,
@@ -259,7 +261,8 @@ static lode_status_t draw_halos(const lode_check_t *check, double *x, bool *chos
     snprintf(caption, sizeof caption,
              "Change in loss when %lld halo channels of one layer are set to 0, or as many "
              "non-halo channels matched to them in decile of the loss proxy; with the core of %lld "
-             "in place, and without it. Bars are one standard error over texts, paired.",
+             "in place, and without it. Bars are one standard error over texts, paired; of several "
+             "matched sets the mean is shown, without one.",
              (long long)check->set_size, (long long)check->core_size);
     return lode_check_draw(check, &chart, "Conditional ablation of the halo", caption);
 }
@@ -284,18 +287,20 @@ lode_status_t lode_checks_halo_ablation(lode_checks_t *checks) {
 enum { LAYER, KIND, REPLACEMENT };
 
 /* Candidates of a kind and a replacement, in single layers or in all at once. */
-static void choose(bool *chosen, double *x, const lode_check_t *check, int32_t kind,
-                   int32_t replacement, bool all_layers) {
+static void choose(bool *chosen, double *x, const lode_check_t *check, const int32_t codes[2],
+                   bool all_layers) {
     for (int64_t i = 0; i < check->count; i++) {
         chosen[i] = (check->integer[LAYER][i] < 0) == all_layers &&
-                    check->integer[KIND][i] == kind &&
-                    check->integer[REPLACEMENT][i] == replacement;
-        x[i] = all_layers ? kind : check->integer[LAYER][i];
+                    check->integer[KIND][i] == codes[0] &&
+                    check->integer[REPLACEMENT][i] == codes[1];
+        x[i] = check->integer[LAYER][i];
     }
 }
 
 static lode_status_t draw_replacement(const lode_check_t *check, double *x, bool *chosen) {
     static const char *const kinds[] = {"LP core", "activation core", "random sets"};
+    static const char *const kinds_spelled[] = {"lp", "activation", "random"};
+    static const char *const replacements_spelled[] = {"zero", "mean"};
     static const char *const names[3][2] = {{"LP core to 0", "LP core to its mean"},
                                             {"activation core to 0", "activation core to mean"},
                                             {"random sets to 0", "random sets to mean"}};
@@ -315,9 +320,15 @@ static lode_status_t draw_replacement(const lode_check_t *check, double *x, bool
         series[1][i].size = 0.8;
         series[0][i].shift = 0.08 * (i - 2.5);
         series[1][i].shift = 0.24 * (replacement - 0.5);
-        choose(chosen, x, check, kind, replacement, false);
+        int32_t codes[2];
+        LODE_TRY(lode_check_code(check, "kind", kinds_spelled[kind], &codes[0]));
+        LODE_TRY(
+            lode_check_code(check, "replacement", replacements_spelled[replacement], &codes[1]));
+        choose(chosen, x, check, codes, false);
         LODE_TRY(kind_series(check, x, chosen, &series[0][i]));
-        choose(chosen, x, check, kind, replacement, true);
+        choose(chosen, x, check, codes, true);
+        for (int64_t candidate = 0; candidate < check->count; candidate++)
+            x[candidate] = kind;
         LODE_TRY(lode_check_points(check, false, x, chosen, &series[1][i]));
     }
     const lode_chart_panel_t panels[] = {{.title = "one layer at a time",

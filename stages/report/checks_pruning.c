@@ -16,7 +16,10 @@ static void choose(bool *chosen, const lode_check_t *check, int which, int32_t v
 
 static lode_status_t draw_dose(const lode_check_t *check, double *rate, bool *chosen) {
     for (int64_t i = 0; i < check->count; i++) {
-        rate[i] *= 100;
+        /* Of a small core the rate asked for may not be to be had. */
+        rate[i] = check->core_size > 0
+                      ? 100 * (double)check->integer[0][i] / (double)check->core_size
+                      : 100 * rate[i];
         chosen[i] = true;
     }
     lode_chart_series_t series[2] = {{.name = "one random mask",
@@ -39,7 +42,7 @@ static lode_status_t draw_dose(const lode_check_t *check, double *rate, bool *ch
     char caption[512];
     snprintf(caption, sizeof caption,
              "Random masks that remove %g %% of each layer’s channels, and exactly the given share "
-             "of its core of %lld: any difference along the axis is the core’s. Bars are one "
+             "of its %lld supernodes: any difference along the axis is the core’s. Bars are one "
              "standard error over targets.",
              100 * check->sparsity, (long long)check->core_size);
     return lode_check_draw(check, &chart, "Dose response: perplexity against the core removed",
@@ -47,7 +50,7 @@ static lode_status_t draw_dose(const lode_check_t *check, double *rate, bool *ch
 }
 
 lode_status_t lode_checks_dose(lode_checks_t *checks) {
-    static const char *const integers[] = {"draw", NULL};
+    static const char *const integers[] = {"core_removed", NULL};
     lode_check_t check;
     double *rate;
     bool *chosen;
@@ -65,30 +68,38 @@ lode_status_t lode_checks_dose(lode_checks_t *checks) {
 
 /* --- random cores ----------------------------------------------------------------------- */
 
+/* Places on the x axis: 0 the LP core, 1 none, 2 random ones, side by side where `apart`. */
+static void place_cores(double *x, const lode_check_t *check, const int32_t codes[3], bool apart) {
+    int64_t draws = 0, draw = 0;
+    for (int64_t i = 0; i < check->count; i++)
+        draws += check->integer[0][i] == codes[2];
+    for (int64_t i = 0; i < check->count; i++) {
+        const int32_t code = check->integer[0][i];
+        x[i] = code == codes[0] ? 0 : code == codes[1] ? 1 : 2;
+        if (apart && code == codes[2] && draws > 1)
+            x[i] += 0.5 * ((double)draw++ / (double)(draws - 1) - 0.5);
+    }
+}
+
 static lode_status_t draw_cores(const lode_check_t *check, double *x, bool *chosen) {
     static const char *const names[] = {"LP core", "no core", "random cores"};
+    static const char *const spelled[] = {"lp", "none", "random"};
     static const char *const colours[] = {LODE_COLOUR_VERMILION, LODE_COLOUR_GREY,
                                           LODE_COLOUR_BLUE};
     lode_chart_series_t series[4];
-    int32_t draws = 0;
-    for (int64_t i = 0; i < check->count; i++)
-        draws += check->integer[0][i] == 2;
-    for (int64_t i = 0, draw = 0; i < check->count; i++) {
-        /* Draws lie side by side. */
-        x[i] = check->integer[0][i];
-        if (check->integer[0][i] == 2 && draws > 1)
-            x[i] += 0.5 * ((double)draw++ / (draws - 1) - 0.5);
-    }
+    int32_t codes[3];
+    for (int core = 0; core < 3; core++)
+        LODE_TRY(lode_check_code(check, "core", spelled[core], &codes[core]));
+    place_cores(x, check, codes, true);
     for (int core = 0; core < 3; core++) {
-        choose(chosen, check, 0, core);
+        choose(chosen, check, 0, codes[core]);
         series[core] =
             (lode_chart_series_t){.colour = colours[core], .mark = LODE_MARK_POINTS, .size = 0.8};
         LODE_TRY(lode_check_points(check, true, x, chosen, &series[core]));
     }
-    for (int64_t i = 0; i < check->count; i++)
-        x[i] = check->integer[0][i];
+    place_cores(x, check, codes, false);
     series[3] = (lode_chart_series_t){
-        .colour = LODE_COLOUR_BLUE, .mark = LODE_MARK_POINTS, .point = 2, .size = 1.1};
+        .colour = LODE_COLOUR_BLACK, .mark = LODE_MARK_POINTS, .point = 2, .size = 1.1};
     LODE_TRY(lode_check_means(check, true, x, chosen, &series[3]));
     const lode_chart_panel_t panel = {.names = names,
                                       .name_count = 3,
@@ -103,14 +114,14 @@ static lode_status_t draw_cores(const lode_check_t *check, double *x, bool *chos
     char caption[512];
     snprintf(caption, sizeof caption,
              "Channels ranked by loss proxy, %g %% removed, with a core of %lld channels of each "
-             "layer protected: the LP core, none, or %d random ones (cross: their geometric mean). "
-             "Bars are one standard error over targets.",
-             100 * check->sparsity, (long long)check->core_size, draws);
+             "layer protected: the LP core, none, or %lld random ones (cross: their geometric "
+             "mean). Bars are one standard error over targets.",
+             100 * check->sparsity, (long long)check->core_size, (long long)series[2].count);
     return lode_check_draw(check, &chart, "Random cores", caption);
 }
 
 lode_status_t lode_checks_cores(lode_checks_t *checks) {
-    static const char *const integers[] = {"core", "draw", NULL};
+    static const char *const integers[] = {"core", NULL};
     lode_check_t check;
     double *x;
     bool *chosen;
@@ -127,7 +138,10 @@ lode_status_t lode_checks_cores(lode_checks_t *checks) {
 /* --- score against core ----------------------------------------------------------------- */
 
 static lode_status_t write_score_core_cell(lode_buffer_t *page, const lode_check_t *check,
-                                           int32_t score, int32_t core) {
+                                           const char *score_name, const char *core_name) {
+    int32_t score, core;
+    LODE_TRY(lode_check_code(check, "score", score_name, &score));
+    LODE_TRY(lode_check_code(check, "core", core_name, &core));
     for (int64_t i = 0; i < check->count; i++)
         if (check->integer[0][i] == score && check->integer[1][i] == core)
             return lode_buffer_printf(page,
@@ -141,6 +155,8 @@ static lode_status_t write_score_core_cell(lode_buffer_t *page, const lode_check
 lode_status_t lode_checks_score_core(lode_checks_t *checks) {
     static const char *const integers[] = {"score", "core", NULL};
     static const char *const scores[] = {"loss proxy", "activation power"};
+    static const char *const scores_spelled[] = {"lp", "activation"};
+    static const char *const cores_spelled[] = {"lp", "activation", "none"};
     lode_check_t check;
     lode_buffer_t *page = &checks->item->topics[LODE_TOPIC_CHECKS], caption = {0};
     LODE_TRY(lode_check_open(&check, checks, "/score_core", integers));
@@ -150,10 +166,11 @@ lode_status_t lode_checks_score_core(lode_checks_t *checks) {
         page, "<figure><div class=\"wide\" tabindex=\"0\"><table>\n<thead><tr><th>ranked by</th>"
               "<th class=\"n\">LP core protected</th><th class=\"n\">activation core</th>"
               "<th class=\"n\">no core</th></tr></thead>\n<tbody>\n"));
-    for (int32_t score = 0; score < 2; score++) {
+    for (int score = 0; score < 2; score++) {
         LODE_TRY(lode_buffer_printf(page, "<tr><th scope=\"row\">%s</th>", scores[score]));
-        for (int32_t core = 0; core < 3; core++)
-            LODE_TRY(write_score_core_cell(page, &check, score, core));
+        for (int core = 0; core < 3; core++)
+            LODE_TRY(
+                write_score_core_cell(page, &check, scores_spelled[score], cores_spelled[core]));
         LODE_TRY(lode_buffer_printf(page, "</tr>\n"));
     }
     LODE_TRY(lode_buffer_printf(page, "</tbody></table></div><figcaption><b>Score against core."
