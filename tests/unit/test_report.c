@@ -16,6 +16,7 @@
 #include "testing/cmocka_all.h"
 #include "testing/compare.h"
 #include "testing/data.h"
+#include "testing/results.h"
 #include "testing/temporary.h"
 
 static lode_comm_t self;
@@ -30,54 +31,12 @@ static char *format_path(const char *folder, const char *rest) {
 
 /* --- making stage files ----------------------------------------------------------------- */
 
-static lode_store_t *create_stage(const char *folder, const char *stage) {
-    lode_buffer_t path = {0};
-    lode_store_t *store;
-    LODE_ASSERT_OK(lode_directory_create(folder));
-    LODE_ASSERT_OK(lode_buffer_printf(&path, "%s/%s.h5", folder, stage));
-    LODE_ASSERT_OK(lode_store_create(&store, &self, path.data));
-    lode_buffer_free(&path);
-    return store;
-}
-
-static void finish_stage(lode_store_t *store, const char *experiment) {
-    lode_provenance_t provenance = {
-        .experiment = experiment,
-        .experiment_sha256 = "6a3f0f5a1d3bd9a3b1ff9a3cf37e2bb3a5d0d3a4f1f0a6c2b8a4a5c0e9d1f7b2",
-        .stage = "stage",
-        .fingerprint = "00112233445566778899aabbccddeeff",
-        .inputs = "0123456789abcdef  models/books3m/model.safetensors\n"
-                  "fedcba9876543210  corpora/books-eval-small.txt\n",
-        .version = "0.1.0",
-        .commit = "ed73c441cff7",
-        .libraries = "HDF5 1.10.8\nOpen MPI 4.1.4\n",
-        .ranks = 4,
-        .threads = 1,
-        .host = "node-17",
-        .start = "2026-01-05T10:00:00Z",
-        .end = "2026-01-05T10:00:42Z"};
-    LODE_ASSERT_OK(lode_store_provenance(store, &provenance));
-    LODE_ASSERT_OK(lode_store_commit(&store));
-}
-
-static void put_f64(lode_store_t *store, const char *name, int axes, const int64_t *shape,
-                    const double *values) {
-    LODE_ASSERT_OK(lode_store_dataset(store, name, LODE_TYPE_F64, axes, shape, false));
-    LODE_ASSERT_OK(lode_store_write(store, name, (int64_t[8]){0}, shape, values));
-}
-
-static void put_i32(lode_store_t *store, const char *name, const int64_t *shape,
-                    const int32_t *values) {
-    LODE_ASSERT_OK(lode_store_dataset(store, name, LODE_TYPE_I32, 2, shape, false));
-    LODE_ASSERT_OK(lode_store_write(store, name, (int64_t[2]){0}, shape, values));
-}
-
 static void put_perplexity(lode_store_t *store, const char *dataset, const char *variant,
                            const char *protocol, double value) {
     lode_buffer_t path = {0};
     const int64_t targets = 3;
     LODE_ASSERT_OK(lode_buffer_printf(&path, "/perplexity/%s/%s", dataset, variant));
-    put_f64(store, path.data, 1, &targets, (double[]){1, 2, 3});
+    lode_test_put_f64(store, path.data, 1, &targets, (double[]){1, 2, 3});
     LODE_ASSERT_OK(lode_store_attribute_f64(store, path.data, "value", value));
     LODE_ASSERT_OK(lode_store_attribute_f64(store, path.data, "stderr", 0.0131 * value));
     LODE_ASSERT_OK(lode_store_attribute_text(store, path.data, "protocol", protocol));
@@ -91,7 +50,7 @@ static void put_task(lode_store_t *store, const char *dataset, const char *varia
     lode_buffer_t path = {0};
     const int64_t shape[2] = {1, 4};
     LODE_ASSERT_OK(lode_buffer_printf(&path, "/tasks/%s/%s", dataset, variant));
-    put_f64(store, path.data, 2, shape, (double[]){-1, -2, -3, -4});
+    lode_test_put_f64(store, path.data, 2, shape, (double[]){-1, -2, -3, -4});
     LODE_ASSERT_OK(lode_store_attribute_f64(store, path.data, "acc", acc));
     LODE_ASSERT_OK(lode_store_attribute_f64(store, path.data, "acc_stderr", 0.02));
     LODE_ASSERT_OK(lode_store_attribute_f64(store, path.data, "acc_norm", acc + 0.01));
@@ -121,16 +80,16 @@ static void make_statistics(const char *folder) {
         for (int i = 0; i < HALO; i++)
             halo[layer * HALO + i] = CORE + i;
     }
-    lode_store_t *store = create_stage(folder, "accumulate");
-    put_f64(store, "loss_proxy", 2, shape, loss_proxy);
-    put_f64(store, "activation_power", 2, shape, power);
-    finish_stage(store, "");
-    store = create_stage(folder, "classify");
-    put_f64(store, "connectivity", 2, shape, conn);
-    put_f64(store, "core_mass", 1, &layers, mass);
-    put_i32(store, "core", (int64_t[]){LAYERS, CORE}, core);
-    put_i32(store, "halo", (int64_t[]){LAYERS, HALO}, halo);
-    finish_stage(store, "");
+    lode_store_t *store = lode_test_stage_create(folder, "accumulate");
+    lode_test_put_f64(store, "loss_proxy", 2, shape, loss_proxy);
+    lode_test_put_f64(store, "activation_power", 2, shape, power);
+    lode_test_stage_finish(store, "");
+    store = lode_test_stage_create(folder, "classify");
+    lode_test_put_f64(store, "connectivity", 2, shape, conn);
+    lode_test_put_f64(store, "core_mass", 1, &layers, mass);
+    lode_test_put_i32(store, "core", (int64_t[]){LAYERS, CORE}, core);
+    lode_test_put_i32(store, "halo", (int64_t[]){LAYERS, HALO}, halo);
+    lode_test_stage_finish(store, "");
 }
 
 static lode_report_t report_of(const char *folder, const char *name, const char *const *points,
@@ -146,114 +105,6 @@ static lode_report_t report_of(const char *folder, const char *name, const char 
 
 static const char *const no_point[] = {""};
 
-/* --- reading the result ----------------------------------------------------------------- */
-
-static char *read_result(const char *folder, const char *name) {
-    char *path = format_path(folder, name), *text;
-    size_t size;
-    LODE_ASSERT_OK(lode_file_read(&text, &size, path));
-    assert_int_equal(strlen(text), size);
-    free(path);
-    return text;
-}
-
-static int64_t count_lines(const char *text) {
-    int64_t lines = 0;
-    for (; *text; text++)
-        lines += *text == '\n';
-    return lines;
-}
-
-/* Fields of one line, unquoted in place; returns the start of the next line. */
-static char *split_row(char *line, char *fields[16], int *count) {
-    *count = 0;
-    for (;;) {
-        bool quoted = *line == '"';
-        char *into = line += quoted;
-        assert_true(*count < 16);
-        fields[(*count)++] = into;
-        for (;; line++) {
-            if (quoted && line[0] == '"' && line[1] == '"')
-                line++;
-            else if (quoted && line[0] == '"')
-                break;
-            else if (!quoted && (*line == ',' || *line == '\n'))
-                break;
-            assert_true(*line != '\0');
-            *into++ = *line;
-        }
-        line += quoted;
-        char end = *line++;
-        *into = '\0';
-        if (end == '\n')
-            return line;
-        assert_int_equal(end, ',');
-    }
-}
-
-static bool is_void_tag(const char *name) {
-    return strcmp(name, "meta") == 0 || strcmp(name, "br") == 0;
-}
-
-/* Every element is closed by its own tag, in order. */
-static void check_balanced(const char *html) {
-    char open[64][32];
-    int depth = 0;
-    const char *cursor = html;
-    while ((cursor = strchr(cursor, '<')) != NULL) {
-        if (strncmp(cursor, "<!--", 4) == 0) {
-            cursor = strstr(cursor, "-->");
-            assert_non_null(cursor);
-            continue;
-        }
-        if (cursor[1] == '!') {
-            cursor++;
-            continue;
-        }
-        bool closing = cursor[1] == '/';
-        const char *name = cursor + 1 + closing, *end = strchr(cursor, '>');
-        char tag[32];
-        assert_non_null(end);
-        snprintf(tag, sizeof tag, "%.*s", (int)strcspn(name, " \t\n>/"), name);
-        if (closing) {
-            assert_true(depth > 0);
-            assert_string_equal(open[--depth], tag);
-        } else if (end[-1] != '/' && !is_void_tag(tag)) {
-            assert_true(depth < 64);
-            memcpy(open[depth++], tag, sizeof tag);
-        }
-        cursor = end;
-    }
-    assert_int_equal(depth, 0);
-}
-
-/* Every occurrence of `mark` goes on with '#': a reference inside the page. */
-static void check_inside(const char *html, const char *mark) {
-    for (const char *at = html; (at = strstr(at, mark)) != NULL; at += strlen(mark))
-        if (at[strlen(mark)] != '#')
-            fail_msg("the page refers to the outside: %.60s", at);
-}
-
-static void check_page(const char *html) {
-    check_balanced(html);
-    check_inside(html, "href=\"");
-    check_inside(html, "href='");
-    check_inside(html, "url(");
-    assert_null(strstr(html, "src="));
-    assert_null(strstr(html, "@import"));
-    assert_null(strstr(html, "<script"));
-    assert_null(strstr(html, "<link"));
-    assert_null(strstr(html, "<iframe"));
-    assert_null(strstr(html, ">nan"));
-}
-
-static int count_text(const char *text, const char *part) {
-    int count = 0;
-    for (; (text = strstr(text, part)) != NULL; text += strlen(part))
-        count++;
-    return count;
-}
-
 /* --- the golden values as stage files --------------------------------------------------- */
 
 static void copy_golden(lode_store_t *from, const char *name, lode_store_t *to, const char *as,
@@ -264,7 +115,7 @@ static void copy_golden(lode_store_t *from, const char *name, lode_store_t *to, 
     if (!indices) {
         double *values;
         LODE_ASSERT_OK(lode_store_read_all(from, name, LODE_TYPE_F64, &values, &count));
-        put_f64(to, as, axes, shape, values);
+        lode_test_put_f64(to, as, axes, shape, values);
         free(values);
         return;
     }
@@ -274,7 +125,7 @@ static void copy_golden(lode_store_t *from, const char *name, lode_store_t *to, 
     LODE_ASSERT_OK(LODE_NEW(&values, count, name));
     for (int64_t i = 0; i < count; i++)
         values[i] = (int32_t)wide[i];
-    put_i32(to, as, shape, values);
+    lode_test_put_i32(to, as, shape, values);
     free(values);
     free(wide);
 }
@@ -282,25 +133,25 @@ static void copy_golden(lode_store_t *from, const char *name, lode_store_t *to, 
 static void make_golden_statistics(const char *folder, const char *golden, const char *text) {
     lode_store_t *from, *to;
     LODE_ASSERT_OK(lode_store_open(&from, &self, golden));
-    to = create_stage(folder, "accumulate");
+    to = lode_test_stage_create(folder, "accumulate");
     copy_golden(from, "loss_mean/loss_proxy", to, "loss_proxy", false);
     copy_golden(from, "loss_mean/activation_power", to, "activation_power", false);
-    finish_stage(to, text);
-    to = create_stage(folder, "classify");
+    lode_test_stage_finish(to, text);
+    to = lode_test_stage_create(folder, "classify");
     copy_golden(from, "classify/connectivity", to, "connectivity", false);
     copy_golden(from, "classify/core_mass", to, "core_mass", false);
     copy_golden(from, "classify/core", to, "core", true);
     copy_golden(from, "classify/halo", to, "halo", true);
-    finish_stage(to, text);
-    finish_stage(create_stage(folder, "tokenize"), text);
-    finish_stage(create_stage(folder, "calibrate"), text);
-    finish_stage(create_stage(folder, "prune"), text);
+    lode_test_stage_finish(to, text);
+    lode_test_stage_finish(lode_test_stage_create(folder, "tokenize"), text);
+    lode_test_stage_finish(lode_test_stage_create(folder, "calibrate"), text);
+    lode_test_stage_finish(lode_test_stage_create(folder, "prune"), text);
     lode_store_close(&from);
 }
 
 /* Writes evaluate.h5 with the golden perplexities; returns their number. */
 static int make_golden_figures(const char *folder, const json_t *golden, const char *text) {
-    lode_store_t *store = create_stage(folder, "evaluate");
+    lode_store_t *store = lode_test_stage_create(folder, "evaluate");
     const char *variant;
     json_t *value;
     int count = 2;
@@ -320,7 +171,7 @@ static int make_golden_figures(const char *folder, const json_t *golden, const c
         put_perplexity(store, "books-eval", name, "gptq", json_number_value(value));
         count++;
     }
-    finish_stage(store, text);
+    lode_test_stage_finish(store, text);
     return count;
 }
 
@@ -346,18 +197,19 @@ static void test_golden(void **state) {
     if (!lode_test_data("golden/books3m.json") || !lode_test_data("golden/books3m.h5"))
         skip();
     int figures = golden_report(folder);
-    char *table = read_result(folder, "summary.csv"), *html = read_result(folder, "report.html");
-    assert_int_equal(count_lines(table), 1 + figures);
+    char *table = lode_test_result(folder, "summary.csv"),
+         *html = lode_test_result(folder, "report.html");
+    assert_int_equal(lode_test_lines(table), 1 + figures);
     assert_memory_equal(table, header, strlen(header));
-    check_page(html);
+    lode_test_page(html);
     assert_non_null(strstr(html, ">30.90 <small>± 0.40<"));
     assert_non_null(strstr(html, "27.8 %"));
     assert_non_null(strstr(html, "Best at 50 % removed"));
     assert_non_null(strstr(html, "wanda-channel+least-squares on books-eval"));
-    char *fields[16], *line = table + strlen(header);
+    char *fields[LODE_TEST_FIELDS], *line = table + strlen(header);
     int count, found = 0;
     while (*line) {
-        line = split_row(line, fields, &count);
+        line = lode_test_row(line, fields, &count);
         assert_int_equal(count, 14);
         if (strcmp(fields[1], "magnitude@0.5~lp") != 0)
             continue;
@@ -424,25 +276,26 @@ static void test_sweep(void **state) {
     const char *points[] = {"a=1,b=2", "a=1,b=3"}, *models[] = {"one", "two"};
     char *first = format_path(folder, "a=1,b=2/one"), *second = format_path(folder, "a=1,b=3/two");
     make_statistics(first);
-    lode_store_t *store = create_stage(first, "evaluate");
+    lode_store_t *store = lode_test_stage_create(first, "evaluate");
     put_perplexity(store, "text", "dense", "gptq", 10);
     put_perplexity(store, "text", "lp@0.5", "gptq", 20);
     put_task(store, "arc", "dense", 0.5);
     put_task(store, "arc", "lp@0.5", 0.4);
-    finish_stage(store, "a");
-    store = create_stage(second, "evaluate");
+    lode_test_stage_finish(store, "a");
+    store = lode_test_stage_create(second, "evaluate");
     put_perplexity(store, "text", "dense", "gptq", 11);
-    finish_stage(store, "b");
+    lode_test_stage_finish(store, "b");
     lode_report_t report = report_of(folder, "sweep", points, 2, models, 2);
     LODE_ASSERT_OK(lode_report_build(&report));
-    char *table = read_result(folder, "summary.csv"), *html = read_result(folder, "report.html");
+    char *table = lode_test_result(folder, "summary.csv"),
+         *html = lode_test_result(folder, "report.html");
     const char *metrics[] = {"perplexity", "perplexity", "acc",       "acc",
                              "acc_norm",   "acc_norm",   "perplexity"};
     const double values[] = {10, 20, 0.5, 0.4, 0.5 + 0.01, 0.4 + 0.01, 11};
-    char *fields[16], *line = table + strlen(header);
+    char *fields[LODE_TEST_FIELDS], *line = table + strlen(header);
     for (int row = 0, count; row < 7; row++) {
         assert_true(*line != '\0');
-        line = split_row(line, fields, &count);
+        line = lode_test_row(line, fields, &count);
         assert_int_equal(count, 14);
         assert_string_equal(fields[0], row < 6 ? "one" : "two");
         assert_string_equal(fields[6], metrics[row]);
@@ -450,9 +303,9 @@ static void test_sweep(void **state) {
         assert_string_equal(fields[13], row < 6 ? "a=1,b=2" : "a=1,b=3");
     }
     assert_true(*line == '\0');
-    check_page(html);
+    lode_test_page(html);
     assert_non_null(strstr(html, "<h2>Overview</h2>"));
-    assert_int_equal(count_text(html, "<section id=\"case-"), 4);
+    assert_int_equal(lode_test_count(html, "<section id=\"case-"), 4);
     assert_non_null(strstr(html, "Not there yet: tokenize.h5, calibrate.h5, accumulate.h5"));
     assert_non_null(strstr(html, "2.00× dense"));
     free(table);
@@ -468,14 +321,14 @@ static void test_identifiers_are_unique(void **state) {
     make_statistics(model);
     lode_report_t report = report_of(folder, "x", no_point, 1, models, 1);
     LODE_ASSERT_OK(lode_report_build(&report));
-    char *html = read_result(folder, "report.html");
-    check_page(html);
+    char *html = lode_test_result(folder, "report.html");
+    lode_test_page(html);
     if (!strstr(html, "No figure: ")) {
-        assert_int_equal(count_text(html, "<svg"), 4);
+        assert_int_equal(lode_test_count(html, "<svg"), 4);
         for (int i = 1; i <= 4; i++) {
             char mark[32];
             snprintf(mark, sizeof mark, "id=\"f%d-", i);
-            assert_true(count_text(html, mark) > 0);
+            assert_true(lode_test_count(html, mark) > 0);
         }
         assert_null(strstr(html, "id=\"gnuplot"));
     }
@@ -492,25 +345,26 @@ static void test_hostile_names(void **state) {
     models[0] = "<script>alert(1)<&\"'>";
     const char *dataset = "d<img src=x>\n`touch gotcha`'; system 'touch gotcha'; \"&,";
     char *model = format_path(folder, models[0]);
-    lode_store_t *store = create_stage(model, "evaluate");
+    lode_store_t *store = lode_test_stage_create(model, "evaluate");
     put_perplexity(store, dataset, "dense", "<script>p", 10);
     put_perplexity(store, dataset, "lp<script>`touch gotcha`'@0.5", "<script>p", 20);
     put_perplexity(store, dataset, "lp@0.5~<script>\\n", "<script>p", NAN);
     put_perplexity(store, dataset, "lp@0.25", "<script>p", -1e300);
-    finish_stage(store, "</pre><script>alert(2)</script>");
+    lode_test_stage_finish(store, "</pre><script>alert(2)</script>");
     lode_report_t report = report_of(folder, "<script>x</script>", no_point, 1, models, 1);
     LODE_ASSERT_OK(lode_report_build(&report));
-    char *table = read_result(folder, "summary.csv"), *html = read_result(folder, "report.html");
-    check_balanced(html);
+    char *table = lode_test_result(folder, "summary.csv"),
+         *html = lode_test_result(folder, "report.html");
+    lode_test_balanced(html);
     assert_null(strstr(html, "<script"));
     assert_null(strstr(html, "<img"));
     assert_non_null(strstr(html, "&lt;script&gt;alert(1)&lt;&amp;&quot;&#39;&gt;"));
     assert_non_null(strstr(html, "&lt;/pre&gt;&lt;script&gt;"));
     assert_false(lode_file_exists("gotcha"));
-    char *fields[16], *line = table + strlen(header);
+    char *fields[LODE_TEST_FIELDS], *line = table + strlen(header);
     int rows = 0, count;
     for (; *line; rows++) {
-        line = split_row(line, fields, &count);
+        line = lode_test_row(line, fields, &count);
         assert_int_equal(count, 14);
         assert_string_equal(fields[0], models[0]);
         assert_string_equal(fields[7], dataset);
@@ -533,10 +387,10 @@ static void test_without_gnuplot(void **state) {
     setenv("PATH", path, 1);
     free(path);
     assert_int_equal(status, LODE_OK);
-    char *html = read_result(folder, "report.html");
-    check_page(html);
+    char *html = lode_test_result(folder, "report.html");
+    lode_test_page(html);
     assert_non_null(strstr(html, "gnuplot could not be started"));
-    assert_int_equal(count_text(html, "No figure: gnuplot is not installed"), 4);
+    assert_int_equal(lode_test_count(html, "No figure: gnuplot is not installed"), 4);
     assert_non_null(strstr(html, "<h3>Layers</h3>"));
     free(html);
     free(model);
@@ -547,9 +401,10 @@ static void test_nothing_there(void **state) {
     const char *folder = lode_test_temporary(), *models[] = {"m"};
     lode_report_t report = report_of(folder, "x", no_point, 1, models, 1);
     LODE_ASSERT_OK(lode_report_build(&report));
-    char *table = read_result(folder, "summary.csv"), *html = read_result(folder, "report.html");
+    char *table = lode_test_result(folder, "summary.csv"),
+         *html = lode_test_result(folder, "report.html");
     assert_string_equal(table, header);
-    check_page(html);
+    lode_test_page(html);
     assert_non_null(strstr(html, "evaluate.h5"));
     free(table);
     free(html);
@@ -563,21 +418,21 @@ static void test_broken_files(void **state) {
     make_statistics(model);
     lode_report_t report = report_of(folder, "x", no_point, 1, models, 1);
     LODE_ASSERT_OK(lode_report_build(&report));
-    char *before = read_result(folder, "report.html");
+    char *before = lode_test_result(folder, "report.html");
     LODE_ASSERT_OK(lode_file_write_atomic(evaluate, "rubbish", 7));
     LODE_ASSERT_FAILS(lode_report_build(&report), LODE_ERR_FORMAT, "m/evaluate.h5");
     unlink(evaluate);
-    lode_store_t *store = create_stage(model, "evaluate");
+    lode_store_t *store = lode_test_stage_create(model, "evaluate");
     const int64_t one = 1;
-    put_f64(store, "perplexity/text/dense", 1, &one, (double[]){1});
-    finish_stage(store, "");
+    lode_test_put_f64(store, "perplexity/text/dense", 1, &one, (double[]){1});
+    lode_test_stage_finish(store, "");
     LODE_ASSERT_FAILS(lode_report_build(&report), LODE_ERR_INPUT, "\"value\"");
     unlink(evaluate);
-    store = create_stage(model, "classify");
-    put_f64(store, "connectivity", 2, (int64_t[]){LAYERS, 2}, (double[2 * LAYERS]){0});
-    finish_stage(store, "");
+    store = lode_test_stage_create(model, "classify");
+    lode_test_put_f64(store, "connectivity", 2, (int64_t[]){LAYERS, 2}, (double[2 * LAYERS]){0});
+    lode_test_stage_finish(store, "");
     LODE_ASSERT_FAILS(lode_report_build(&report), LODE_ERR_SHAPE, "connectivity");
-    char *after = read_result(folder, "report.html");
+    char *after = lode_test_result(folder, "report.html");
     assert_string_equal(before, after);
     free(before);
     free(after);
