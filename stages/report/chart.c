@@ -82,6 +82,10 @@ static range_t y_range(const lode_chart_panel_t *panel) {
     return range;
 }
 
+int lode_chart_columns(int64_t layers) {
+    return layers > 12 ? 1 : 2;
+}
+
 static int compare_doubles(const void *left, const void *right) {
     const double a = *(const double *)left, b = *(const double *)right;
     return (a > b) - (a < b);

@@ -1,6 +1,7 @@
 #include "report/figures.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -178,12 +179,15 @@ static lode_status_t draw_concentration(lode_plot_t *plot, lode_report_case_t *i
                                           .count = layers}};
     const lode_chart_t chart = {
         .panels = panels, .count = 2, .columns = 2, .panel_height = 260, .layers = layers};
+    char caption[512], extent[LODE_REPORT_EXTENT];
+    lode_report_extent(extent, item);
+    snprintf(caption, sizeof caption,
+             "Each line is a layer, coloured by depth. Left: its channels in order of loss proxy, "
+             "as shares of the layer’s sum, down to 10⁻⁹. Right: what so many channels of largest "
+             "loss proxy carry together. Left of the dashed line is the core.%s",
+             extent);
     if (status == LODE_OK)
-        status = lode_figure_chart(plot, &chart, "Sorted loss proxy and its concentration",
-                                   "Each line is a layer, coloured by depth. Left: its channels in "
-                                   "order of loss proxy, as shares of the layer’s sum, down to "
-                                   "10⁻⁹. Right: what so many channels of largest loss proxy carry "
-                                   "together. Left of the dashed line is the core.",
+        status = lode_figure_chart(plot, &chart, "Sorted loss proxy and its concentration", caption,
                                    &item->topics[LODE_TOPIC_SUPERNODES]);
     free(series);
     lode_shelf_free(&shelf);
@@ -278,23 +282,25 @@ static lode_status_t scatter_script(lode_buffer_t *script, const lode_report_cas
 lode_status_t lode_figures_supernodes(lode_plot_t *plot, lode_report_case_t *item,
                                       const lode_report_channels_t *channels) {
     lode_buffer_t script = {0}, *page = &item->topics[LODE_TOPIC_SUPERNODES];
+    char caption[512], extent[LODE_REPORT_EXTENT];
     lode_status_t status;
+    lode_report_extent(extent, item);
     LODE_GUARD(status, core_mass_script(&script, item), done);
-    LODE_GUARD(status,
-               lode_figure_add(plot, &script, "Core mass by layer",
-                               "Share of a layer’s loss proxy that its core, the channels of "
-                               "largest loss proxy, carries. Bars are 95 % intervals over the "
-                               "calibration sequences, drawn again with replacement.",
-                               page),
-               done);
+    snprintf(caption, sizeof caption,
+             "Share of a layer’s loss proxy that its core, the channels of largest loss proxy, "
+             "carries.%s%s",
+             extent,
+             channels->core_mass_interval ? " Bars are 95 % bootstrap intervals over the sequences."
+                                          : "");
+    LODE_GUARD(status, lode_figure_add(plot, &script, "Core mass by layer", caption, page), done);
     lode_buffer_free(&script);
     LODE_GUARD(status, draw_concentration(plot, item, channels), done);
     LODE_GUARD(status, scatter_script(&script, item, channels), done);
-    status = lode_figure_add(plot, &script, "Loss proxy against activation power",
-                             "First, middle and last layer; the core in orange. ρ is Spearman’s "
-                             "rank correlation over all channels; of large layers an even sample "
-                             "of 500 channels is drawn.",
-                             page);
+    snprintf(caption, sizeof caption,
+             "First, middle and last layer; the core in orange. ρ is Spearman’s rank correlation "
+             "over all channels; of large layers an even sample of 500 channels is drawn.%s",
+             extent);
+    status = lode_figure_add(plot, &script, "Loss proxy against activation power", caption, page);
 done:
     lode_buffer_free(&script);
     return status;

@@ -81,13 +81,14 @@ static lode_status_t draw_means(halo_t *halo) {
                                           .from_zero = true,
                                           .series = series + 4,
                                           .count = 3}};
-    const lode_chart_t chart = {.panels = panels, .count = 2, .columns = 2};
+    const lode_chart_t chart = {
+        .panels = panels, .count = 2, .columns = lode_chart_columns(halo->layers)};
     char caption[640];
     snprintf(caption, sizeof caption,
              "Redundancy −½ ln(1 − r²) of the correlations r of q = u·∂L/∂u over %lld calibration "
-             "tokens. Left: a channel’s redundancy to the core, averaged over the halo and over "
+             "tokens. First: a channel’s redundancy to the core, averaged over the halo and over "
              "random channels outside core and halo; to a random core of equal size; and of the "
-             "halo that the same rule finds for the random core. Right: over all pairs of halo "
+             "halo that the same rule finds for the random core. Second: over all pairs of halo "
              "and of random channels. Bars are 95 %% bootstrap intervals over the channels of a "
              "group.",
              (long long)halo->item->redundancy_tokens);

@@ -219,6 +219,13 @@ static lode_status_t read_extent(lode_store_t *store, lode_report_case_t *item) 
     return LODE_OK;
 }
 
+void lode_report_extent(char text[LODE_REPORT_EXTENT], const lode_report_case_t *item) {
+    text[0] = '\0';
+    if (item->sequences > 0)
+        snprintf(text, LODE_REPORT_EXTENT, " Calibration: %lld tokens in %lld sequences.",
+                 (long long)item->tokens, (long long)item->sequences);
+}
+
 lode_status_t lode_report_case_load(lode_report_case_t *item) {
     for (int stage = 0; stage < LODE_REPORT_STAGES; stage++) {
         lode_store_t *store;

@@ -107,6 +107,10 @@ typedef struct lode_report_channels {
 LODE_MUST_USE lode_status_t lode_report_open(lode_store_t **store, const lode_report_case_t *item,
                                              const char *stage);
 
+/* " Calibration: 7094 tokens in 64 sequences." for captions, "" where that is not known. */
+enum { LODE_REPORT_EXTENT = 96 };
+void lode_report_extent(char text[LODE_REPORT_EXTENT], const lode_report_case_t *item);
+
 /* Reads evaluate.h5 and every file's provenance. `item` is zero but for point, model, folder. */
 LODE_MUST_USE lode_status_t lode_report_case_load(lode_report_case_t *item);
 void lode_report_case_free(lode_report_case_t *item);

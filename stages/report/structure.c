@@ -89,20 +89,14 @@ static lode_chart_series_t by_layer(const structure_t *structure, int which, con
                                  .shift = (place - 0.5 * (places - 1)) * 0.12};
 }
 
-/* How the interval of every figure here is made. */
-static lode_status_t add_caption(lode_buffer_t *caption, const lode_report_case_t *item,
-                                 const char *text) {
-    LODE_TRY(lode_buffer_printf(caption, "%s", text));
-    if (item->sequences > 0)
-        LODE_TRY(lode_buffer_printf(caption, " Calibration: %lld tokens in %lld sequences.",
-                                    (long long)item->tokens, (long long)item->sequences));
-    return lode_buffer_printf(caption, " Bars are 95 %% bootstrap intervals over the sequences.");
-}
-
+/* Captions end with what was measured on, and how the intervals are made. */
 static lode_status_t add_chart(lode_plot_t *plot, lode_report_case_t *item,
                                const lode_chart_t *chart, const char *title, const char *text) {
+    char extent[LODE_REPORT_EXTENT];
     lode_buffer_t caption = {0};
-    lode_status_t status = add_caption(&caption, item, text);
+    lode_report_extent(extent, item);
+    lode_status_t status = lode_buffer_printf(
+        &caption, "%s%s Bars are 95 %% bootstrap intervals over the sequences.", text, extent);
     if (status == LODE_OK)
         status = lode_figure_chart(plot, chart, title, caption.data,
                                    &item->topics[LODE_TOPIC_SUPERNODES]);
@@ -168,10 +162,11 @@ static lode_status_t draw_correlations(lode_plot_t *plot, lode_report_case_t *it
                                           .from_zero = true,
                                           .series = overlap,
                                           .count = 2}};
-    const lode_chart_t chart = {.panels = panels, .count = 2, .columns = 2};
+    const lode_chart_t chart = {
+        .panels = panels, .count = 2, .columns = lode_chart_columns(structure->layers)};
     return add_chart(plot, item, &chart, "What the loss proxy goes along with",
-                     "Left: rank correlation over a layer’s channels of the loss proxy with the "
-                     "activation power and with the L2 norms of the channel’s weights. Right: how "
+                     "First: rank correlation over a layer’s channels of the loss proxy with the "
+                     "activation power and with the L2 norms of the channel’s weights. Second: how "
                      "much of the core is also among the equally many channels of largest "
                      "activation power.");
 }
