@@ -585,11 +585,18 @@ static void test_comparisons(void **state) {
     pair =
         first ? find_pair(table, "taylor@0.5", "lp@0.5") : find_pair(table, "lp@0.5", "taylor@0.5");
     assert_string_equal(pair.verdict, "undecided");
+    /* The page says the same, seen from the other side: magnitude is last, against the best. */
+    char row[96];
+    pair = find_pair(table, first ? "taylor@0.5" : "scar-lp@0.5", "magnitude@0.5");
+    snprintf(row, sizeof row, "%+.4f <span class=\"point\">[%+.4f, %+.4f]", -pair.values[0],
+             -pair.values[2], -pair.values[1]);
     free(table);
     char *html = lode_test_result(folder, "report.html");
     lode_test_page(html);
     assert_non_null(strstr(html, "32 consecutive blocks of about 64 targets"));
     assert_non_null(strstr(html, "50 % removed: "));
+    assert_non_null(strstr(html, row));
+    assert_non_null(strstr(html, first ? "taylor@0.5 is lowest" : "scar-lp@0.5 is lowest"));
     free(html);
 }
 
