@@ -23,7 +23,8 @@
 void dsyev_(const char *vectors, const char *triangle, const int *n, double *a, const int *lda,
             double *w, double *work, const int *size, int *info);
 
-enum { L = 2, D = 40, M = 260, TOKENS = 90, CORE = 5, HALO = 20, DEAD = 9, CONSTANT = 30 };
+/* More rows of down_proj than a Gram matrix takes at once, fewer tokens than channels. */
+enum { L = 2, D = 270, M = 260, TOKENS = 90, CORE = 5, HALO = 20, DEAD = 9, CONSTANT = 30 };
 
 static lode_comm_t world;
 static char folder[256];
