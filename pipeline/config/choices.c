@@ -16,8 +16,8 @@ const lode_choice_t lode_method_choices[] = {
     {"taylor", LODE_METHOD_TAYLOR},
     {"entropy", LODE_METHOD_ENTROPY},
     {"random", LODE_METHOD_RANDOM},
-    {"sparsegpt-channel", LODE_CHOICE_UNAVAILABLE},
-    {"flap", LODE_CHOICE_UNAVAILABLE},
+    {"sparsegpt-channel", LODE_METHOD_SPARSEGPT_CHANNEL},
+    {"flap", LODE_METHOD_FLAP},
     {NULL, 0},
 };
 
@@ -34,9 +34,9 @@ const lode_choice_t lode_allocation_choices[] = {
 
 const lode_choice_t lode_compensation_choices[] = {
     {"none", LODE_COMPENSATION_NONE},
-    {"bias", LODE_CHOICE_UNAVAILABLE},
-    {"least-squares", LODE_CHOICE_UNAVAILABLE},
-    {"sequential", LODE_CHOICE_UNAVAILABLE},
+    {"bias", LODE_COMPENSATION_BIAS},
+    {"least-squares", LODE_COMPENSATION_LEAST_SQUARES},
+    {"sequential", LODE_COMPENSATION_SEQUENTIAL},
     {NULL, 0},
 };
 
@@ -71,6 +71,43 @@ const lode_choice_t lode_corpus_format_choices[] = {
     {"text", LODE_CORPUS_TEXT},
     {"wikitext", LODE_CORPUS_WIKITEXT},
     {"jsonl", LODE_CORPUS_JSONL},
+    {NULL, 0},
+};
+
+const lode_choice_t lode_second_moment_choices[] = {
+    {"auto", LODE_SECOND_MOMENT_AUTO},
+    {"float32", LODE_SECOND_MOMENT_FLOAT32},
+    {"float64", LODE_SECOND_MOMENT_FLOAT64},
+    {NULL, 0},
+};
+
+const lode_choice_t lode_correlation_choices[] = {
+    {"scale-free", LODE_CORRELATION_SCALE_FREE},
+    {"nodelens", LODE_CORRELATION_NODELENS},
+    {NULL, 0},
+};
+
+const lode_choice_t lode_spectrum_choices[] = {
+    {"q", LODE_SPECTRUM_Q},
+    {"u", LODE_SPECTRUM_U},
+    {"write", LODE_SPECTRUM_WRITE},
+    {NULL, 0},
+};
+
+const lode_choice_t lode_probe_check_choices[] = {
+    {"dose-response", LODE_PROBE_DOSE_RESPONSE},
+    {"random-cores", LODE_PROBE_RANDOM_CORES},
+    {"score-core", LODE_PROBE_SCORE_CORE},
+    {"ablation", LODE_PROBE_ABLATION},
+    {"halo-ablation", LODE_PROBE_HALO_ABLATION},
+    {"mean-replacement", LODE_PROBE_MEAN_REPLACEMENT},
+    {NULL, 0},
+};
+
+const lode_choice_t lode_export_layout_choices[] = {
+    {"auto", LODE_EXPORT_AUTO},
+    {"sliced", LODE_EXPORT_SLICED},
+    {"padded", LODE_EXPORT_PADDED},
     {NULL, 0},
 };
 
@@ -123,4 +160,20 @@ const char *lode_protocol_name(lode_protocol_t protocol) {
 
 const char *lode_corpus_format_name(lode_corpus_format_t format) {
     return choice_name(lode_corpus_format_choices, (int)format);
+}
+
+const char *lode_correlation_name(lode_correlation_t correlation) {
+    return choice_name(lode_correlation_choices, (int)correlation);
+}
+
+const char *lode_spectrum_name(lode_spectrum_t spectrum) {
+    return choice_name(lode_spectrum_choices, (int)spectrum);
+}
+
+const char *lode_probe_check_name(lode_probe_check_t check) {
+    return choice_name(lode_probe_check_choices, (int)check);
+}
+
+const char *lode_export_layout_name(lode_export_layout_t layout) {
+    return choice_name(lode_export_layout_choices, (int)layout);
 }

@@ -23,8 +23,10 @@ typedef enum lode_method {
     LODE_METHOD_TAYLOR,
     LODE_METHOD_ENTROPY,
     LODE_METHOD_RANDOM,
+    LODE_METHOD_SPARSEGPT_CHANNEL,
+    LODE_METHOD_FLAP,
 } lode_method_t;
-enum { LODE_METHOD_COUNT = LODE_METHOD_RANDOM + 1 };
+enum { LODE_METHOD_COUNT = LODE_METHOD_FLAP + 1 };
 
 /* Which channels are never removed. DEFAULT is the method's own: the LP core for the scar methods,
  * none for the others. */
@@ -42,10 +44,51 @@ typedef enum lode_allocation {
     LODE_ALLOCATION_GLOBAL,
 } lode_allocation_t;
 
-/* What is done to the kept weights after pruning. */
+/* What is done after pruning about what is missing. */
 typedef enum lode_compensation {
     LODE_COMPENSATION_NONE,
+    LODE_COMPENSATION_BIAS,          /* the removed channels' mean output as a bias */
+    LODE_COMPENSATION_LEAST_SQUARES, /* new down weights, every layer by itself */
+    LODE_COMPENSATION_SEQUENTIAL,    /* the same, layer by layer on the model as changed so far */
 } lode_compensation_t;
+
+/* Type in which the second moments of channels are kept. AUTO keeps them only where something asked
+ * for needs them, as float64. */
+typedef enum lode_second_moment {
+    LODE_SECOND_MOMENT_AUTO,
+    LODE_SECOND_MOMENT_FLOAT32,
+    LODE_SECOND_MOMENT_FLOAT64,
+} lode_second_moment_t;
+
+/* How the correlation of two channels is normalised. */
+typedef enum lode_correlation {
+    LODE_CORRELATION_SCALE_FREE, /* Pearson's */
+    LODE_CORRELATION_NODELENS,   /* with the reference program's constant under the root */
+} lode_correlation_t;
+
+/* Matrices whose spectra are taken, m × m a layer. */
+typedef enum lode_spectrum {
+    LODE_SPECTRUM_Q,     /* correlations of q */
+    LODE_SPECTRUM_U,     /* correlations of u */
+    LODE_SPECTRUM_WRITE, /* Gram matrix of the write vectors */
+} lode_spectrum_t;
+
+/* Causal checks. */
+typedef enum lode_probe_check {
+    LODE_PROBE_DOSE_RESPONSE,
+    LODE_PROBE_RANDOM_CORES,
+    LODE_PROBE_SCORE_CORE,
+    LODE_PROBE_ABLATION,
+    LODE_PROBE_HALO_ABLATION,
+    LODE_PROBE_MEAN_REPLACEMENT,
+} lode_probe_check_t;
+
+/* Shape of an exported feed-forward block. AUTO slices where all layers keep the same width. */
+typedef enum lode_export_layout {
+    LODE_EXPORT_AUTO,
+    LODE_EXPORT_SLICED,
+    LODE_EXPORT_PADDED,
+} lode_export_layout_t;
 
 /* Which texts of the calibration corpus are used. */
 typedef enum lode_select {
@@ -81,6 +124,10 @@ const char *lode_packing_name(lode_packing_t packing);
 const char *lode_loss_name(lode_loss_t loss);
 const char *lode_protocol_name(lode_protocol_t protocol);
 const char *lode_corpus_format_name(lode_corpus_format_t format);
+const char *lode_correlation_name(lode_correlation_t correlation);
+const char *lode_spectrum_name(lode_spectrum_t spectrum);
+const char *lode_probe_check_name(lode_probe_check_t check);
+const char *lode_export_layout_name(lode_export_layout_t layout);
 
 /* One spelling of a set. */
 typedef struct lode_choice {
@@ -98,6 +145,11 @@ extern const lode_choice_t lode_packing_choices[];
 extern const lode_choice_t lode_loss_choices[];
 extern const lode_choice_t lode_protocol_choices[];
 extern const lode_choice_t lode_corpus_format_choices[];
+extern const lode_choice_t lode_second_moment_choices[];
+extern const lode_choice_t lode_correlation_choices[];
+extern const lode_choice_t lode_spectrum_choices[];
+extern const lode_choice_t lode_probe_check_choices[];
+extern const lode_choice_t lode_export_layout_choices[];
 
 /* The entry of `choices` spelled `name`, NULL where there is none. Static. */
 const lode_choice_t *lode_choice_find(const lode_choice_t *choices, const char *name);

@@ -37,6 +37,8 @@ typedef struct lode_config_calibration {
     lode_packing_t packing;
     lode_loss_t loss;
     int64_t keep_logits; /* first sequences whose logits are kept */
+    lode_second_moment_t second_moment;
+    char *merged; /* folder of merged statistics, "" for none */
 } lode_config_calibration_t;
 
 /* Sequences and rules of the redundancy between channels. */
@@ -45,6 +47,7 @@ typedef struct lode_config_redundancy {
     int64_t max_length; /* tokens of each */
     int64_t top_k;      /* largest core redundancies averaged */
     bool positive_only;
+    lode_correlation_t correlation;
 } lode_config_redundancy_t;
 
 /* Protection of halo channels: floor + (1 − floor) · (1 − rank^power). */
@@ -53,12 +56,23 @@ typedef struct lode_config_protection {
     double power;
 } lode_config_protection_t;
 
+/* What halo and core are compared with. */
+typedef struct lode_config_controls {
+    int64_t channels; /* random ones outside core and halo, of a layer */
+    int64_t draws;    /* of every bootstrap and of random sets */
+    bool nodelens;    /* redundancies in NodeLens's form too */
+    bool read_halo;   /* connectivity by what the next layer reads */
+} lode_config_controls_t;
+
 typedef struct lode_config_classify {
     double core_fraction;
     double halo_fraction;
     int64_t write_support; /* rows; 0 = a sixteenth of the model's hidden size */
     lode_config_redundancy_t redundancy;
     lode_config_protection_t protection;
+    lode_config_controls_t controls;
+    lode_spectrum_t *spectra;
+    int64_t spectra_count; /* may be 0 */
 } lode_config_classify_t;
 
 /* Variants are the product of the lists. No list holds a value twice. */
@@ -74,6 +88,7 @@ typedef struct lode_config_prune {
     lode_compensation_t *compensation;
     int64_t compensation_count;
     double ridge;
+    double floor; /* share of its channels every layer keeps under global allocation */
 } lode_config_prune_t;
 
 /* One perplexity, of every variant or of the unpruned model alone. */
@@ -91,6 +106,35 @@ typedef struct lode_config_evaluate {
     lode_config_perplexity_t *perplexity;
     int64_t perplexity_count; /* may be 0 */
 } lode_config_evaluate_t;
+
+/* Causal checks. Texts are those of a corpus of their own or else the calibration's. */
+typedef struct lode_config_probe {
+    lode_probe_check_t *checks;
+    int64_t check_count; /* may be 0 */
+    char *perplexity;    /* name of an evaluate.perplexity, "" for the first */
+    char *corpus;        /* "" for the calibration sequences */
+    lode_corpus_format_t format;
+    char *field; /* of a jsonl line */
+    int64_t sequences;
+    int64_t max_length; /* tokens, BOS included */
+    double sparsity;
+    double *rates; /* shares of the core removed by the dose response */
+    int64_t rate_count;
+    int64_t draws;
+    int64_t random_cores;
+    int64_t layer_step; /* every so manieth layer is ablated, from the first */
+    int64_t channels;   /* ablated of a layer */
+    int64_t bins;       /* quantiles of log loss proxy they are drawn from */
+    int64_t halo_sequences;
+    int64_t halo_max_length;
+} lode_config_probe_t;
+
+/* A variant to be written as a Hugging Face folder. */
+typedef struct lode_config_export {
+    char *variant; /* as named in results, or "dense" */
+    char *path;
+    lode_export_layout_t layout;
+} lode_config_export_t;
 
 /* One swept key. The values are libconfig text, as lode_config_text writes them. */
 typedef struct lode_config_sweep {
@@ -114,6 +158,9 @@ typedef struct lode_config {
     lode_config_classify_t classify;
     lode_config_prune_t prune;
     lode_config_evaluate_t evaluate;
+    lode_config_probe_t probe;
+    lode_config_export_t *exports;
+    int64_t export_count;
     lode_config_sweep_t *sweep;
     int64_t sweep_count;
     struct lode_config_places *places; /* where each key was written, for later messages */
@@ -144,15 +191,17 @@ LODE_MUST_USE lode_status_t lode_config_parse(lode_config_t **out, const char *t
 LODE_MUST_USE lode_status_t lode_config_text(const lode_config_t *config, lode_buffer_t *text);
 
 /* The points of the sweep: the product of its keys, the last key fastest; without a sweep one
- * point, labelled "". A value that cannot stand in a file name is altered in the label and told
- * apart by a digest. *points, [*count], is the caller's, for lode_config_points_destroy. */
+ * point, labelled "". Of paths the label has the last part, where that tells them apart; a value
+ * that cannot stand in a file name is altered in the label and told apart by a digest. *points,
+ * [*count], is the caller's, for lode_config_points_destroy. */
 LODE_MUST_USE lode_status_t lode_config_expand(const lode_config_t *config,
                                                lode_config_point_t **points, int64_t *count);
 void lode_config_points_destroy(lode_config_point_t **points, int64_t count);
 
 /* Adds the keys that decide the numbers of `stage` ("tokenize", "calibrate", "accumulate",
- * "classify", "prune", "evaluate") beyond what the stages before it wrote; never names of the
- * experiment or of models, paths, memory or replicas. Another stage is LODE_ERR_USAGE. */
+ * "moments", "classify", "spectra", "prune", "compensate", "evaluate", "probe", "export") beyond
+ * what the stages before it wrote; never names of the experiment or of models, paths, memory or
+ * replicas. Another stage is LODE_ERR_USAGE. */
 LODE_MUST_USE lode_status_t lode_config_stage_hash(const lode_config_t *config, const char *stage,
                                                    lode_hash_t *hash);
 

@@ -163,6 +163,8 @@ static lode_status_t decode_text(const lode_key_t *key, const lode_value_t *valu
                                  char **field) {
     if (value->kind != LODE_VALUE_TEXT)
         return fail_type(value, path, "a string in double quotes");
+    if (value->text[0] == '\0' && key->may_be_empty)
+        return lode_strdup(field, value->text);
     if (key->type == LODE_KEY_NAME && !is_name(value->text))
         return fail_type(value, path,
                          "a name of letters, digits, '.', '_' and '-', up to 128 bytes, other "

@@ -218,10 +218,11 @@ lode_status_t lode_config_stage_hash(const lode_config_t *config, const char *st
                                      lode_hash_t *hash) {
     unsigned bit = lode_schema_stage(stage);
     if (bit == 0)
-        return lode_fail(LODE_ERR_USAGE,
-                         "\"%s\" is not a stage; the stages are tokenize, calibrate, accumulate, "
-                         "classify, prune and evaluate",
-                         stage);
+        return lode_fail(
+            LODE_ERR_USAGE,
+            "\"%s\" is not a stage; the stages are tokenize, calibrate, accumulate, "
+            "moments, classify, spectra, prune, compensate, evaluate, probe and export",
+            stage);
     int64_t count;
     const lode_key_t *keys = lode_schema(&count);
     lode_buffer_t text = {0};

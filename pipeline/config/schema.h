@@ -20,7 +20,7 @@ typedef enum lode_key_type {
     LODE_KEY_INTEGER, /* int64_t */
     LODE_KEY_REAL,    /* double; integers are accepted */
     LODE_KEY_BOOLEAN, /* bool */
-    LODE_KEY_TEXT,    /* char *, not empty */
+    LODE_KEY_TEXT,    /* char *, not empty unless it may be */
     LODE_KEY_NAME,    /* char *, fit for a file name */
     LODE_KEY_PATH,    /* char *, $VAR and ~ expanded */
     LODE_KEY_BYTES,   /* int64_t; "8G" or an integer */
@@ -35,16 +35,21 @@ enum {
     LODE_DECIDES_TOKENIZE = 1 << 0,
     LODE_DECIDES_CALIBRATE = 1 << 1,
     LODE_DECIDES_ACCUMULATE = 1 << 2,
-    LODE_DECIDES_CLASSIFY = 1 << 3,
-    LODE_DECIDES_PRUNE = 1 << 4,
-    LODE_DECIDES_EVALUATE = 1 << 5,
+    LODE_DECIDES_MOMENTS = 1 << 3,
+    LODE_DECIDES_CLASSIFY = 1 << 4,
+    LODE_DECIDES_SPECTRA = 1 << 5,
+    LODE_DECIDES_PRUNE = 1 << 6,
+    LODE_DECIDES_COMPENSATE = 1 << 7,
+    LODE_DECIDES_EVALUATE = 1 << 8,
+    LODE_DECIDES_PROBE = 1 << 9,
+    LODE_DECIDES_EXPORT = 1 << 10,
 };
 
 typedef struct lode_key {
     const char *path; /* from the root, elements of lists of groups as "[]" */
     lode_key_type_t type;
     bool list;            /* the field is an array of the type; values differ from each other */
-    bool may_be_empty;    /* of lists of any kind */
+    bool may_be_empty;    /* of lists of any kind, and of texts, names and paths */
     bool distinct;        /* no two groups of a list share the value */
     const char *fallback; /* libconfig text of the default, NULL where the key is required */
     double low, high;     /* of numbers; low ≤ value ≤ high, strict where open */

@@ -28,6 +28,10 @@ unsigned lode_score_needs(lode_method_t method) {
         return LODE_NEEDS_TAYLOR;
     case LODE_METHOD_ENTROPY:
         return LODE_NEEDS_DOWN;
+    case LODE_METHOD_SPARSEGPT_CHANNEL:
+        return LODE_NEEDS_INVERSE_MOMENTS | LODE_NEEDS_DOWN | LODE_NEEDS_GATE_UP;
+    case LODE_METHOD_FLAP:
+        return LODE_NEEDS_ACTIVATION_POWER | LODE_NEEDS_ACTIVATION_MEAN | LODE_NEEDS_DOWN;
     case LODE_METHOD_RANDOM:
         return 0;
     }
@@ -38,6 +42,18 @@ static lode_status_t check_array(const double *values, int64_t count, const char
     if (!values)
         return lode_fail(LODE_ERR_INTERNAL, "%s is missing among the inputs of a score", what);
     return lode_order_check(values, count, what);
+}
+
+/* Diagonals of inverses of positive definite matrices are positive. */
+static lode_status_t check_inverse(const double *values, int64_t count, const char *what) {
+    LODE_TRY(check_array(values, count, what));
+    for (int64_t i = 0; i < count; i++)
+        if (!(values[i] > 0))
+            return lode_fail(LODE_ERR_NUMERIC,
+                             "%s has %g on its diagonal at %lld; it must be "
+                             "positive",
+                             what, values[i], (long long)i);
+    return LODE_OK;
 }
 
 /* Square roots of mean powers: the norms of an input's columns. */
@@ -67,6 +83,12 @@ static lode_status_t check_inputs(const lode_score_inputs_t *in, unsigned needs)
         LODE_TRY(check_array(in->input_power_mean, in->d, "input power"));
         LODE_TRY(check_array(in->u_power_mean, in->m, "activation power"));
     }
+    if (needs & LODE_NEEDS_ACTIVATION_MEAN)
+        LODE_TRY(check_array(in->activation_mean, in->m, "activation mean"));
+    if (needs & LODE_NEEDS_INVERSE_MOMENTS) {
+        LODE_TRY(check_inverse(in->inverse_input, in->d, "inverse second moment of the input"));
+        LODE_TRY(check_inverse(in->inverse_u, in->m, "inverse second moment of u"));
+    }
     if (needs & LODE_NEEDS_DOWN)
         LODE_TRY(lode_weights_check(&in->down, in->d, in->m, "down_proj"));
     if (needs & LODE_NEEDS_GATE_UP) {
@@ -86,6 +108,20 @@ static lode_status_t add_row_norms(double *score, double *row, const lode_tensor
         for (int64_t i = 0; i < hidden; i++)
             squares += row[i] * row[i];
         score[j] += sqrt(squares);
+    }
+    return LODE_OK;
+}
+
+/* Adds to each channel Σ_i W[j,i]²/inverse[i] over its row of gate or up. */
+static lode_status_t add_row_saliency(double *score, double *row, const lode_tensor_t *tensor,
+                                      const double *inverse, const char *what) {
+    int64_t channels = tensor->shape[0], hidden = tensor->shape[1];
+    for (int64_t j = 0; j < channels; j++) {
+        double sum = 0;
+        LODE_TRY(lode_weights_row(row, tensor, j, what));
+        for (int64_t i = 0; i < hidden; i++)
+            sum += row[i] * row[i] / inverse[i];
+        score[j] += sum;
     }
     return LODE_OK;
 }
@@ -145,6 +181,26 @@ static lode_status_t score_wanda(double *score, const lode_score_inputs_t *in, s
     return LODE_OK;
 }
 
+static lode_status_t score_sparsegpt(double *score, const lode_score_inputs_t *in,
+                                     scratch_t *scratch) {
+    LODE_TRY(add_row_saliency(score, scratch->row, &in->gate, in->inverse_input, "gate_proj"));
+    LODE_TRY(add_row_saliency(score, scratch->row, &in->up, in->inverse_input, "up_proj"));
+    LODE_TRY(column_sums(scratch->sums, scratch->row, &in->down, true));
+    for (int64_t j = 0; j < in->m; j++)
+        score[j] += scratch->sums[j] / in->inverse_u[j];
+    return LODE_OK;
+}
+
+/* The variance is never negative; where u hardly varies, rounding may say so. */
+static lode_status_t score_flap(double *score, const lode_score_inputs_t *in, scratch_t *scratch) {
+    LODE_TRY(column_sums(scratch->sums, scratch->row, &in->down, true));
+    for (int64_t j = 0; j < in->m; j++) {
+        const double mean = in->activation_mean[j];
+        score[j] = fmax(in->activation_power[j] - mean * mean, 0) * scratch->sums[j];
+    }
+    return LODE_OK;
+}
+
 /* −H_j = Σ_i p_i ln p_i. A column of zeros has no distribution; it writes nothing and gets the
  * least score there is, −ln d, that of a uniform writer. */
 static lode_status_t score_entropy(double *score, const lode_score_inputs_t *in,
@@ -177,6 +233,10 @@ static lode_status_t score_from_weights(double *score, lode_method_t method,
         status = score_magnitude(score, in, &scratch);
     else if (method == LODE_METHOD_WANDA_CHANNEL)
         status = score_wanda(score, in, &scratch);
+    else if (method == LODE_METHOD_SPARSEGPT_CHANNEL)
+        status = score_sparsegpt(score, in, &scratch);
+    else if (method == LODE_METHOD_FLAP)
+        status = score_flap(score, in, &scratch);
     else
         status = score_entropy(score, in, &scratch);
 done:

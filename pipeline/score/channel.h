@@ -10,13 +10,17 @@
  * | activation    | mean_t u_j²                                                                 |
  * | taylor        | mean_t |u_j·g_j|                                                            |
  * | entropy       | −H_j, H_j = −Σ_i p_i ln p_i, p_i = |Wdown[i,j]| / Σ_i |Wdown[i,j]|          |
- * | random        | uniform in [0, 1) from seed, layer and channel                              |
+ * | sparsegpt-channel | Σ over gate row, up row and down column of W²/[H⁻¹]_ii, H = second moment
+ * of | |               | the projection's input + 1 % of its mean diagonal | | flap          |
+ * (mean_t u_j² − (mean_t u_j)²) · ‖down column‖₂²                             | | random        |
+ * uniform in [0, 1) from seed, layer and channel                              |
  *
  * The scar methods are those of Supernodes and Halos (arXiv:2604.23475), wanda-channel the channel
- * form of Wanda (arXiv:2306.11695) used there, entropy follows The Role of Outgoing Connection
- * Heterogeneity in Feedforward Layers of LLMs (EMNLP 2025 main.1143) in our normalisation; a
- * column of zeros has no such distribution and scores −ln d, the least there is.
- * What a method protects is not part of its score: see score/mask.h. Everything here is Local.
+ * form of Wanda (arXiv:2306.11695) used there, sparsegpt-channel that of SparseGPT's criterion
+ * (arXiv:2301.00774), flap the fluctuation metric of FLAP (arXiv:2312.11983), entropy follows The
+ * Role of Outgoing Connection Heterogeneity in Feedforward Layers of LLMs (EMNLP 2025 main.1143) in
+ * our normalisation; a column of zeros has no such distribution and scores −ln d, the least there
+ * is. What a method protects is not part of its score: see score/mask.h. Everything here is Local.
  */
 #ifndef LODE_SCORE_CHANNEL_H
 #define LODE_SCORE_CHANNEL_H
@@ -37,6 +41,8 @@ enum {
     LODE_NEEDS_INPUT_POWER = 32, /* input_power_mean and u_power_mean */
     LODE_NEEDS_DOWN = 64,
     LODE_NEEDS_GATE_UP = 128,
+    LODE_NEEDS_ACTIVATION_MEAN = 256,
+    LODE_NEEDS_INVERSE_MOMENTS = 512, /* inverse_input and inverse_u */
 };
 
 /* The inputs that `method` reads; all others may stay unset. */
@@ -52,6 +58,9 @@ typedef struct lode_score_inputs {
     const double *protection;       /* [m] */
     const double *input_power_mean; /* [d], mean over sequences of Σ_t h² */
     const double *u_power_mean;     /* [m], mean over sequences of Σ_t u² */
+    const double *activation_mean;  /* [m], mean over tokens of u */
+    const double *inverse_input;    /* [d], diagonal of (E[h hᵀ] + damping)⁻¹ */
+    const double *inverse_u;        /* [m], diagonal of (E[u uᵀ] + damping)⁻¹ */
     lode_tensor_t gate, up;         /* [m, d] */
     lode_tensor_t down;             /* [d, m] */
     int64_t seed, layer;            /* name the stream of `random` */

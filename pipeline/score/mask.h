@@ -44,9 +44,6 @@ LODE_MUST_USE lode_status_t lode_mask_uniform(uint8_t *keep, const double *score
                                               const uint8_t *is_protected, int64_t channels,
                                               double sparsity, int64_t layer);
 
-/* Share of its channels that every layer keeps under global allocation. */
-#define LODE_MASK_FLOOR 0.1
-
 /* Scores of one layer made comparable with those of others: (s − b)/mean(s − b), b = min(0, least
  * score). Scores that are never negative, all but entropy's, are thus divided by their layer's
  * mean: what counts is a channel's share of its own layer, so a layer that a few channels carry
@@ -65,7 +62,7 @@ LODE_MUST_USE lode_status_t lode_mask_normalise(double *normal, const double *sc
  *   keep         [layers, channels] out, u8
  *   score        [layers, channels] in
  *   is_protected [layers, channels] in, u8, or NULL for none
- *   floor_fraction  in [0, 1), as LODE_MASK_FLOOR
+ *   floor_fraction  in [0, 1), prune.floor
  * Errors: as lode_mask_uniform; LODE_ERR_CONFIG too where the floors leave too few to remove. */
 LODE_MUST_USE lode_status_t lode_mask_global(uint8_t *keep, const double *score,
                                              const uint8_t *is_protected, int64_t layers,

@@ -12,7 +12,7 @@
 #include "common/version.h"
 
 struct lode_inputs {
-    char *path;   /* of the file that remembers */
+    char *path;    /* of the file that remembers */
     json_t *known; /* path → [size, seconds, nanoseconds, digest] */
     bool changed;
 };
@@ -68,15 +68,14 @@ static bool recall(const lode_inputs_t *inputs, const char *key, const char *pat
     return true;
 }
 
-static void remember(lode_inputs_t *inputs, const char *key, const char *path,
-                     const char *digest) {
+static void remember(lode_inputs_t *inputs, const char *key, const char *path, const char *digest) {
     struct stat info;
     if (stat(path, &info) != 0)
         return;
     json_object_set_new(inputs->known, key,
                         json_pack("[IIIs]", (json_int_t)info.st_size,
-                                  (json_int_t)info.st_mtim.tv_sec,
-                                  (json_int_t)info.st_mtim.tv_nsec, digest));
+                                  (json_int_t)info.st_mtim.tv_sec, (json_int_t)info.st_mtim.tv_nsec,
+                                  digest));
     inputs->changed = true;
 }
 
@@ -238,10 +237,13 @@ lode_status_t lode_inputs_prepare(lode_run_t *run, lode_inputs_t *inputs) {
         status = lode_inputs_model(run->model_digest, inputs, run);
     if (status == LODE_OK)
         local = note_input(run, run->model_digest, run->model->path);
-    for (int64_t i = -2; i < config->evaluate.perplexity_count && status == LODE_OK; i++) {
-        const char *path = i == -2   ? tokenizer
-                           : i == -1 ? config->calibration.corpus
+    for (int64_t i = -3; i < config->evaluate.perplexity_count && status == LODE_OK; i++) {
+        const char *path = i == -3   ? tokenizer
+                           : i == -2 ? config->calibration.corpus
+                           : i == -1 ? config->probe.corpus
                                      : config->evaluate.perplexity[i].corpus;
+        if (*path == '\0')
+            continue;
         status = lode_inputs_file(digest, inputs, run->comm, path);
         if (status == LODE_OK && local == LODE_OK) /* no rank leaves before the others */
             local = note_input(run, digest, path);
@@ -253,29 +255,42 @@ lode_status_t lode_inputs_prepare(lode_run_t *run, lode_inputs_t *inputs) {
     return status != LODE_OK ? status : lode_comm_agree(run->comm, local);
 }
 
+/* Adds a dataset of integers, where there is one. */
+static lode_status_t hash_dataset(lode_hash_t *hash, lode_store_t *store, const char *name) {
+    int64_t *values = NULL, count;
+    if (!lode_store_has(store, name))
+        return LODE_OK;
+    LODE_TRY(lode_store_read_all(store, name, LODE_TYPE_I64, &values, &count));
+    lode_hash_add_text(hash, name);
+    lode_hash_add(hash, &count, sizeof count);
+    lode_hash_add(hash, values, (size_t)count * sizeof *values);
+    free(values);
+    return LODE_OK;
+}
+
 /* Digest of the ids that a stage works on, by rank 0. The statistics depend on the calibration's
  * alone, so that another evaluation text leaves them complete. */
 static lode_status_t hash_ids(char digest[LODE_DIGEST_TEXT], lode_store_t *store,
                               const lode_run_t *run, lode_stage_t stage) {
     const lode_config_evaluate_t *evaluate = &run->config->evaluate;
-    const int64_t sets = stage == LODE_STAGE_EVALUATE ? evaluate->perplexity_count : 2;
     lode_hash_t *hash;
     LODE_TRY(lode_hash_create(&hash));
     lode_status_t status = LODE_OK;
-    for (int64_t i = 0; i < sets && status == LODE_OK; i++) {
+    if (stage == LODE_STAGE_PROBE) {
+        status = hash_dataset(hash, store, "/probe/ids");
+        if (status == LODE_OK)
+            status = hash_dataset(hash, store, "/probe/offsets");
+    }
+    if (stage != LODE_STAGE_EVALUATE && status == LODE_OK) {
+        status = hash_dataset(hash, store, "/calibration/ids");
+        if (status == LODE_OK)
+            status = hash_dataset(hash, store, "/calibration/offsets");
+    }
+    const bool evaluates = stage == LODE_STAGE_EVALUATE || stage == LODE_STAGE_PROBE;
+    for (int64_t i = 0; evaluates && i < evaluate->perplexity_count && status == LODE_OK; i++) {
         char name[512];
-        int64_t *values = NULL, count;
-        if (stage == LODE_STAGE_EVALUATE)
-            snprintf(name, sizeof name, "/perplexity/%s/ids", evaluate->perplexity[i].name);
-        else
-            snprintf(name, sizeof name, "/calibration/%s", i == 0 ? "ids" : "offsets");
-        status = lode_store_read_all(store, name, LODE_TYPE_I64, &values, &count);
-        if (status == LODE_OK) {
-            lode_hash_add_text(hash, name);
-            lode_hash_add(hash, &count, sizeof count);
-            lode_hash_add(hash, values, (size_t)count * sizeof *values);
-        }
-        free(values);
+        snprintf(name, sizeof name, "/perplexity/%s/ids", evaluate->perplexity[i].name);
+        status = hash_dataset(hash, store, name);
     }
     lode_hash_text(hash, digest);
     lode_hash_destroy(&hash);
@@ -297,12 +312,15 @@ static lode_status_t ids_digest(char digest[LODE_DIGEST_TEXT], lode_run_t *run,
 /* What goes into a stage's fingerprint beside its keys. */
 static lode_status_t add_dependencies(lode_hash_t *hash, lode_run_t *run, lode_stage_t stage) {
     char ids[LODE_DIGEST_TEXT];
+    const bool moments = lode_stage_wanted(run->config, LODE_STAGE_MOMENTS);
+    const bool compensate = lode_stage_wanted(run->config, LODE_STAGE_COMPENSATE);
     switch (stage) {
     case LODE_STAGE_TOKENIZE:
         lode_hash_add_text(hash, run->text_digest);
         break;
     case LODE_STAGE_CALIBRATE:
     case LODE_STAGE_ACCUMULATE:
+    case LODE_STAGE_MOMENTS:
         LODE_TRY(ids_digest(ids, run, stage));
         lode_hash_add_text(hash, run->model_digest);
         lode_hash_add_text(hash, ids);
@@ -310,14 +328,34 @@ static lode_status_t add_dependencies(lode_hash_t *hash, lode_run_t *run, lode_s
     case LODE_STAGE_CLASSIFY:
         lode_hash_add_text(hash, run->fingerprint[LODE_STAGE_ACCUMULATE]);
         break;
+    case LODE_STAGE_SPECTRA:
     case LODE_STAGE_PRUNE:
         lode_hash_add_text(hash, run->fingerprint[LODE_STAGE_CALIBRATE]);
         lode_hash_add_text(hash, run->fingerprint[LODE_STAGE_CLASSIFY]);
+        if (moments)
+            lode_hash_add_text(hash, run->fingerprint[LODE_STAGE_MOMENTS]);
+        break;
+    case LODE_STAGE_COMPENSATE:
+        lode_hash_add_text(hash, run->fingerprint[LODE_STAGE_PRUNE]);
         break;
     case LODE_STAGE_EVALUATE:
         LODE_TRY(ids_digest(ids, run, stage));
         lode_hash_add_text(hash, run->fingerprint[LODE_STAGE_PRUNE]);
+        if (compensate)
+            lode_hash_add_text(hash, run->fingerprint[LODE_STAGE_COMPENSATE]);
         lode_hash_add_text(hash, ids);
+        break;
+    case LODE_STAGE_PROBE:
+        LODE_TRY(ids_digest(ids, run, stage));
+        lode_hash_add_text(hash, run->fingerprint[LODE_STAGE_CALIBRATE]);
+        lode_hash_add_text(hash, run->fingerprint[LODE_STAGE_CLASSIFY]);
+        lode_hash_add_text(hash, ids);
+        break;
+    case LODE_STAGE_EXPORT:
+        lode_hash_add_text(hash, run->text_digest);
+        lode_hash_add_text(hash, run->fingerprint[LODE_STAGE_PRUNE]);
+        if (compensate)
+            lode_hash_add_text(hash, run->fingerprint[LODE_STAGE_COMPENSATE]);
         break;
     case LODE_STAGE_COUNT:
         break;

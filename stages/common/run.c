@@ -25,6 +25,46 @@ const char *lode_stage_name(lode_stage_t stage) {
     return stage_names[stage];
 }
 
+static bool wants_moments(const lode_config_t *config) {
+    const lode_config_prune_t *prune = &config->prune;
+    if (config->calibration.second_moment != LODE_SECOND_MOMENT_AUTO)
+        return true;
+    for (int64_t i = 0; i < config->classify.spectra_count; i++)
+        if (config->classify.spectra[i] == LODE_SPECTRUM_U)
+            return true;
+    for (int64_t i = 0; i < prune->method_count; i++)
+        if (prune->methods[i] == LODE_METHOD_SPARSEGPT_CHANNEL)
+            return true;
+    for (int64_t i = 0; prune->method_count > 0 && i < prune->compensation_count; i++)
+        if (prune->compensation[i] == LODE_COMPENSATION_LEAST_SQUARES)
+            return true;
+    return false;
+}
+
+static bool wants_compensation(const lode_config_prune_t *prune) {
+    for (int64_t i = 0; prune->method_count > 0 && i < prune->compensation_count; i++)
+        if (prune->compensation[i] != LODE_COMPENSATION_NONE)
+            return true;
+    return false;
+}
+
+bool lode_stage_wanted(const lode_config_t *config, lode_stage_t stage) {
+    switch (stage) {
+    case LODE_STAGE_MOMENTS:
+        return wants_moments(config);
+    case LODE_STAGE_SPECTRA:
+        return config->classify.spectra_count > 0;
+    case LODE_STAGE_COMPENSATE:
+        return wants_compensation(&config->prune);
+    case LODE_STAGE_PROBE:
+        return config->probe.check_count > 0;
+    case LODE_STAGE_EXPORT:
+        return config->export_count > 0;
+    default:
+        return true;
+    }
+}
+
 bool lode_run_owns_layers(const lode_run_t *run) {
     return run->layout.replica == 0;
 }
@@ -179,8 +219,8 @@ lode_status_t lode_run_calibration(lode_sequences_read_t *read, lode_run_t *run)
     *read = (lode_sequences_read_t){0};
     lode_store_t *store;
     LODE_TRY(lode_run_open(&store, run, LODE_STAGE_TOKENIZE));
-    lode_status_t status = lode_comm_agree(
-        run->comm, read_calibration(read, store, run->config->calibration.loss));
+    lode_status_t status =
+        lode_comm_agree(run->comm, read_calibration(read, store, run->config->calibration.loss));
     lode_store_close(&store);
     if (status != LODE_OK)
         lode_sequences_free(read);

@@ -11,14 +11,20 @@
 #include "transformer/layout.h"
 #include "transformer/stack.h"
 
-/* The stages that leave a file, in the order in which they run: name. */
+/* The stages that leave a file, in the order in which they run: name. Some run only where the
+ * experiment asks for what they do: see lode_stage_wanted. */
 #define LODE_STAGE_LIST(X)                                                                         \
     X(TOKENIZE, "tokenize")                                                                        \
     X(CALIBRATE, "calibrate")                                                                      \
     X(ACCUMULATE, "accumulate")                                                                    \
+    X(MOMENTS, "moments")                                                                          \
     X(CLASSIFY, "classify")                                                                        \
+    X(SPECTRA, "spectra")                                                                          \
     X(PRUNE, "prune")                                                                              \
-    X(EVALUATE, "evaluate")
+    X(COMPENSATE, "compensate")                                                                    \
+    X(EVALUATE, "evaluate")                                                                        \
+    X(PROBE, "probe")                                                                              \
+    X(EXPORT, "export")
 
 typedef enum lode_stage {
 #define LODE_STAGE_ENUM(stage, name) LODE_STAGE_##stage,
@@ -29,6 +35,10 @@ typedef enum lode_stage {
 
 /* "tokenize" …; Local. */
 const char *lode_stage_name(lode_stage_t stage);
+
+/* Whether the experiment asks for anything that the stage does; always so for tokenize, calibrate,
+ * accumulate, classify, prune and evaluate. Local. */
+bool lode_stage_wanted(const lode_config_t *config, lode_stage_t stage);
 
 typedef struct lode_run {
     const lode_comm_t *comm;

@@ -123,8 +123,9 @@ static lode_status_t run_pass(lode_run_t *run, const lode_batches_t *batches, bo
             .variants = 1,
             .backward = backward,
             .head_batches = head_batches(batches, both, run->config->calibration.keep_logits),
-            .budget = lode_run_budget(run, stack, batches->text->offsets[batches->text->sequences] *
-                                                      (int64_t)(2 * sizeof(int32_t) + sizeof(double))),
+            .budget = lode_run_budget(run, stack,
+                                      batches->text->offsets[batches->text->sequences] *
+                                          (int64_t)(2 * sizeof(int32_t) + sizeof(double))),
             .observer = {.context = both,
                          .ffn_forward = forward ? on_ffn_forward : NULL,
                          .ffn_backward = backward ? on_ffn_backward : NULL,

@@ -51,11 +51,15 @@ lode_status_t lode_check_inputs(const lode_config_t *config, const char *model, 
         checked++;
     }
     if (checked == 0)
-        return lode_fail(LODE_ERR_USAGE, "--model %s: the experiment has no model of that name; the "
-                                         "first is \"%s\"",
+        return lode_fail(LODE_ERR_USAGE,
+                         "--model %s: the experiment has no model of that name; the "
+                         "first is \"%s\"",
                          model, config->models[0].name);
     LODE_TRY(check_corpus(config->calibration.corpus, config->calibration.format,
                           config->calibration.field, verbose));
+    if (*config->probe.corpus)
+        LODE_TRY(
+            check_corpus(config->probe.corpus, config->probe.format, config->probe.field, verbose));
     for (int64_t i = 0; i < config->evaluate.perplexity_count; i++) {
         const lode_config_perplexity_t *entry = &config->evaluate.perplexity[i];
         LODE_TRY(check_corpus(entry->corpus, entry->format, entry->field, verbose));

@@ -160,6 +160,8 @@ static lode_status_t run_stages(driver_t *driver, lode_run_t *run) {
     LODE_TRY(lode_inputs_prepare(run, driver->inputs));
     for (int i = 0; i < LODE_STAGE_COUNT && wants_from(driver, i); i++) {
         const lode_stage_t stage = (lode_stage_t)i;
+        if (!lode_stage_wanted(run->config, stage))
+            continue;
         if (stage == LODE_STAGE_CALIBRATE) {
             LODE_TRY(run_statistics(driver, run));
             i = LODE_STAGE_ACCUMULATE;
@@ -169,6 +171,11 @@ static lode_status_t run_stages(driver_t *driver, lode_run_t *run) {
         LODE_TRY(decide(driver, run, stage, &needed));
         if (!needed)
             continue;
+        if (!stage_functions[stage])
+            return lode_comm_agree(driver->comm,
+                                   lode_fail(LODE_ERR_CONFIG,
+                                             "the stage %s is not available in this version",
+                                             lode_stage_name(stage)));
         LODE_TRY(stage_functions[stage](run));
         LODE_TRY(register_stage(driver, run, stage));
     }

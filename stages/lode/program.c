@@ -19,8 +19,8 @@ static const char *const usage_text =
     "\n"
     "  lode run EXPERIMENT.cfg     run what is not complete, then build the report\n"
     "      --set key.path=value    change a key of the experiment; may be repeated\n"
-    "      --stages a,b            only these: tokenize calibrate accumulate classify prune\n"
-    "                              evaluate report\n"
+    "      --stages a,b            only these: tokenize calibrate accumulate moments classify\n"
+    "                              spectra prune compensate evaluate probe export report\n"
     "      --model NAME            only this model\n"
     "      --force                 run the stages again though they are complete\n"
     "  lode check EXPERIMENT.cfg   validate the file and every input it names\n"
@@ -45,6 +45,18 @@ typedef struct arguments {
 
 /* --- parsing -------------------------------------------------------------------------------- */
 
+static lode_status_t fail_stages(const char *what, int length, const char *name) {
+    lode_buffer_t stages = {0};
+    lode_status_t status = LODE_OK;
+    for (int s = 0; s < LODE_STAGE_COUNT && status == LODE_OK; s++)
+        status = lode_buffer_printf(&stages, "%s, ", lode_stage_name((lode_stage_t)s));
+    if (status == LODE_OK)
+        status = lode_fail(LODE_ERR_USAGE, "--stages: %s%.*s; the stages are %sreport", what,
+                           length, name, stages.data);
+    lode_buffer_free(&stages);
+    return status;
+}
+
 static lode_status_t parse_stages(lode_request_t *request, const char *list) {
     request->stages = 0;
     request->report = false;
@@ -60,16 +72,11 @@ static lode_status_t parse_stages(lode_request_t *request, const char *list) {
             }
         }
         if (!known)
-            return lode_fail(LODE_ERR_USAGE,
-                             "--stages: there is no stage \"%.*s\"; the stages are tokenize, "
-                             "calibrate, accumulate, classify, prune, evaluate, report",
-                             (int)length, start);
+            return fail_stages("there is no stage ", (int)length, start);
         start += length + (start[length] == ',');
     }
     if (request->stages == 0 && !request->report)
-        return lode_fail(LODE_ERR_USAGE,
-                         "--stages: names no stage; the stages are tokenize, calibrate, "
-                         "accumulate, classify, prune, evaluate, report");
+        return fail_stages("names no stage", 0, "");
     return LODE_OK;
 }
 
@@ -202,7 +209,9 @@ static lode_status_t with_experiment(const lode_comm_t *comm, const arguments_t 
 }
 
 static lode_status_t execute(const lode_comm_t *comm, int argc, char **argv, const char *stage) {
-    arguments_t arguments = {.command = stage ? "run" : argc > 1 ? argv[1] : "--help",
+    arguments_t arguments = {.command = stage      ? "run"
+                                        : argc > 1 ? argv[1]
+                                                   : "--help",
                              .request = {.stages = (1u << LODE_STAGE_COUNT) - 1, .report = true}};
     const char *command = arguments.command;
     if (stage)

@@ -210,7 +210,7 @@ static lode_status_t mask_global(work_t *work, const lode_variant_t *variant) {
     }
     LODE_GUARD(status,
                lode_mask_global(keep, scores, protect, layers, work->m, variant->sparsity,
-                                LODE_MASK_FLOOR),
+                                work->run->config->prune.floor),
                done);
     keep_path(path, variant);
     status = lode_store_write(work->store, path, offset, count, keep);

@@ -282,7 +282,7 @@ static void test_global_allocation(void **state) {
             LODE_ASSERT_OK(lode_score_channels(score + index * m, method, &layer->inputs));
             free(layer);
         }
-        LODE_ASSERT_OK(lode_mask_global(keep, score, NULL, layers, m, 0.5, LODE_MASK_FLOOR));
+        LODE_ASSERT_OK(lode_mask_global(keep, score, NULL, layers, m, 0.5, 0.1));
         int64_t removed = 0;
         for (int64_t index = 0; index < layers; index++) {
             int64_t left = 0;
