@@ -119,7 +119,7 @@ static int64_t state_bytes(const lode_pass_t *pass) {
 /* Hidden states that this rank would keep at once if memory were no object. */
 static lode_status_t wanted_slots(int64_t *slots, const lode_pass_t *pass) {
     *slots = 0;
-    if (!pass->stack || !pass->parent)
+    if (!pass->stack || !pass->parent || pass->batches->count == 0)
         return LODE_OK;
     const int64_t layers = pass->layout->layers;
     const int64_t layer_end[] = {pass->layout->first_layer, pass->layout->layer_end, layers};
