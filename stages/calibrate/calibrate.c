@@ -122,5 +122,5 @@ lode_status_t lode_calibrate_end(lode_calibrate_t **out, lode_status_t status) {
 }
 
 lode_status_t lode_stage_calibrate(lode_run_t *run) {
-    return lode_statistics_run(run, true, false);
+    return lode_statistics_run(run, LODE_STATISTICS_CALIBRATE);
 }
