@@ -1,8 +1,10 @@
 /* linalg/compensation: new down projections for pruned feed-forward blocks, by least squares.
  *
- * Of the channels of a layer K are kept and R removed. With C = E[u uᵀ] over the calibration tokens,
+ * Of the channels of a layer K are kept and R removed. With C = E[u uᵀ] over the calibration
+ * tokens,
  *
- *   Wdown'[:,K] = Wdown[:,K] + Wdown[:,R]·C[R,K]·(C[K,K] + λI)⁻¹,  λ = ridge × mean diagonal of C[K,K]
+ *   Wdown'[:,K] = Wdown[:,K] + Wdown[:,R]·C[R,K]·(C[K,K] + λI)⁻¹,  λ = ridge × mean diagonal of
+ * C[K,K]
  *
  * minimises E‖Wdown·u − Wdown'·u_K‖² + λ‖Wdown' − Wdown[:,K]‖²: the ridge pulls towards the weights
  * that are there, not towards zero, so that a large one leaves plain pruning.
@@ -26,8 +28,7 @@
  *           there is nothing to solve
  * Errors: LODE_ERR_NUMERIC naming `what` (C is not finite or cannot be factored), LODE_ERR_MEMORY.
  * Collective. */
-LODE_MUST_USE lode_status_t lode_compensation_solve(lode_matrix_t *out,
-                                                    const lode_matrix_t *moment,
+LODE_MUST_USE lode_status_t lode_compensation_solve(lode_matrix_t *out, const lode_matrix_t *moment,
                                                     const lode_matrix_t *down, const uint8_t *keep,
                                                     double ridge, lode_ridge_t *used,
                                                     const char *what);

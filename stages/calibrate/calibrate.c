@@ -13,7 +13,7 @@ struct lode_calibrate {
     lode_store_t *store;
     const lode_text_t *text;
     lode_statistic_t statistic[STATISTICS];
-    int64_t logit_tokens; /* of the sequences whose logits are kept */
+    int64_t logit_tokens;       /* of the sequences whose logits are kept */
     double *sum, *power, *most; /* [wider of m and d] each, one allocation at sum */
 };
 

@@ -1,5 +1,5 @@
-/* stages/common/moment: second moments E[x xᵀ] of a layer's activations, as matrices spread over all
- * ranks. */
+/* stages/common/moment: second moments E[x xᵀ] of a layer's activations, as matrices spread over
+ * all ranks. */
 #ifndef LODE_STAGES_COMMON_MOMENT_H
 #define LODE_STAGES_COMMON_MOMENT_H
 

@@ -129,8 +129,7 @@ lode_status_t lode_spool_read(lode_spool_t *spool, const char *array, int64_t fi
         const int64_t column = p * LODE_SPOOL_PANEL;
         const int64_t columns = min2(LODE_SPOOL_PANEL, width - column);
         const int64_t offset[] = {p, first, 0}, count[] = {1, rows, LODE_SPOOL_PANEL};
-        LODE_TRY(
-            lode_store_read(spool->store, array, offset, count, LODE_TYPE_F32, spool->panel));
+        LODE_TRY(lode_store_read(spool->store, array, offset, count, LODE_TYPE_F32, spool->panel));
         for (int64_t t = 0; t < rows; t++)
             for (int64_t j = 0; j < columns; j++)
                 x[t * width + column + j] = (lode_real_t)spool->panel[t * LODE_SPOOL_PANEL + j];
@@ -149,11 +148,9 @@ static lode_status_t read_panel(lode_spool_t *spool, const char *array, int64_t 
     for (int64_t t = 0; t < rows; t += spool->rows) {
         const int64_t some = min2(spool->rows, rows - t);
         const int64_t offset[] = {p, first + t, inside}, count[] = {1, some, columns};
-        LODE_TRY(
-            lode_store_read(spool->store, array, offset, count, LODE_TYPE_F32, spool->panel));
+        LODE_TRY(lode_store_read(spool->store, array, offset, count, LODE_TYPE_F32, spool->panel));
         for (int64_t i = 0; i < some; i++)
-            memcpy(x + (t + i) * stride, spool->panel + i * columns,
-                   (size_t)columns * sizeof *x);
+            memcpy(x + (t + i) * stride, spool->panel + i * columns, (size_t)columns * sizeof *x);
     }
     return LODE_OK;
 }
@@ -162,8 +159,7 @@ lode_status_t lode_spool_read_columns(lode_spool_t *spool, const char *array, in
                                       int64_t rows, int64_t column, int64_t columns, float *x) {
     for (int64_t done = 0; done < columns;) {
         const int64_t next = column + done;
-        const int64_t some =
-            min2(columns - done, LODE_SPOOL_PANEL - next % LODE_SPOOL_PANEL);
+        const int64_t some = min2(columns - done, LODE_SPOOL_PANEL - next % LODE_SPOOL_PANEL);
         LODE_TRY(read_panel(spool, array, first, rows, next, some, columns, x + done));
         done += some;
     }

@@ -2,8 +2,9 @@
  *
  * A spool is a file beside the stages' own that never gets its final name: it is deleted with the
  * spool, and one that a killed run left is replaced by the next. It holds named arrays f32 [tokens,
- * width]. On disk they lie in panels of LODE_SPOOL_PANEL columns, [panels, tokens, LODE_SPOOL_PANEL],
- * so that both some rows and a panel's columns are read in few pieces; a Gram matrix wants columns.
+ * width]. On disk they lie in panels of LODE_SPOOL_PANEL columns, [panels, tokens,
+ * LODE_SPOOL_PANEL], so that both some rows and a panel's columns are read in few pieces; a Gram
+ * matrix wants columns.
  */
 #ifndef LODE_STAGES_COMMON_SPOOL_H
 #define LODE_STAGES_COMMON_SPOOL_H

@@ -34,8 +34,8 @@ LODE_MUST_USE lode_status_t lode_statistic_write(lode_store_t *store,
                                                  int64_t sequence, int64_t layer,
                                                  const double *values);
 
-/* Reduces over sequences into /<name>; after lode_store_synchronise(). Local: this rank does its own
- * layers, if it is of the first replica. */
+/* Reduces over sequences into /<name>; after lode_store_synchronise(). Local: this rank does its
+ * own layers, if it is of the first replica. */
 LODE_MUST_USE lode_status_t lode_statistic_reduce(lode_store_t *store, const lode_run_t *run,
                                                   const lode_statistic_t *statistic,
                                                   int64_t sequences);

@@ -91,8 +91,8 @@ static lode_status_t take_down(void *context, int64_t first_row, int64_t rows,
                                  target->path, (long long)(first_row + i), (long long)j,
                                  panel[i * target->columns + j]);
         }
-        LODE_TRY(lode_store_write(target->work->store, target->path, offset, count,
-                                  target->rounded));
+        LODE_TRY(
+            lode_store_write(target->work->store, target->path, offset, count, target->rounded));
     }
     return LODE_OK;
 }
@@ -126,12 +126,10 @@ lode_status_t lode_compensate_solve(lode_compensate_t *work, const lode_variant_
     lode_compensate_down_path(path, variant, layer);
     snprintf(what, sizeof what, "the second moment of layer %lld for %s", (long long)layer,
              variant->name);
-    LODE_TRY(
-        lode_comm_agree(work->run->comm, lode_compensate_mask(work, variant, layer, &kept)));
+    LODE_TRY(lode_comm_agree(work->run->comm, lode_compensate_mask(work, variant, layer, &kept)));
     LODE_TRY(lode_matrix_create(&out, work->grid, work->d, kept, 0));
-    lode_status_t status =
-        lode_compensation_solve(out, work->moment, work->down, work->keep,
-                                work->run->config->prune.ridge, &used, what);
+    lode_status_t status = lode_compensation_solve(out, work->moment, work->down, work->keep,
+                                                   work->run->config->prune.ridge, &used, what);
     if (status == LODE_OK)
         status = write_down(work, out, path);
     if (status == LODE_OK)
@@ -229,8 +227,8 @@ static lode_status_t create_down(lode_compensate_t *work, const lode_variant_t *
     char path[LODE_COMPENSATE_PATH];
     for (int64_t l = 0; l < work->layers; l++) {
         int64_t shape[] = {work->d, 0};
-        LODE_TRY(lode_comm_agree(work->run->comm,
-                                 lode_compensate_mask(work, variant, l, &shape[1])));
+        LODE_TRY(
+            lode_comm_agree(work->run->comm, lode_compensate_mask(work, variant, l, &shape[1])));
         lode_compensate_down_path(path, variant, l);
         LODE_TRY(lode_store_dataset(work->store, path, LODE_TYPE_F32, 2, shape, false));
     }
@@ -256,10 +254,10 @@ static lode_status_t create_datasets(lode_compensate_t *work) {
 static void find_owners(lode_compensate_t *work) {
     const lode_run_t *run = work->run;
     for (int64_t l = 0; l < work->layers; l++)
-        work->owner[l] = lode_run_owns_layers(run) && l >= run->layout.first_layer &&
-                                 l < run->layout.layer_end
-                             ? run->comm->rank
-                             : -1;
+        work->owner[l] =
+            lode_run_owns_layers(run) && l >= run->layout.first_layer && l < run->layout.layer_end
+                ? run->comm->rank
+                : -1;
     MPI_Allreduce(MPI_IN_PLACE, work->owner, (int)work->layers, MPI_INT, MPI_MAX, run->comm->comm);
 }
 
@@ -278,9 +276,8 @@ static lode_status_t prepare(lode_compensate_t *work) {
     if (solved == 0)
         return LODE_OK;
     LODE_TRY(lode_comm_agree(
-        run->comm,
-        lode_moment_check_memory(run, "compensation by least squares",
-                                 lode_compensation_elements(work->m, work->d), 0)));
+        run->comm, lode_moment_check_memory(run, "compensation by least squares",
+                                            lode_compensation_elements(work->m, work->d), 0)));
     LODE_TRY(lode_grid_create(&work->grid, run->comm, 0, 0));
     LODE_TRY(lode_matrix_create(&work->moment, work->grid, work->m, work->m, 0));
     return lode_matrix_create(&work->down, work->grid, work->d, work->m, 0);

@@ -16,11 +16,11 @@ typedef struct lode_compensate {
     lode_variant_t *variants; /* of the experiment, those without compensation too */
     int64_t variant_count;
     int64_t layers, m, d;
-    int *owner;              /* [layers] rank of the first replica that has the layer */
-    uint8_t *keep;           /* [m] mask in hand */
-    lode_grid_t *grid;       /* NULL where nothing is solved */
-    lode_matrix_t *moment;   /* [m, m] of the layer in hand */
-    lode_matrix_t *down;     /* [d, m] of the layer in hand */
+    int *owner;            /* [layers] rank of the first replica that has the layer */
+    uint8_t *keep;         /* [m] mask in hand */
+    lode_grid_t *grid;     /* NULL where nothing is solved */
+    lode_matrix_t *moment; /* [m, m] of the layer in hand */
+    lode_matrix_t *down;   /* [d, m] of the layer in hand */
     lode_progress_t progress;
 } lode_compensate_t;
 

@@ -3,8 +3,8 @@
  *
  * A layer of a variant is computed in two halves with the solve between: first up to u, which gives
  * C, then u through the new down projection, which gives the next layer's input. Layers work in a
- * wavefront: in step t, layer l has variant t − l in hand, so that all ranks compute at once as soon
- * as there are several variants. Solves are made by all ranks together, one after the other.
+ * wavefront: in step t, layer l has variant t − l in hand, so that all ranks compute at once as
+ * soon as there are several variants. Solves are made by all ranks together, one after the other.
  * Hidden states of all calibration tokens, and u between the halves, lie in a scratch file.
  */
 #include <math.h>
@@ -61,8 +61,8 @@ static int64_t private_bytes(const sequential_t *s) {
     int64_t bytes = tokens * (int64_t)(2 * sizeof(int32_t) + sizeof(double)) +
                     lode_spool_memory(s->batches.max_tokens);
     if (s->stack)
-        bytes += (s->stack->private_count + s->stack->workspace_count) *
-                 (int64_t)sizeof(lode_real_t);
+        bytes +=
+            (s->stack->private_count + s->stack->workspace_count) * (int64_t)sizeof(lode_real_t);
     if (s->stack && s->stack->count > 0)
         bytes += arena_reals(s) * (int64_t)sizeof(lode_real_t) +
                  s->work->m * s->work->d * (int64_t)sizeof(float);
@@ -78,9 +78,8 @@ static lode_status_t allocate(sequential_t *s) {
             s->variants[next++] = &work->variants[i];
     LODE_TRY(lode_batches_create(&s->batches, &s->read.text, run->config->micro_batch));
     if (run->layout.replica >= 0)
-        LODE_TRY(lode_stack_create(&s->stack, run->checkpoint, &run->layout,
-                                   s->batches.max_tokens, s->batches.longest,
-                                   (int)run->config->threads));
+        LODE_TRY(lode_stack_create(&s->stack, run->checkpoint, &run->layout, s->batches.max_tokens,
+                                   s->batches.longest, (int)run->config->threads));
     LODE_TRY(lode_moment_check_memory(run, "sequential compensation",
                                       lode_compensation_elements(work->m, work->d),
                                       private_bytes(s)));
@@ -100,8 +99,8 @@ static lode_status_t create_spool(sequential_t *s) {
     const lode_compensate_t *work = s->work;
     const int64_t tokens = s->read.text.offsets[s->read.text.sequences];
     char name[NAME_MAX_BYTES];
-    lode_status_t status = lode_spool_create(&s->spool, work->run, "compensate", tokens,
-                                             s->batches.max_tokens);
+    lode_status_t status =
+        lode_spool_create(&s->spool, work->run, "compensate", tokens, s->batches.max_tokens);
     for (int64_t v = 0; v < s->count && status == LODE_OK; v++) {
         x_name(name, v);
         status = lode_spool_add(s->spool, name, work->d);

@@ -53,13 +53,13 @@ static lode_status_t create_spool(lode_moments_t *moments, int64_t rows) {
     }
     if (status == LODE_OK || status == LODE_ERR_MEMORY)
         return status;
-    return lode_fail_context(status,
-                             "moments keeps the activations of %lld tokens in a scratch file of "
-                             "%.1f MB while it runs",
-                             (long long)moments->tokens,
-                             (double)(moments->tokens * L *
-                                      (architecture->hidden + architecture->intermediate)) *
-                                 (double)sizeof(float) / 1e6);
+    return lode_fail_context(
+        status,
+        "moments keeps the activations of %lld tokens in a scratch file of "
+        "%.1f MB while it runs",
+        (long long)moments->tokens,
+        (double)(moments->tokens * L * (architecture->hidden + architecture->intermediate)) *
+            (double)sizeof(float) / 1e6);
 }
 
 lode_status_t lode_moments_begin(lode_moments_t **out, lode_run_t *run,
@@ -121,8 +121,8 @@ static lode_status_t take_all(lode_moments_t *moments) {
     LODE_TRY(lode_spool_synchronise(moments->spool));
     LODE_TRY(lode_grid_create(&grid, moments->run->comm, 0, 0));
     lode_progress_start(&progress, "moments", "matrix", 2 * architecture->layers);
-    lode_status_t status = take_moments(moments, grid, "h", architecture->hidden,
-                                        "/input_second_moment", &progress);
+    lode_status_t status =
+        take_moments(moments, grid, "h", architecture->hidden, "/input_second_moment", &progress);
     if (status == LODE_OK)
         status = take_moments(moments, grid, "u", architecture->intermediate, "/second_moment",
                               &progress);
