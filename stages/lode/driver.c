@@ -14,9 +14,11 @@
 #include "classify/classify.h"
 #include "common/inputs.h"
 #include "common/statistics.h"
+#include "compensate/compensate.h"
 #include "evaluate/evaluate.h"
 #include "kernels/linear.h"
 #include "lode/check.h"
+#include "moments/moments.h"
 #include "prune/prune.h"
 #include "report/report.h"
 #include "spectra/spectra.h"
@@ -34,6 +36,8 @@ typedef struct driver {
     const lode_config_t *config;
     const lode_request_t *request;
     char *folder; /* <results>/<name> */
+    const lode_config_point_t *points;
+    int64_t point_count;
     lode_inputs_t *inputs;
     finished_t *finished; /* rank 0's list is the one that counts */
     int64_t finished_count, finished_room;
@@ -42,9 +46,14 @@ typedef struct driver {
 typedef lode_status_t (*stage_function_t)(lode_run_t *run);
 
 static const stage_function_t stage_functions[LODE_STAGE_COUNT] = {
-    [LODE_STAGE_TOKENIZE] = lode_stage_tokenize,     [LODE_STAGE_CALIBRATE] = lode_stage_calibrate,
-    [LODE_STAGE_ACCUMULATE] = lode_stage_accumulate, [LODE_STAGE_CLASSIFY] = lode_stage_classify,
-    [LODE_STAGE_SPECTRA] = lode_stage_spectra,       [LODE_STAGE_PRUNE] = lode_stage_prune,
+    [LODE_STAGE_TOKENIZE] = lode_stage_tokenize,
+    [LODE_STAGE_CALIBRATE] = lode_stage_calibrate,
+    [LODE_STAGE_ACCUMULATE] = lode_stage_accumulate,
+    [LODE_STAGE_CLASSIFY] = lode_stage_classify,
+    [LODE_STAGE_MOMENTS] = lode_stage_moments,
+    [LODE_STAGE_SPECTRA] = lode_stage_spectra,
+    [LODE_STAGE_PRUNE] = lode_stage_prune,
+    [LODE_STAGE_COMPENSATE] = lode_stage_compensate,
     [LODE_STAGE_EVALUATE] = lode_stage_evaluate,
 };
 
@@ -140,17 +149,27 @@ static lode_status_t decide(driver_t *driver, lode_run_t *run, lode_stage_t stag
     return register_stage(driver, run, stage);
 }
 
-/* Calibrate and accumulate share one forward pass where both must run. */
+/* Calibrate, accumulate and moments share one forward pass where several must run. */
 static lode_status_t run_statistics(driver_t *driver, lode_run_t *run) {
-    bool calibrate, accumulate;
-    LODE_TRY(decide(driver, run, LODE_STAGE_CALIBRATE, &calibrate));
-    LODE_TRY(decide(driver, run, LODE_STAGE_ACCUMULATE, &accumulate));
-    if (calibrate || accumulate)
-        LODE_TRY(lode_statistics_run(run, calibrate, accumulate));
-    if (calibrate)
-        LODE_TRY(register_stage(driver, run, LODE_STAGE_CALIBRATE));
-    if (accumulate)
-        LODE_TRY(register_stage(driver, run, LODE_STAGE_ACCUMULATE));
+    static const struct {
+        lode_stage_t stage;
+        unsigned bit;
+    } shared[] = {{LODE_STAGE_CALIBRATE, LODE_STATISTICS_CALIBRATE},
+                  {LODE_STAGE_ACCUMULATE, LODE_STATISTICS_ACCUMULATE},
+                  {LODE_STAGE_MOMENTS, LODE_STATISTICS_MOMENTS}};
+    enum { SHARED_COUNT = sizeof shared / sizeof *shared };
+    unsigned stages = 0;
+    for (int i = 0; i < SHARED_COUNT; i++) {
+        bool needed = false;
+        if (lode_stage_wanted(run->config, shared[i].stage))
+            LODE_TRY(decide(driver, run, shared[i].stage, &needed));
+        stages |= needed ? shared[i].bit : 0;
+    }
+    if (stages)
+        LODE_TRY(lode_statistics_run(run, stages));
+    for (int i = 0; i < SHARED_COUNT; i++)
+        if (stages & shared[i].bit)
+            LODE_TRY(register_stage(driver, run, shared[i].stage));
     return LODE_OK;
 }
 
@@ -166,7 +185,7 @@ static lode_status_t run_stages(driver_t *driver, lode_run_t *run) {
             continue;
         if (stage == LODE_STAGE_CALIBRATE) {
             LODE_TRY(run_statistics(driver, run));
-            i = LODE_STAGE_ACCUMULATE;
+            i = LODE_STAGE_MOMENTS;
             continue;
         }
         bool needed;
@@ -200,7 +219,33 @@ static lode_status_t open_run(lode_run_t *run, const driver_t *driver, const lod
     return driver->comm->rank == 0 ? lode_directory_create(run->folder) : LODE_OK;
 }
 
+/* Where losses of the model may be found: what its results were before, and what those of other
+ * points are. */
+static lode_status_t list_earlier(const driver_t *driver, lode_run_t *run) {
+    if (driver->request->force)
+        return LODE_OK;
+    LODE_TRY(LODE_NEW(&run->earlier, driver->point_count + 1, "list of results"));
+    LODE_TRY(lode_run_path(&run->earlier[0], run, LODE_STAGE_EVALUATE));
+    run->earlier_count = 1;
+    for (int64_t p = 0; p < driver->point_count; p++) {
+        const char *label = driver->points[p].label;
+        lode_buffer_t path = {0};
+        const lode_status_t status =
+            lode_buffer_printf(&path, "%s%s%s/%s/%s.h5", driver->folder, *label ? "/" : "", label,
+                               run->model->name, lode_stage_name(LODE_STAGE_EVALUATE));
+        if (status == LODE_OK && strcmp(path.data, run->earlier[0]) != 0)
+            run->earlier[run->earlier_count++] = path.data; /* handed over */
+        else
+            lode_buffer_free(&path);
+        LODE_TRY(status);
+    }
+    return LODE_OK;
+}
+
 static void close_run(lode_run_t *run) {
+    for (int64_t i = 0; i < run->earlier_count; i++)
+        free(run->earlier[i]);
+    free(run->earlier);
     lode_checkpoint_close(&run->checkpoint);
     lode_buffer_free(&run->inputs);
     free(run->folder);
@@ -226,6 +271,8 @@ static lode_status_t run_model(driver_t *driver, const lode_config_t *config,
     lode_run_t run;
     int lock = -1;
     lode_status_t status = open_run(&run, driver, config, model, point);
+    if (status == LODE_OK)
+        status = list_earlier(driver, &run);
     if (status == LODE_OK && driver->comm->rank == 0) {
         char *path;
         status = lode_path_join(&path, run.folder, ".lock");
@@ -264,6 +311,8 @@ static void warn_of_affinity(const lode_config_t *config) {
 static lode_status_t run_points(driver_t *driver, const lode_config_point_t *points,
                                 int64_t count) {
     lode_status_t status = LODE_OK;
+    driver->points = points;
+    driver->point_count = count;
     for (int64_t p = 0; p < count && status == LODE_OK && driver->comm->rank == 0; p++)
         status = lode_check_inputs(points[p].config, driver->request->model, false);
     LODE_TRY(lode_comm_agree(driver->comm, status));

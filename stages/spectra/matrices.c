@@ -33,56 +33,33 @@ static lode_status_t read_q(void *context, int64_t first_row, int64_t rows, int6
     return LODE_OK;
 }
 
-/* What is known of some columns of q after some tokens. */
-typedef struct columns {
-    int64_t first, count;
-    double *value; /* [count] of the first token */
-    double *sum;   /* [count] */
-    double *moved; /* [count] tokens whose value is another */
-    double *rows;  /* [LODE_GRAM_CHUNK, count] */
-} columns_t;
-
-static lode_status_t add_tokens(q_t *q, columns_t *columns, int64_t first, int64_t tokens) {
-    const int64_t count = columns->count;
-    /* The means are still 0, so that this reads q itself. */
-    LODE_TRY(read_q(q, first, tokens, columns->first, count, columns->rows));
-    for (int64_t j = 0; j < count && first == 0; j++)
-        columns->value[j] = columns->rows[j];
-    for (int64_t t = 0; t < tokens; t++)
-        for (int64_t j = 0; j < count; j++) {
-            columns->sum[j] += columns->rows[t * count + j];
-            columns->moved[j] += columns->rows[t * count + j] != columns->value[j];
-        }
-    return LODE_OK;
-}
-
-/* Means over all tokens. A channel that never varies gets its value itself for a mean, so that
- * nothing is left of it when that is taken off. */
-static lode_status_t mean_columns(q_t *q, columns_t *columns) {
-    const int64_t count = columns->count;
-    if (count == 0)
-        return LODE_OK;
-    LODE_TRY(LODE_NEW(&columns->value, (3 + LODE_GRAM_CHUNK) * count, "means of q"));
-    columns->sum = columns->value + count;
-    columns->moved = columns->sum + count;
-    columns->rows = columns->moved + count;
-    for (int64_t first = 0; first < q->tokens; first += LODE_GRAM_CHUNK)
-        LODE_TRY(add_tokens(q, columns, first, min2(LODE_GRAM_CHUNK, q->tokens - first)));
+/* Means of columns [first, first + count) over all tokens. Doubles add up equal floats exactly, so
+ * that nothing is left of a channel that never varies when its mean is taken off. */
+static lode_status_t mean_columns(q_t *q, int64_t first, int64_t count, double *sum, double *rows) {
+    for (int64_t token = 0; token < q->tokens; token += LODE_GRAM_CHUNK) {
+        const int64_t tokens = min2(LODE_GRAM_CHUNK, q->tokens - token);
+        LODE_TRY(read_q(q, token, tokens, first, count, rows)); /* the means are still 0 */
+        for (int64_t t = 0; t < tokens; t++)
+            for (int64_t j = 0; j < count; j++)
+                sum[j] += rows[t * count + j];
+    }
     for (int64_t j = 0; j < count; j++)
-        q->mean[columns->first + j] =
-            columns->moved[j] == 0 ? columns->value[j] : columns->sum[j] / (double)q->tokens;
+        q->mean[first + j] = sum[j] / (double)q->tokens;
     return LODE_OK;
 }
 
 /* Every rank takes the means of its share of the channels. */
 static lode_status_t take_means(q_t *q, const lode_comm_t *comm) {
-    columns_t columns = {.first = q->m * comm->rank / comm->size};
+    const int64_t first = q->m * comm->rank / comm->size;
+    const int64_t count = q->m * (comm->rank + 1) / comm->size - first;
+    double *sum = NULL;
     int m;
-    columns.count = q->m * (comm->rank + 1) / comm->size - columns.first;
     lode_status_t status = lode_narrow(&m, q->m, "channels");
     if (status == LODE_OK)
-        status = mean_columns(q, &columns);
-    free(columns.value);
+        status = LODE_NEW(&sum, (1 + LODE_GRAM_CHUNK) * count, "means of q");
+    if (status == LODE_OK && count > 0)
+        status = mean_columns(q, first, count, sum, sum + count);
+    free(sum);
     LODE_TRY(lode_comm_agree(comm, status));
     if (MPI_Allreduce(MPI_IN_PLACE, q->mean, m, MPI_DOUBLE, MPI_SUM, comm->comm) != MPI_SUCCESS)
         return lode_fail(LODE_ERR_COMM, "MPI_Allreduce of the means of q failed");

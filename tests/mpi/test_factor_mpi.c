@@ -439,6 +439,7 @@ static void correlate_serially(double *mean, double *moment, double *correlation
                                 : j == 17          ? b * mean[i]
                                                    : second[i * N + j];
         }
+    moment[17 * N + 17] *= 1 + 1e-15; /* what rounding may leave of no variance */
     for (int64_t i = 0; i < N; i++)
         for (int64_t j = 0; j < N; j++) {
             double covariance = 0, vi = 0, vj = 0;
