@@ -52,6 +52,12 @@ const lode_choice_t lode_packing_choices[] = {
     {NULL, 0},
 };
 
+const lode_choice_t lode_padding_choices[] = {
+    {"none", LODE_PADDING_NONE},
+    {"eos", LODE_PADDING_EOS},
+    {NULL, 0},
+};
+
 const lode_choice_t lode_loss_choices[] = {
     {"mean", LODE_LOSS_MEAN},
     {"sum", LODE_LOSS_SUM},

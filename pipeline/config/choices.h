@@ -102,6 +102,12 @@ typedef enum lode_packing {
     LODE_PACKING_PACKED,
 } lode_packing_t;
 
+/* Whether Wanda's input norms count sequences as they are, or padded to full length. */
+typedef enum lode_padding {
+    LODE_PADDING_NONE,
+    LODE_PADDING_EOS,
+} lode_padding_t;
+
 /* How the token losses of a sequence are combined. */
 typedef enum lode_loss {
     LODE_LOSS_MEAN,
@@ -142,6 +148,7 @@ extern const lode_choice_t lode_allocation_choices[];
 extern const lode_choice_t lode_compensation_choices[];
 extern const lode_choice_t lode_select_choices[];
 extern const lode_choice_t lode_packing_choices[];
+extern const lode_choice_t lode_padding_choices[];
 extern const lode_choice_t lode_loss_choices[];
 extern const lode_choice_t lode_protocol_choices[];
 extern const lode_choice_t lode_corpus_format_choices[];

@@ -35,6 +35,7 @@ typedef struct lode_config_calibration {
     int64_t sequences;
     int64_t max_length; /* tokens, BOS included */
     lode_packing_t packing;
+    lode_padding_t padding;
     lode_loss_t loss;
     int64_t keep_logits; /* first sequences whose logits are kept */
     lode_second_moment_t second_moment;

@@ -127,6 +127,14 @@ static const lode_key_t keys[] = {
      AT(calibration.packing),
      .stages = LODE_DECIDES_TOKENIZE,
      .meaning = "one text a sequence, or all texts joined and cut into equal sequences"},
+    {.path = "calibration.padding",
+     .type = LODE_KEY_CHOICE,
+     .fallback = "\"none\"",
+     .choices = lode_padding_choices,
+     AT(calibration.padding),
+     .stages = LODE_DECIDES_CALIBRATE,
+     .meaning = "eos: the input norms of wanda-channel count EOS padding up to max_length, as "
+                "NodeLens has it"},
     {.path = "calibration.loss",
      .type = LODE_KEY_CHOICE,
      .fallback = "\"mean\"",
@@ -574,18 +582,16 @@ static const lode_key_t keys[] = {
 };
 
 /* The fields of LODE_KEY_CHOICE are written as int. */
-_Static_assert(sizeof(lode_method_t) == sizeof(int) && sizeof(lode_core_t) == sizeof(int) &&
-                   sizeof(lode_allocation_t) == sizeof(int) &&
-                   sizeof(lode_compensation_t) == sizeof(int) &&
-                   sizeof(lode_select_t) == sizeof(int) && sizeof(lode_packing_t) == sizeof(int) &&
-                   sizeof(lode_loss_t) == sizeof(int) && sizeof(lode_protocol_t) == sizeof(int) &&
-                   sizeof(lode_corpus_format_t) == sizeof(int) &&
-                   sizeof(lode_second_moment_t) == sizeof(int) &&
-                   sizeof(lode_correlation_t) == sizeof(int) &&
-                   sizeof(lode_spectrum_t) == sizeof(int) &&
-                   sizeof(lode_probe_check_t) == sizeof(int) &&
-                   sizeof(lode_export_layout_t) == sizeof(int),
-               "enums of choices are as wide as int");
+_Static_assert(
+    sizeof(lode_method_t) == sizeof(int) && sizeof(lode_core_t) == sizeof(int) &&
+        sizeof(lode_allocation_t) == sizeof(int) && sizeof(lode_compensation_t) == sizeof(int) &&
+        sizeof(lode_select_t) == sizeof(int) && sizeof(lode_packing_t) == sizeof(int) &&
+        sizeof(lode_padding_t) == sizeof(int) && sizeof(lode_loss_t) == sizeof(int) &&
+        sizeof(lode_protocol_t) == sizeof(int) && sizeof(lode_corpus_format_t) == sizeof(int) &&
+        sizeof(lode_second_moment_t) == sizeof(int) && sizeof(lode_correlation_t) == sizeof(int) &&
+        sizeof(lode_spectrum_t) == sizeof(int) && sizeof(lode_probe_check_t) == sizeof(int) &&
+        sizeof(lode_export_layout_t) == sizeof(int),
+    "enums of choices are as wide as int");
 
 enum { KEY_COUNT = sizeof keys / sizeof *keys, NEAR_MAX = 64 };
 

@@ -6,13 +6,14 @@
 #include "common/statistics.h"
 #include "kernels/statistics.h"
 
-enum { MEAN, POWER, MAX, INPUT, STATISTICS };
+enum { MEAN, POWER, MAX, INPUT, PADDED_U, PADDED_INPUT, STATISTICS };
 
 struct lode_calibrate {
     lode_run_t *run;
     lode_store_t *store;
     const lode_text_t *text;
     lode_statistic_t statistic[STATISTICS];
+    int statistics;             /* the first so many are taken */
     int64_t logit_tokens;       /* of the sequences whose logits are kept */
     double *sum, *power, *most; /* [wider of m and d] each, one allocation at sum */
 };
@@ -30,7 +31,13 @@ static lode_status_t create_datasets(lode_calibrate_t *calibrate) {
         (lode_statistic_t){"activation_max", architecture->intermediate, LODE_REDUCE_MAX, 1};
     calibrate->statistic[INPUT] =
         (lode_statistic_t){"input_power", architecture->hidden, LODE_REDUCE_SUM, 1};
-    for (int i = 0; i < STATISTICS; i++)
+    calibrate->statistic[PADDED_U] =
+        (lode_statistic_t){"padded/u_power", architecture->intermediate, LODE_REDUCE_SUM, 1};
+    calibrate->statistic[PADDED_INPUT] =
+        (lode_statistic_t){"padded/input_power", architecture->hidden, LODE_REDUCE_SUM, 1};
+    const bool padded = calibrate->run->config->calibration.padding == LODE_PADDING_EOS;
+    calibrate->statistics = padded ? STATISTICS : PADDED_U;
+    for (int i = 0; i < calibrate->statistics; i++)
         LODE_TRY(lode_statistic_create(calibrate->store, calibrate->run, &calibrate->statistic[i],
                                        text->sequences));
     calibrate->logit_tokens = text->offsets[keep < text->sequences ? keep : text->sequences];
@@ -98,6 +105,25 @@ lode_status_t lode_calibrate_ffn(lode_calibrate_t *calibrate, const lode_batch_t
     return LODE_OK;
 }
 
+lode_status_t lode_calibrate_padded(lode_calibrate_t *calibrate, const lode_batch_t *batch,
+                                    int64_t layer, const lode_real_t *h, const lode_real_t *u) {
+    const lode_statistic_t *statistic = calibrate->statistic;
+    const int64_t m = calibrate->run->architecture.intermediate;
+    const int64_t d = calibrate->run->architecture.hidden;
+    for (int64_t s = 0; s < batch->sequences.count; s++) {
+        const int64_t first = batch->sequences.offsets[s];
+        const int64_t tokens = batch->sequences.offsets[s + 1] - first;
+        const int64_t sequence = batch->first_sequence + s;
+        lode_statistics_forward(tokens, m, u + first * m, NULL, calibrate->power, NULL);
+        LODE_TRY(lode_statistic_write(calibrate->store, &statistic[PADDED_U], sequence, layer,
+                                      calibrate->power));
+        lode_statistics_forward(tokens, d, h + first * d, NULL, calibrate->power, NULL);
+        LODE_TRY(lode_statistic_write(calibrate->store, &statistic[PADDED_INPUT], sequence, layer,
+                                      calibrate->power));
+    }
+    return LODE_OK;
+}
+
 lode_status_t lode_calibrate_logits(lode_calibrate_t *calibrate, int64_t first_token, int64_t rows,
                                     const lode_real_t *logits) {
     const int64_t left = calibrate->logit_tokens - first_token;
@@ -113,7 +139,7 @@ lode_status_t lode_calibrate_end(lode_calibrate_t **out, lode_status_t status) {
     if (status == LODE_OK)
         status = lode_store_synchronise(calibrate->store);
     lode_status_t local = status;
-    for (int i = 0; i < STATISTICS && local == LODE_OK; i++)
+    for (int i = 0; i < calibrate->statistics && local == LODE_OK; i++)
         local = lode_statistic_reduce(calibrate->store, calibrate->run, &calibrate->statistic[i],
                                       calibrate->text->sequences);
     status = lode_run_finish(&calibrate->store, calibrate->run, LODE_STAGE_CALIBRATE, local);

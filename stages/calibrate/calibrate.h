@@ -3,8 +3,9 @@
  * Reads tokenize.h5 and the checkpoint; writes calibrate.h5: /activation_mean and /activation_power
  * (means over tokens of u and u²), /activation_max (largest |u|), all f64 [L, m]; /input_power f64
  * [L, d] (Σ over all tokens of h², h the FFN's input); the same per sequence and undivided under
- * /sequences; /logits f32 [tokens, V] of the first keep_logits sequences; root attributes tokens,
- * sequences.
+ * /sequences; with calibration.padding, /padded/u_power [L, m] and /padded/input_power [L, d], Σ
+ * over all tokens of padded sequences of u² and h²; /logits f32 [tokens, V] of the first
+ * keep_logits sequences; root attributes tokens, sequences.
  */
 #ifndef LODE_STAGES_CALIBRATE_H
 #define LODE_STAGES_CALIBRATE_H
@@ -22,6 +23,11 @@ LODE_MUST_USE lode_status_t lode_calibrate_begin(lode_calibrate_t **calibrate, l
 LODE_MUST_USE lode_status_t lode_calibrate_ffn(lode_calibrate_t *calibrate,
                                                const lode_batch_t *batch, int64_t layer,
                                                const lode_real_t *h, const lode_real_t *u);
+
+/* The same of a pass over sequences padded with EOS, for calibration.padding. Local. */
+LODE_MUST_USE lode_status_t lode_calibrate_padded(lode_calibrate_t *calibrate,
+                                                  const lode_batch_t *batch, int64_t layer,
+                                                  const lode_real_t *h, const lode_real_t *u);
 
 /* Observes logits, as lode_observer_t logits. Local. */
 LODE_MUST_USE lode_status_t lode_calibrate_logits(lode_calibrate_t *calibrate, int64_t first_token,

@@ -71,11 +71,14 @@ typedef struct observers {
     lode_calibrate_t *calibrate;
     lode_accumulate_t *accumulate;
     lode_moments_t *moments;
+    bool padded; /* the pass is over padded sequences, and for calibrate alone */
 } observers_t;
 
 static lode_status_t on_ffn_forward(void *context, const lode_batch_t *batch, int64_t layer,
                                     const lode_real_t *h, const lode_real_t *u) {
     const observers_t *observers = context;
+    if (observers->padded)
+        return lode_calibrate_padded(observers->calibrate, batch, layer, h, u);
     if (observers->calibrate)
         LODE_TRY(lode_calibrate_ffn(observers->calibrate, batch, layer, h, u));
     return observers->moments ? lode_moments_ffn(observers->moments, batch, layer, h, u) : LODE_OK;
@@ -103,7 +106,7 @@ static int64_t head_batches(const lode_batches_t *batches, const observers_t *ob
     if (observers->accumulate)
         return batches->count;
     int64_t count = 0;
-    while (observers->calibrate && count < batches->count &&
+    while (observers->calibrate && !observers->padded && count < batches->count &&
            batches->batch[count].first_sequence < keep_logits)
         count++;
     return count;
@@ -111,6 +114,8 @@ static int64_t head_batches(const lode_batches_t *batches, const observers_t *ob
 
 /* What progress lines call the pass. */
 static const char *pass_name(const observers_t *observers) {
+    if (observers->padded)
+        return "calibrate, padded";
     static const char *const names[] = {
         [LODE_STATISTICS_CALIBRATE] = "calibrate",
         [LODE_STATISTICS_ACCUMULATE] = "accumulate",
@@ -136,7 +141,8 @@ static lode_status_t run_pass(lode_run_t *run, const lode_batches_t *batches,
     if (status == LODE_OK) {
         const bool backward = observers->accumulate != NULL;
         const bool forward = observers->calibrate || observers->moments;
-        const bool logits = observers->calibrate && run->config->calibration.keep_logits > 0;
+        const bool logits =
+            observers->calibrate && !observers->padded && run->config->calibration.keep_logits > 0;
         const int64_t ids = batches->text->offsets[batches->text->sequences] *
                             (int64_t)(2 * sizeof(int32_t) + sizeof(double));
         const int64_t spool = observers->moments ? lode_spool_memory(batches->max_tokens) : 0;
@@ -161,6 +167,53 @@ static lode_status_t run_pass(lode_run_t *run, const lode_batches_t *batches,
     return status;
 }
 
+/* Fills every sequence up with EOS to max_length. The arrays are those of *padded, for
+ * lode_sequences_free. Local. */
+static lode_status_t pad(lode_sequences_read_t *padded, const lode_run_t *run,
+                         const lode_text_t *text) {
+    const int64_t length = run->config->calibration.max_length;
+    const int32_t eos = run->architecture.eos;
+    if (eos < 0)
+        return lode_fail(
+            LODE_ERR_CONFIG,
+            "%s: calibration.padding: \"eos\", but the config.json of model %s names no "
+            "eos_token_id; set it to \"none\"",
+            lode_config_where(run->config, "calibration.padding"), run->model->name);
+    LODE_TRY(LODE_NEW(&padded->offsets, text->sequences + 1, "padded sequences"));
+    LODE_TRY(LODE_NEW(&padded->ids, text->sequences * length, "padded sequences"));
+    LODE_TRY(LODE_NEW(&padded->target, text->sequences * length, "padded sequences"));
+    for (int64_t s = 0; s < text->sequences; s++) {
+        const int64_t tokens = text->offsets[s + 1] - text->offsets[s];
+        padded->offsets[s + 1] = (s + 1) * length;
+        for (int64_t t = 0; t < length; t++) {
+            padded->ids[s * length + t] = t < tokens ? text->ids[text->offsets[s] + t] : eos;
+            padded->target[s * length + t] = -1;
+        }
+    }
+    padded->text = (lode_text_t){.sequences = text->sequences,
+                                 .offsets = padded->offsets,
+                                 .ids = padded->ids,
+                                 .target = padded->target};
+    return LODE_OK;
+}
+
+/* The pass for calibration.padding. Collective. */
+static lode_status_t run_padded(lode_run_t *run, const lode_text_t *text,
+                                lode_calibrate_t *calibrate) {
+    lode_sequences_read_t padded = {0};
+    lode_batches_t batches = {0};
+    observers_t observers = {.calibrate = calibrate, .padded = true};
+    lode_status_t status = pad(&padded, run, text);
+    if (status == LODE_OK)
+        status = lode_batches_create(&batches, &padded.text, run->config->micro_batch);
+    status = lode_comm_agree(run->comm, status);
+    if (status == LODE_OK)
+        status = run_pass(run, &batches, &observers);
+    lode_batches_destroy(&batches);
+    lode_sequences_free(&padded);
+    return status;
+}
+
 lode_status_t lode_statistics_run(lode_run_t *run, unsigned stages) {
     lode_sequences_read_t read;
     lode_batches_t batches = {0};
@@ -176,6 +229,9 @@ lode_status_t lode_statistics_run(lode_run_t *run, unsigned stages) {
         status = lode_moments_begin(&observers.moments, run, &batches);
     if (status == LODE_OK)
         status = run_pass(run, &batches, &observers);
+    if (status == LODE_OK && observers.calibrate &&
+        run->config->calibration.padding == LODE_PADDING_EOS)
+        status = run_padded(run, &read.text, observers.calibrate);
     if (observers.calibrate)
         status = lode_calibrate_end(&observers.calibrate, status);
     if (observers.accumulate)

@@ -176,12 +176,28 @@ static lode_status_t read_row(lode_store_t *store, const char *name, int64_t lay
     return lode_store_read(store, name, offset, count, LODE_TYPE_F64, row);
 }
 
+/* Wanda's input norms are means over sequences of sums over tokens, of padded sequences where the
+ * experiment asks for that. */
+static lode_status_t read_input_norms(work_t *work, int64_t layer) {
+    const double sequences = (double)work->sequences, tokens = (double)work->tokens;
+    const bool padded = work->run->config->calibration.padding == LODE_PADDING_EOS;
+    LODE_TRY(read_row(work->calibrate, padded ? "/padded/input_power" : "/input_power", layer,
+                      work->d, work->input_power));
+    if (padded)
+        LODE_TRY(read_row(work->calibrate, "/padded/u_power", layer, work->m, work->u_power));
+    for (int64_t j = 0; j < work->m; j++)
+        work->u_power[j] =
+            (padded ? work->u_power[j] : work->activation_power[j] * tokens) / sequences;
+    for (int64_t i = 0; i < work->d; i++)
+        work->input_power[i] /= sequences;
+    return LODE_OK;
+}
+
 static lode_status_t read_layer(work_t *work, int64_t layer) {
     const int64_t m = work->m;
     LODE_TRY(read_row(work->accumulate, "/loss_proxy", layer, m, work->loss_proxy));
     LODE_TRY(read_row(work->accumulate, "/taylor", layer, m, work->taylor));
     LODE_TRY(read_row(work->calibrate, "/activation_power", layer, m, work->activation_power));
-    LODE_TRY(read_row(work->calibrate, "/input_power", layer, work->d, work->input_power));
     LODE_TRY(read_row(work->classify, "/connectivity", layer, m, work->connectivity));
     LODE_TRY(read_row(work->classify, "/protection", layer, m, work->protection));
     LODE_TRY(read_row(work->calibrate, "/activation_mean", layer, m, work->activation_mean));
@@ -190,13 +206,7 @@ static lode_status_t read_layer(work_t *work, int64_t layer) {
         LODE_TRY(
             read_row(work->store, "/moments/inverse_input", layer, work->d, work->inverse_input));
     }
-    /* Wanda's input norms are means over sequences of sums over tokens. */
-    const double sequences = (double)work->sequences, tokens = (double)work->tokens;
-    for (int64_t j = 0; j < m; j++)
-        work->u_power[j] = work->activation_power[j] * tokens / sequences;
-    for (int64_t i = 0; i < work->d; i++)
-        work->input_power[i] /= sequences;
-    return LODE_OK;
+    return read_input_norms(work, layer);
 }
 
 static lode_status_t score_layer(work_t *work, int64_t layer) {

@@ -135,7 +135,8 @@ static const char full[] =
     ");\n"
     "/* more\n"
     "   */ calibration = { corpus = \"tiny\" \"stories\"; format = \"jsonl\"; field = \"body\";\n"
-    "   select = \"random\"; sequences = 32; max_length = 128; packing = \"packed\";\n"
+    "   select = \"random\"; sequences = 32; max_length = 128; packing = \"packed\"; padding = "
+    "\"eos\";\n"
     "   loss = \"sum\"; keep_logits = 2; second_moment = \"float32\"; merged = \"mm\"; }; // c\n"
     "classify = { core_fraction = 0.05; halo_fraction = 1; write_support = 16;\n"
     "   redundancy = { sequences = 4; max_length = 64; top_k = 3; positive_only = false;\n"
@@ -172,6 +173,7 @@ static void test_every_key(void **state) {
     assert_int_equal(c->calibration.format, LODE_CORPUS_JSONL);
     assert_int_equal(c->calibration.select, LODE_SELECT_RANDOM);
     assert_int_equal(c->calibration.packing, LODE_PACKING_PACKED);
+    assert_int_equal(c->calibration.padding, LODE_PADDING_EOS);
     assert_int_equal(c->calibration.loss, LODE_LOSS_SUM);
     assert_true(c->classify.halo_fraction == 1.0);
     assert_false(c->classify.redundancy.positive_only);
