@@ -214,6 +214,9 @@ LODE_MUST_USE lode_status_t lode_config_check_model(const lode_config_t *config,
  * the file alone where the key has its default. The experiment's own. */
 const char *lode_config_where(const lode_config_t *config, const char *key);
 
+/* The one of names[count] that `name` is most likely meant to be, NULL where none is near. */
+const char *lode_config_nearest(const char *name, const char *const *names, int64_t count);
+
 /* Appends the table of keys as a Markdown table: key, type, default, range, meaning. */
 LODE_MUST_USE lode_status_t lode_config_describe(lode_buffer_t *text);
 

@@ -691,6 +691,19 @@ const char *lode_schema_near_choice(const lode_choice_t *choices, const char *na
     return nearest;
 }
 
+const char *lode_config_nearest(const char *name, const char *const *names, int64_t count) {
+    const char *nearest = NULL;
+    size_t least = near_limit(name) + 1;
+    for (int64_t i = 0; i < count; i++) {
+        size_t edits = edit_distance(name, strlen(name), names[i], strlen(names[i]));
+        if (edits < least) {
+            least = edits;
+            nearest = names[i];
+        }
+    }
+    return nearest;
+}
+
 /* Appends every key of the group once. */
 static lode_status_t append_group(lode_buffer_t *text, const char *group) {
     const char *previous = "";

@@ -45,12 +45,15 @@ typedef struct lode_run {
     const lode_config_t *config; /* without sweep */
     const lode_config_model_t *model;
     char *folder;                   /* <results>/<name>[/<point>]/<model> */
+    const char *point;              /* of the sweep, "" without one */
+    bool force;                     /* write what is there already */
     lode_checkpoint_t *checkpoint;
     lode_architecture_t architecture;
     lode_layout_t layout;
     char fingerprint[LODE_STAGE_COUNT][LODE_DIGEST_TEXT]; /* what each stage's file must carry */
     char model_digest[LODE_DIGEST_TEXT]; /* of config.json and all weights */
     char text_digest[LODE_DIGEST_TEXT];  /* of the tokenizer and all corpora */
+    char companion_digest[LODE_DIGEST_TEXT]; /* of the files beside the weights; for exports only */
     lode_buffer_t inputs;                /* "<digest>  <path>" lines for provenance */
     char start[32];                                       /* ISO 8601; of the stage in hand */
 } lode_run_t;

@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "export/export.h"
 #include "model/checkpoint.h"
 #include "text/corpus.h"
 #include "text/tokenizer.h"
@@ -44,6 +45,7 @@ static lode_status_t check_model(const lode_config_t *config, const lode_config_
 
 lode_status_t lode_check_inputs(const lode_config_t *config, const char *model, bool verbose) {
     int64_t checked = 0;
+    LODE_TRY(lode_export_check(config));
     for (int64_t i = 0; i < config->model_count; i++) {
         if (model && strcmp(model, config->models[i].name) != 0)
             continue;

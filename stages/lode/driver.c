@@ -15,6 +15,7 @@
 #include "common/inputs.h"
 #include "common/statistics.h"
 #include "evaluate/evaluate.h"
+#include "export/export.h"
 #include "kernels/linear.h"
 #include "lode/check.h"
 #include "prune/prune.h"
@@ -44,6 +45,7 @@ static const stage_function_t stage_functions[LODE_STAGE_COUNT] = {
     [LODE_STAGE_TOKENIZE] = lode_stage_tokenize,     [LODE_STAGE_CALIBRATE] = lode_stage_calibrate,
     [LODE_STAGE_ACCUMULATE] = lode_stage_accumulate, [LODE_STAGE_CLASSIFY] = lode_stage_classify,
     [LODE_STAGE_PRUNE] = lode_stage_prune,           [LODE_STAGE_EVALUATE] = lode_stage_evaluate,
+    [LODE_STAGE_EXPORT] = lode_stage_export,
 };
 
 /* --- finished stages ------------------------------------------------------------------------ */
@@ -97,6 +99,8 @@ static lode_status_t judge(driver_t *driver, const lode_run_t *run, lode_stage_t
                 decision = COMPLETE;
             else if (share_finished(driver, run->fingerprint[stage], path))
                 decision = SHARED;
+            if (stage == LODE_STAGE_EXPORT && decision == COMPLETE && !lode_export_present(run))
+                decision = RUN;
             if (driver->request->force && decision == COMPLETE)
                 decision = RUN;
             free(path);
@@ -185,7 +189,11 @@ static lode_status_t run_stages(driver_t *driver, lode_run_t *run) {
 static lode_status_t open_run(lode_run_t *run, const driver_t *driver, const lode_config_t *config,
                               const lode_config_model_t *model, const char *point) {
     char folder[4096];
-    *run = (lode_run_t){.comm = driver->comm, .config = config, .model = model};
+    *run = (lode_run_t){.comm = driver->comm,
+                        .config = config,
+                        .model = model,
+                        .point = point,
+                        .force = driver->request->force};
     snprintf(folder, sizeof folder, "%s%s%s/%s", driver->folder, *point ? "/" : "", point,
              model->name);
     LODE_TRY(lode_strdup(&run->folder, folder));
