@@ -82,8 +82,10 @@ static const lode_key_t keys[] = {
 
     {.path = "calibration.corpus",
      .type = LODE_KEY_PATH,
+     .may_be_empty = true,
+     .fallback = "\"\"",
      AT(calibration.corpus),
-     .meaning = "text that channel statistics are taken over"},
+     .meaning = "text that channel statistics are taken over; required unless merged is given"},
     {.path = "calibration.format",
      .type = LODE_KEY_CHOICE,
      .fallback = "\"lines\"",
@@ -154,7 +156,8 @@ static const lode_key_t keys[] = {
      .may_be_empty = true,
      .fallback = "\"\"",
      AT(calibration.merged),
-     .meaning = "folder that lode merge wrote: its statistics are used, not the corpus"},
+     .meaning = "folder above those that lode merge wrote, one a model, named like it: their "
+                "sequences and statistics are used, not the corpus"},
 
     {.path = "classify.core_fraction",
      .type = LODE_KEY_REAL,

@@ -229,8 +229,11 @@ lode_status_t lode_inputs_prepare(lode_run_t *run, lode_inputs_t *inputs) {
     const lode_config_t *config = run->config;
     char digest[LODE_DIGEST_TEXT];
     const char *tokenizer;
+    char *merged = NULL;
     lode_hash_t *hash = NULL;
     lode_status_t local = lode_checkpoint_tokenizer(run->checkpoint, &tokenizer);
+    if (local == LODE_OK && *config->calibration.merged)
+        local = lode_run_merged_path(&merged, config, run->model->name, LODE_STAGE_TOKENIZE);
     if (local == LODE_OK)
         local = lode_hash_create(&hash);
     lode_status_t status = lode_comm_agree(run->comm, local);
@@ -240,7 +243,7 @@ lode_status_t lode_inputs_prepare(lode_run_t *run, lode_inputs_t *inputs) {
         local = note_input(run, run->model_digest, run->model->path);
     for (int64_t i = -3; i < config->evaluate.perplexity_count && status == LODE_OK; i++) {
         const char *path = i == -3   ? tokenizer
-                           : i == -2 ? config->calibration.corpus
+                           : i == -2 ? (merged ? merged : config->calibration.corpus)
                            : i == -1 ? config->probe.corpus
                                      : config->evaluate.perplexity[i].corpus;
         if (*path == '\0')
@@ -253,6 +256,7 @@ lode_status_t lode_inputs_prepare(lode_run_t *run, lode_inputs_t *inputs) {
     if (hash)
         lode_hash_text(hash, run->text_digest);
     lode_hash_destroy(&hash);
+    free(merged);
     return status != LODE_OK ? status : lode_comm_agree(run->comm, local);
 }
 

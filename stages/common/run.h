@@ -64,6 +64,11 @@ bool lode_run_owns_layers(const lode_run_t *run);
 /* Path of a stage's file, the caller's. Local. */
 LODE_MUST_USE lode_status_t lode_run_path(char **path, const lode_run_t *run, lode_stage_t stage);
 
+/* Path of a stage's file that lode merge wrote for a model, <merged>/<model>/<stage>.h5, the
+ * caller's; config->calibration.merged must not be "". Local. */
+LODE_MUST_USE lode_status_t lode_run_merged_path(char **path, const lode_config_t *config,
+                                                 const char *model, lode_stage_t stage);
+
 /* Opens the file of an earlier stage, whose fingerprint is in run->fingerprint; a missing one, and
  * one of other inputs or settings, is LODE_ERR_INPUT and names the stage to run. The store is the
  * caller's to close. Collective. */
