@@ -109,7 +109,7 @@ static lode_status_t put_compensated(sink_t *sink, const lode_export_plan_t *pla
     char name[NAME_BYTES];
     const int64_t kept = plan->widths[layer];
     const int64_t element = (int64_t)lode_dtype_size(dtype);
-    int64_t step = BLOCK_BYTES / 4 / kept;
+    int64_t step = kept > 0 ? BLOCK_BYTES / 4 / kept : hidden;
     step = step < 1 ? 1 : step;
     snprintf(name, sizeof name, "/down/%s/%lld", plan->variant->name, (long long)layer);
     for (int64_t row = 0; row < hidden; row += step) {
