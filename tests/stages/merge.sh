@@ -19,7 +19,7 @@ trap 'rm -rf "$work"' EXIT
 cd "$root"
 
 corpus=$work/corpus.txt # one text a line
-grep -v '^[[:space:]]*$' configs/quickstart/text/calibration.txt | head -n 12 >"$corpus"
+awk 'NF && lines++ < 12' configs/quickstart/text/calibration.txt >"$corpus"
 head -n 25 configs/quickstart/text/evaluation.txt >"$work/short.txt"
 settings=(--set calibration.max_length=64 --set calibration.sequences=12
     --set calibration.keep_logits=6 --set classify.redundancy.sequences=7

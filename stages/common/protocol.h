@@ -1,4 +1,4 @@
-/* stages/evaluate/protocol: how a text becomes windows, which positions are scored, and what the
+/* stages/common/protocol: how a text becomes windows, which positions are scored, and what the
  * figure is (section 7 of the specification: figures of different protocols never compare).
  *
  *   gptq       ⌊N/L⌋ disjoint windows, all L − 1 targets of each (Frantar et al. 2023); the value
@@ -8,17 +8,17 @@
  *
  * Pure functions; everything here is Local.
  */
-#ifndef LODE_STAGES_EVALUATE_PROTOCOL_H
-#define LODE_STAGES_EVALUATE_PROTOCOL_H
+#ifndef LODE_STAGES_COMMON_PROTOCOL_H
+#define LODE_STAGES_COMMON_PROTOCOL_H
 
 #include "config/choices.h"
 #include "transformer/batch.h"
 
 typedef struct lode_windows {
-    lode_text_t text;      /* the windows as sequences, with their targets */
+    lode_text_t text; /* the windows as sequences, with their targets */
     int64_t windows;
-    int64_t per_window;    /* targets of one window */
-    int64_t first_scored;  /* position within a window whose next token is the first target */
+    int64_t per_window;   /* targets of one window */
+    int64_t first_scored; /* position within a window whose next token is the first target */
     int64_t *offsets;
     int32_t *ids, *target;
 } lode_windows_t;
