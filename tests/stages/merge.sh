@@ -24,6 +24,7 @@ head -n 25 configs/quickstart/text/evaluation.txt >"$work/short.txt"
 settings=(--set calibration.max_length=64 --set calibration.sequences=12
     --set calibration.keep_logits=6 --set classify.redundancy.sequences=7
     --set classify.redundancy.max_length=40 --set micro_batch=64
+    --set 'calibration.second_moment="float64"'
     --set 'prune.methods=["scar-prot","wanda-channel"]' --set 'prune.sparsity=(0.5)'
     --set "evaluate.perplexity.[0].corpus=$work/short.txt"
     --set 'evaluate.perplexity.[0].length=64')
@@ -69,7 +70,7 @@ parts=()
 for lines in 1,4 5,5 6,12; do # the middle one has but one sequence
     part=$((part + 1))
     sed -n "${lines}p" "$corpus" >"$work/part$part.txt"
-    run "part$part" --set "calibration.corpus=$work/part$part.txt" --stages accumulate,calibrate,tokenize
+    run "part$part" --set "calibration.corpus=$work/part$part.txt" --stages tokenize,calibrate,accumulate,moments
     parts+=("$work/part$part/$model")
 done
 for ranks in 1 2 3; do
@@ -100,6 +101,23 @@ if [ "$(grep -c "complete, nothing to do" "$work/log")" -ge 5 ]; then
     ok "merged again: what follows stays complete"
 else
     bad "merged again:" "$(cat "$work/log")"
+fi
+# Second moments are weighted means, and solves are not of the same bits anyway.
+for name in whole later; do
+    from=(--set "calibration.corpus=$corpus")
+    if [ "$name" = later ]; then from=(--set "calibration.merged=$work/merged3"); fi
+    run "$name" "${from[@]}" --set 'prune.methods=["scar-prot"]' \
+        --set 'prune.compensation=["least-squares"]'
+    awk -F, '$2 == "scar-prot@0.5+least-squares" { print $10 }' "$work/$name/summary.csv" \
+        >"$work/$name.value"
+done
+if [ "$(stat -c %i "$work/later/$model/moments.h5")" = \
+    "$(stat -c %i "$work/merged2/$model/moments.h5")" ] &&
+    paste "$work/whole.value" "$work/later.value" |
+    awk '{ d = $1 - $2; ok = $1 > 1 && (d < 0 ? -d : d) <= 1e-6 * $1 } END { exit !ok }'; then
+    ok "merged second moments: perplexity $(cat "$work/later.value") after least squares"
+else
+    bad "merged second moments: perplexities $(cat "$work/whole.value" "$work/later.value")"
 fi
 run other --set "calibration.merged=$work/merged2" --set calibration.loss=sum --stages \
     tokenize,calibrate,accumulate
