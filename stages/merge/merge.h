@@ -6,10 +6,11 @@
  *                  by sequence are copied, totals summed anew in the order of the sequences; logits
  *                  and q are those of the first sequences, as many as the parts' experiments keep
  *   moments.h5     where all parts have it: means over tokens, weighted by the parts' tokens
- * with the fingerprints of that run, so that an experiment whose calibration.merged names the folder
- * above takes them for its own. All but moments.h5 has the run's bits wherever a sequence's values do
- * not depend on those it shares a micro-batch with, which is what the tests find with OpenBLAS; at
- * worst the last bits differ, as with another micro_batch. moments.h5 agrees to rounding.
+ * with the fingerprints of that run, so that an experiment whose calibration.merged names the
+ * folder above takes them for its own. All but moments.h5 has the run's bits wherever a sequence's
+ * values do not depend on those it shares a micro-batch with, which is what the tests find with
+ * OpenBLAS; at worst the last bits differ, as with another micro_batch. moments.h5 agrees to
+ * rounding.
  */
 #ifndef LODE_STAGES_MERGE_H
 #define LODE_STAGES_MERGE_H
