@@ -24,7 +24,7 @@ sanitize_tests='^(unit\.|mpi\.|fuzz\.|stages\.golden\.quickstart)'
 # first; the gradients and the tokenizer need two minutes each.
 valgrind_tests=(gradients tokenizer store edits config checkpoint architecture safetensors corpus
     text_golden channel halo control structure mask random score supernode partition schedule plan
-    batch protocol compare check_rules)
+    batch protocol compare check_rules writer)
 
 usage() {
     echo "usage: tests/run.sh [--quick]" >&2

@@ -125,6 +125,11 @@ fail:
 
 /* What no single key can be wrong about. */
 static lode_status_t check_together(const lode_config_t *config) {
+    if (!*config->calibration.corpus && !*config->calibration.merged)
+        return lode_fail(LODE_ERR_CONFIG,
+                         "%s: calibration.corpus: required key is missing; text that channel "
+                         "statistics are taken over (or give calibration.merged)",
+                         lode_config_where(config, "calibration.corpus"));
     for (int64_t i = 0; i < config->evaluate.perplexity_count; i++) {
         const lode_config_perplexity_t *perplexity = &config->evaluate.perplexity[i];
         if (perplexity->protocol != LODE_PROTOCOL_LLAMA_CPP || perplexity->length >= 3)

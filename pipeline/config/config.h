@@ -28,7 +28,7 @@ typedef struct lode_config_model {
 
 /* The sequences that statistics are taken over. */
 typedef struct lode_config_calibration {
-    char *corpus;
+    char *corpus; /* may be "" where there is merged */
     lode_corpus_format_t format;
     char *field; /* of a jsonl line */
     lode_select_t select;
@@ -39,7 +39,7 @@ typedef struct lode_config_calibration {
     lode_loss_t loss;
     int64_t keep_logits; /* first sequences whose logits are kept */
     lode_second_moment_t second_moment;
-    char *merged; /* folder of merged statistics, "" for none */
+    char *merged; /* folder above those of merged statistics, "" for none */
 } lode_config_calibration_t;
 
 /* Sequences and rules of the redundancy between channels. */
@@ -206,6 +206,13 @@ void lode_config_points_destroy(lode_config_point_t **points, int64_t count);
 LODE_MUST_USE lode_status_t lode_config_stage_hash(const lode_config_t *config, const char *stage,
                                                    lode_hash_t *hash);
 
+/* Appends the first of the keys that decide the numbers of `stage` in which two experiments differ,
+ * with its two values: "calibration.loss is \"mean\" and \"sum\""; nothing where they agree. Keys of
+ * lists of groups are left out. Another stage is LODE_ERR_USAGE. */
+LODE_MUST_USE lode_status_t lode_config_stage_difference(const lode_config_t *a,
+                                                         const lode_config_t *b, const char *stage,
+                                                         lode_buffer_t *text);
+
 /* Checks what depends on a model: no sequence or window longer than its max_position_embeddings
  * (`max_positions`, tokens), write support below its hidden size (`hidden`, channels).
  * model_name: in, for the message. */
@@ -216,6 +223,9 @@ LODE_MUST_USE lode_status_t lode_config_check_model(const lode_config_t *config,
 /* Where the key at an indexed path ("models.[0].path") was written, like "exp.cfg:12" or "--set …";
  * the file alone where the key has its default. The experiment's own. */
 const char *lode_config_where(const lode_config_t *config, const char *key);
+
+/* The one of names[count] that `name` is most likely meant to be, NULL where none is near. */
+const char *lode_config_nearest(const char *name, const char *const *names, int64_t count);
 
 /* Appends the table of keys as a Markdown table: key, type, default, range, meaning. */
 LODE_MUST_USE lode_status_t lode_config_describe(lode_buffer_t *text);

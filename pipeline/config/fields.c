@@ -214,15 +214,20 @@ static lode_status_t hash_key(const lode_key_t *key, const lode_config_t *config
     return hash_field(key, config, text, hash);
 }
 
+static lode_status_t find_stage(unsigned *bit, const char *stage) {
+    *bit = lode_schema_stage(stage);
+    if (*bit != 0)
+        return LODE_OK;
+    return lode_fail(LODE_ERR_USAGE,
+                     "\"%s\" is not a stage; the stages are tokenize, calibrate, accumulate, "
+                     "moments, classify, spectra, prune, compensate, evaluate, probe and export",
+                     stage);
+}
+
 lode_status_t lode_config_stage_hash(const lode_config_t *config, const char *stage,
                                      lode_hash_t *hash) {
-    unsigned bit = lode_schema_stage(stage);
-    if (bit == 0)
-        return lode_fail(
-            LODE_ERR_USAGE,
-            "\"%s\" is not a stage; the stages are tokenize, calibrate, accumulate, "
-            "moments, classify, spectra, prune, compensate, evaluate, probe and export",
-            stage);
+    unsigned bit;
+    LODE_TRY(find_stage(&bit, stage));
     int64_t count;
     const lode_key_t *keys = lode_schema(&count);
     lode_buffer_t text = {0};
@@ -232,4 +237,33 @@ lode_status_t lode_config_stage_hash(const lode_config_t *config, const char *st
             status = hash_key(&keys[i], config, &text, hash);
     lode_buffer_free(&text);
     return status;
+}
+
+/* Appends "key is x and y" where the key's values differ. */
+static lode_status_t compare_field(const lode_key_t *key, const lode_config_t *a,
+                                   const lode_config_t *b, lode_buffer_t *text) {
+    lode_buffer_t one = {0}, two = {0};
+    lode_status_t status = lode_field_text(key, a, &one);
+    if (status == LODE_OK)
+        status = lode_field_text(key, b, &two);
+    if (status == LODE_OK && strcmp(one.data, two.data) != 0)
+        status = lode_buffer_printf(text, "%s is %s and %s", key->path, one.data, two.data);
+    lode_buffer_free(&one);
+    lode_buffer_free(&two);
+    return status;
+}
+
+lode_status_t lode_config_stage_difference(const lode_config_t *a, const lode_config_t *b,
+                                           const char *stage, lode_buffer_t *text) {
+    unsigned bit;
+    int64_t count;
+    LODE_TRY(find_stage(&bit, stage));
+    const lode_key_t *keys = lode_schema(&count);
+    const size_t before = text->length;
+    for (int64_t i = 0; i < count && text->length == before; i++) {
+        const bool plain = keys[i].type != LODE_KEY_GROUPS && !lode_schema_owner(&keys[i]);
+        if (plain && (keys[i].stages & bit))
+            LODE_TRY(compare_field(&keys[i], a, b, text));
+    }
+    return LODE_OK;
 }

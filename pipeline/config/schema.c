@@ -82,8 +82,10 @@ static const lode_key_t keys[] = {
 
     {.path = "calibration.corpus",
      .type = LODE_KEY_PATH,
+     .may_be_empty = true,
+     .fallback = "\"\"",
      AT(calibration.corpus),
-     .meaning = "text that channel statistics are taken over"},
+     .meaning = "text that channel statistics are taken over; required unless merged is given"},
     {.path = "calibration.format",
      .type = LODE_KEY_CHOICE,
      .fallback = "\"lines\"",
@@ -162,7 +164,8 @@ static const lode_key_t keys[] = {
      .may_be_empty = true,
      .fallback = "\"\"",
      AT(calibration.merged),
-     .meaning = "folder that lode merge wrote: its statistics are used, not the corpus"},
+     .meaning = "folder above those that lode merge wrote, one a model, named like it: their "
+                "sequences and statistics are used, not the corpus"},
 
     {.path = "classify.core_fraction",
      .type = LODE_KEY_REAL,
@@ -692,6 +695,19 @@ const char *lode_schema_near_choice(const lode_choice_t *choices, const char *na
         if (edits < least) {
             least = edits;
             nearest = choices->name;
+        }
+    }
+    return nearest;
+}
+
+const char *lode_config_nearest(const char *name, const char *const *names, int64_t count) {
+    const char *nearest = NULL;
+    size_t least = near_limit(name) + 1;
+    for (int64_t i = 0; i < count; i++) {
+        size_t edits = edit_distance(name, strlen(name), names[i], strlen(names[i]));
+        if (edits < least) {
+            least = edits;
+            nearest = names[i];
         }
     }
     return nearest;

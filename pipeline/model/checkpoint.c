@@ -18,6 +18,7 @@ enum { NAME_BYTES = 128, SHAPE_BYTES = 128, SHOWN_SHARDS = 4 };
 typedef struct item {
     int64_t file, index;
     int64_t owner;
+    lode_role_t role;
     const char *name; /* the entry's */
 } item_t;
 
@@ -227,7 +228,8 @@ static lode_status_t list_items(lode_checkpoint_t *checkpoint) {
     item_t *item = checkpoint->items;
     for (int64_t f = 0; f < checkpoint->file_count; f++) {
         for (int64_t i = 0; i < lode_safetensors_count(checkpoint->files[f]); i++, item++) {
-            *item = (item_t){.file = f, .index = i, .owner = LODE_OWNER_UNUSED};
+            *item = (item_t){
+                .file = f, .index = i, .owner = LODE_OWNER_UNUSED, .role = LODE_ROLE_COUNT};
             item->name = entry_of(checkpoint, item)->name;
         }
     }
@@ -306,6 +308,7 @@ static lode_status_t assign(lode_checkpoint_t *checkpoint, lode_role_t role, int
                                    : "; fetch the whole checkpoint");
     }
     item->owner = owner;
+    item->role = role;
     *slot(checkpoint, role, layer) = item;
     return check_tensor(checkpoint, item, &family->tensors[role]);
 }
@@ -459,10 +462,28 @@ lode_tensor_info_t lode_checkpoint_tensor_info(const lode_checkpoint_t *checkpoi
         .bytes = entry->end - entry->begin,
         .file = lode_safetensors_path(checkpoint->files[item->file]),
         .owner = item->owner,
+        .role = item->role,
         .mapped_ever = entry->mapped_ever,
     };
     memcpy(info.shape, entry->shape, sizeof info.shape);
     return info;
+}
+
+lode_status_t lode_checkpoint_tensor_bytes(lode_checkpoint_t *checkpoint, int64_t index,
+                                           const void **bytes) {
+    LODE_ASSERT(index >= 0 && index < checkpoint->item_count);
+    const item_t *item = &checkpoint->items[index];
+    return lode_safetensors_map_bytes(checkpoint->files[item->file], item->index, bytes);
+}
+
+void lode_checkpoint_release_tensor(lode_checkpoint_t *checkpoint, int64_t index) {
+    LODE_ASSERT(index >= 0 && index < checkpoint->item_count);
+    const item_t *item = &checkpoint->items[index];
+    lode_safetensors_unmap(checkpoint->files[item->file], item->index);
+}
+
+const char *lode_checkpoint_folder(const lode_checkpoint_t *checkpoint) {
+    return checkpoint->folder;
 }
 
 int64_t lode_checkpoint_file_count(const lode_checkpoint_t *checkpoint) {

@@ -14,6 +14,7 @@
 
 #include "base/error.h"
 #include "model/architecture.h"
+#include "model/family.h"
 #include "model/tensor.h"
 
 typedef struct lode_checkpoint lode_checkpoint_t;
@@ -47,6 +48,7 @@ typedef struct lode_tensor_info {
     int64_t bytes;
     const char *file; /* path */
     int64_t owner;    /* layer, or LODE_OWNER_… */
+    lode_role_t role; /* LODE_ROLE_COUNT where unused */
     bool mapped_ever; /* by this handle */
 } lode_tensor_info_t;
 
@@ -96,6 +98,15 @@ int64_t lode_checkpoint_bytes_mapped_ever(const lode_checkpoint_t *checkpoint);
  * fingerprints, plans and tests. `index` must be in [0, count). */
 int64_t lode_checkpoint_tensor_count(const lode_checkpoint_t *checkpoint);
 lode_tensor_info_t lode_checkpoint_tensor_info(const lode_checkpoint_t *checkpoint, int64_t index);
+
+/* Maps the bytes of that tensor, info.bytes of them in row-major order, used or not; they are the
+ * checkpoint's, until released. Errors: LODE_ERR_IO. */
+LODE_MUST_USE lode_status_t lode_checkpoint_tensor_bytes(lode_checkpoint_t *checkpoint,
+                                                         int64_t index, const void **bytes);
+void lode_checkpoint_release_tensor(lode_checkpoint_t *checkpoint, int64_t index);
+
+/* The folder it was opened with; belongs to the checkpoint. */
+const char *lode_checkpoint_folder(const lode_checkpoint_t *checkpoint);
 
 /* Paths of the files that were read or whose weights may be: config.json, the index if there is
  * one, then the safetensors files in the order of their names. The strings belong to the

@@ -71,6 +71,7 @@ static const lode_family_t families[LODE_MODEL_TYPE_COUNT] = {
             .reals = llama_reals,
             .options = llama_options,
             .activation_key = "hidden_act",
+            .ffn_bias_key = "mlp_bias",
             .tied_key = "tie_word_embeddings",
             .tied_preset = false,
             .bos_preset = 1,

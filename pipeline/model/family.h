@@ -81,6 +81,7 @@ typedef struct lode_family {
     const lode_family_real_t *reals;
     const lode_family_option_t *options;
     const char *activation_key;
+    const char *ffn_bias_key; /* whether the FFN's three projections have biases; NULL: never */
     const char *tied_key;
     bool tied_preset;
     int32_t bos_preset, eos_preset;

@@ -440,31 +440,42 @@ static lode_status_t map_window(const lode_safetensors_t *file,
     return LODE_OK;
 }
 
-lode_status_t lode_safetensors_map(lode_safetensors_t *file, int64_t index, lode_tensor_t *out) {
+lode_status_t lode_safetensors_map_bytes(lode_safetensors_t *file, int64_t index,
+                                         const void **bytes) {
     static const char nothing[1]; /* where tensors without elements lie */
     LODE_ASSERT(index >= 0 && index < file->count);
-    *out = (lode_tensor_t){0};
+    *bytes = NULL;
     lode_safetensors_entry_t *entry = &file->entries[index];
     window_t *window = &file->windows[index];
+    if (file->descriptor < 0)
+        return lode_fail(LODE_ERR_INTERNAL, "%s: is a header without a file", file->path);
+    int64_t size = entry->end - entry->begin;
+    if (size > 0 && !window->start) {
+        LODE_TRY(map_window(file, entry, window));
+        file->bytes_mapped += size;
+        if (!entry->mapped_ever)
+            file->bytes_mapped_ever += size;
+    }
+    entry->mapped_ever = true;
+    *bytes = nothing;
+    if (size > 0)
+        *bytes = (const char *)window->start + (window->bytes - (size_t)size);
+    return LODE_OK;
+}
+
+lode_status_t lode_safetensors_map(lode_safetensors_t *file, int64_t index, lode_tensor_t *out) {
+    LODE_ASSERT(index >= 0 && index < file->count);
+    *out = (lode_tensor_t){0};
+    const lode_safetensors_entry_t *entry = &file->entries[index];
     if (!entry->readable)
         return lode_fail(
             LODE_ERR_SHAPE,
             "%s: tensor \"%.200s\" has dtype %s and rank %d; only F32, F16 and BF16 of "
             "rank %d at most can be read",
             file->path, entry->name, entry->dtype, entry->rank, LODE_TENSOR_MAX_RANK);
-    if (file->descriptor < 0)
-        return lode_fail(LODE_ERR_INTERNAL, "%s: is a header without a file", file->path);
-    int64_t bytes = entry->end - entry->begin;
-    if (bytes > 0 && !window->start) {
-        LODE_TRY(map_window(file, entry, window));
-        file->bytes_mapped += bytes;
-        if (!entry->mapped_ever)
-            file->bytes_mapped_ever += bytes;
-    }
-    entry->mapped_ever = true;
-    out->data = nothing;
-    if (bytes > 0)
-        out->data = (const char *)window->start + (window->bytes - (size_t)bytes);
+    const void *bytes;
+    LODE_TRY(lode_safetensors_map_bytes(file, index, &bytes));
+    out->data = bytes;
     out->dtype = entry->element;
     out->rank = entry->rank;
     memcpy(out->shape, entry->shape, sizeof out->shape);

@@ -66,6 +66,11 @@ int64_t lode_safetensors_find(const lode_safetensors_t *file, const char *name);
 LODE_MUST_USE lode_status_t lode_safetensors_map(lode_safetensors_t *file, int64_t index,
                                                  lode_tensor_t *out);
 
+/* The same for the bare bytes of a tensor of any dtype and rank, entry->end − entry->begin of them.
+ * Errors: LODE_ERR_IO. */
+LODE_MUST_USE lode_status_t lode_safetensors_map_bytes(lode_safetensors_t *file, int64_t index,
+                                                       const void **bytes);
+
 /* Unmaps tensor `index`, if it is mapped. */
 void lode_safetensors_unmap(lode_safetensors_t *file, int64_t index);
 

@@ -10,6 +10,7 @@
 #include "base/log.h"
 #include "base/memory.h"
 #include "common/version.h"
+#include "model/companion.h"
 
 struct lode_inputs {
     char *path;    /* of the file that remembers */
@@ -228,8 +229,11 @@ lode_status_t lode_inputs_prepare(lode_run_t *run, lode_inputs_t *inputs) {
     const lode_config_t *config = run->config;
     char digest[LODE_DIGEST_TEXT];
     const char *tokenizer;
+    char *merged = NULL;
     lode_hash_t *hash = NULL;
     lode_status_t local = lode_checkpoint_tokenizer(run->checkpoint, &tokenizer);
+    if (local == LODE_OK && *config->calibration.merged)
+        local = lode_run_merged_path(&merged, config, run->model->name, LODE_STAGE_TOKENIZE);
     if (local == LODE_OK)
         local = lode_hash_create(&hash);
     lode_status_t status = lode_comm_agree(run->comm, local);
@@ -239,7 +243,7 @@ lode_status_t lode_inputs_prepare(lode_run_t *run, lode_inputs_t *inputs) {
         local = note_input(run, run->model_digest, run->model->path);
     for (int64_t i = -3; i < config->evaluate.perplexity_count && status == LODE_OK; i++) {
         const char *path = i == -3   ? tokenizer
-                           : i == -2 ? config->calibration.corpus
+                           : i == -2 ? (merged ? merged : config->calibration.corpus)
                            : i == -1 ? config->probe.corpus
                                      : config->evaluate.perplexity[i].corpus;
         if (*path == '\0')
@@ -252,6 +256,7 @@ lode_status_t lode_inputs_prepare(lode_run_t *run, lode_inputs_t *inputs) {
     if (hash)
         lode_hash_text(hash, run->text_digest);
     lode_hash_destroy(&hash);
+    free(merged);
     return status != LODE_OK ? status : lode_comm_agree(run->comm, local);
 }
 
@@ -309,6 +314,41 @@ static lode_status_t ids_digest(char digest[LODE_DIGEST_TEXT], lode_run_t *run,
     return lode_comm_broadcast(run->comm, digest, LODE_DIGEST_TEXT, 0);
 }
 
+static lode_status_t hash_companions(char digest[LODE_DIGEST_TEXT], const char *folder) {
+    char **names;
+    int64_t count;
+    lode_hash_t *hash;
+    LODE_TRY(lode_companion_list(&names, &count, folder));
+    lode_status_t status = lode_hash_create(&hash);
+    for (int64_t i = 0; i < count && status == LODE_OK; i++) {
+        char *path;
+        lode_mapping_t mapping = {0};
+        status = lode_path_join(&path, folder, names[i]);
+        if (status != LODE_OK)
+            break;
+        status = lode_file_map(&mapping, path);
+        lode_hash_add_text(hash, names[i]);
+        lode_hash_add(hash, &mapping.size, sizeof mapping.size);
+        lode_hash_add(hash, mapping.data, mapping.size);
+        lode_file_unmap(&mapping);
+        free(path);
+    }
+    if (hash)
+        lode_hash_text(hash, digest);
+    lode_hash_destroy(&hash);
+    lode_companion_free(&names, count);
+    return status;
+}
+
+/* Digest of the files beside the weights, which an export copies, by rank 0. */
+static lode_status_t companions_digest(lode_run_t *run) {
+    lode_status_t status = LODE_OK;
+    if (run->comm->rank == 0)
+        status = hash_companions(run->companion_digest, lode_checkpoint_folder(run->checkpoint));
+    LODE_TRY(lode_comm_agree(run->comm, status));
+    return lode_comm_broadcast(run->comm, run->companion_digest, LODE_DIGEST_TEXT, 0);
+}
+
 /* What goes into a stage's fingerprint beside its keys. */
 static lode_status_t add_dependencies(lode_hash_t *hash, lode_run_t *run, lode_stage_t stage) {
     char ids[LODE_DIGEST_TEXT];
@@ -352,7 +392,11 @@ static lode_status_t add_dependencies(lode_hash_t *hash, lode_run_t *run, lode_s
         lode_hash_add_text(hash, ids);
         break;
     case LODE_STAGE_EXPORT:
-        lode_hash_add_text(hash, run->text_digest);
+        LODE_TRY(companions_digest(run));
+        lode_hash_add_text(hash, run->companion_digest);
+        lode_hash_add_text(hash, run->model_digest);
+        lode_hash_add_text(hash, run->model->name); /* folders are named after both */
+        lode_hash_add_text(hash, run->point);
         lode_hash_add_text(hash, run->fingerprint[LODE_STAGE_PRUNE]);
         if (compensate)
             lode_hash_add_text(hash, run->fingerprint[LODE_STAGE_COMPENSATE]);

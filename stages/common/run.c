@@ -75,6 +75,15 @@ lode_status_t lode_run_path(char **path, const lode_run_t *run, lode_stage_t sta
     return lode_path_join(path, run->folder, name);
 }
 
+lode_status_t lode_run_merged_path(char **path, const lode_config_t *config, const char *model,
+                                   lode_stage_t stage) {
+    lode_buffer_t text = {0};
+    lode_status_t status = lode_buffer_printf(&text, "%s/%s/%s.h5", config->calibration.merged,
+                                              model, lode_stage_name(stage));
+    *path = text.data;
+    return status;
+}
+
 /* Whether the file at `path` is of this run's inputs and settings: what another experiment of the
  * same name left must not be built upon. By rank 0. */
 static lode_status_t check_fingerprint(const lode_run_t *run, lode_stage_t stage,

@@ -45,12 +45,15 @@ typedef struct lode_run {
     const lode_config_t *config; /* without sweep */
     const lode_config_model_t *model;
     char *folder;                   /* <results>/<name>[/<point>]/<model> */
+    const char *point;              /* of the sweep, "" without one */
+    bool force;                     /* write what is there already */
     lode_checkpoint_t *checkpoint;
     lode_architecture_t architecture;
     lode_layout_t layout;
     char fingerprint[LODE_STAGE_COUNT][LODE_DIGEST_TEXT]; /* what each stage's file must carry */
     char model_digest[LODE_DIGEST_TEXT]; /* of config.json and all weights */
     char text_digest[LODE_DIGEST_TEXT];  /* of the tokenizer and all corpora */
+    char companion_digest[LODE_DIGEST_TEXT]; /* of the files beside the weights; for exports only */
     lode_buffer_t inputs;                /* "<digest>  <path>" lines for provenance */
     /* result files of the stage evaluate that losses may be taken from, whether they exist or not */
     char **earlier;
@@ -63,6 +66,11 @@ bool lode_run_owns_layers(const lode_run_t *run);
 
 /* Path of a stage's file, the caller's. Local. */
 LODE_MUST_USE lode_status_t lode_run_path(char **path, const lode_run_t *run, lode_stage_t stage);
+
+/* Path of a stage's file that lode merge wrote for a model, <merged>/<model>/<stage>.h5, the
+ * caller's; config->calibration.merged must not be "". Local. */
+LODE_MUST_USE lode_status_t lode_run_merged_path(char **path, const lode_config_t *config,
+                                                 const char *model, lode_stage_t stage);
 
 /* Opens the file of an earlier stage, whose fingerprint is in run->fingerprint; a missing one, and
  * one of other inputs or settings, is LODE_ERR_INPUT and names the stage to run. The store is the

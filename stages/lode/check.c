@@ -1,8 +1,11 @@
 #include "lode/check.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
+#include "common/run.h"
+#include "export/export.h"
 #include "model/checkpoint.h"
 #include "text/corpus.h"
 #include "text/tokenizer.h"
@@ -42,8 +45,37 @@ static lode_status_t check_model(const lode_config_t *config, const lode_config_
     return status;
 }
 
+/* The calibration's text, or what lode merge made of others. */
+static lode_status_t check_calibration(const lode_config_t *config, const char *model,
+                                       bool verbose) {
+    const lode_config_calibration_t *calibration = &config->calibration;
+    if (!*calibration->merged)
+        return check_corpus(calibration->corpus, calibration->format, calibration->field, verbose);
+    for (int64_t i = 0; i < config->model_count; i++) {
+        const char *name = config->models[i].name;
+        char *path, fingerprint[LODE_DIGEST_TEXT];
+        lode_status_t status = LODE_OK;
+        if (model && strcmp(model, name) != 0)
+            continue;
+        LODE_TRY(lode_run_merged_path(&path, config, name, LODE_STAGE_TOKENIZE));
+        lode_store_fingerprint(path, fingerprint);
+        if (!*fingerprint)
+            status = lode_fail(LODE_ERR_INPUT,
+                               "%s: %s: missing, or no file of results; write it with lode merge "
+                               "… --output %s/%s",
+                               lode_config_where(config, "calibration.merged"), path,
+                               calibration->merged, name);
+        else if (verbose)
+            printf("merged statistics %s/%s\n", calibration->merged, name);
+        free(path);
+        LODE_TRY(status);
+    }
+    return LODE_OK;
+}
+
 lode_status_t lode_check_inputs(const lode_config_t *config, const char *model, bool verbose) {
     int64_t checked = 0;
+    LODE_TRY(lode_export_check(config));
     for (int64_t i = 0; i < config->model_count; i++) {
         if (model && strcmp(model, config->models[i].name) != 0)
             continue;
@@ -55,8 +87,7 @@ lode_status_t lode_check_inputs(const lode_config_t *config, const char *model, 
                          "--model %s: the experiment has no model of that name; the "
                          "first is \"%s\"",
                          model, config->models[0].name);
-    LODE_TRY(check_corpus(config->calibration.corpus, config->calibration.format,
-                          config->calibration.field, verbose));
+    LODE_TRY(check_calibration(config, model, verbose));
     if (*config->probe.corpus)
         LODE_TRY(
             check_corpus(config->probe.corpus, config->probe.format, config->probe.field, verbose));

@@ -16,6 +16,7 @@
 #include "common/statistics.h"
 #include "compensate/compensate.h"
 #include "evaluate/evaluate.h"
+#include "export/export.h"
 #include "kernels/linear.h"
 #include "lode/check.h"
 #include "moments/moments.h"
@@ -55,6 +56,7 @@ static const stage_function_t stage_functions[LODE_STAGE_COUNT] = {
     [LODE_STAGE_PRUNE] = lode_stage_prune,
     [LODE_STAGE_COMPENSATE] = lode_stage_compensate,
     [LODE_STAGE_EVALUATE] = lode_stage_evaluate,
+    [LODE_STAGE_EXPORT] = lode_stage_export,
 };
 
 /* --- finished stages ------------------------------------------------------------------------ */
@@ -75,8 +77,18 @@ static lode_status_t note_finished(driver_t *driver, const char *fingerprint, co
     return LODE_OK;
 }
 
-/* Gives the file of another point with the same fingerprint a second name. Where the file system
- * has no hard links the stage is simply computed. */
+static bool copy_file(const char *from, const char *to) {
+    lode_mapping_t mapping;
+    if (lode_file_map(&mapping, from) != LODE_OK)
+        return false;
+    const bool copied = lode_file_write_atomic(to, mapping.data, mapping.size) == LODE_OK;
+    lode_file_unmap(&mapping);
+    return copied;
+}
+
+/* Takes over a finished file of the same fingerprint, of another point or of merged results: as a
+ * second name, or as a copy where the file system has none for it. Where neither works the stage is
+ * simply computed. */
 static bool share_finished(const driver_t *driver, const char *fingerprint, const char *path) {
     char partial[4200];
     snprintf(partial, sizeof partial, "%s.partial", path);
@@ -85,8 +97,11 @@ static bool share_finished(const driver_t *driver, const char *fingerprint, cons
         if (strcmp(entry->fingerprint, fingerprint) != 0)
             continue;
         unlink(partial);
-        if (link(entry->path, partial) == 0 && rename(partial, path) == 0)
+        if ((link(entry->path, partial) == 0 && rename(partial, path) == 0) ||
+            copy_file(entry->path, path)) {
+            lode_log_info("%s is taken from %s", path, entry->path);
             return true;
+        }
         unlink(partial);
     }
     return false;
@@ -108,6 +123,8 @@ static lode_status_t judge(driver_t *driver, const lode_run_t *run, lode_stage_t
                 decision = COMPLETE;
             else if (share_finished(driver, run->fingerprint[stage], path))
                 decision = SHARED;
+            if (stage == LODE_STAGE_EXPORT && decision == COMPLETE && !lode_export_present(run))
+                decision = RUN;
             if (driver->request->force && decision == COMPLETE)
                 decision = RUN;
             free(path);
@@ -128,6 +145,38 @@ static lode_status_t register_stage(driver_t *driver, const lode_run_t *run, lod
     return lode_comm_agree(driver->comm, status);
 }
 
+static const lode_stage_t statistics[] = {LODE_STAGE_CALIBRATE, LODE_STAGE_ACCUMULATE,
+                                          LODE_STAGE_MOMENTS};
+
+/* Makes what lode merge wrote for the model known, like stages that were finished before. By rank 0
+ * alone. */
+static lode_status_t note_merged(driver_t *driver, const lode_config_t *config, const char *model) {
+    if (!*config->calibration.merged || driver->comm->rank != 0)
+        return LODE_OK;
+    for (size_t i = 0; i < sizeof statistics / sizeof *statistics; i++) {
+        char *path, fingerprint[LODE_DIGEST_TEXT];
+        LODE_TRY(lode_run_merged_path(&path, config, model, statistics[i]));
+        lode_store_fingerprint(path, fingerprint);
+        lode_status_t status = *fingerprint ? note_finished(driver, fingerprint, path) : LODE_OK;
+        free(path);
+        LODE_TRY(status);
+    }
+    return LODE_OK;
+}
+
+/* Says that merged statistics could not be taken over. */
+static void warn_of_merged(const driver_t *driver, const lode_config_t *config,
+                           lode_stage_t stage) {
+    if (!*config->calibration.merged || driver->request->force)
+        return;
+    for (size_t i = 0; i < sizeof statistics / sizeof *statistics; i++)
+        if (statistics[i] == stage)
+            lode_log_warning(
+                "%s: %s has no such statistics for this model and these settings; they "
+                "are computed from its sequences",
+                lode_stage_name(stage), config->calibration.merged);
+}
+
 /* --- one model at one point ----------------------------------------------------------------- */
 
 /* Decides about a stage and says so. A stage that was not asked for must be complete only where a
@@ -141,11 +190,11 @@ static lode_status_t decide(driver_t *driver, lode_run_t *run, lode_stage_t stag
     LODE_TRY(judge(driver, run, stage, &verdict));
     if (verdict == RUN) {
         *needed = true;
+        warn_of_merged(driver, run->config, stage);
         return LODE_OK;
     }
-    lode_log_info("%s: %s", lode_stage_name(stage),
-                  verdict == COMPLETE ? "complete, nothing to do"
-                                      : "shared with another point of the sweep");
+    if (verdict == COMPLETE)
+        lode_log_info("%s: complete, nothing to do", lode_stage_name(stage));
     return register_stage(driver, run, stage);
 }
 
@@ -203,10 +252,14 @@ static lode_status_t run_stages(driver_t *driver, lode_run_t *run) {
     return LODE_OK;
 }
 
-static lode_status_t open_run(lode_run_t *run, const driver_t *driver, const lode_config_t *config,
+static lode_status_t open_run(lode_run_t *run, driver_t *driver, const lode_config_t *config,
                               const lode_config_model_t *model, const char *point) {
     char folder[4096];
-    *run = (lode_run_t){.comm = driver->comm, .config = config, .model = model};
+    *run = (lode_run_t){.comm = driver->comm,
+                        .config = config,
+                        .model = model,
+                        .point = point,
+                        .force = driver->request->force};
     snprintf(folder, sizeof folder, "%s%s%s/%s", driver->folder, *point ? "/" : "", point,
              model->name);
     LODE_TRY(lode_strdup(&run->folder, folder));
@@ -216,7 +269,10 @@ static lode_status_t open_run(lode_run_t *run, const driver_t *driver, const lod
                                      run->architecture.hidden, model->name));
     LODE_TRY(lode_layout_create(&run->layout, &run->architecture, config->calibration.max_length,
                                 driver->comm->size, driver->comm->rank, config->replicas));
-    return driver->comm->rank == 0 ? lode_directory_create(run->folder) : LODE_OK;
+    if (driver->comm->rank != 0)
+        return LODE_OK;
+    LODE_TRY(note_merged(driver, config, model->name));
+    return lode_directory_create(run->folder);
 }
 
 /* Where losses of the model may be found: what its results were before, and what those of other

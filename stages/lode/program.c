@@ -12,6 +12,7 @@
 #include "common/version.h"
 #include "lode/check.h"
 #include "lode/driver.h"
+#include "merge/merge.h"
 #include "store/digest.h"
 
 static const char *const usage_text =
@@ -28,6 +29,8 @@ static const char *const usage_text =
     "      --resolved              print the experiment with every key written out\n"
     "  lode report EXPERIMENT.cfg  rebuild summary.csv and report.html\n"
     "      --set key.path=value\n"
+    "  lode merge FOLDER FOLDER... join statistics of one model, from <results>/<name>/<model>\n"
+    "      --output FOLDER         into this one; calibration.merged names the folder above it\n"
     "  lode digest FILE.h5         digest of all results in a file, provenance left out\n"
     "      --list                  and one of each dataset\n"
     "  lode keys                   every key of an experiment file, as a table\n"
@@ -36,7 +39,9 @@ static const char *const usage_text =
     "Start it under mpirun for more than one rank: mpirun -n P --bind-to none lode run exp.cfg\n";
 
 typedef struct arguments {
-    const char *command, *file;
+    const char *command, *file, *output;
+    const char **folders; /* of merge */
+    int64_t folder_count;
     const char **overrides;
     int64_t override_count;
     bool resolved, list;
@@ -96,7 +101,8 @@ static lode_status_t parse_option(arguments_t *arguments, int argc, char **argv,
     const char *option = argv[*i], *value = NULL;
     const bool run = strcmp(arguments->command, "run") == 0;
     const bool digest = strcmp(arguments->command, "digest") == 0;
-    if (strcmp(option, "--set") == 0 && !digest) {
+    const bool merge = strcmp(arguments->command, "merge") == 0;
+    if (strcmp(option, "--set") == 0 && !digest && !merge) {
         LODE_TRY(option_value(&value, argc, argv, i));
         arguments->overrides[arguments->override_count++] = value;
     } else if (strcmp(option, "--stages") == 0 && run) {
@@ -110,6 +116,8 @@ static lode_status_t parse_option(arguments_t *arguments, int argc, char **argv,
         arguments->resolved = true;
     } else if (strcmp(option, "--list") == 0 && digest) {
         arguments->list = true;
+    } else if (strcmp(option, "--output") == 0 && merge) {
+        LODE_TRY(option_value(&arguments->output, argc, argv, i));
     } else {
         return lode_fail(LODE_ERR_USAGE, "lode %s has no option %s; see lode --help",
                          arguments->command, option);
@@ -122,11 +130,19 @@ static lode_status_t parse(arguments_t *arguments, int argc, char **argv, int fi
     for (int i = first; i < argc; i++) {
         if (argv[i][0] == '-' && argv[i][1] != '\0')
             LODE_TRY(parse_option(arguments, argc, argv, &i));
+        else if (strcmp(arguments->command, "merge") == 0)
+            arguments->folders[arguments->folder_count++] = argv[i];
         else if (!arguments->file)
             arguments->file = argv[i];
         else
             return lode_fail(LODE_ERR_USAGE, "lode %s takes one file, not %s and %s",
                              arguments->command, arguments->file, argv[i]);
+    }
+    if (strcmp(arguments->command, "merge") == 0) {
+        if (arguments->folder_count < 2 || !arguments->output)
+            return lode_fail(LODE_ERR_USAGE, "lode merge needs two folders of results or more, and "
+                                             "--output FOLDER; see lode --help");
+        return LODE_OK;
     }
     if (!arguments->file)
         return lode_fail(LODE_ERR_USAGE, "lode %s needs a file; see lode --help",
@@ -236,15 +252,22 @@ static lode_status_t execute(const lode_comm_t *comm, int argc, char **argv, con
         return LODE_OK;
     }
     if (strcmp(command, "run") != 0 && strcmp(command, "check") != 0 &&
-        strcmp(command, "report") != 0 && strcmp(command, "digest") != 0)
+        strcmp(command, "report") != 0 && strcmp(command, "digest") != 0 &&
+        strcmp(command, "merge") != 0)
         return lode_fail(LODE_ERR_USAGE, "lode has no command %s; see lode --help", command);
     LODE_TRY(lode_comm_agree(comm, LODE_NEW(&arguments.overrides, argc, "arguments")));
-    lode_status_t status = parse(&arguments, argc, argv, stage ? 1 : 2);
-    if (status == LODE_OK && strcmp(command, "digest") == 0)
+    lode_status_t status = LODE_NEW(&arguments.folders, argc, "arguments");
+    status = lode_comm_agree(comm, status);
+    if (status == LODE_OK)
+        status = parse(&arguments, argc, argv, stage ? 1 : 2);
+    if (status == LODE_OK && strcmp(command, "merge") == 0)
+        status = lode_merge(comm, arguments.folders, arguments.folder_count, arguments.output);
+    else if (status == LODE_OK && strcmp(command, "digest") == 0)
         status = comm->rank == 0 ? digest(&arguments) : LODE_OK;
     else if (status == LODE_OK)
         status = with_experiment(comm, &arguments);
     free(arguments.overrides);
+    free(arguments.folders);
     return status;
 }
 

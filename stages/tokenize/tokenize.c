@@ -166,6 +166,46 @@ static lode_status_t tokenize_calibration(ids_t *ids, const lode_config_t *confi
     return status;
 }
 
+/* The sequences that lode merge joined. */
+static lode_status_t read_merged(ids_t *ids, const lode_run_t *run) {
+    const lode_comm_t alone = lode_comm_describe(MPI_COMM_SELF);
+    const int64_t positions = run->architecture.max_positions;
+    char *path = NULL;
+    lode_store_t *store = NULL;
+    int64_t offsets = 0;
+    lode_status_t status;
+    LODE_GUARD(status,
+               lode_run_merged_path(&path, run->config, run->model->name, LODE_STAGE_TOKENIZE),
+               done);
+    LODE_GUARD(status, lode_store_open(&store, &alone, path), done);
+    LODE_GUARD(status,
+               lode_store_read_all(store, "/calibration/ids", LODE_TYPE_I32, &ids->id, &ids->count),
+               done);
+    LODE_GUARD(status,
+               lode_store_read_all(store, "/calibration/offsets", LODE_TYPE_I64, &ids->offset,
+                                   &offsets),
+               done);
+    ids->sequences = offsets - 1;
+    bool sound = ids->sequences > 0 && ids->offset[0] == 0 && ids->offset[offsets - 1] == ids->count;
+    for (int64_t s = 0; sound && s < ids->sequences; s++)
+        sound = ids->offset[s + 1] - ids->offset[s] >= 2;
+    if (!sound)
+        status = lode_fail(LODE_ERR_FORMAT, "%s: its calibration sequences make no sense; merge "
+                                            "the results again",
+                           path);
+    for (int64_t s = 0; s < ids->sequences && status == LODE_OK; s++)
+        if (ids->offset[s + 1] - ids->offset[s] > positions)
+            status = lode_fail(LODE_ERR_INPUT,
+                               "%s: sequence %lld has %lld tokens, model %s has %lld positions; "
+                               "the results merged are another model's",
+                               path, (long long)s, (long long)(ids->offset[s + 1] - ids->offset[s]),
+                               run->model->name, (long long)positions);
+done:
+    lode_store_close(&store);
+    free(path);
+    return status;
+}
+
 /* --- perplexity ----------------------------------------------------------------------------- */
 
 /* The whole text of the entry, tokenised once. */
@@ -211,14 +251,17 @@ static lode_status_t tokenize_all(ids_t *ids, const lode_run_t *run) {
         lode_log_warning("%s has %lld tokens, the model %lld; ids beyond the model's will be refused",
                          path, (long long)lode_tokenizer_vocab_size(tokenizer),
                          (long long)run->architecture.vocab);
-    LODE_GUARD(status, tokenize_calibration(&ids[0], config, tokenizer), done);
+    LODE_GUARD(status,
+               *config->calibration.merged ? read_merged(&ids[0], run)
+                                           : tokenize_calibration(&ids[0], config, tokenizer),
+               done);
     for (int64_t i = 0; i < config->evaluate.perplexity_count; i++)
         LODE_GUARD(status,
                    tokenize_perplexity(&ids[1 + i], &config->evaluate.perplexity[i], tokenizer),
                    done);
     for (int64_t set = 0; set <= config->evaluate.perplexity_count; set++)
         for (int64_t i = 0; i < ids[set].count; i++)
-            if (ids[set].id[i] >= run->architecture.vocab)
+            if (ids[set].id[i] < 0 || ids[set].id[i] >= run->architecture.vocab)
                 LODE_GUARD(status,
                            lode_fail(LODE_ERR_FORMAT,
                                      "%s: gives token id %d, but the model's vocabulary has %lld; "

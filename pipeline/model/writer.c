@@ -1,0 +1,396 @@
+#include "model/writer.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <jansson.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/file.h"
+#include "base/memory.h"
+
+enum { LENGTH_BYTES = 8 };
+
+/* A tensor and its place. */
+typedef struct item {
+    lode_writer_tensor_t tensor; /* with a name of its own */
+    int64_t index;               /* in the list */
+    int width;                   /* bits of an element */
+    int64_t shard, begin;        /* begin: bytes from the first tensor of the shard */
+} item_t;
+
+typedef struct shard {
+    char *name, *path;
+    char *header; /* the length field and the JSON text */
+    int64_t header_bytes, tensor_bytes;
+    int descriptor; /* −1 where not open */
+} shard_t;
+
+struct lode_writer {
+    char *folder;
+    int64_t count;
+    item_t *items;   /* [count], as they lie in the shards */
+    int64_t *places; /* [count], from the index in the list to that in items */
+    int64_t shard_count;
+    shard_t *shards; /* [shard_count] */
+    char *index;     /* text of the index, NULL where there is one shard */
+};
+
+static const char index_name[] = "model.safetensors.index.json";
+
+/* --- the plan ------------------------------------------------------------------------------- */
+
+/* Bits of an element: the number in the name of its type, 8 where there is none (BOOL). */
+static int dtype_width(const char *dtype) {
+    const char *digits = dtype + strcspn(dtype, "0123456789");
+    return *digits ? (int)strtol(digits, NULL, 10) : 8;
+}
+
+static int by_place(const void *a, const void *b) {
+    const item_t *x = a, *y = b;
+    if (x->shard != y->shard)
+        return x->shard < y->shard ? -1 : 1;
+    if (x->width != y->width)
+        return x->width > y->width ? -1 : 1;
+    return x->index < y->index ? -1 : x->index > y->index;
+}
+
+static lode_status_t copy_items(lode_writer_t *writer, const lode_writer_tensor_t *tensors) {
+    for (int64_t i = 0; i < writer->count; i++) {
+        char *name;
+        LODE_TRY(lode_strdup(&name, tensors[i].name));
+        writer->items[i] =
+            (item_t){.tensor = tensors[i], .index = i, .width = dtype_width(tensors[i].dtype)};
+        writer->items[i].tensor.name = name;
+    }
+    return LODE_OK;
+}
+
+/* Deals the items out to shards and puts them in their final order. */
+static void place_items(lode_writer_t *writer, int64_t shard_bytes) {
+    int64_t shard = 0, filled = 0;
+    for (int64_t i = 0; i < writer->count; i++) {
+        const int64_t bytes = writer->items[i].tensor.bytes;
+        if (filled > 0 && bytes > shard_bytes - filled) {
+            shard++;
+            filled = 0;
+        }
+        writer->items[i].shard = shard;
+        filled += bytes;
+    }
+    writer->shard_count = shard + 1;
+    if (writer->count > 0)
+        qsort(writer->items, (size_t)writer->count, sizeof *writer->items, by_place);
+    int64_t end = 0;
+    for (int64_t i = 0; i < writer->count; i++) {
+        item_t *item = &writer->items[i];
+        if (i > 0 && item->shard != writer->items[i - 1].shard)
+            end = 0;
+        item->begin = end;
+        end += item->tensor.bytes;
+        writer->places[item->index] = i;
+    }
+}
+
+static lode_status_t no_memory(void) {
+    return lode_fail(LODE_ERR_MEMORY, "no memory for the header of a safetensors file");
+}
+
+/* One tensor's entry of a header. */
+static json_t *describe(const item_t *item) {
+    json_t *shape = json_array();
+    for (int i = 0; i < item->tensor.rank; i++)
+        json_array_append_new(shape, json_integer(item->tensor.shape[i]));
+    return json_pack("{s:s, s:o, s:[I, I]}", "dtype", item->tensor.dtype, "shape", shape,
+                     "data_offsets", (json_int_t)item->begin,
+                     (json_int_t)(item->begin + item->tensor.bytes));
+}
+
+/* The JSON text padded with spaces, so that the tensors begin at a multiple of 8. */
+static lode_status_t frame_header(shard_t *shard, const char *json) {
+    const size_t length = strlen(json), padded = (length + 7) / 8 * 8;
+    LODE_TRY(LODE_NEW(&shard->header, (int64_t)(LENGTH_BYTES + padded), "safetensors header"));
+    for (int i = 0; i < LENGTH_BYTES; i++)
+        shard->header[i] = (char)(unsigned char)((uint64_t)padded >> (8 * i));
+    memcpy(shard->header + LENGTH_BYTES, json, length);
+    memset(shard->header + LENGTH_BYTES + length, ' ', padded - length);
+    shard->header_bytes = (int64_t)(LENGTH_BYTES + padded);
+    return LODE_OK;
+}
+
+/* Header of a shard, whose items are items[first, end). */
+static lode_status_t make_header(lode_writer_t *writer, int64_t index, int64_t first, int64_t end) {
+    json_t *root = json_pack("{s:{s:s}}", "__metadata__", "format", "pt");
+    bool failed = !root;
+    for (int64_t i = first; i < end && !failed; i++) {
+        failed = json_object_set_new(root, writer->items[i].tensor.name,
+                                     describe(&writer->items[i])) != 0;
+        writer->shards[index].tensor_bytes += writer->items[i].tensor.bytes;
+    }
+    char *text = failed ? NULL : json_dumps(root, JSON_COMPACT);
+    json_decref(root);
+    if (!text)
+        return no_memory();
+    lode_status_t status = frame_header(&writer->shards[index], text);
+    free(text);
+    return status;
+}
+
+static lode_status_t make_shards(lode_writer_t *writer) {
+    int64_t first = 0;
+    LODE_TRY(LODE_NEW(&writer->shards, writer->shard_count, "shards"));
+    for (int64_t s = 0; s < writer->shard_count; s++)
+        writer->shards[s].descriptor = -1;
+    for (int64_t s = 0; s < writer->shard_count; s++) {
+        shard_t *shard = &writer->shards[s];
+        char name[64];
+        if (writer->shard_count == 1)
+            snprintf(name, sizeof name, "model.safetensors");
+        else
+            snprintf(name, sizeof name, "model-%05" PRId64 "-of-%05" PRId64 ".safetensors", s + 1,
+                     writer->shard_count);
+        LODE_TRY(lode_strdup(&shard->name, name));
+        LODE_TRY(lode_path_join(&shard->path, writer->folder, name));
+        int64_t end = first;
+        while (end < writer->count && writer->items[end].shard == s)
+            end++;
+        LODE_TRY(make_header(writer, s, first, end));
+        first = end;
+    }
+    return LODE_OK;
+}
+
+static lode_status_t make_index(lode_writer_t *writer) {
+    json_int_t total = 0;
+    json_t *map = json_object();
+    bool failed = !map;
+    for (int64_t i = 0; i < writer->count && !failed; i++) {
+        const item_t *item = &writer->items[writer->places[i]];
+        total += item->tensor.bytes;
+        failed = json_object_set_new(map, item->tensor.name,
+                                     json_string(writer->shards[item->shard].name)) != 0;
+    }
+    json_t *root = json_pack("{s:{s:I}, s:o}", "metadata", "total_size", total, "weight_map", map);
+    writer->index = failed || !root ? NULL : json_dumps(root, JSON_INDENT(2));
+    json_decref(root);
+    return writer->index ? LODE_OK : no_memory();
+}
+
+lode_status_t lode_writer_create(lode_writer_t **out, const char *folder,
+                                 const lode_writer_tensor_t *tensors, int64_t count,
+                                 int64_t shard_bytes) {
+    *out = NULL;
+    lode_writer_t *writer;
+    lode_status_t status;
+    LODE_TRY(LODE_NEW(&writer, 1, "writer"));
+    writer->count = count;
+    LODE_GUARD(status, lode_strdup(&writer->folder, folder), failed);
+    LODE_GUARD(status, LODE_NEW(&writer->items, count, "tensors to write"), failed);
+    LODE_GUARD(status, LODE_NEW(&writer->places, count, "tensors to write"), failed);
+    LODE_GUARD(status, copy_items(writer, tensors), failed);
+    place_items(writer, shard_bytes);
+    LODE_GUARD(status, make_shards(writer), failed);
+    if (writer->shard_count > 1)
+        LODE_GUARD(status, make_index(writer), failed);
+    *out = writer;
+    return LODE_OK;
+failed:
+    lode_writer_destroy(&writer);
+    return status;
+}
+
+void lode_writer_destroy(lode_writer_t **out) {
+    lode_writer_t *writer = *out;
+    *out = NULL;
+    if (!writer)
+        return;
+    for (int64_t s = 0; writer->shards && s < writer->shard_count; s++) {
+        shard_t *shard = &writer->shards[s];
+        if (shard->descriptor >= 0)
+            close(shard->descriptor);
+        free(shard->name);
+        free(shard->path);
+        free(shard->header);
+    }
+    for (int64_t i = 0; writer->items && i < writer->count; i++)
+        free((char *)(uintptr_t)writer->items[i].tensor.name);
+    free(writer->shards);
+    free(writer->items);
+    free(writer->places);
+    free(writer->index);
+    free(writer->folder);
+    free(writer);
+}
+
+int64_t lode_writer_file_count(const lode_writer_t *writer) {
+    return writer->shard_count + (writer->index != NULL);
+}
+
+const char *lode_writer_file_name(const lode_writer_t *writer, int64_t file) {
+    LODE_ASSERT(file >= 0 && file < lode_writer_file_count(writer));
+    return file < writer->shard_count ? writer->shards[file].name : index_name;
+}
+
+/* --- files ---------------------------------------------------------------------------------- */
+
+static lode_status_t fail_write(const shard_t *shard, int error) {
+    return lode_fail(LODE_ERR_IO, "%s: cannot be written: %s; check the disk's space and quota",
+                     shard->path, strerror(error));
+}
+
+static lode_status_t open_shard(shard_t *shard, int flags) {
+    shard->descriptor = open(shard->path, O_WRONLY | O_CLOEXEC | flags, 0666);
+    return shard->descriptor < 0 ? fail_write(shard, errno) : LODE_OK;
+}
+
+static lode_status_t write_at(const shard_t *shard, const void *data, size_t size, int64_t at) {
+    size_t done = 0;
+    while (done < size) {
+        ssize_t put = pwrite(shard->descriptor, (const char *)data + done, size - done,
+                             (off_t)(at + (int64_t)done));
+        if (put < 0 && errno == EINTR)
+            continue;
+        if (put <= 0)
+            return fail_write(shard, put < 0 ? errno : ENOSPC);
+        done += (size_t)put;
+    }
+    return LODE_OK;
+}
+
+/* Takes the shard's whole space; where the file system cannot, its extent at least. */
+static lode_status_t reserve(const shard_t *shard) {
+    const off_t bytes = (off_t)(shard->header_bytes + shard->tensor_bytes);
+    if (fallocate(shard->descriptor, 0, 0, bytes) == 0)
+        return LODE_OK;
+    if (errno != EOPNOTSUPP && errno != ENOSYS && errno != EINVAL)
+        return fail_write(shard, errno);
+    return ftruncate(shard->descriptor, bytes) == 0 ? LODE_OK : fail_write(shard, errno);
+}
+
+lode_status_t lode_writer_lay_out(lode_writer_t *writer) {
+    for (int64_t s = 0; s < writer->shard_count; s++) {
+        shard_t *shard = &writer->shards[s];
+        LODE_TRY(open_shard(shard, O_CREAT | O_TRUNC));
+        LODE_TRY(reserve(shard));
+        LODE_TRY(write_at(shard, shard->header, (size_t)shard->header_bytes, 0));
+    }
+    if (!writer->index)
+        return LODE_OK;
+    char *path;
+    LODE_TRY(lode_path_join(&path, writer->folder, index_name));
+    lode_status_t status = lode_file_write_atomic(path, writer->index, strlen(writer->index));
+    free(path);
+    return status;
+}
+
+lode_status_t lode_writer_write(lode_writer_t *writer, int64_t index, int64_t offset,
+                                const void *data, size_t size) {
+    LODE_ASSERT(index >= 0 && index < writer->count);
+    const item_t *item = &writer->items[writer->places[index]];
+    LODE_ASSERT(offset >= 0 && (int64_t)size <= item->tensor.bytes - offset);
+    shard_t *shard = &writer->shards[item->shard];
+    if (shard->descriptor < 0)
+        LODE_TRY(open_shard(shard, 0));
+    return write_at(shard, data, size, shard->header_bytes + item->begin + offset);
+}
+
+lode_status_t lode_writer_sync(lode_writer_t *writer) {
+    lode_status_t status = LODE_OK;
+    for (int64_t s = 0; s < writer->shard_count; s++) {
+        shard_t *shard = &writer->shards[s];
+        if (shard->descriptor < 0)
+            continue;
+        if (fsync(shard->descriptor) != 0 && status == LODE_OK)
+            status = fail_write(shard, errno);
+        if (close(shard->descriptor) != 0 && status == LODE_OK)
+            status = fail_write(shard, errno);
+        shard->descriptor = -1;
+    }
+    return status;
+}
+
+/* --- rounding ------------------------------------------------------------------------------- */
+
+/* The upper half of a float, which is a bfloat16, rounded; a NaN stays one. */
+static uint16_t to_bfloat(float value) {
+    uint32_t bits;
+    memcpy(&bits, &value, sizeof bits);
+    if (isnan(value))
+        return (uint16_t)(bits >> 16 | 0x40);
+    return (uint16_t)((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
+}
+
+/* A float16: 10 bits of mantissa, smallest normal number 2⁻¹⁴, unit of the subnormals 2⁻²⁴. */
+static uint16_t to_half(float value) {
+    uint32_t bits;
+    memcpy(&bits, &value, sizeof bits);
+    const uint16_t sign = (uint16_t)(bits >> 16 & 0x8000);
+    const uint32_t magnitude = bits & 0x7fffffff;
+    if (magnitude > 0x7f800000)
+        return (uint16_t)(sign | 0x7e00);
+    if (magnitude >= 0x47800000) /* 2¹⁶ */
+        return (uint16_t)(sign | 0x7c00);
+    if (magnitude < 0x38800000) { /* 2⁻¹⁴: adding ½ rounds to multiples of half its last place */
+        float unit;
+        memcpy(&unit, &magnitude, sizeof unit);
+        return (uint16_t)(sign | (uint16_t)lrintf(unit * 0x1p24f));
+    }
+    const uint32_t rebased = magnitude - (UINT32_C(112) << 23); /* exponent bias 127 to 15 */
+    return (uint16_t)(sign | (rebased + 0xfff + (rebased >> 13 & 1)) >> 13);
+}
+
+/* The float next to `value` whose last bit is odd unless it is exact: rounding that to a shorter
+ * type gives what rounding `value` itself gives. */
+static float to_odd(double value) {
+    float single = (float)value;
+    uint32_t bits;
+    memcpy(&bits, &single, sizeof bits);
+    if ((double)single == value || isnan(value) || isinf(single) || (bits & 1))
+        return single;
+    bits += fabs((double)single) < fabs(value) ? 1 : -1u;
+    memcpy(&single, &bits, sizeof single);
+    return single;
+}
+
+/* Stores one value, given as a float that rounds as the value itself does; whether it became
+ * infinite. */
+static bool store(unsigned char *out, lode_dtype_t dtype, float value) {
+    if (dtype == LODE_DTYPE_F32) {
+        memcpy(out, &value, sizeof value);
+        return isinf(value);
+    }
+    const bool brain = dtype == LODE_DTYPE_BF16;
+    const uint16_t half = brain ? to_bfloat(value) : to_half(value);
+    memcpy(out, &half, sizeof half);
+    return (half & 0x7fff) == (brain ? 0x7f80 : 0x7c00);
+}
+
+static lode_status_t fail_range(lode_dtype_t dtype, double value) {
+    return lode_fail(LODE_ERR_NUMERIC, "%g is beyond the range of %s", value,
+                     lode_dtype_name(dtype));
+}
+
+lode_status_t lode_writer_round(void *out, lode_dtype_t dtype, const float *values, int64_t count) {
+    unsigned char *bytes = out;
+    const size_t size = lode_dtype_size(dtype);
+    for (int64_t i = 0; i < count; i++)
+        if (store(bytes + (size_t)i * size, dtype, values[i]) && !isinf(values[i]))
+            return fail_range(dtype, (double)values[i]);
+    return LODE_OK;
+}
+
+lode_status_t lode_writer_round_f64(void *out, lode_dtype_t dtype, const double *values,
+                                    int64_t count) {
+    unsigned char *bytes = out;
+    const size_t size = lode_dtype_size(dtype);
+    for (int64_t i = 0; i < count; i++) {
+        const float single = dtype == LODE_DTYPE_F32 ? (float)values[i] : to_odd(values[i]);
+        if (store(bytes + (size_t)i * size, dtype, single) && !isinf(values[i]))
+            return fail_range(dtype, values[i]);
+    }
+    return LODE_OK;
+}

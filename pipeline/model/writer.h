@@ -1,0 +1,69 @@
+/* model/writer: the weight files of a Hugging Face folder, written by many ranks at once.
+ *
+ * Which tensor goes where follows from the list of tensors alone: in the order of the list, a
+ * tensor opens a new shard where the one before would grow beyond the limit; within a shard the
+ * wider elements come first, so that every tensor is aligned to its elements. The files are
+ * therefore the same bytes whoever writes them. One shard is model.safetensors; several are
+ * model-00001-of-00003.safetensors … with model.safetensors.index.json.
+ *
+ * One rank lays the files out; then any rank writes any piece of any tensor. Everything here is
+ * Local.
+ */
+#ifndef LODE_MODEL_WRITER_H
+#define LODE_MODEL_WRITER_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/error.h"
+#include "model/tensor.h"
+
+#define LODE_WRITER_SHARD_BYTES (INT64_C(4) << 30) /* of tensors, the usual limit */
+
+typedef struct lode_writer lode_writer_t;
+
+/* A tensor to be written. */
+typedef struct lode_writer_tensor {
+    const char *name;  /* borrowed; copied by create */
+    const char *dtype; /* as safetensors spells it; a static string */
+    int rank;
+    int64_t shape[LODE_TENSOR_MAX_RANK];
+    int64_t bytes; /* what shape and dtype take */
+} lode_writer_tensor_t;
+
+/* Plans the files of tensors[count] in `folder`, which need not exist yet, with shards of up to
+ * `shard_bytes` of tensors (a longer tensor has a shard to itself). *writer is the caller's, for
+ * lode_writer_destroy, NULL on failure. Errors: LODE_ERR_MEMORY. */
+LODE_MUST_USE lode_status_t lode_writer_create(lode_writer_t **writer, const char *folder,
+                                               const lode_writer_tensor_t *tensors, int64_t count,
+                                               int64_t shard_bytes);
+
+/* Closes what is open, without a care for what was written. NULL is fine. */
+void lode_writer_destroy(lode_writer_t **writer);
+
+/* Names in the folder of the files to be written, the index last where there is one; `file` must be
+ * in [0, count). The strings are the writer's. */
+int64_t lode_writer_file_count(const lode_writer_t *writer);
+const char *lode_writer_file_name(const lode_writer_t *writer, int64_t file);
+
+/* Creates the files in the existing folder, in place of any of their names: headers, the index, and
+ * the space of all tensors, so that a full disk is found here. For one rank, before anybody writes.
+ * Errors: LODE_ERR_IO, LODE_ERR_MEMORY. */
+LODE_MUST_USE lode_status_t lode_writer_lay_out(lode_writer_t *writer);
+
+/* Writes data[size], bytes [offset, offset + size) of tensor `index` of the list.
+ * Errors: LODE_ERR_IO. */
+LODE_MUST_USE lode_status_t lode_writer_write(lode_writer_t *writer, int64_t index, int64_t offset,
+                                              const void *data, size_t size);
+
+/* Syncs and closes what this rank wrote. Errors: LODE_ERR_IO. */
+LODE_MUST_USE lode_status_t lode_writer_sync(lode_writer_t *writer);
+
+/* Rounds values[count] to `dtype`, to nearest, ties to even, into out[count] elements of that type.
+ * A finite value that becomes infinite is LODE_ERR_NUMERIC. */
+LODE_MUST_USE lode_status_t lode_writer_round(void *out, lode_dtype_t dtype, const float *values,
+                                              int64_t count);
+LODE_MUST_USE lode_status_t lode_writer_round_f64(void *out, lode_dtype_t dtype,
+                                                  const double *values, int64_t count);
+
+#endif

@@ -1,0 +1,32 @@
+/* stages/export: pruned models as Hugging Face folders.
+ *
+ * Reads prune.h5, compensate.h5 where a variant is compensated, and the checkpoint. For each entry
+ * of `export` it writes the folder <path>[/<point of the sweep>][/<model>] (the parts in brackets
+ * where the experiment has a sweep, or several models or a sweep): the weights in the source's own
+ * types, config.json with another intermediate_size, the files beside the source's weights, and
+ * lodestone.json, which says what the folder is and which channels it kept. A sliced layer keeps
+ * its channels in ascending order; a padded one has zero rows and columns after them. An output
+ * bias becomes the down projection's, beside zero biases of gate and up.
+ *
+ * export.h5 records what was written: /exports/<i>/widths i64 [L], the channels kept, with the
+ * attributes variant, path, layout, digest and intermediate_size of the group.
+ */
+#ifndef LODE_STAGES_EXPORT_H
+#define LODE_STAGES_EXPORT_H
+
+#include "common/run.h"
+
+/* Makes sure that the experiment has every variant that it wants exported.
+ * Errors: LODE_ERR_CONFIG, naming the key and the nearest variant. Local. */
+LODE_MUST_USE lode_status_t lode_export_check(const lode_config_t *config);
+
+/* Whether all folders that a complete export.h5 of this run records are still there. Local. */
+bool lode_export_present(const lode_run_t *run);
+
+/* The stage; a folder that is there already, with the same contents, is left alone unless
+ * run->force. Errors: LODE_ERR_CONFIG (no such variant, sliced where widths differ), LODE_ERR_IO (a
+ * folder of somebody else's, no space), LODE_ERR_UNSUPPORTED (an output bias that the model's
+ * family has no place for), LODE_ERR_NUMERIC (a weight beyond its type's range). Collective. */
+LODE_MUST_USE lode_status_t lode_stage_export(lode_run_t *run);
+
+#endif

@@ -1,0 +1,34 @@
+/* stages/export/folder: a folder that appears under its name when it is complete.
+ *
+ * It is written as <path>.partial, beginning with lodestone.json, whose "files" names all other
+ * files to come; so what an interrupted run left can be told from what somebody else put there. A
+ * folder of ours is replaced: it steps aside as <path>.replaced until the new one has its name.
+ * Everything here is Local, for one rank.
+ */
+#ifndef LODE_STAGES_EXPORT_FOLDER_H
+#define LODE_STAGES_EXPORT_FOLDER_H
+
+#include <stdbool.h>
+
+#include "base/error.h"
+#include "base/hash.h"
+
+/* Name of the file that says what a folder is. */
+extern const char lode_folder_note[];
+
+/* Makes sure that `path` is free, empty or a folder of ours, removes what earlier runs left, and
+ * creates <path>.partial with lodestone.json, the JSON object `note`, in it. *partial is its path
+ * and the caller's; NULL on failure. Errors: LODE_ERR_IO, naming what is in the way. */
+LODE_MUST_USE lode_status_t lode_folder_begin(char **partial, const char *path, const char *note);
+
+/* Gives <path>.partial its name. Errors: LODE_ERR_IO; the folder then stays as it was before. */
+LODE_MUST_USE lode_status_t lode_folder_commit(const char *path);
+
+/* Removes <path>.partial and its files; keeps the current error message. */
+void lode_folder_abandon(const char *path);
+
+/* Whether the folder is complete, with every file it says it has, and its lodestone.json carries
+ * this "digest". Never fails. */
+bool lode_folder_is(const char *path, const char digest[LODE_DIGEST_TEXT]);
+
+#endif

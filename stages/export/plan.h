@@ -1,0 +1,69 @@
+/* stages/export/plan: what one exported folder will hold. Every rank makes the same plan.
+ * Everything here is Local.
+ */
+#ifndef LODE_STAGES_EXPORT_PLAN_H
+#define LODE_STAGES_EXPORT_PLAN_H
+
+#include "common/run.h"
+#include "model/writer.h"
+#include "prune/prune.h"
+
+/* How a tensor comes about. */
+typedef enum lode_export_kind {
+    LODE_EXPORT_COPY,    /* as it is */
+    LODE_EXPORT_ROWS,    /* rows of kept channels */
+    LODE_EXPORT_COLUMNS, /* columns of kept channels, or of the compensated matrix */
+    LODE_EXPORT_BIAS,    /* the output bias */
+    LODE_EXPORT_ZEROS,
+} lode_export_kind_t;
+
+typedef struct lode_export_tensor {
+    lode_export_kind_t kind;
+    int64_t source; /* index in the checkpoint; of biases, that of the projection's weight */
+    int64_t owner;  /* as in lode_tensor_info_t */
+    int64_t source_bytes;
+    lode_dtype_t dtype; /* meaningful unless COPY */
+    char name[200];     /* of biases, "" otherwise: the source's */
+} lode_export_tensor_t;
+
+typedef struct lode_export_plan {
+    const lode_config_export_t *entry;
+    int64_t number;                /* of the entry */
+    const lode_variant_t *variant; /* NULL for the unpruned model */
+    char *folder;
+    int64_t layers, channels; /* of the source */
+    uint8_t *keep;            /* [layers, channels] */
+    int64_t *widths;          /* [layers] channels kept */
+    int64_t width;            /* intermediate_size of the folder */
+    bool padded;
+    bool compensated, biased;      /* by new down weights, by an output bias */
+    lode_export_tensor_t *tensors; /* [count] in the order of the model */
+    lode_writer_tensor_t *list;    /* [count], the same for the writer */
+    int64_t count;
+    char digest[LODE_DIGEST_TEXT]; /* of all that decides the folder's bytes */
+} lode_export_plan_t;
+
+/* Plans entry `number` of the experiment's exports.
+ *   variants [count]   of the experiment, must outlive the plan
+ *   prune, compensate  open stores; compensate may be NULL where no variant needs it
+ * *plan is for lode_export_plan_free, also on failure. */
+LODE_MUST_USE lode_status_t lode_export_plan_create(lode_export_plan_t *plan, const lode_run_t *run,
+                                                    int64_t number, const lode_variant_t *variants,
+                                                    int64_t count, lode_store_t *prune,
+                                                    lode_store_t *compensate);
+void lode_export_plan_free(lode_export_plan_t *plan);
+
+/* "sliced" or "padded". */
+const char *lode_export_plan_layout(const lode_export_plan_t *plan);
+
+/* Appends the folder's config.json: the source's text, or where it must change its JSON with the
+ * members in their order. */
+LODE_MUST_USE lode_status_t lode_export_plan_config(const lode_export_plan_t *plan,
+                                                    const lode_run_t *run, lode_buffer_t *text);
+
+/* Appends lodestone.json; files [count] are the names of all other files of the folder. */
+LODE_MUST_USE lode_status_t lode_export_plan_note(const lode_export_plan_t *plan,
+                                                  const lode_run_t *run, const char *const *files,
+                                                  int64_t count, lode_buffer_t *text);
+
+#endif

@@ -1,0 +1,13 @@
+/* stages/export/tensors: the bytes of exported tensors, from the checkpoint into the folder. */
+#ifndef LODE_STAGES_EXPORT_TENSORS_H
+#define LODE_STAGES_EXPORT_TENSORS_H
+
+#include "export/plan.h"
+
+/* Writes the tensors that this rank owns the source of, in blocks of a few megabytes. Errors:
+ * LODE_ERR_IO, LODE_ERR_NUMERIC, LODE_ERR_MEMORY. Local. */
+LODE_MUST_USE lode_status_t lode_export_tensors(lode_writer_t *writer,
+                                                const lode_export_plan_t *plan, lode_run_t *run,
+                                                lode_store_t *compensate);
+
+#endif
