@@ -84,6 +84,15 @@ static void attend(const lode_layer_t *layer, const lode_sequences_t *sequences,
     }
 }
 
+static void add_bias(const lode_layer_t *layer, int64_t tokens, lode_real_t *y) {
+    const int64_t d = layer->d;
+    if (!layer->bias)
+        return;
+    for (int64_t t = 0; t < tokens; t++)
+        for (int64_t i = 0; i < d; i++)
+            y[t * d + i] += layer->bias[i];
+}
+
 void lode_layer_forward(const lode_layer_t *layer, const lode_sequences_t *sequences,
                         lode_activations_t *act, lode_real_t *y, lode_real_t *workspace,
                         const lode_real_t **h, const lode_real_t **u) {
@@ -108,6 +117,7 @@ void lode_layer_forward(const lode_layer_t *layer, const lode_sequences_t *seque
     lode_swiglu_forward(tokens * layer->m, act->gate, act->up, scratch.b);
     memcpy(y, act->x_mid, (size_t)(tokens * d) * sizeof *y);
     lode_linear_forward(&layer->down, tokens, scratch.b, true, y, scratch.rest);
+    add_bias(layer, tokens, y);
     if (h)
         *h = scratch.a;
     if (u)

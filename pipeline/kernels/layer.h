@@ -1,7 +1,7 @@
 /* kernels/layer: one Llama decoder layer, forward and backward.
  *
  *   h₁ = rmsnorm(x);  q, k, v = rope(h₁Wqᵀ), rope(h₁Wkᵀ), h₁Wvᵀ;  x' = x + attention(q,k,v)·Woᵀ
- *   h₂ = rmsnorm(x'); u = silu(h₂Wgateᵀ) ⊙ (h₂Wupᵀ);              y = x' + u·Wdownᵀ
+ *   h₂ = rmsnorm(x'); u = silu(h₂Wgateᵀ) ⊙ (h₂Wupᵀ);              y = x' + u·Wdownᵀ + b
  *
  * A micro-batch is several sequences one after the other, without padding; attention and positions
  * restart at each. The backward gives gradients of activations only. Everything here is Local.
@@ -20,6 +20,7 @@ typedef struct lode_layer {
     const lode_real_t *attention_norm, *ffn_norm; /* [d] */
     lode_weight_t q, k, v, o;                     /* [H·hd, d], [KV·hd, d] twice, [d, H·hd] */
     lode_weight_t gate, up, down;                 /* [m, d], [m, d], [d, m] */
+    const lode_real_t *bias;                      /* b [d], NULL for none; not owned */
     const lode_real_t *cosines, *sines;           /* [longest sequence, hd/2] */
 } lode_layer_t;
 

@@ -6,8 +6,8 @@
 #include "base/error.h"
 
 /* Elements of a converted block: 16 MiB of float. BLAS packs the whole of the other operand once a
- * call, so a block must be wide enough (BLOCK_MIN) for that to disappear, and small enough to stay in
- * the last-level cache between conversion and packing where it can. */
+ * call, so a block must be wide enough (BLOCK_MIN) for that to disappear, and small enough to stay
+ * in the last-level cache between conversion and packing where it can. */
 enum { BLOCK_ELEMENTS = 1 << 22, BLOCK_MIN = 512 };
 
 lode_weight_t lode_weight_of(const lode_tensor_t *tensor) {
@@ -123,11 +123,19 @@ static int64_t block_extent(int64_t total, int64_t other) {
     return extent < total ? extent : total;
 }
 
+/* An upper bound of a block's elements for this matrix and any that has fewer rows or columns:
+ * since extents are rounded down, a narrower matrix may have the larger block. */
+static int64_t block_most(int64_t total, int64_t other) {
+    const int64_t least = BLOCK_MIN * other;
+    const int64_t most = least > BLOCK_ELEMENTS ? least : BLOCK_ELEMENTS;
+    return total * other < most ? total * other : most;
+}
+
 int64_t lode_linear_workspace(const lode_weight_t *weight) {
     if (readable_in_place(weight))
         return 0;
-    int64_t forward = block_extent(weight->out, weight->in) * weight->in;
-    int64_t backward = block_extent(weight->in, weight->out) * weight->out;
+    const int64_t forward = block_most(weight->out, weight->in);
+    const int64_t backward = block_most(weight->in, weight->out);
     return forward > backward ? forward : backward;
 }
 

@@ -25,7 +25,8 @@ typedef struct lode_weight {
 /* The whole of a rank-2 tensor. */
 lode_weight_t lode_weight_of(const lode_tensor_t *tensor);
 
-/* Reals that the functions below need as `workspace` for this weight. */
+/* Reals that the functions below need as `workspace` for this weight, and for any selection of
+ * fewer of its rows or columns. */
 int64_t lode_linear_workspace(const lode_weight_t *weight);
 
 /* y = x·Wᵀ, or y += x·Wᵀ where `accumulate`.

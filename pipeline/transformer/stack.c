@@ -37,8 +37,9 @@ static int64_t workspace_needed(const lode_stack_t *stack, int64_t max_tokens, i
                                 int threads) {
     int64_t most = stack->head ? lode_loss_workspace(&stack->head_weight) : 0;
     for (int64_t i = 0; i < stack->count; i++) {
-        /* A sliced layer converts even weights that are otherwise read in place, so room is made
-         * for a selection of everything, the largest there can be. */
+        /* An edited layer converts even weights that are otherwise read in place, so room is made
+         * for a selection of everything, the largest there can be. A replaced down projection has
+         * the shape of a selection, whether it can be read in place or not. */
         lode_layer_t sliced = stack->layer[i];
         static const int32_t any[1];
         sliced.gate.row_index = sliced.up.row_index = sliced.down.col_index = any;
@@ -53,6 +54,7 @@ static lode_status_t stack_fill(lode_stack_t *stack, lode_checkpoint_t *checkpoi
     const lode_architecture_t *architecture = lode_checkpoint_architecture(checkpoint);
     const int64_t d = stack->d, half = architecture->head_dim / 2;
     LODE_TRY(LODE_NEW(&stack->layer, stack->count, "layers"));
+    LODE_TRY(LODE_NEW(&stack->whole, stack->count, "layers"));
     stack->private_count = (2 * stack->count + 1) * d + 2 * longest * half;
     LODE_TRY(LODE_NEW_RAW(&stack->private_memory, stack->private_count,
                           "norm weights and rotary tables"));
@@ -65,6 +67,7 @@ static lode_status_t stack_fill(lode_stack_t *stack, lode_checkpoint_t *checkpoi
         layer_set(&stack->layer[i], architecture, &weights, &next);
         stack->layer[i].cosines = cosines;
         stack->layer[i].sines = sines;
+        stack->whole[i] = stack->layer[i];
     }
     if (stack->embedding)
         LODE_TRY(lode_checkpoint_embedding(checkpoint, &stack->embedding_table));
@@ -105,19 +108,29 @@ void lode_stack_destroy(lode_stack_t **stack) {
     if (!*stack)
         return;
     free((*stack)->layer);
+    free((*stack)->whole);
     free((*stack)->private_memory);
     free((*stack)->workspace);
     free(*stack);
     *stack = NULL;
 }
 
-void lode_stack_slice(lode_stack_t *stack, int64_t index, const int32_t *channels, int64_t count) {
+void lode_stack_edit(lode_stack_t *stack, int64_t index, const lode_ffn_edit_t *edit) {
     LODE_ASSERT(index >= 0 && index < stack->count);
     lode_layer_t *layer = &stack->layer[index];
-    const int64_t m = channels ? count : layer->gate.rows;
-    layer->m = m;
-    layer->gate.row_index = layer->up.row_index = layer->down.col_index = channels;
-    layer->gate.out = layer->up.out = layer->down.in = m;
+    *layer = stack->whole[index];
+    if (!edit)
+        return;
+    if (edit->channels) {
+        layer->m = edit->count;
+        layer->gate.row_index = layer->up.row_index = layer->down.col_index = edit->channels;
+        layer->gate.out = layer->up.out = layer->down.in = edit->count;
+    }
+    if (edit->down.data) {
+        layer->down = lode_weight_of(&edit->down);
+        LODE_ASSERT(layer->down.out == layer->d && layer->down.in == layer->m);
+    }
+    layer->bias = edit->bias;
 }
 
 lode_status_t lode_stack_embed(const lode_stack_t *stack, int64_t tokens, const int32_t *ids,

@@ -14,7 +14,8 @@ typedef struct lode_stack {
     int64_t d, vocab;
     double eps;
     int64_t first_layer, count; /* layers first_layer … first_layer + count − 1 of the model */
-    lode_layer_t *layer;        /* [count] */
+    lode_layer_t *layer;        /* [count] as they are computed */
+    lode_layer_t *whole;        /* [count] as the checkpoint has them */
     bool embedding, head;       /* whether the following are set */
     lode_tensor_t embedding_table; /* [vocab, d] */
     lode_weight_t head_weight;     /* [vocab, d] */
@@ -34,10 +35,20 @@ LODE_MUST_USE lode_status_t lode_stack_create(lode_stack_t **stack, lode_checkpo
                                               int64_t longest, int threads);
 void lode_stack_destroy(lode_stack_t **stack);
 
-/* Restricts the feed-forward block of the stack's layer `index` to `count` channels, ascending in
- * `channels`, which must stay valid while in use; NULL restores all channels. A sliced layer is
- * computed at its smaller size, not masked. */
-void lode_stack_slice(lode_stack_t *stack, int64_t index, const int32_t *channels, int64_t count);
+/* What a variant of the model changes in a layer's feed-forward block: y = x' + u·Wdownᵀ + b with
+ * the kept channels alone, another Wdown, another b. {0} changes nothing. */
+typedef struct lode_ffn_edit {
+    const int32_t *channels; /* [count] kept, ascending; NULL: all m of them */
+    int64_t count;           /* may be 0; not read where channels is NULL */
+    lode_tensor_t down; /* [d, count], instead of the checkpoint's columns of the kept channels;
+                           data NULL: those */
+    const lode_real_t *bias; /* b [d]; NULL: none */
+} lode_ffn_edit_t;
+
+/* Computes the stack's layer `index` as `edit` says from now on, at its smaller size and not
+ * masked; NULL restores the checkpoint's. The arrays that the edit points at are not owned and must
+ * stay while it is in use. */
+void lode_stack_edit(lode_stack_t *stack, int64_t index, const lode_ffn_edit_t *edit);
 
 /* x[t] = embedding[ids[t]]; ids [tokens], x [tokens, d] out. Errors: LODE_ERR_FORMAT for an id
  * outside the vocabulary. */

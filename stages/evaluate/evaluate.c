@@ -5,7 +5,7 @@
 
 #include "base/log.h"
 #include "base/memory.h"
-#include "evaluate/protocol.h"
+#include "common/protocol.h"
 #include "prune/prune.h"
 #include "text/tokenizer.h"
 #include "transformer/pass.h"

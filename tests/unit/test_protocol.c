@@ -4,7 +4,7 @@
 #include <math.h>
 #include <string.h>
 
-#include "evaluate/protocol.h"
+#include "common/protocol.h"
 #include "testing/compare.h"
 
 enum { BOS = 1 };

@@ -1,4 +1,4 @@
-#include "evaluate/protocol.h"
+#include "common/protocol.h"
 
 #include <stdlib.h>
 #include <string.h>

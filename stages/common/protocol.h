@@ -1,4 +1,4 @@
-/* stages/evaluate/protocol: how a text becomes windows, which positions are scored, and what the
+/* stages/common/protocol: how a text becomes windows, which positions are scored, and what the
  * figure is (section 7 of the specification: figures of different protocols never compare).
  *
  *   gptq       ⌊N/L⌋ disjoint windows, all L − 1 targets of each (Frantar et al. 2023); the value
@@ -8,8 +8,8 @@
  *
  * Pure functions; everything here is Local.
  */
-#ifndef LODE_STAGES_EVALUATE_PROTOCOL_H
-#define LODE_STAGES_EVALUATE_PROTOCOL_H
+#ifndef LODE_STAGES_COMMON_PROTOCOL_H
+#define LODE_STAGES_COMMON_PROTOCOL_H
 
 #include "config/choices.h"
 #include "transformer/batch.h"
