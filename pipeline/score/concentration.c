@@ -22,21 +22,28 @@ static lode_status_t total_of_shares(double *total, const double *values, int64_
     return LODE_OK;
 }
 
+double lode_concentration_gini_of(const double *values, const int32_t *descending, int64_t count) {
+    double total = 0, weighted = 0;
+    for (int64_t i = 0; i < count; i++)
+        total += values[i];
+    if (total == 0)
+        return NAN;
+    for (int64_t i = 0; i < count; i++)
+        weighted += (double)(2 * i + 1 - count) * (values[descending[count - 1 - i]] / total);
+    return weighted / (double)count;
+}
+
 lode_status_t lode_concentration_gini(double *gini, const double *values, int64_t count,
                                       const char *what) {
-    double total, weighted = 0;
+    double total;
     *gini = NAN;
     LODE_TRY(total_of_shares(&total, values, count, what));
-    if (total == 0)
-        return LODE_OK;
-    int32_t *order;
-    LODE_TRY(LODE_NEW_RAW(&order, count, what));
-    lode_status_t status = lode_order_ascending(order, values, count, what);
-    for (int64_t i = 0; status == LODE_OK && i < count; i++)
-        weighted += (double)(2 * i + 1 - count) * (values[order[i]] / total);
+    int32_t *descending;
+    LODE_TRY(LODE_NEW_RAW(&descending, count, what));
+    lode_status_t status = lode_order_top(descending, count, values, count, what);
     if (status == LODE_OK)
-        *gini = weighted / (double)count;
-    free(order);
+        *gini = lode_concentration_gini_of(values, descending, count);
+    free(descending);
     return status;
 }
 
@@ -56,8 +63,8 @@ lode_status_t lode_concentration_effective(double *effective, const double *valu
     return LODE_OK;
 }
 
-/* Pearson's correlation of two rank arrays, whose mean is known to be (count + 1)/2. */
-static double rank_correlation(const double *a, const double *b, int64_t count) {
+/* The mean of the ranks 1 … count, with or without ties, is known. */
+double lode_concentration_rank_correlation(const double *a, const double *b, int64_t count) {
     double mean = 0.5 * (double)(count + 1), aa = 0, bb = 0, ab = 0;
     for (int64_t i = 0; i < count; i++) {
         double x = a[i] - mean, y = b[i] - mean;
@@ -78,7 +85,7 @@ lode_status_t lode_concentration_spearman(double *rho, const double *a, const do
     lode_status_t status;
     LODE_GUARD(status, lode_order_ranks(ranks, a, count, what), done);
     LODE_GUARD(status, lode_order_ranks(ranks + count, b, count, what), done);
-    *rho = rank_correlation(ranks, ranks + count, count);
+    *rho = lode_concentration_rank_correlation(ranks, ranks + count, count);
 done:
     free(ranks);
     return status;

@@ -18,6 +18,10 @@
 LODE_MUST_USE lode_status_t lode_concentration_gini(double *gini, const double *values,
                                                     int64_t count, const char *what);
 
+/* The same from an order that is known already, of values that are known to be shares.
+ *   values [count] in, ≥ 0;  descending [count] in, as lode_order_top() gives all of them */
+double lode_concentration_gini_of(const double *values, const int32_t *descending, int64_t count);
+
 /* Effective number exp(H(p)), p = x/Σx, H = −Σ p ln p: `count` where all are equal, 1 where one has
  * all, NaN where all are 0.
  *   effective out;  values [count] in, ≥ 0 */
@@ -31,6 +35,10 @@ LODE_MUST_USE lode_status_t lode_concentration_effective(double *effective, cons
 LODE_MUST_USE lode_status_t lode_concentration_spearman(double *rho, const double *a,
                                                         const double *b, int64_t count,
                                                         const char *what);
+
+/* The same from ranks that are known already.
+ *   a, b [count] in, as lode_order_ranks() gives them */
+double lode_concentration_rank_correlation(const double *a, const double *b, int64_t count);
 
 /* Jaccard index |A ∩ B| / |A ∪ B| of two sets of indices in any order; 1 where both are empty.
  *   jaccard out;  a [a_count], b [b_count] in, 0 ≤ index < extent, no index twice (else

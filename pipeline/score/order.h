@@ -31,4 +31,10 @@ LODE_MUST_USE lode_status_t lode_order_ascending(int32_t *order, const double *v
 LODE_MUST_USE lode_status_t lode_order_ranks(double *ranks, const double *values, int64_t count,
                                              const char *what);
 
+/* The same from an order that is known already.
+ *   ranks [count] out;  descending [count] in, as lode_order_top() gives all of them;
+ *   values [count] in */
+void lode_order_ranks_of(double *ranks, const int32_t *descending, const double *values,
+                         int64_t count);
+
 #endif

@@ -1,7 +1,10 @@
 #include "score/weights.h"
 
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
+
+#include "base/memory.h"
 
 lode_status_t lode_weights_check(const lode_tensor_t *tensor, int64_t rows, int64_t columns,
                                  const char *what) {
@@ -81,4 +84,40 @@ lode_status_t lode_weights_row(double *out, const lode_tensor_t *tensor, int64_t
                              "to the end",
                              what, (long long)row, (long long)i, out[i]);
     return LODE_OK;
+}
+
+lode_status_t lode_weights_row_norms(double *norms, const lode_tensor_t *tensor, const char *what) {
+    const int64_t rows = tensor->shape[0], columns = tensor->shape[1];
+    double *row;
+    LODE_TRY(lode_weights_check(tensor, rows, columns, what));
+    LODE_TRY(LODE_NEW_RAW(&row, columns, what));
+    lode_status_t status = LODE_OK;
+    for (int64_t i = 0; i < rows && status == LODE_OK; i++) {
+        status = lode_weights_row(row, tensor, i, what);
+        double squares = 0;
+        for (int64_t j = 0; status == LODE_OK && j < columns; j++)
+            squares += row[j] * row[j];
+        norms[i] = sqrt(squares);
+    }
+    free(row);
+    return status;
+}
+
+lode_status_t lode_weights_column_norms(double *norms, const lode_tensor_t *tensor,
+                                        const char *what) {
+    const int64_t rows = tensor->shape[0], columns = tensor->shape[1];
+    double *row;
+    LODE_TRY(lode_weights_check(tensor, rows, columns, what));
+    LODE_TRY(LODE_NEW_RAW(&row, columns, what));
+    memset(norms, 0, (size_t)columns * sizeof *norms);
+    lode_status_t status = LODE_OK;
+    for (int64_t i = 0; i < rows && status == LODE_OK; i++) {
+        status = lode_weights_row(row, tensor, i, what);
+        for (int64_t j = 0; status == LODE_OK && j < columns; j++)
+            norms[j] += row[j] * row[j];
+    }
+    for (int64_t j = 0; j < columns; j++)
+        norms[j] = sqrt(norms[j]);
+    free(row);
+    return status;
 }

@@ -20,4 +20,15 @@ LODE_MUST_USE lode_status_t lode_weights_check(const lode_tensor_t *tensor, int6
 LODE_MUST_USE lode_status_t lode_weights_row(double *out, const lode_tensor_t *tensor, int64_t row,
                                              const char *what);
 
+/* L2 norms of the rows of a [rows, columns] matrix, squares added in the order of the columns.
+ *   norms [rows] out
+ * Errors: as lode_weights_row(), LODE_ERR_SHAPE (not a matrix), LODE_ERR_MEMORY. */
+LODE_MUST_USE lode_status_t lode_weights_row_norms(double *norms, const lode_tensor_t *tensor,
+                                                   const char *what);
+
+/* The same of the columns, squares added in the order of the rows.
+ *   norms [columns] out */
+LODE_MUST_USE lode_status_t lode_weights_column_norms(double *norms, const lode_tensor_t *tensor,
+                                                      const char *what);
+
 #endif
