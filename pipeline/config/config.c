@@ -309,17 +309,39 @@ static lode_status_t append_label_part(lode_buffer_t *label, const char *part, b
     return LODE_OK;
 }
 
+/* The last part of a path. */
+static const char *base_name(const char *path) {
+    const char *slash = strrchr(path, '/');
+    return slash ? slash + 1 : path;
+}
+
+/* What a label needs of a swept value: of a path its last part, where that tells the values apart,
+ * so that a label does not depend on where the files lie. */
+static const char *value_shown(const lode_config_sweep_t *sweep, const char *value) {
+    char schema_path[KEY_MAX];
+    lode_schema_path(schema_path, sizeof schema_path, sweep->key);
+    const lode_key_t *key = lode_schema_find(schema_path);
+    if (!key || key->type != LODE_KEY_PATH)
+        return value;
+    for (int64_t i = 0; i < sweep->value_count; i++)
+        for (int64_t j = 0; j < i; j++)
+            if (strcmp(base_name(sweep->values[i]), base_name(sweep->values[j])) == 0)
+                return value;
+    return base_name(value);
+}
+
 /* Label of a point: the key and value of each override. `exact` is room for the same unaltered. */
-static lode_status_t point_label(const override_t *overrides, int64_t count, lode_buffer_t *label,
-                                 lode_buffer_t *exact) {
+static lode_status_t point_label(const lode_config_t *config, const override_t *overrides,
+                                 lode_buffer_t *label, lode_buffer_t *exact) {
     bool altered = false;
     LODE_TRY(lode_buffer_printf(label, "%s", ""));
-    for (int64_t i = 0; i < count; i++) {
+    for (int64_t i = 0; i < config->sweep_count; i++) {
         const char *separator = i > 0 ? "," : "";
         LODE_TRY(lode_buffer_printf(label, "%s", separator));
         LODE_TRY(append_label_part(label, overrides[i].key, &altered));
         LODE_TRY(lode_buffer_printf(label, "="));
-        LODE_TRY(append_label_part(label, overrides[i].value, &altered));
+        LODE_TRY(
+            append_label_part(label, value_shown(&config->sweep[i], overrides[i].value), &altered));
         LODE_TRY(
             lode_buffer_printf(exact, "%s%s=%s", separator, overrides[i].key, overrides[i].value));
     }
@@ -352,7 +374,7 @@ static lode_status_t inherit_places(lode_config_t *point, const lode_config_t *c
 static lode_status_t make_point(lode_config_point_t *point, const lode_config_t *config,
                                 const lode_source_t *plain, const override_t *overrides) {
     lode_buffer_t label = {0}, exact = {0};
-    lode_status_t status = point_label(overrides, config->sweep_count, &label, &exact);
+    lode_status_t status = point_label(config, overrides, &label, &exact);
     lode_buffer_free(&exact);
     point->label = label.data;
     LODE_TRY(status);

@@ -191,15 +191,17 @@ LODE_MUST_USE lode_status_t lode_config_parse(lode_config_t **out, const char *t
 LODE_MUST_USE lode_status_t lode_config_text(const lode_config_t *config, lode_buffer_t *text);
 
 /* The points of the sweep: the product of its keys, the last key fastest; without a sweep one
- * point, labelled "". A value that cannot stand in a file name is altered in the label and told
- * apart by a digest. *points, [*count], is the caller's, for lode_config_points_destroy. */
+ * point, labelled "". Of paths the label has the last part, where that tells them apart; a value
+ * that cannot stand in a file name is altered in the label and told apart by a digest. *points,
+ * [*count], is the caller's, for lode_config_points_destroy. */
 LODE_MUST_USE lode_status_t lode_config_expand(const lode_config_t *config,
                                                lode_config_point_t **points, int64_t *count);
 void lode_config_points_destroy(lode_config_point_t **points, int64_t count);
 
 /* Adds the keys that decide the numbers of `stage` ("tokenize", "calibrate", "accumulate",
- * "moments", "classify", "spectra", "prune", "compensate", "evaluate", "probe", "export") beyond what the stages before it wrote; never names of the
- * experiment or of models, paths, memory or replicas. Another stage is LODE_ERR_USAGE. */
+ * "moments", "classify", "spectra", "prune", "compensate", "evaluate", "probe", "export") beyond
+ * what the stages before it wrote; never names of the experiment or of models, paths, memory or
+ * replicas. Another stage is LODE_ERR_USAGE. */
 LODE_MUST_USE lode_status_t lode_config_stage_hash(const lode_config_t *config, const char *stage,
                                                    lode_hash_t *hash);
 

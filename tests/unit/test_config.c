@@ -136,17 +136,26 @@ static const char full[] =
     "/* more\n"
     "   */ calibration = { corpus = \"tiny\" \"stories\"; format = \"jsonl\"; field = \"body\";\n"
     "   select = \"random\"; sequences = 32; max_length = 128; packing = \"packed\";\n"
-    "   loss = \"sum\"; keep_logits = 2; }; // comment\n"
+    "   loss = \"sum\"; keep_logits = 2; second_moment = \"float32\"; merged = \"mm\"; }; // c\n"
     "classify = { core_fraction = 0.05; halo_fraction = 1; write_support = 16;\n"
-    "   redundancy = { sequences = 4; max_length = 64; top_k = 3; positive_only = false; };\n"
+    "   redundancy = { sequences = 4; max_length = 64; top_k = 3; positive_only = false;\n"
+    "     correlation = \"nodelens\"; };\n"
+    "   controls = { channels = 7; draws = 9; nodelens = true; read_halo = true; };\n"
+    "   spectra = [ \"write\", \"q\" ];\n"
     "   protection = { floor = 0; power = .5; }; };\n"
     "prune = { methods = ( \"scar-lp\", \"scar-prot\", \"scar-conn\", \"lp\", \"wanda-channel\",\n"
-    "     \"magnitude\", \"activation\", \"taylor\", \"entropy\", \"random\" );\n"
+    "     \"magnitude\", \"activation\", \"taylor\", \"entropy\", \"random\",\n"
+    "     \"sparsegpt-channel\", \"flap\" );\n"
     "   cores = [ \"default\", \"lp\", \"activation\", \"random\", \"none\" ];\n"
     "   sparsity = ( 0.25, 0.33333333333333331, 1e-1 ); allocation = [ \"uniform\", \"global\" ];\n"
-    "   compensation = [ \"none\" ]; ridge = 1e-300; };\n"
+    "   compensation = [ \"none\", \"sequential\" ]; ridge = 1e-300; floor = 0; };\n"
     "evaluate = { perplexity = ( { name = \"w\"; corpus = \"x\"; format = \"wikitext\";\n"
     "     field = \"f\"; protocol = \"llama.cpp\"; length = 256; } ); tasks = ( ); };\n"
+    "probe = { checks = [ \"ablation\", \"random-cores\" ]; perplexity = \"w\"; corpus = \"pc\";\n"
+    "   format = \"jsonl\"; field = \"pf\"; sequences = 3; max_length = 100; sparsity = 0.25;\n"
+    "   rates = ( 0, 0.5, 1 ); draws = 2; random_cores = 4; layer_step = 1; channels = 16;\n"
+    "   bins = 4; halo_sequences = 2; halo_max_length = 50; };\n"
+    "export = ( { variant = \"lp@0.25+sequential\"; path = \"e\"; layout = \"padded\"; } );\n"
     "sweep = ( { key = \"classify.core_fraction\"; values = ( 0.005, 0.01 ); },\n"
     "          { key = \"memory\"; values = [ \"1G\" ]; } );\n";
 
@@ -170,6 +179,22 @@ static void test_every_key(void **state) {
     assert_int_equal(c->prune.method_count, LODE_METHOD_COUNT);
     for (int i = 0; i < LODE_METHOD_COUNT; i++)
         assert_int_equal(c->prune.methods[i], i);
+    assert_int_equal(c->calibration.second_moment, LODE_SECOND_MOMENT_FLOAT32);
+    assert_string_equal(c->calibration.merged, "mm");
+    assert_int_equal(c->classify.redundancy.correlation, LODE_CORRELATION_NODELENS);
+    assert_int_equal(c->classify.controls.channels, 7);
+    assert_true(c->classify.controls.nodelens && c->classify.controls.read_halo);
+    assert_int_equal(c->classify.spectra_count, 2);
+    assert_int_equal(c->classify.spectra[0], LODE_SPECTRUM_WRITE);
+    assert_int_equal(c->prune.compensation[1], LODE_COMPENSATION_SEQUENTIAL);
+    assert_true(c->prune.floor == 0);
+    assert_int_equal(c->probe.checks[0], LODE_PROBE_ABLATION);
+    assert_int_equal(c->probe.rate_count, 3);
+    assert_true(c->probe.rates[1] == 0.5);
+    assert_int_equal(c->probe.halo_max_length, 50);
+    assert_int_equal(c->export_count, 1);
+    assert_string_equal(c->exports[0].variant, "lp@0.25+sequential");
+    assert_int_equal(c->exports[0].layout, LODE_EXPORT_PADDED);
     assert_int_equal(c->prune.core_count, 5);
     assert_int_equal(c->prune.cores[4], LODE_CORE_NONE);
     assert_true(c->prune.sparsity[1] == 1.0 / 3.0);
@@ -211,7 +236,7 @@ static void test_documented_sample(void **state) {
     char text[4096];
     snprintf(text, sizeof text, "%s};", documented);
     lode_config_t *config = parse(text);
-    assert_int_equal(config->prune.method_count, LODE_METHOD_COUNT);
+    assert_int_equal(config->prune.method_count, 10);
     assert_int_equal(config->sweep[0].value_count, 3);
     lode_config_destroy(&config);
     snprintf(text, sizeof text, "%s tasks = ( { name = \"arc\"; path = \"a\"; shots = 0; } ); };",
@@ -231,7 +256,9 @@ static void test_round_trip(void **state) {
         char *again = text_of(second);
         assert_string_equal(text, again);
         assert_int_equal(first->seed, second->seed);
-        assert_memory_equal(&first->classify, &second->classify, sizeof first->classify);
+        assert_memory_equal(&first->classify, &second->classify,
+                            offsetof(lode_config_classify_t, spectra));
+        assert_int_equal(first->classify.spectra_count, second->classify.spectra_count);
         assert_memory_equal(first->prune.sparsity, second->prune.sparsity,
                             (size_t)first->prune.sparsity_count * sizeof(double));
         assert_memory_equal(&first->prune.ridge, &second->prune.ridge, sizeof(double));
@@ -712,10 +739,19 @@ static void test_sweep(void **state) {
     }
     assert_string_equal(points[1].label,
                         "classify.core_fraction=0.005,prune.methods=lp,calibration.corpus=a_b");
-    const char altered[] = "classify.core_fraction=0.005,prune.methods=lp,calibration.corpus=a_b-";
-    assert_memory_equal(points[0].label, altered, strlen(altered));
+    assert_string_equal(points[0].label,
+                        "classify.core_fraction=0.005,prune.methods=lp,calibration.corpus=b");
     lode_config_points_destroy(&points, count);
     assert_null(points);
+    lode_config_destroy(&config);
+
+    /* two paths of one last part */
+    config =
+        parse(BASE "sweep = ( { key = \"calibration.corpus\"; values = ( \"a/b\", \"c/b\" ); } );");
+    LODE_ASSERT_OK(lode_config_expand(config, &points, &count));
+    const char altered[] = "calibration.corpus=a_b-";
+    assert_memory_equal(points[0].label, altered, strlen(altered));
+    lode_config_points_destroy(&points, count);
     lode_config_destroy(&config);
 
     config = parse(BASE);
@@ -784,7 +820,7 @@ static const char *other_value(const lode_key_t *key, const lode_config_t *confi
     const char *value = NULL;
     switch (key->type) {
     case LODE_KEY_INTEGER:
-        value = "3";
+        value = strcmp(now.data, "3") == 0 ? "4" : "3";
         break;
     case LODE_KEY_REAL:
         value = "0.123";

@@ -1,0 +1,72 @@
+#!/usr/bin/env bash
+# Runs every study of configs/studies on the model and the texts that come with Lodestone, with few
+# and short sequences: each must run to its report, on two ranks.
+#
+#     tests/stages/studies.sh [STUDY.cfg ...]
+#
+# LODE names the program (default: that of build-release). Exit status: 0 passed, 1 failed.
+set -euo pipefail
+
+root=$(cd "$(dirname "$0")/../.." && pwd)
+lode=${LODE:-$root/build-release/lode}
+if [ "$(id -u)" = 0 ]; then
+    export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
+fi
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+cd "$root"
+
+# The folders that studies name, filled with what there is.
+model=$root/configs/quickstart/model
+text=$root/configs/quickstart/text
+export LODE_MODELS=$work/models LODE_CORPORA=$work/corpora
+grep -oh 'LODE_MODELS/[^"]*' configs/studies/*.cfg | sort -u | while read -r name; do
+    mkdir -p "$(dirname "$work/models/${name#LODE_MODELS/}")"
+    ln -s "$model" "$work/models/${name#LODE_MODELS/}"
+done
+mkdir -p "$work/corpora/domains" "$work/corpora/wikitext-2-raw"
+cp "$text/calibration.txt" "$work/corpora/wikitext-2-raw/wiki.train.raw"
+head -n 40 "$text/evaluation.txt" >"$work/corpora/wikitext-2-raw/wiki.valid.raw"
+tail -n 24 "$text/evaluation.txt" >"$work/corpora/wikitext-2-raw/wiki.test.raw"
+for domain in wikitext c4 code arxiv mixed; do
+    grep -v '^$' "$text/calibration.txt" | sort --random-sort --random-source=<(yes "$domain") \
+        >"$work/corpora/domains/$domain.txt"
+done
+
+# What a model this small and a test this short need otherwise.
+settings=(--set "results=$work/results" --set calibration.sequences=6
+    --set calibration.max_length=48 --set classify.write_support=12
+    --set classify.controls.draws=20 --set classify.controls.channels=32
+    --set evaluate.perplexity.[0].length=64)
+declare -A more=(
+    [causal]="probe.sequences=4 probe.max_length=48 probe.halo_sequences=2 probe.channels=8
+        probe.bins=4"
+    [halo-size]="sweep.[0].values=(6,12,24)"
+    [calibration-size]="sweep.[0].values=(3,6,12)"
+)
+
+if [ $# -eq 0 ]; then
+    set -- configs/studies/*.cfg
+fi
+failed=0
+for study; do
+    name=$(basename "$study" .cfg)
+    extra=()
+    for setting in ${more[$name]-}; do
+        extra+=(--set "$setting")
+    done
+    folder=$work/results/$name
+    if ! mpirun --oversubscribe --bind-to none -n 2 "$lode" run "$study" "${settings[@]}" \
+        "${extra[@]}" </dev/null >"$work/log" 2>&1; then
+        tail -n 5 "$work/log"
+        echo "FAIL  $study"
+        failed=1
+    elif [ ! -s "$folder/summary.csv" ] || [ ! -s "$folder/report.html" ]; then
+        echo "FAIL  $study leaves no report"
+        failed=1
+    else
+        echo "ok    $study: $(($(wc -l <"$folder/summary.csv") - 1)) figures"
+    fi
+    rm -rf "$work/results"
+done
+exit $failed
