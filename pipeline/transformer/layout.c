@@ -35,7 +35,8 @@ static lode_status_t divide(lode_layout_t *layout, int64_t **first,
 
 lode_status_t lode_layout_create(lode_layout_t *layout, const lode_architecture_t *architecture,
                                  int64_t length, int size, int rank, int64_t replicas) {
-    *layout = (lode_layout_t){.replica = -1, .stage = -1, .previous = -1, .next = -1};
+    *layout = (lode_layout_t){
+        .replica = -1, .stage = -1, .previous = -1, .next = -1, .layers = architecture->layers};
     int64_t *first = NULL;
     lode_status_t status = divide(layout, &first, architecture, length, size, replicas);
     if (status == LODE_OK && rank < layout->replicas * layout->stages) {

@@ -18,6 +18,7 @@ typedef struct lode_layout {
     int replicas, stages;
     int replica, stage;             /* this rank's, −1 where it idles */
     int previous, next;             /* neighbouring ranks in the pipeline, −1 at its ends */
+    int64_t layers;                 /* of the model */
     int64_t first_layer, layer_end; /* [first_layer, layer_end), possibly empty */
     bool embedding, head;           /* owned by this rank */
 } lode_layout_t;

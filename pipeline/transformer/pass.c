@@ -10,29 +10,42 @@
 
 enum { TAG_FORWARD = 101, TAG_BACKWARD = 102 };
 
-/* One rank's state during a pass. Items are pairs of variant and micro-batch; replica r takes every
- * replicas-th of them, and numbers its own from 0. */
+/* One rank's state during a pass. A replica's micro-batches are numbered from 0, in the order of
+ * its share. */
 typedef struct engine {
     const lode_pass_t *pass;
-    lode_status_t status; /* this rank's own error */
-    bool sound;           /* neither that nor a marked message so far */
-    int64_t items;        /* of this replica */
-    int64_t variant;      /* the stack is prepared for, −1 at first */
-    int64_t in_flight;    /* micro-batches whose activations exist at once */
-    int64_t kept;         /* the first so many layers keep their activations; the rest recompute */
+    lode_status_t status;    /* this rank's own error */
+    bool sound;              /* neither that nor a marked message so far */
+    lode_plan_share_t share; /* of this replica */
+    lode_plan_t whole, part; /* for its whole micro-batches, and for the one that it shares */
+    int64_t variant;         /* the stack is prepared for, −1 at first */
+    int64_t in_flight;       /* micro-batches whose activations exist at once, with backward */
+    int64_t kept;  /* the first so many layers keep their activations; the rest recompute */
+    int64_t slots; /* hidden states kept for other variants at once */
 
     lode_channel_t forward_in, forward_out, backward_in, backward_out;
-    lode_activations_t *activations; /* [in_flight, layers]; x always set, the rest where kept */
-    lode_activations_t shared;       /* of the layer in hand, where not kept */
-    lode_real_t *arena;              /* storage of all of these */
-    lode_real_t *final;              /* [T, d] input of the final norm, on the head's rank */
-    lode_real_t *normed;             /* [T, d] its output, then the gradient of that */
-    lode_real_t *gradient;           /* [T, d] dL/d(output of the last layer owned) */
-    lode_real_t *inverse;            /* [T] of the final norm */
-    double *nll, *row_nll, *weight;  /* [T] */
-    int32_t *row, *target;           /* [T] tokens that the head sees, and their targets */
+    int64_t received, sent, messages; /* forward, so far; to be received in all */
+    lode_activations_t *activations;  /* [in_flight, layers]; x always set, the rest where kept */
+    lode_activations_t shared;        /* of the layer in hand, where not kept */
+    lode_real_t *arena;               /* storage of all of these */
+    lode_real_t *turns[2];            /* [T, d] layers' inputs without backward */
+    lode_real_t *states;              /* [slots, T, d] */
+    lode_real_t *final;               /* [T, d] input of the final norm, on the head's rank */
+    lode_real_t *normed;              /* [T, d] its output, then the gradient of that */
+    lode_real_t *gradient;            /* [T, d] dL/d(output of the last layer owned) */
+    lode_real_t *inverse;             /* [T] of the final norm */
+    double *nll, *row_nll, *weight;   /* [T] */
+    int32_t *row, *target;            /* [T] tokens that the head sees, and their targets */
     lode_progress_t progress;
 } engine_t;
+
+/* A variant of a micro-batch. */
+typedef struct work {
+    int64_t item; /* the micro-batch, in the replica's numbers */
+    const lode_batch_t *batch;
+    const lode_plan_t *plan;
+    int64_t variant;
+} work_t;
 
 /* --- sizes ---------------------------------------------------------------------------------- */
 
@@ -40,24 +53,28 @@ static int64_t layers_of(const lode_pass_t *pass) {
     return pass->stack ? pass->stack->count : 0;
 }
 
-static int64_t items_of(const lode_pass_t *pass) {
-    const lode_layout_t *layout = pass->layout;
-    if (layout->replica < 0)
-        return 0;
-    const int64_t all = pass->variants * pass->batches->count;
-    return (all - layout->replica + layout->replicas - 1) / layout->replicas;
+/* Micro-batches of a replica, the shared one included. */
+static int64_t share_items(const lode_plan_share_t *share) {
+    return share->whole + (share->part_batch >= 0);
 }
 
 static int64_t in_flight_of(const lode_pass_t *pass) {
-    return lode_schedule_in_flight(pass->layout->stages, pass->layout->stage, items_of(pass),
-                                   pass->backward);
+    const lode_layout_t *layout = pass->layout;
+    /* The replica that has most; the others are at most one behind. */
+    const int64_t items = (pass->batches->count + layout->replicas - 1) / layout->replicas;
+    return lode_schedule_in_flight(layout->stages, layout->stage, items, pass->backward);
+}
+
+/* Reals of one micro-batch's hidden states. */
+static int64_t panel_of(const lode_pass_t *pass) {
+    return pass->batches->max_tokens * pass->stack->d;
 }
 
 /* Reals of one layer's activations beside its input, at full width. */
 static int64_t layer_reals(const lode_pass_t *pass) {
     if (layers_of(pass) == 0)
         return 0;
-    return pass->batches->max_tokens * lode_activations_per_token(&pass->stack->layer[0]);
+    return pass->batches->max_tokens * lode_activations_per_token(&pass->stack->whole[0]);
 }
 
 /* Hidden-state buffers: one input a layer and micro-batch in flight with backward; two that take
@@ -67,9 +84,9 @@ static int64_t input_count(const lode_pass_t *pass) {
     return pass->backward ? in_flight_of(pass) * layers : layers < 2 ? layers : 2;
 }
 
-static int64_t arena_reals(const lode_pass_t *pass, int64_t kept) {
-    const int64_t panel = pass->batches->max_tokens * pass->stack->d;
-    int64_t reals = input_count(pass) * panel;
+static int64_t arena_reals(const lode_pass_t *pass, int64_t kept, int64_t slots) {
+    const int64_t panel = panel_of(pass);
+    int64_t reals = (input_count(pass) + slots) * panel;
     reals += in_flight_of(pass) * kept * layer_reals(pass);
     if (kept < layers_of(pass))
         reals += layer_reals(pass);
@@ -80,13 +97,13 @@ static int64_t arena_reals(const lode_pass_t *pass, int64_t kept) {
     return reals;
 }
 
-/* Everything but activations that are kept. */
+/* Everything but what is kept to save computing it again. */
 static int64_t least_bytes(const lode_pass_t *pass) {
     if (!pass->stack)
         return 0;
-    const int64_t tokens = pass->batches->max_tokens, panel = tokens * pass->stack->d;
+    const int64_t tokens = pass->batches->max_tokens, panel = panel_of(pass);
     const int64_t channels = (pass->layout->previous >= 0) + (pass->layout->next >= 0);
-    return arena_reals(pass, 0) * (int64_t)sizeof(lode_real_t) +
+    return arena_reals(pass, 0, 0) * (int64_t)sizeof(lode_real_t) +
            channels * (pass->backward ? 2 : 1) * lode_channel_memory(panel) +
            tokens * (int64_t)(3 * sizeof(double) + 2 * sizeof(int32_t));
 }
@@ -95,9 +112,35 @@ static int64_t kept_layer_bytes(const lode_pass_t *pass) {
     return in_flight_of(pass) * layer_reals(pass) * (int64_t)sizeof(lode_real_t);
 }
 
-void lode_pass_memory(const lode_pass_t *pass, int64_t *least, int64_t *all) {
-    *least = least_bytes(pass);
-    *all = *least + (pass->backward ? layers_of(pass) * kept_layer_bytes(pass) : 0);
+static int64_t state_bytes(const lode_pass_t *pass) {
+    return panel_of(pass) * (int64_t)sizeof(lode_real_t);
+}
+
+/* Hidden states that this rank would keep at once if memory were no object. */
+static lode_status_t wanted_slots(int64_t *slots, const lode_pass_t *pass) {
+    *slots = 0;
+    if (!pass->stack || !pass->parent || pass->batches->count == 0)
+        return LODE_OK;
+    const int64_t layers = pass->layout->layers;
+    const int64_t layer_end[] = {pass->layout->first_layer, pass->layout->layer_end, layers};
+    const int64_t plenty[] = {INT64_MAX, INT64_MAX, INT64_MAX};
+    lode_plan_t plan;
+    LODE_TRY(lode_plan_create(&plan, 0, pass->variants, pass->parent, pass->start, layers, 3,
+                              layer_end, plenty));
+    *slots = lode_plan_slots(&plan, layer_end[0], layer_end[1]);
+    lode_plan_destroy(&plan);
+    return LODE_OK;
+}
+
+lode_status_t lode_pass_memory(const lode_pass_t *pass, int64_t *least, int64_t *all) {
+    int64_t slots;
+    *least = *all = least_bytes(pass);
+    LODE_TRY(wanted_slots(&slots, pass));
+    if (pass->stack)
+        *all += slots * state_bytes(pass);
+    if (pass->backward)
+        *all += layers_of(pass) * kept_layer_bytes(pass);
+    return LODE_OK;
 }
 
 /* --- setting up ----------------------------------------------------------------------------- */
@@ -111,22 +154,24 @@ static lode_real_t *take(lode_real_t **next, int64_t reals) {
 static void place_arena(engine_t *engine) {
     const lode_pass_t *pass = engine->pass;
     const lode_stack_t *stack = pass->stack;
-    const int64_t tokens = pass->batches->max_tokens, panel = tokens * stack->d;
-    lode_real_t *next = engine->arena, *turns[2] = {NULL, NULL};
-    if (!pass->backward)
+    const int64_t tokens = pass->batches->max_tokens, panel = panel_of(pass);
+    lode_real_t *next = engine->arena;
+    if (!pass->backward) {
         for (int64_t i = 0; i < input_count(pass); i++)
-            turns[i] = take(&next, panel);
-    for (int64_t slot = 0; slot < engine->in_flight; slot++) {
+            engine->turns[i] = take(&next, panel);
+        engine->states = take(&next, engine->slots * panel);
+    }
+    for (int64_t slot = 0; pass->backward && slot < engine->in_flight; slot++) {
         for (int64_t l = 0; l < stack->count; l++) {
             lode_activations_t *act = &engine->activations[slot * stack->count + l];
             if (l < engine->kept)
-                lode_activations_place(act, &stack->layer[l], tokens,
+                lode_activations_place(act, &stack->whole[l], tokens,
                                        take(&next, layer_reals(pass)));
-            act->x = pass->backward ? take(&next, panel) : turns[l % 2];
+            act->x = take(&next, panel);
         }
     }
     if (engine->kept < stack->count)
-        lode_activations_place(&engine->shared, &stack->layer[0], tokens,
+        lode_activations_place(&engine->shared, &stack->whole[0], tokens,
                                take(&next, layer_reals(pass)));
     if (pass->layout->head) {
         engine->final = take(&next, panel);
@@ -137,9 +182,11 @@ static void place_arena(engine_t *engine) {
         engine->gradient = take(&next, panel);
 }
 
-/* How many layers keep their activations within the budget. */
+/* What is kept within the budget: activations of how many layers, or how many hidden states. */
 static lode_status_t choose_kept(engine_t *engine) {
     const lode_pass_t *pass = engine->pass;
+    if (!pass->stack)
+        return LODE_OK;
     const int64_t least = least_bytes(pass), layers = layers_of(pass);
     if (pass->budget < least)
         return lode_fail(LODE_ERR_MEMORY,
@@ -147,30 +194,76 @@ static lode_status_t choose_kept(engine_t *engine) {
                          "left; raise memory, lower micro_batch or use more ranks",
                          pass->stage, (double)least / 1e6,
                          (double)(pass->budget > 0 ? pass->budget : 0) / 1e6);
-    engine->kept = 0;
+    const int64_t spare = pass->budget - least;
     if (pass->backward && layers > 0) {
-        const int64_t affordable = (pass->budget - least) / kept_layer_bytes(pass);
+        const int64_t affordable = spare / kept_layer_bytes(pass);
         engine->kept = affordable < layers ? affordable : layers;
     }
+    LODE_TRY(wanted_slots(&engine->slots, pass));
+    if (engine->slots > 0 && engine->slots > spare / state_bytes(pass))
+        engine->slots = spare / state_bytes(pass);
     return LODE_OK;
+}
+
+/* Makes the plans of this replica, all ranks of which must know what each of them can keep. `local`
+ * is this rank's status so far. Collective over pass->comm, not agreed. */
+static lode_status_t make_plans(engine_t *engine, lode_status_t local) {
+    const lode_pass_t *pass = engine->pass;
+    const lode_layout_t *layout = pass->layout;
+    const int64_t own[] = {engine->slots, layout->layer_end};
+    int64_t *all = NULL, *layer_end = NULL;
+    const lode_status_t room = LODE_NEW(&all, 2 * pass->comm->size, "plan");
+    if (local == LODE_OK)
+        local = room;
+    local = lode_comm_agree(pass->comm, local);
+    if (local == LODE_OK)
+        MPI_Allgather(own, 2, MPI_INT64_T, all, 2, MPI_INT64_T, pass->comm->comm);
+    if (local != LODE_OK || !pass->stack)
+        goto done;
+    LODE_GUARD(local, LODE_NEW(&layer_end, 2 * layout->stages, "plan"), done);
+    int64_t *slots = layer_end + layout->stages;
+    for (int64_t s = 0; s < layout->stages; s++) {
+        const int64_t *entry = all + 2 * (layout->replica * layout->stages + s);
+        slots[s] = entry[0];
+        layer_end[s] = entry[1];
+    }
+    LODE_GUARD(local,
+               lode_plan_divide(&engine->share, pass->batches->count, pass->variants, pass->start,
+                                pass->layout->layers, layout->replicas, layout->replica),
+               done);
+    LODE_GUARD(local,
+               lode_plan_create(&engine->whole, 0, pass->variants, pass->parent, pass->start,
+                                pass->layout->layers, layout->stages, layer_end, slots),
+               done);
+    local = lode_plan_create(&engine->part, engine->share.part_first, engine->share.part_end,
+                             pass->parent, pass->start, pass->layout->layers, layout->stages,
+                             layer_end, slots);
+done:
+    free(all);
+    free(layer_end);
+    return local;
 }
 
 static lode_status_t engine_open(engine_t *engine) {
     const lode_pass_t *pass = engine->pass;
+    LODE_TRY(make_plans(engine, choose_kept(engine)));
     if (!pass->stack)
         return LODE_OK;
-    const int64_t tokens = pass->batches->max_tokens, panel = tokens * pass->stack->d;
+    const int64_t tokens = pass->batches->max_tokens, panel = panel_of(pass);
+    const int64_t first_layer = pass->layout->first_layer;
     const MPI_Comm comm = pass->comm->comm;
     const int previous = pass->layout->previous, next = pass->layout->next;
     const int back_previous = pass->backward ? previous : -1,
               back_next = pass->backward ? next : -1;
-    LODE_TRY(choose_kept(engine));
+    engine->messages = engine->share.whole * lode_plan_count_below(&engine->whole, first_layer) +
+                       lode_plan_count_below(&engine->part, first_layer);
     LODE_TRY(lode_channel_open(&engine->forward_in, comm, previous, TAG_FORWARD, panel));
     LODE_TRY(lode_channel_open(&engine->forward_out, comm, next, TAG_FORWARD, panel));
     LODE_TRY(lode_channel_open(&engine->backward_in, comm, back_next, TAG_BACKWARD, panel));
     LODE_TRY(lode_channel_open(&engine->backward_out, comm, back_previous, TAG_BACKWARD, panel));
     LODE_TRY(LODE_NEW(&engine->activations, engine->in_flight * pass->stack->count, "activations"));
-    LODE_TRY(LODE_NEW_RAW(&engine->arena, arena_reals(pass, engine->kept), "activations"));
+    LODE_TRY(LODE_NEW_RAW(&engine->arena, arena_reals(pass, engine->kept, engine->slots),
+                          "activations"));
     place_arena(engine);
     LODE_TRY(LODE_NEW(&engine->nll, 3 * tokens, "losses"));
     engine->row_nll = engine->nll + tokens;
@@ -185,6 +278,8 @@ static void engine_close(engine_t *engine) {
     lode_channel_close(&engine->forward_out);
     lode_channel_close(&engine->backward_in);
     lode_channel_close(&engine->backward_out);
+    lode_plan_destroy(&engine->whole);
+    lode_plan_destroy(&engine->part);
     free(engine->activations);
     free(engine->arena);
     free(engine->nll);
@@ -201,24 +296,25 @@ static void note(engine_t *engine, lode_status_t status) {
     engine->sound = false;
 }
 
-static const lode_batch_t *batch_of(const engine_t *engine, int64_t item, int64_t *variant) {
+/* The replica's micro-batch number `item`; the variant is still to be set. */
+static work_t work_of(const engine_t *engine, int64_t item) {
     const lode_pass_t *pass = engine->pass;
-    const int64_t global = item * pass->layout->replicas + pass->layout->replica;
-    *variant = global / pass->batches->count;
-    return &pass->batches->batch[global % pass->batches->count];
+    const lode_plan_share_t *share = &engine->share;
+    const bool whole = item < share->whole;
+    const int64_t batch =
+        whole ? item * pass->layout->replicas + pass->layout->replica : share->part_batch;
+    return (work_t){.item = item,
+                    .batch = &pass->batches->batch[batch],
+                    .plan = whole ? &engine->whole : &engine->part};
 }
 
 static lode_activations_t *activations_of(engine_t *engine, int64_t item, int64_t layer) {
     return &engine->activations[item % engine->in_flight * engine->pass->stack->count + layer];
 }
 
-/* Activations to compute a layer with: its own where kept, else the shared ones with its input. */
+/* Activations to compute a layer with: its own where kept, else the shared ones. */
 static lode_activations_t *working_activations(engine_t *engine, int64_t item, int64_t layer) {
-    lode_activations_t *own = activations_of(engine, item, layer);
-    if (layer < engine->kept)
-        return own;
-    engine->shared.x = own->x;
-    return &engine->shared;
+    return layer < engine->kept ? activations_of(engine, item, layer) : &engine->shared;
 }
 
 static void progress_messages(engine_t *engine) {
@@ -245,15 +341,34 @@ static lode_status_t check_finite(const lode_real_t *x, int64_t count, int64_t l
 
 /* --- forward -------------------------------------------------------------------------------- */
 
-static lode_status_t forward_layers(engine_t *engine, int64_t item, const lode_batch_t *batch,
-                                    lode_real_t *last_output) {
+/* Hidden states that this rank keeps: those of `variant` before its layer `layer`; NULL where it
+ * does not. */
+static lode_real_t *state_of(const engine_t *engine, const work_t *work, int64_t variant,
+                             int64_t layer) {
+    const int64_t slot =
+        lode_plan_slot(work->plan, variant, engine->pass->stack->first_layer + layer);
+    return slot < 0 ? NULL : engine->states + slot * panel_of(engine->pass);
+}
+
+/* Where the input of the stack's layer `layer` is put when it is computed. */
+static lode_real_t *input_place(engine_t *engine, const work_t *work, int64_t layer) {
+    if (engine->pass->backward)
+        return activations_of(engine, work->item, layer)->x;
+    lode_real_t *state = state_of(engine, work, work->variant, layer);
+    return state ? state : engine->turns[layer % 2];
+}
+
+/* Layers from the stack's `layer` on, whose input is `x`. */
+static lode_status_t forward_layers(engine_t *engine, const work_t *work, int64_t layer,
+                                    lode_real_t *x, lode_real_t *last_output) {
     const lode_pass_t *pass = engine->pass;
+    const lode_batch_t *batch = work->batch;
     lode_stack_t *stack = pass->stack;
-    for (int64_t l = 0; l < stack->count; l++) {
-        lode_activations_t *act = working_activations(engine, item, l);
-        lode_real_t *y =
-            l + 1 < stack->count ? activations_of(engine, item, l + 1)->x : last_output;
+    for (int64_t l = layer; l < stack->count; l++) {
+        lode_activations_t *act = working_activations(engine, work->item, l);
+        lode_real_t *y = l + 1 < stack->count ? input_place(engine, work, l + 1) : last_output;
         const lode_real_t *h, *u;
+        act->x = x;
         lode_layer_forward(&stack->layer[l], &batch->sequences, act, y, stack->workspace, &h, &u);
         LODE_TRY(check_finite(y, batch->tokens * stack->d, stack->first_layer + l,
                               batch->first_sequence));
@@ -261,6 +376,7 @@ static lode_status_t forward_layers(engine_t *engine, int64_t item, const lode_b
             LODE_TRY(pass->observer.ffn_forward(pass->observer.context, batch,
                                                 stack->first_layer + l, h, u));
         progress_messages(engine);
+        x = y;
     }
     return LODE_OK;
 }
@@ -300,10 +416,24 @@ static int64_t head_rows(engine_t *engine, const lode_batch_t *batch) {
     return rows;
 }
 
+/* Hands the losses on, as those of the variants that equal this one too. */
+static lode_status_t show_losses(engine_t *engine, const work_t *work) {
+    const lode_observer_t *observer = &engine->pass->observer;
+    const lode_plan_t *plan = work->plan;
+    if (!observer->losses)
+        return LODE_OK;
+    for (int64_t v = work->variant; v < plan->end; v++)
+        if (v == work->variant ||
+            (plan->parent[v] == work->variant && plan->start[v] == plan->layers))
+            LODE_TRY(observer->losses(observer->context, v, work->batch, engine->nll));
+    return LODE_OK;
+}
+
 /* Final norm, head and loss of one micro-batch; leaves the gradient of the loss with respect to
  * engine->final in engine->gradient. */
-static lode_status_t run_head(engine_t *engine, const lode_batch_t *batch, int64_t variant) {
+static lode_status_t run_head(engine_t *engine, const work_t *work) {
     const lode_pass_t *pass = engine->pass;
+    const lode_batch_t *batch = work->batch;
     const lode_stack_t *stack = pass->stack;
     const int64_t d = stack->d, rows = head_rows(engine, batch);
     logits_view_t view = {.pass = pass, .batch = batch};
@@ -327,23 +457,22 @@ static lode_status_t run_head(engine_t *engine, const lode_batch_t *batch, int64
         lode_rmsnorm_backward(rows, d, engine->normed, engine->final, stack->final_norm,
                               engine->inverse, engine->gradient);
     }
-    if (pass->observer.losses)
-        return pass->observer.losses(pass->observer.context, variant, batch, engine->nll);
-    return LODE_OK;
+    return show_losses(engine, work);
 }
 
-static lode_status_t prepare_variant(engine_t *engine, int64_t variant) {
-    if (variant == engine->variant)
-        return LODE_OK;
-    engine->variant = variant;
+static lode_status_t prepare_variant(engine_t *engine, const work_t *work) {
     const lode_observer_t *observer = &engine->pass->observer;
-    return observer->variant ? observer->variant(observer->context, variant, engine->pass->stack)
-                             : LODE_OK;
+    if (work->variant == engine->variant)
+        return LODE_OK;
+    engine->variant = work->variant;
+    if (!observer->variant)
+        return LODE_OK;
+    return observer->variant(observer->context, work->variant, work->plan->start[work->variant],
+                             engine->pass->stack);
 }
 
 /* Brings the hidden states of the micro-batch into `x`. */
-static void forward_input(engine_t *engine, int64_t item, const lode_batch_t *batch,
-                          lode_real_t *x) {
+static void forward_input(engine_t *engine, const lode_batch_t *batch, lode_real_t *x) {
     const lode_pass_t *pass = engine->pass;
     if (pass->stack->embedding) {
         const int32_t *ids = pass->batches->text->ids + batch->first_token;
@@ -352,30 +481,42 @@ static void forward_input(engine_t *engine, int64_t item, const lode_batch_t *ba
         return;
     }
     lode_real_t *received;
-    if (!lode_channel_receive(&engine->forward_in, item, &received))
+    if (!lode_channel_receive(&engine->forward_in, engine->received, &received))
         engine->sound = false;
     if (engine->sound)
         memcpy(x, received, (size_t)(batch->tokens * pass->stack->d) * sizeof *x);
-    lode_channel_post(&engine->forward_in, item + 1, engine->items);
+    lode_channel_post(&engine->forward_in, ++engine->received, engine->messages);
 }
 
-static void forward_item(engine_t *engine, int64_t item) {
+/* What this rank has to do with a variant of a micro-batch. */
+static void forward_work(engine_t *engine, const work_t *work) {
     const lode_pass_t *pass = engine->pass;
+    const lode_layout_t *layout = pass->layout;
     const lode_stack_t *stack = pass->stack;
-    int64_t variant;
-    const lode_batch_t *batch = batch_of(engine, item, &variant);
+    const lode_plan_t *plan = work->plan;
+    const int64_t start = plan->start[work->variant], parent = plan->parent[work->variant];
+    if (start >= layout->layer_end) /* of the head's rank: the losses are the parent's */
+        return;
+    if (engine->sound)
+        note(engine, prepare_variant(engine, work));
     lode_real_t *output =
-        pass->layout->next >= 0 ? lode_channel_buffer(&engine->forward_out, item) : engine->final;
+        layout->next >= 0 ? lode_channel_buffer(&engine->forward_out, engine->sent) : engine->final;
+    int64_t layer = 0;
+    lode_real_t *x;
+    if (parent >= 0 && start >= layout->first_layer) {
+        layer = start - layout->first_layer;
+        x = state_of(engine, work, parent, layer);
+    } else {
+        x = stack->count > 0 ? input_place(engine, work, 0) : output;
+        forward_input(engine, work->batch, x);
+    }
     if (engine->sound)
-        note(engine, prepare_variant(engine, variant));
-    forward_input(engine, item, batch,
-                  stack->count > 0 ? activations_of(engine, item, 0)->x : output);
-    if (engine->sound)
-        note(engine, forward_layers(engine, item, batch, output));
-    if (pass->layout->next >= 0)
-        lode_channel_send(&engine->forward_out, item, batch->tokens * stack->d, engine->sound);
-    else if (engine->sound && batch - pass->batches->batch < pass->head_batches)
-        note(engine, run_head(engine, batch, variant));
+        note(engine, forward_layers(engine, work, layer, x, output));
+    if (layout->next >= 0)
+        lode_channel_send(&engine->forward_out, engine->sent++, work->batch->tokens * stack->d,
+                          engine->sound);
+    else if (engine->sound && work->batch - pass->batches->batch < pass->head_batches)
+        note(engine, run_head(engine, work));
 }
 
 /* --- backward ------------------------------------------------------------------------------- */
@@ -388,6 +529,7 @@ static lode_status_t backward_layers(engine_t *engine, int64_t item, const lode_
     for (int64_t l = stack->count - 1; l >= 0; l--) {
         const lode_layer_t *layer = &stack->layer[l];
         lode_activations_t *act = working_activations(engine, item, l);
+        act->x = activations_of(engine, item, l)->x;
         if (l >= engine->kept)
             lode_layer_forward(layer, &batch->sequences, act, NULL, stack->workspace, NULL, NULL);
         const lode_real_t *u, *g;
@@ -404,8 +546,7 @@ static lode_status_t backward_layers(engine_t *engine, int64_t item, const lode_
 
 static void backward_item(engine_t *engine, int64_t item) {
     const lode_pass_t *pass = engine->pass;
-    int64_t variant;
-    const lode_batch_t *batch = batch_of(engine, item, &variant);
+    const lode_batch_t *batch = work_of(engine, item).batch;
     const int64_t count = batch->tokens * pass->stack->d;
     lode_real_t *dy = engine->gradient;
     if (pass->layout->next >= 0) {
@@ -414,7 +555,7 @@ static void backward_item(engine_t *engine, int64_t item) {
             engine->sound = false;
         if (engine->sound)
             memcpy(dy, received, (size_t)count * sizeof *dy);
-        lode_channel_post(&engine->backward_in, item + 1, engine->items);
+        lode_channel_post(&engine->backward_in, item + 1, share_items(&engine->share));
     }
     if (engine->sound)
         note(engine, backward_layers(engine, item, batch, dy));
@@ -427,34 +568,67 @@ static void backward_item(engine_t *engine, int64_t item) {
 
 /* --- the pass ------------------------------------------------------------------------------- */
 
-static void show_progress(engine_t *engine, int64_t item) {
-    const lode_pass_t *pass = engine->pass;
-    int64_t variant;
-    const lode_batch_t *batch = batch_of(engine, item, &variant);
-    /* The other replicas are taken to be as far. */
-    const int64_t all = pass->variants * pass->batches->count, replicas = pass->layout->replicas;
-    const int64_t left = all - engine->progress.units_done;
-    const int64_t units = replicas < left ? replicas : left;
-    lode_progress_add(&engine->progress, units, batch->tokens * units);
+/* What a variant costs, in layers; the head counts as one. Without variants, micro-batches count.
+ */
+static int64_t cost_of(const lode_pass_t *pass, const lode_plan_t *plan, int64_t variant) {
+    if (pass->variants == 1)
+        return 1;
+    return plan->start[variant] == plan->layers ? 0 : plan->layers + 1 - plan->start[variant];
 }
 
-static void run_items(engine_t *engine) {
+/* Adds to the progress, where the other replicas are taken to be as far. */
+static void show_progress(engine_t *engine, const work_t *work) {
+    const int64_t replicas = engine->pass->layout->replicas;
+    const int64_t left = engine->progress.units - engine->progress.units_done;
+    const int64_t units = replicas * cost_of(engine->pass, work->plan, work->variant);
+    lode_progress_add(&engine->progress, units < left ? units : left,
+                      work->batch->tokens * replicas);
+}
+
+static void start_progress(engine_t *engine) {
     const lode_pass_t *pass = engine->pass;
-    const int64_t steps = engine->items * (pass->backward ? 2 : 1);
-    lode_channel_post(&engine->forward_in, 0, engine->items);
-    lode_channel_post(&engine->backward_in, 0, engine->items);
-    lode_progress_start(&engine->progress, pass->stage, "micro-batch",
-                        pass->variants * pass->batches->count);
-    for (int64_t step = 0; step < steps; step++) {
-        const lode_operation_t operation = lode_schedule_operation(
-            pass->layout->stages, pass->layout->stage, engine->items, pass->backward, step);
-        if (operation.backward)
-            backward_item(engine, operation.item);
-        else
-            forward_item(engine, operation.item);
-        if (operation.backward == pass->backward)
-            show_progress(engine, operation.item);
+    int64_t units = 0;
+    for (int64_t v = 0; v < pass->variants; v++)
+        units += cost_of(pass, &engine->whole, v);
+    lode_progress_start(&engine->progress, pass->stage,
+                        pass->variants == 1 ? "micro-batch" : "layer",
+                        units * pass->batches->count);
+}
+
+static void run_forward(engine_t *engine) {
+    for (int64_t item = 0; item < share_items(&engine->share); item++) {
+        work_t work = work_of(engine, item);
+        for (work.variant = work.plan->first; work.variant < work.plan->end; work.variant++) {
+            forward_work(engine, &work);
+            show_progress(engine, &work);
+        }
     }
+}
+
+static void run_both_ways(engine_t *engine) {
+    const lode_pass_t *pass = engine->pass;
+    const int64_t items = share_items(&engine->share);
+    for (int64_t step = 0; step < 2 * items; step++) {
+        const lode_operation_t operation =
+            lode_schedule_operation(pass->layout->stages, pass->layout->stage, items, true, step);
+        const work_t work = work_of(engine, operation.item);
+        if (operation.backward) {
+            backward_item(engine, operation.item);
+            show_progress(engine, &work);
+        } else {
+            forward_work(engine, &work);
+        }
+    }
+}
+
+static void run_all(engine_t *engine) {
+    lode_channel_post(&engine->forward_in, 0, engine->messages);
+    lode_channel_post(&engine->backward_in, 0, share_items(&engine->share));
+    start_progress(engine);
+    if (engine->pass->backward)
+        run_both_ways(engine);
+    else
+        run_forward(engine);
     if (engine->sound)
         lode_progress_end(&engine->progress);
 }
@@ -464,7 +638,6 @@ lode_status_t lode_pass_run(const lode_pass_t *pass) {
     engine_t engine = {.pass = pass,
                        .sound = true,
                        .variant = -1,
-                       .items = items_of(pass),
                        .forward_in.peer = -1,
                        .forward_out.peer = -1,
                        .backward_in.peer = -1,
@@ -476,7 +649,7 @@ lode_status_t lode_pass_run(const lode_pass_t *pass) {
     lode_status_t status = lode_comm_agree(pass->comm, engine_open(&engine));
     if (status == LODE_OK) {
         if (pass->stack)
-            run_items(&engine);
+            run_all(&engine);
         status = lode_comm_agree(pass->comm, engine.status);
     }
     engine_close(&engine);

@@ -1,8 +1,10 @@
 /* transformer/pass: streams micro-batches through the layers of a model that is split over ranks.
  *
- * All ranks of a pipeline compute at once; hidden states and their gradients travel between
- * neighbours while the next micro-batch is being computed. What a kernel is called with depends on
- * the micro-batch alone, so every number is bit-identical for any layout, memory or interruption.
+ * Each micro-batch passes through all variants of the model, and what they have in common is
+ * computed once (transformer/plan). All ranks of a pipeline compute at once; hidden states and
+ * their gradients travel between neighbours while the next micro-batch is being computed. What a
+ * kernel is called with depends on the micro-batch alone, so every number is bit-identical for any
+ * layout, memory or interruption.
  *
  * A rank that fails goes on taking part, sending marked messages instead of results, so that
  * nobody waits for it; all ranks leave together with its error.
@@ -12,6 +14,7 @@
 
 #include "comm/context.h"
 #include "transformer/batch.h"
+#include "transformer/plan.h"
 #include "transformer/schedule.h"
 #include "transformer/stack.h"
 
@@ -19,8 +22,10 @@
  * the pass on all ranks. Arrays are valid during the call only. */
 typedef struct lode_observer {
     void *context;
-    /* Before this rank's first micro-batch of a variant; may slice the stack. */
-    lode_status_t (*variant)(void *context, int64_t variant, lode_stack_t *stack);
+    /* Before a variant is computed on this rank after another one, so once a micro-batch where
+     * there are several: to edit the stack's layers. Those below layer `start` of the model are not
+     * computed and may be left as they are. */
+    lode_status_t (*variant)(void *context, int64_t variant, int64_t start, lode_stack_t *stack);
     /* After a layer's forward: FFN input h [tokens, d] and u [tokens, m]. Called once a micro-batch
      * and layer, not when activations are computed again. */
     lode_status_t (*ffn_forward)(void *context, const lode_batch_t *batch, int64_t layer,
@@ -31,7 +36,8 @@ typedef struct lode_observer {
     /* Logits [rows, vocab] of tokens first_token … of the text, uncompacted passes only. */
     lode_status_t (*logits)(void *context, int64_t first_token, int64_t rows,
                             const lode_real_t *logits);
-    /* Negative log-likelihoods [tokens] of a micro-batch in nats, 0 where there is no target. */
+    /* Negative log-likelihoods [tokens] of a micro-batch in nats, 0 where there is no target; once
+     * for each variant. */
     lode_status_t (*losses)(void *context, int64_t variant, const lode_batch_t *batch,
                             const double *nll);
 } lode_observer_t;
@@ -42,7 +48,11 @@ typedef struct lode_pass {
     const lode_layout_t *layout;
     lode_stack_t *stack; /* NULL on a rank that idles */
     const lode_batches_t *batches;
-    int64_t variants;     /* the batches pass once for each; 1 with backward */
+    int64_t variants; /* the batches pass once for each; 1 with backward */
+    /* Variant v equals variant parent[v] < v in all layers below start[v], entirely where that is
+     * the number of layers; −1 and 0 for no parent. [variants], the same on all ranks; both NULL:
+     * nothing in common. */
+    const int64_t *parent, *start;
     bool backward;        /* down to u of the first layer */
     bool compact;         /* the head sees only positions with a target; not with backward */
     int64_t head_batches; /* the head runs for the first so many micro-batches of a variant */
@@ -50,13 +60,15 @@ typedef struct lode_pass {
     lode_observer_t observer;
 } lode_pass_t;
 
-/* Private bytes per rank that a pass needs at least, and those with which it recomputes nothing.
- * Local. */
-void lode_pass_memory(const lode_pass_t *pass, int64_t *least, int64_t *all);
+/* Private bytes per rank that a pass needs at least, and those with which it computes nothing
+ * twice, neither activations nor what variants have in common. Errors: LODE_ERR_MEMORY. Local. */
+LODE_MUST_USE lode_status_t lode_pass_memory(const lode_pass_t *pass, int64_t *least, int64_t *all);
 
-/* Runs the pass. Errors, the same on every rank: LODE_ERR_MEMORY where the budget is below
- * lode_pass_memory's least, LODE_ERR_NUMERIC where hidden states stop being finite, and whatever
- * the observer returns. Collective over pass->comm, idle ranks included. */
+/* Runs the pass. What variants have in common is computed once as far as the hidden states that
+ * this takes fit the budgets of the ranks that would keep them. Errors, the same on every rank:
+ * LODE_ERR_MEMORY where the budget is below lode_pass_memory's least, LODE_ERR_NUMERIC where hidden
+ * states stop being finite, and whatever the observer returns. Collective over pass->comm, idle
+ * ranks included. */
 LODE_MUST_USE lode_status_t lode_pass_run(const lode_pass_t *pass);
 
 #endif

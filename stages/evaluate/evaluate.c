@@ -5,7 +5,7 @@
 
 #include "base/log.h"
 #include "base/memory.h"
-#include "common/protocol.h"
+#include "common/evaluation.h"
 #include "prune/prune.h"
 #include "text/tokenizer.h"
 #include "transformer/pass.h"
@@ -72,38 +72,18 @@ done:
     return status;
 }
 
-/* The tokenizer's BOS: the first token of every text it encodes, where it adds one. Read by one
- * rank. */
-static lode_status_t read_bos(work_t *work) {
-    const char *path;
-    lode_tokenizer_t *tokenizer;
-    work->bos = -1;
-    lode_status_t status = LODE_OK;
-    if (work->run->comm->rank == 0) {
-        status = lode_checkpoint_tokenizer(work->run->checkpoint, &path);
-        if (status == LODE_OK)
-            status = lode_tokenizer_load(&tokenizer, path);
-        if (status == LODE_OK) {
-            if (!lode_tokenizer_bos(tokenizer, &work->bos))
-                work->bos = -1;
-            lode_tokenizer_destroy(&tokenizer);
-        }
-    }
-    LODE_TRY(lode_comm_agree(work->run->comm, status));
-    return lode_comm_broadcast(work->run->comm, &work->bos, sizeof work->bos, 0);
-}
-
 /* --- observers ------------------------------------------------------------------------------ */
 
-static lode_status_t on_variant(void *context, int64_t variant, lode_stack_t *stack) {
+static lode_status_t on_edit(void *context, int64_t variant, int64_t layer,
+                             lode_ffn_edit_t *edit) {
     const work_t *work = context;
-    for (int64_t l = 0; l < stack->count; l++) {
-        const int64_t *index = work->index + (variant - 1) * stack->count + l;
-        if (variant == 0)
-            lode_stack_slice(stack, l, NULL, 0);
-        else
-            lode_stack_slice(stack, l, work->channels + index[0], index[1] - index[0]);
-    }
+    const lode_layout_t *layout = &work->run->layout;
+    const int64_t layers = layout->layer_end - layout->first_layer;
+    const int64_t *index = work->index + (variant - 1) * layers + layer - layout->first_layer;
+    if (variant == 0)
+        return LODE_OK;
+    edit->channels = work->channels + index[0];
+    edit->count = index[1] - index[0];
     return LODE_OK;
 }
 
@@ -122,18 +102,6 @@ static lode_status_t on_losses(void *context, int64_t variant, const lode_batch_
 
 /* --- one data set --------------------------------------------------------------------------- */
 
-static lode_status_t read_windows(work_t *work) {
-    char path[NAME_MAX_BYTES];
-    int32_t *ids;
-    int64_t count;
-    snprintf(path, sizeof path, "/perplexity/%s/ids", work->entry->name);
-    LODE_TRY(lode_store_read_all(work->tokenize, path, LODE_TYPE_I32, &ids, &count));
-    lode_status_t status = lode_windows_create(&work->windows, work->entry->protocol,
-                                               work->entry->length, ids, count, work->bos);
-    free(ids);
-    return status;
-}
-
 static lode_status_t create_datasets(work_t *work) {
     const int64_t targets = work->windows.windows * work->windows.per_window;
     for (int64_t v = 0; v < evaluated(work); v++) {
@@ -147,33 +115,14 @@ static lode_status_t create_datasets(work_t *work) {
 /* Runs all variants over the windows. */
 static lode_status_t run_variants(work_t *work) {
     lode_run_t *run = work->run;
-    lode_batches_t batches;
-    lode_stack_t *stack = NULL;
-    lode_status_t status =
-        lode_batches_create(&batches, &work->windows.text, run->config->micro_batch);
-    if (status == LODE_OK)
-        status = LODE_NEW(&work->scored, batches.max_tokens, "losses");
-    if (status == LODE_OK && run->layout.replica >= 0)
-        status = lode_stack_create(&stack, run->checkpoint, &run->layout, batches.max_tokens,
-                                   batches.longest, (int)run->config->threads);
-    status = lode_comm_agree(run->comm, status);
-    if (status == LODE_OK) {
-        const int64_t tokens = work->windows.text.offsets[work->windows.windows];
-        const lode_pass_t pass = {
-            .stage = "evaluate",
-            .comm = run->comm,
-            .layout = &run->layout,
-            .stack = stack,
-            .batches = &batches,
-            .variants = evaluated(work),
-            .compact = true,
-            .head_batches = batches.count,
-            .budget = lode_run_budget(run, stack, tokens * (int64_t)(2 * sizeof(int32_t))),
-            .observer = {.context = work, .variant = on_variant, .losses = on_losses}};
-        status = lode_pass_run(&pass);
-    }
-    lode_stack_destroy(&stack);
-    lode_batches_destroy(&batches);
+    const lode_evaluation_t evaluation = {.stage = "evaluate",
+                                          .text = &work->windows.text,
+                                          .variants = evaluated(work),
+                                          .context = work,
+                                          .edit = on_edit,
+                                          .losses = on_losses};
+    LODE_TRY(lode_comm_agree(run->comm, LODE_NEW(&work->scored, work->entry->length * 1000, "losses")));
+    lode_status_t status = lode_evaluation_run(run, &evaluation);
     free(work->scored);
     work->scored = NULL;
     return status;
@@ -211,7 +160,7 @@ static lode_status_t write_values(work_t *work) {
 }
 
 static lode_status_t evaluate_entry(work_t *work) {
-    LODE_TRY(lode_comm_agree(work->run->comm, read_windows(work)));
+    LODE_TRY(lode_comm_agree(work->run->comm, lode_evaluation_windows(&work->windows, work->tokenize, work->entry, work->bos)));
     lode_status_t status = create_datasets(work);
     if (status == LODE_OK)
         status = run_variants(work);
@@ -229,7 +178,7 @@ static lode_status_t evaluate_all(work_t *work) {
     const lode_config_evaluate_t *evaluate = &work->run->config->evaluate;
     LODE_TRY(lode_run_open(&work->tokenize, work->run, LODE_STAGE_TOKENIZE));
     LODE_TRY(lode_run_open(&work->prune, work->run, LODE_STAGE_PRUNE));
-    LODE_TRY(read_bos(work));
+    LODE_TRY(lode_evaluation_bos(&work->bos, work->run));
     lode_status_t status =
         lode_variants_list(&work->variants, &work->variant_count, work->run->config);
     if (status == LODE_OK)

@@ -55,7 +55,9 @@ static lode_status_t call(fault_t *fault, const char *what) {
                      (long long)fault->calls, what);
 }
 
-static lode_status_t on_variant(void *context, int64_t variant, lode_stack_t *stack) {
+static lode_status_t on_variant(void *context, int64_t variant, int64_t start,
+                                lode_stack_t *stack) {
+    (void)start;
     (void)variant;
     (void)stack;
     return call(context, "variant");

@@ -17,7 +17,10 @@
 #include "testing/temporary.h"
 #include "transformer/pass.h"
 
-enum { LAYERS = 5, D = 32, M = 88, VOCAB = 113, SEQUENCES = 14, MICRO_BATCH = 24, VARIANTS = 4 };
+enum { LAYERS = 5, D = 32, M = 88, VOCAB = 113, SEQUENCES = 14, MICRO_BATCH = 24 };
+
+/* Variants of the tests without and with something in common. */
+enum { VARIANTS = 4, SHARING = 10, MOST_VARIANTS = SHARING };
 
 static lode_comm_t world;
 static char folder[512]; /* of the test, on rank 0's machine, which is everybody's */
@@ -56,11 +59,12 @@ typedef enum kind { INPUT, CHANNELS, CHANNELS_AGAIN, GRADIENTS, LOGITS, LOSSES, 
 
 typedef struct record {
     /* h, u, u of the backward, g: [LAYERS, tokens, width]; logits [tokens, VOCAB] as float; losses
-     * [VARIANTS, tokens] as double */
+     * [MOST_VARIANTS, tokens] as double */
     float *values[KINDS];
     double *losses;
-    int32_t *seen[KINDS]; /* how often: [LAYERS, tokens], [tokens], [VARIANTS, tokens] */
-    int32_t *channels;    /* of the variant in hand [M] */
+    int32_t *seen[KINDS]; /* how often: [LAYERS, tokens], [tokens], [MOST_VARIANTS, tokens] */
+    int32_t *channels;    /* of the variant in hand [LAYERS, M] */
+    int64_t layers_run;   /* times that a layer was computed, with sharing */
     lode_status_t fail_with;
     int64_t fail_after; /* calls of observers, forward and backward */
     bool fail_backward; /* only the backward's count */
@@ -72,7 +76,7 @@ static int64_t width_of(kind_t kind) {
 
 /* Rows of tokens that a kind has. */
 static int64_t groups_of(kind_t kind) {
-    return kind == LOGITS ? 1 : kind == LOSSES ? VARIANTS : LAYERS;
+    return kind == LOGITS ? 1 : kind == LOSSES ? MOST_VARIANTS : LAYERS;
 }
 
 static record_t record_create(void) {
@@ -84,8 +88,8 @@ static record_t record_create(void) {
             LODE_REQUIRE(LODE_NEW(&record.values[kind], rows * width_of((kind_t)kind), "record") ==
                          LODE_OK);
     }
-    LODE_REQUIRE(LODE_NEW(&record.losses, VARIANTS * tokens, "record") == LODE_OK);
-    LODE_REQUIRE(LODE_NEW(&record.channels, M, "record") == LODE_OK);
+    LODE_REQUIRE(LODE_NEW(&record.losses, MOST_VARIANTS * tokens, "record") == LODE_OK);
+    LODE_REQUIRE(LODE_NEW(&record.channels, LAYERS * M, "record") == LODE_OK);
     return record;
 }
 
@@ -145,15 +149,59 @@ static lode_status_t on_losses(void *context, int64_t variant, const lode_batch_
 }
 
 /* Variant 0 is the whole model, 1 keeps two channels of three, 2 none at all, 3 all by name. */
-static lode_status_t on_variant(void *context, int64_t variant, lode_stack_t *stack) {
+static lode_status_t on_variant(void *context, int64_t variant, int64_t start,
+                                lode_stack_t *stack) {
     record_t *record = context;
-    int64_t count = 0;
+    lode_ffn_edit_t edit = {.channels = record->channels};
+    LODE_CHECK(start == 0);
     for (int32_t j = 0; j < M; j++)
         if (variant == 3 || (variant == 1 && j % 3 != 1))
-            record->channels[count++] = j;
+            record->channels[edit.count++] = j;
     for (int64_t l = 0; l < stack->count; l++)
-        lode_stack_slice(stack, l, variant == 0 ? NULL : record->channels, count);
+        lode_stack_edit(stack, l, variant == 0 ? NULL : &edit);
     return LODE_OK;
+}
+
+/* --- variants with something in common ------------------------------------------------------- */
+
+/* Trees of variants: 4 and 9 equal their parents; 3, 7 and 8 descend from other than the unpruned
+ * model, 7 with less in common than its parent has with the parent's parent. */
+static const int64_t tree_parent[SHARING] = {-1, 0, 0, 1, 1, -1, 5, 3, 4, 8};
+static const int64_t tree_start[SHARING] = {0, 2, 4, 3, LAYERS, 0, 1, 2, 4, LAYERS};
+/* Layers to compute: for each variant those from where it leaves the rest; and where nothing can be
+ * kept, all of those that equal no other. */
+enum { TREE_FEWEST = 5 + 3 + 1 + 2 + 0 + 5 + 4 + 3 + 1 + 0, TREE_MOST = 8 * LAYERS };
+
+/* The variant that a layer's edit is named after. */
+static int64_t origin(int64_t variant, int64_t layer) {
+    while (layer < tree_start[variant])
+        variant = tree_parent[variant];
+    return variant;
+}
+
+static lode_status_t on_tree_variant(void *context, int64_t variant, int64_t start,
+                                     lode_stack_t *stack) {
+    static const lode_real_t bias[D] = {0.25F, -0.5F, 0.125F};
+    record_t *record = context;
+    LODE_CHECK(start < stack->first_layer + stack->count || stack->count == 0);
+    for (int64_t l = 0; l < stack->count; l++) {
+        const int64_t layer = stack->first_layer + l, name = origin(variant, layer);
+        lode_ffn_edit_t edit = {.channels = record->channels + l * M,
+                                .bias = name == 3 || name == 8 ? bias : NULL};
+        for (int32_t j = 0; j < M; j++)
+            if ((j + name) % 3 != 1)
+                record->channels[l * M + edit.count++] = j;
+        if (layer >= start) /* what lies below is left as it happens to be */
+            lode_stack_edit(stack, l, name == 0 ? NULL : &edit);
+    }
+    return LODE_OK;
+}
+
+static lode_status_t on_tree_layer(void *context, const lode_batch_t *batch, int64_t layer,
+                                   const lode_real_t *h, const lode_real_t *u) {
+    (void)batch, (void)layer, (void)h, (void)u;
+    ((record_t *)context)->layers_run++;
+    return maybe_fail(context, false);
 }
 
 /* --- running -------------------------------------------------------------------------------- */
@@ -166,6 +214,8 @@ typedef struct job {
     int64_t replicas, variants;
     bool backward, compact;
     int64_t head_batches; /* −1: all */
+    bool tree;            /* the variants are those of the trees */
+    bool sharing;         /* and the pass is told */
     budget_t budget;
 } job_t;
 
@@ -209,14 +259,20 @@ static lode_status_t run(const lode_comm_t *comm, const job_t *job, record_t *re
                         .compact = job->compact,
                         .head_batches =
                             job->head_batches < 0 ? outcome->batches.count : job->head_batches,
+                        .parent = job->sharing ? tree_parent : NULL,
+                        .start = job->sharing ? tree_start : NULL,
                         .observer = {.context = record,
-                                     .variant = job->variants > 1 ? on_variant : NULL,
-                                     .ffn_forward = job->variants > 1 ? NULL : on_forward,
+                                     .variant = job->tree           ? on_tree_variant
+                                                : job->variants > 1 ? on_variant
+                                                                    : NULL,
+                                     .ffn_forward = job->tree           ? on_tree_layer
+                                                    : job->variants > 1 ? NULL
+                                                                        : on_forward,
                                      .ffn_backward = job->backward ? on_backward : NULL,
                                      .logits = wants_logits(job) ? on_logits : NULL,
                                      .losses = on_losses}};
     int64_t least, all;
-    lode_pass_memory(&pass, &least, &all);
+    LODE_REQUIRE(lode_pass_memory(&pass, &least, &all) == LODE_OK);
     LODE_CHECK(least <= all && (least > 0) == (stack != NULL));
     pass.budget = job->budget == BUDGET_LEAST    ? least
                   : job->budget == BUDGET_MIDDLE ? (least + all) / 2
@@ -232,8 +288,15 @@ static bool expected(const outcome_t *outcome, const job_t *job, kind_t kind, in
                      int64_t batch) {
     const lode_layout_t *layout = &outcome->layout;
     const int64_t variant = kind == LOSSES ? group : 0;
-    if (layout->replica < 0 || variant >= job->variants ||
-        (variant * outcome->batches.count + batch) % layout->replicas != layout->replica)
+    lode_plan_share_t share = {0};
+    if (layout->replica < 0 || variant >= job->variants)
+        return false;
+    LODE_REQUIRE(lode_plan_divide(&share, outcome->batches.count, job->variants,
+                                  job->sharing ? tree_start : NULL, LAYERS, layout->replicas,
+                                  layout->replica) == LODE_OK);
+    if (batch / layout->replicas < share.whole
+            ? batch % layout->replicas != layout->replica
+            : batch != share.part_batch || variant < share.part_first || variant >= share.part_end)
         return false;
     if (kind == LOGITS || kind == LOSSES)
         return layout->head && (kind == LOSSES || wants_logits(job)) &&
@@ -409,6 +472,52 @@ static void check_variants(const job_t *full, const record_t *alone) {
     record_free(&variants);
 }
 
+/* Layers that all ranks computed together. */
+static int64_t layers_run(const record_t *record) {
+    int64_t sum = record->layers_run;
+    MPI_Allreduce(MPI_IN_PLACE, &sum, 1, MPI_INT64_T, MPI_SUM, world.comm);
+    return sum;
+}
+
+/* Whether what is in common is computed once changes nothing but how much is computed. */
+static void check_sharing(const job_t *full) {
+    job_t job = *full;
+    job.backward = false;
+    job.compact = true;
+    job.tree = true;
+    job.variants = SHARING;
+    record_t alone = run_alone(&job);
+    for (int64_t v = 0; v < SHARING; v++) {
+        const bool equal = tree_start[v] == LAYERS;
+        const int64_t other = tree_parent[v] < 0 ? (v + 5) % SHARING : tree_parent[v];
+        LODE_CHECK((memcmp(alone.losses + v * tokens, alone.losses + other * tokens,
+                           (size_t)tokens * 8) == 0) == equal);
+    }
+    job.sharing = true;
+    for (job.replicas = 0; job.replicas <= 3 && job.replicas <= world.size; job.replicas++) {
+        int64_t before = INT64_MAX;
+        for (job.budget = BUDGET_LEAST; job.budget <= BUDGET_ALL; job.budget++) {
+            outcome_t outcome;
+            record_t record = record_create();
+            LODE_CHECK(run(&world, &job, &record, &outcome) == LODE_OK);
+            compare(&outcome, &job, &record, &alone, false);
+            const int64_t run_now = layers_run(&record), count = outcome.batches.count;
+            LODE_CHECK(run_now <= before);
+            /* a micro-batch that replicas share is computed with less in common */
+            const bool divided = count % outcome.layout.replicas != 0;
+            if (job.budget == BUDGET_LEAST)
+                LODE_CHECK(run_now == count * TREE_MOST || divided);
+            if (job.budget == BUDGET_ALL)
+                LODE_CHECK(run_now == count * TREE_FEWEST || divided);
+            LODE_CHECK(run_now >= count * TREE_FEWEST);
+            before = run_now;
+            outcome_free(&outcome);
+            record_free(&record);
+        }
+    }
+    record_free(&alone);
+}
+
 static void test_model(const char *name, lode_dtype_t dtype, bool tied, int shards,
                        const lode_text_t *text) {
     char path[600];
@@ -433,6 +542,7 @@ static void test_model(const char *name, lode_dtype_t dtype, bool tied, int shar
         run_and_compare(&forward, &alone);
     check_compact(&job, &alone);
     check_variants(&job, &alone);
+    check_sharing(&job);
     record_free(&alone);
 }
 
@@ -458,7 +568,7 @@ static void test_failures(const job_t *job) {
     for (int rank = 0; rank < world.size; rank++)
         for (int64_t after = 0; after <= 2; after += 2)
             for (int backward = 0; backward < 2; backward++) {
-                if (!can_fail(rank, job->replicas, backward))
+                if ((backward && !job->backward) || !can_fail(rank, job->replicas, backward))
                     continue;
                 outcome_t outcome;
                 record_t record = record_create();
@@ -533,6 +643,10 @@ int main(int argc, char **argv) {
                  .budget = BUDGET_ALL};
     test_failures(&job);
     test_errors(&job);
+    job.backward = false;
+    job.compact = job.tree = job.sharing = true;
+    job.variants = SHARING;
+    test_failures(&job);
     free(ids);
     free(target);
     free(weight);

@@ -1,0 +1,263 @@
+#include "common/evaluation.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/memory.h"
+#include "text/tokenizer.h"
+#include "transformer/pass.h"
+
+/* --- what variants have in common ------------------------------------------------------------ */
+
+static void hash_edit(lode_hash_t *hash, const lode_ffn_edit_t *edit, int64_t d) {
+    lode_hash_add_text(hash, edit->channels ? "kept" : "all");
+    if (edit->channels) {
+        lode_hash_add(hash, &edit->count, sizeof edit->count);
+        lode_hash_add(hash, edit->channels, (size_t)edit->count * sizeof *edit->channels);
+    }
+    lode_hash_add_text(hash, edit->down.data ? lode_dtype_name(edit->down.dtype) : "as it is");
+    if (edit->down.data) {
+        const int64_t elements = edit->down.shape[0] * edit->down.shape[1];
+        lode_hash_add(hash, edit->down.shape, 2 * sizeof *edit->down.shape);
+        lode_hash_add(hash, edit->down.data, (size_t)elements * lode_dtype_size(edit->down.dtype));
+    }
+    lode_hash_add_text(hash, edit->bias ? "bias" : "none");
+    if (edit->bias)
+        lode_hash_add(hash, edit->bias, (size_t)d * sizeof *edit->bias);
+}
+
+/* Digests of this rank's layers, in their places. */
+static lode_status_t digest_layers(lode_edit_digests_t *digests, const lode_run_t *run,
+                                   lode_edit_callback_t edit, void *context) {
+    if (!lode_run_owns_layers(run))
+        return LODE_OK;
+    for (int64_t l = run->layout.first_layer; l < run->layout.layer_end; l++)
+        for (int64_t v = 0; v < digests->variants; v++) {
+            lode_ffn_edit_t answer = {0};
+            lode_hash_t *hash;
+            LODE_TRY(edit(context, v, l, &answer));
+            LODE_TRY(lode_hash_create(&hash));
+            hash_edit(hash, &answer, run->architecture.hidden);
+            lode_hash_text(hash, digests->layer[v * digests->layers + l]);
+            lode_hash_destroy(&hash);
+        }
+    return LODE_OK;
+}
+
+static lode_status_t digest_variants(lode_edit_digests_t *digests) {
+    const int64_t layers = digests->layers;
+    for (int64_t v = 0; v < digests->variants; v++) {
+        lode_hash_t *hash;
+        LODE_TRY(lode_hash_create(&hash));
+        lode_hash_add(hash, digests->layer[v * layers], (size_t)layers * sizeof *digests->layer);
+        lode_hash_text(hash, digests->variant[v]);
+        lode_hash_destroy(&hash);
+    }
+    return LODE_OK;
+}
+
+lode_status_t lode_edit_digests_create(lode_edit_digests_t *digests, const lode_run_t *run,
+                                       int64_t variants, lode_edit_callback_t edit, void *context) {
+    const int64_t layers = run->architecture.layers;
+    int bytes = 0;
+    *digests = (lode_edit_digests_t){.variants = variants, .layers = layers};
+    lode_status_t status = LODE_NEW(&digests->layer, variants * layers, "digests of variants");
+    if (status == LODE_OK)
+        status = LODE_NEW(&digests->variant, variants, "digests of variants");
+    if (status == LODE_OK)
+        status = lode_narrow(&bytes, variants * layers * LODE_DIGEST_TEXT, "digests of variants");
+    if (status == LODE_OK)
+        status = digest_layers(digests, run, edit, context);
+    status = lode_comm_agree(run->comm, status);
+    if (status == LODE_OK) {
+        /* Each was set by one rank and is zero on the others. */
+        MPI_Allreduce(MPI_IN_PLACE, digests->layer, bytes, MPI_CHAR, MPI_MAX, run->comm->comm);
+        status = lode_comm_agree(run->comm, digest_variants(digests));
+    }
+    if (status != LODE_OK)
+        lode_edit_digests_free(digests);
+    return status;
+}
+
+void lode_edit_digests_free(lode_edit_digests_t *digests) {
+    free(digests->layer);
+    free(digests->variant);
+    *digests = (lode_edit_digests_t){0};
+}
+
+/* A variant among those that agree in all layers so far: `group` is the first of these. */
+typedef struct member {
+    int64_t group;
+    const char *digest; /* of the layer in hand */
+    int64_t place;
+} member_t;
+
+static int compare_edits(const member_t *a, const member_t *b) {
+    if (a->group != b->group)
+        return a->group < b->group ? -1 : 1;
+    return strcmp(a->digest, b->digest);
+}
+
+static int compare_members(const void *left, const void *right) {
+    const member_t *a = left, *b = right;
+    const int edits = compare_edits(a, b);
+    return edits != 0 ? edits : a->place < b->place ? -1 : a->place > b->place;
+}
+
+lode_status_t lode_edit_digests_share(const lode_edit_digests_t *digests, const int64_t *selected,
+                                      int64_t count, int64_t *parent, int64_t *start) {
+    member_t *member;
+    int64_t *group;
+    LODE_TRY(LODE_NEW(&member, count, "common layers"));
+    lode_status_t status = LODE_NEW(&group, count, "common layers");
+    for (int64_t i = 0; i < count; i++) {
+        parent[i] = -1;
+        start[i] = 0;
+    }
+    for (int64_t l = 0; l < digests->layers && count > 0 && status == LODE_OK; l++) {
+        for (int64_t i = 0; i < count; i++)
+            member[i] = (member_t){.group = group[i],
+                                   .digest = digests->layer[selected[i] * digests->layers + l],
+                                   .place = i};
+        qsort(member, (size_t)count, sizeof *member, compare_members);
+        for (int64_t i = 0, first = 0; i < count; i++) {
+            const int64_t place = member[i].place;
+            if (compare_edits(&member[first], &member[i]) != 0)
+                first = i;
+            group[place] = member[first].place;
+            if (i == first)
+                continue;
+            parent[place] = member[first].place;
+            start[place] = l + 1;
+        }
+    }
+    free(member);
+    free(group);
+    return status;
+}
+
+/* What all variants of an evaluation have in common. Collective. */
+static lode_status_t find_sharing(const lode_run_t *run, const lode_evaluation_t *evaluation,
+                                  int64_t *parent, int64_t *start, int64_t *selected) {
+    lode_edit_digests_t digests;
+    for (int64_t v = 0; v < evaluation->variants; v++)
+        selected[v] = v;
+    LODE_TRY(lode_edit_digests_create(&digests, run, evaluation->variants, evaluation->edit,
+                                      evaluation->context));
+    const lode_status_t status =
+        lode_edit_digests_share(&digests, selected, evaluation->variants, parent, start);
+    lode_edit_digests_free(&digests);
+    return lode_comm_agree(run->comm, status);
+}
+
+/* --- running --------------------------------------------------------------------------------- */
+
+static lode_status_t on_variant(void *context, int64_t variant, int64_t start,
+                                lode_stack_t *stack) {
+    const lode_evaluation_t *evaluation = context;
+    for (int64_t l = 0; l < stack->count && evaluation->edit; l++) {
+        lode_ffn_edit_t edit = {0};
+        if (stack->first_layer + l < start)
+            continue;
+        LODE_TRY(evaluation->edit(evaluation->context, variant, stack->first_layer + l, &edit));
+        lode_stack_edit(stack, l, &edit);
+    }
+    return LODE_OK;
+}
+
+static lode_status_t on_losses(void *context, int64_t variant, const lode_batch_t *batch,
+                               const double *nll) {
+    const lode_evaluation_t *evaluation = context;
+    return evaluation->losses(evaluation->context, variant, batch, nll);
+}
+
+static lode_status_t run_pass(const lode_run_t *run, lode_evaluation_t *evaluation) {
+    lode_batches_t batches;
+    lode_stack_t *stack = NULL;
+    lode_status_t status =
+        lode_batches_create(&batches, evaluation->text, run->config->micro_batch);
+    if (status == LODE_OK && run->layout.replica >= 0)
+        status = lode_stack_create(&stack, run->checkpoint, &run->layout, batches.max_tokens,
+                                   batches.longest, (int)run->config->threads);
+    status = lode_comm_agree(run->comm, status);
+    if (status == LODE_OK) {
+        const int64_t tokens = evaluation->text->offsets[evaluation->text->sequences];
+        const int64_t other = evaluation->other + tokens * (int64_t)(2 * sizeof(int32_t));
+        const lode_pass_t pass = {
+            .stage = evaluation->stage,
+            .comm = run->comm,
+            .layout = &run->layout,
+            .stack = stack,
+            .batches = &batches,
+            .variants = evaluation->variants,
+            .parent = evaluation->parent,
+            .start = evaluation->start,
+            .compact = true,
+            .head_batches = batches.count,
+            .budget = lode_run_budget(run, stack, other),
+            .observer = {.context = evaluation, .variant = on_variant, .losses = on_losses}};
+        status = lode_pass_run(&pass);
+    }
+    lode_stack_destroy(&stack);
+    lode_batches_destroy(&batches);
+    return status;
+}
+
+lode_status_t lode_evaluation_run(const lode_run_t *run, const lode_evaluation_t *evaluation) {
+    lode_evaluation_t found = *evaluation;
+    int64_t *sharing = NULL;
+    const int64_t variants = evaluation->variants;
+    if (variants == 0)
+        return LODE_OK;
+    LODE_ASSERT(!evaluation->parent == !evaluation->start);
+    if (!evaluation->parent && evaluation->edit && variants > 1) {
+        LODE_TRY(lode_comm_agree(run->comm, LODE_NEW(&sharing, 3 * variants, "common layers")));
+        found.parent = sharing;
+        found.start = sharing + variants;
+        lode_status_t status =
+            find_sharing(run, evaluation, sharing, sharing + variants, sharing + 2 * variants);
+        if (status != LODE_OK) {
+            free(sharing);
+            return status;
+        }
+    }
+    const lode_status_t status = run_pass(run, &found);
+    free(sharing);
+    return status;
+}
+
+/* --- texts of perplexities ------------------------------------------------------------------- */
+
+lode_status_t lode_evaluation_bos(int32_t *bos, const lode_run_t *run) {
+    const char *path;
+    lode_tokenizer_t *tokenizer;
+    lode_status_t status = LODE_OK;
+    *bos = -1;
+    if (run->comm->rank == 0) {
+        status = lode_checkpoint_tokenizer(run->checkpoint, &path);
+        if (status == LODE_OK)
+            status = lode_tokenizer_load(&tokenizer, path);
+        if (status == LODE_OK) {
+            if (!lode_tokenizer_bos(tokenizer, bos))
+                *bos = -1;
+            lode_tokenizer_destroy(&tokenizer);
+        }
+    }
+    LODE_TRY(lode_comm_agree(run->comm, status));
+    return lode_comm_broadcast(run->comm, bos, sizeof *bos, 0);
+}
+
+lode_status_t lode_evaluation_windows(lode_windows_t *windows, lode_store_t *tokenize,
+                                      const lode_config_perplexity_t *entry, int32_t bos) {
+    char path[512];
+    int32_t *ids;
+    int64_t count;
+    *windows = (lode_windows_t){0};
+    snprintf(path, sizeof path, "/perplexity/%s/ids", entry->name);
+    LODE_TRY(lode_store_read_all(tokenize, path, LODE_TYPE_I32, &ids, &count));
+    const lode_status_t status =
+        lode_windows_create(windows, entry->protocol, entry->length, ids, count, bos);
+    free(ids);
+    return status;
+}
