@@ -2,8 +2,8 @@
  *
  * Source: Supernodes and Halos (arXiv:2604.23475), its causal checks; how it draws is said nowhere,
  * so the rules here are ours. A draw depends on the experiment's seed, the layer and the number of
- * the draw, never on ranks. LP is the loss proxy. One layer at a time; everything here is Local, and
- * any function may return LODE_ERR_MEMORY.
+ * the draw, never on ranks. LP is the loss proxy. One layer at a time; everything here is Local,
+ * and any function may return LODE_ERR_MEMORY.
  */
 #ifndef LODE_SCORE_PROBE_H
 #define LODE_SCORE_PROBE_H
@@ -65,8 +65,8 @@ enum { LODE_PROBE_OTHER = 0, LODE_PROBE_HALO = 1, LODE_PROBE_CORE = 2 };
  * distance.
  *   matched [count] out, ascending, no channel twice;  set [count] in
  *   role [channels] in, LODE_PROBE_OTHER, _HALO or _CORE;  loss_proxy [channels] in
- * Errors: LODE_ERR_CONFIG, naming classify.halo_fraction, where fewer than `count` are outside both;
- * LODE_ERR_NUMERIC. */
+ * Errors: LODE_ERR_CONFIG, naming classify.halo_fraction, where fewer than `count` are outside
+ * both; LODE_ERR_NUMERIC. */
 LODE_MUST_USE lode_status_t lode_probe_matched_set(int32_t *matched, const int32_t *set,
                                                    int64_t count, const uint8_t *role,
                                                    const double *loss_proxy, int64_t channels,
@@ -92,11 +92,10 @@ void lode_probe_figures(double *perplexity, double *standard_error, const double
 void lode_probe_difference(double *delta, double *standard_error, const double *nll,
                            const double *dense, const int64_t *targets, int64_t sequences);
 
-/* Spearman's correlation of a and b over channels, and its percentile interval when the channels are
- * drawn again with replacement, `draws` times; draws in which a or b is constant are left out. All
- * correlations of one stream see the same draws. NaN where it is undefined.
- *   rho out;  interval [2] out;  a, b [count] in;  level in (0, 1), as 0.95
- * Errors: LODE_ERR_NUMERIC. */
+/* Spearman's correlation of a and b over channels, and its percentile interval when the channels
+ * are drawn again with replacement, `draws` times; draws in which a or b is constant are left out.
+ * All correlations of one stream see the same draws. NaN where it is undefined. rho out;  interval
+ * [2] out;  a, b [count] in;  level in (0, 1), as 0.95 Errors: LODE_ERR_NUMERIC. */
 LODE_MUST_USE lode_status_t lode_probe_spearman(double *rho, double interval[2], const double *a,
                                                 const double *b, int64_t count, int64_t draws,
                                                 double level, lode_probe_stream_t stream);
