@@ -3,8 +3,18 @@
 /* Channels taken together: their sums stay in the first-level cache while the tokens pass. */
 enum { BLOCK = 512 };
 
-void lode_statistics_forward(int64_t tokens, int64_t width, const lode_real_t *x, double *power,
-                             double *most) {
+/* sum_j = Σ_t x_tj of the channels [first, end). */
+static void add_up(int64_t tokens, int64_t width, int64_t first, int64_t end, const lode_real_t *x,
+                   double *sum) {
+    for (int64_t j = first; j < end; j++)
+        sum[j] = 0;
+    for (int64_t t = 0; t < tokens; t++)
+        for (int64_t j = first; j < end; j++)
+            sum[j] += (double)x[t * width + j];
+}
+
+void lode_statistics_forward(int64_t tokens, int64_t width, const lode_real_t *x, double *sum,
+                             double *power, double *most) {
 #pragma omp parallel for schedule(static)
     for (int64_t first = 0; first < width; first += BLOCK) {
         const int64_t end = first + BLOCK < width ? first + BLOCK : width;
@@ -13,6 +23,8 @@ void lode_statistics_forward(int64_t tokens, int64_t width, const lode_real_t *x
         for (int64_t t = 0; t < tokens; t++)
             for (int64_t j = first; j < end; j++)
                 power[j] += (double)x[t * width + j] * (double)x[t * width + j];
+        if (sum)
+            add_up(tokens, width, first, end, x, sum);
         if (!most)
             continue;
         for (int64_t j = first; j < end; j++)

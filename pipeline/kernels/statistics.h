@@ -8,10 +8,10 @@
 
 #include "kernels/real.h"
 
-/* power_j = Σ_t x_tj², most_j = max_t |x_tj|; x [tokens, width], power [width] out, most [width]
- * out or NULL. */
-void lode_statistics_forward(int64_t tokens, int64_t width, const lode_real_t *x, double *power,
-                             double *most);
+/* sum_j = Σ_t x_tj, power_j = Σ_t x_tj², most_j = max_t |x_tj|; x [tokens, width], power [width]
+ * out, sum and most [width] out or NULL. */
+void lode_statistics_forward(int64_t tokens, int64_t width, const lode_real_t *x, double *sum,
+                             double *power, double *most);
 
 /* With q = u ⊙ g: loss_proxy_j = ½ Σ_t q_tj², taylor_j = Σ_t |q_tj|, curvature_j = Σ_t g_tj²,
  * power_j = Σ_t u_tj². u, g [tokens, width]; all results [width] out. */

@@ -6,7 +6,7 @@
 #include "common/statistics.h"
 #include "kernels/statistics.h"
 
-enum { POWER, MAX, INPUT, STATISTICS };
+enum { MEAN, POWER, MAX, INPUT, STATISTICS };
 
 struct lode_calibrate {
     lode_run_t *run;
@@ -14,7 +14,7 @@ struct lode_calibrate {
     const lode_text_t *text;
     lode_statistic_t statistic[STATISTICS];
     int64_t logit_tokens; /* of the sequences whose logits are kept */
-    double *power, *most; /* [wider of m and d] */
+    double *sum, *power, *most; /* [wider of m and d] each, one allocation at sum */
 };
 
 static lode_status_t create_datasets(lode_calibrate_t *calibrate) {
@@ -22,6 +22,8 @@ static lode_status_t create_datasets(lode_calibrate_t *calibrate) {
     const lode_text_t *text = calibrate->text;
     const int64_t keep = calibrate->run->config->calibration.keep_logits;
     const int64_t tokens = text->offsets[text->sequences];
+    calibrate->statistic[MEAN] = (lode_statistic_t){"activation_mean", architecture->intermediate,
+                                                    LODE_REDUCE_SUM, (double)tokens};
     calibrate->statistic[POWER] = (lode_statistic_t){"activation_power", architecture->intermediate,
                                                      LODE_REDUCE_SUM, (double)tokens};
     calibrate->statistic[MAX] =
@@ -44,7 +46,7 @@ static lode_status_t create_datasets(lode_calibrate_t *calibrate) {
 static void release(lode_calibrate_t **calibrate) {
     if (!*calibrate)
         return;
-    free((*calibrate)->power);
+    free((*calibrate)->sum);
     free(*calibrate);
     *calibrate = NULL;
 }
@@ -58,7 +60,8 @@ lode_status_t lode_calibrate_begin(lode_calibrate_t **out, lode_run_t *run,
     lode_status_t status = LODE_NEW(out, 1, "calibrate");
     if (status == LODE_OK) {
         **out = (lode_calibrate_t){.run = run, .text = text};
-        status = LODE_NEW(&(*out)->power, 2 * width, "statistics");
+        status = LODE_NEW(&(*out)->sum, 3 * width, "statistics");
+        (*out)->power = (*out)->sum + width;
         (*out)->most = (*out)->power + width;
     }
     status = lode_comm_agree(run->comm, status);
@@ -84,10 +87,12 @@ lode_status_t lode_calibrate_ffn(lode_calibrate_t *calibrate, const lode_batch_t
         const int64_t first = batch->sequences.offsets[s];
         const int64_t tokens = batch->sequences.offsets[s + 1] - first;
         const int64_t sequence = batch->first_sequence + s;
-        lode_statistics_forward(tokens, m, u + first * m, calibrate->power, calibrate->most);
+        lode_statistics_forward(tokens, m, u + first * m, calibrate->sum, calibrate->power,
+                                calibrate->most);
+        LODE_TRY(lode_statistic_write(store, &statistic[MEAN], sequence, layer, calibrate->sum));
         LODE_TRY(lode_statistic_write(store, &statistic[POWER], sequence, layer, calibrate->power));
         LODE_TRY(lode_statistic_write(store, &statistic[MAX], sequence, layer, calibrate->most));
-        lode_statistics_forward(tokens, d, h + first * d, calibrate->power, NULL);
+        lode_statistics_forward(tokens, d, h + first * d, NULL, calibrate->power, NULL);
         LODE_TRY(lode_statistic_write(store, &statistic[INPUT], sequence, layer, calibrate->power));
     }
     return LODE_OK;

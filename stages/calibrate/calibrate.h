@@ -1,9 +1,10 @@
 /* stages/calibrate: forward statistics of the calibration sequences.
  *
- * Reads tokenize.h5 and the checkpoint; writes calibrate.h5: /activation_power (mean over tokens of
- * u²), /activation_max (largest |u|), both f64 [L, m]; /input_power f64 [L, d] (Σ over all tokens of
- * h², h the FFN's input); the same per sequence and undivided under /sequences; /logits f32
- * [tokens, V] of the first keep_logits sequences; root attributes tokens, sequences.
+ * Reads tokenize.h5 and the checkpoint; writes calibrate.h5: /activation_mean and /activation_power
+ * (means over tokens of u and u²), /activation_max (largest |u|), all f64 [L, m]; /input_power f64
+ * [L, d] (Σ over all tokens of h², h the FFN's input); the same per sequence and undivided under
+ * /sequences; /logits f32 [tokens, V] of the first keep_logits sequences; root attributes tokens,
+ * sequences.
  */
 #ifndef LODE_STAGES_CALIBRATE_H
 #define LODE_STAGES_CALIBRATE_H

@@ -25,13 +25,24 @@ static lode_status_t add(lode_variant_t *variants, int64_t *count, lode_variant_
     return LODE_OK;
 }
 
+/* Adds a variant with every compensation of the experiment. */
+static lode_status_t add_compensations(lode_variant_t *variants, int64_t *count,
+                                       lode_variant_t variant,
+                                       const lode_config_prune_t *prune) {
+    for (int64_t i = 0; i < prune->compensation_count; i++) {
+        variant.compensation = prune->compensation[i];
+        LODE_TRY(add(variants, count, variant));
+    }
+    return LODE_OK;
+}
+
 lode_status_t lode_variants_list(lode_variant_t **variants, int64_t *count,
                                  const lode_config_t *config) {
     const lode_config_prune_t *prune = &config->prune;
     *count = 0;
     LODE_TRY(LODE_NEW(variants,
                       prune->method_count * prune->sparsity_count * prune->core_count *
-                          prune->allocation_count,
+                          prune->allocation_count * prune->compensation_count,
                       "variants"));
     lode_status_t status = LODE_OK;
     for (int64_t m = 0; m < prune->method_count; m++)
@@ -41,11 +52,10 @@ lode_status_t lode_variants_list(lode_variant_t **variants, int64_t *count,
                     lode_variant_t variant = {.method = prune->methods[m],
                                               .sparsity = prune->sparsity[s],
                                               .core = prune->cores[c],
-                                              .allocation = prune->allocation[a],
-                                              .compensation = LODE_COMPENSATION_NONE};
+                                              .allocation = prune->allocation[a]};
                     if (variant.core == lode_mask_core(variant.method, LODE_CORE_DEFAULT))
                         variant.core = LODE_CORE_DEFAULT;
-                    status = add(*variants, count, variant);
+                    status = add_compensations(*variants, count, variant, prune);
                 }
     if (status != LODE_OK)
         lode_variants_free(variants, *count);

@@ -15,6 +15,8 @@ static const float down[D * M] = {5, 1, 0, 12, -1, 3};
 static const double loss_proxy[M] = {1, 2, 4}, power[M] = {7, 8, 9}, taylor[M] = {3, 2, 1};
 static const double connectivity[M] = {0, 0.5, 1}, protection[M] = {1, 0.2, 0.6};
 static const double input_power[D] = {4, 9}, u_power[M] = {1, 16, 25};
+static const double activation_mean[M] = {1, 2, -1};
+static const double inverse_input[D] = {0.5, 0.25}, inverse_u[M] = {2, 0.5, 3};
 
 static lode_tensor_t matrix(const float *data, int64_t rows, int64_t columns) {
     return (lode_tensor_t){
@@ -31,6 +33,9 @@ static lode_score_inputs_t all_inputs(void) {
                                  .protection = protection,
                                  .input_power_mean = input_power,
                                  .u_power_mean = u_power,
+                                 .activation_mean = activation_mean,
+                                 .inverse_input = inverse_input,
+                                 .inverse_u = inverse_u,
                                  .gate = matrix(gate, M, D),
                                  .up = matrix(up, M, D),
                                  .down = matrix(down, D, M),
@@ -54,6 +59,10 @@ static lode_score_inputs_t needed_inputs(lode_method_t method) {
         in.protection = NULL;
     if (!(needs & LODE_NEEDS_INPUT_POWER))
         in.input_power_mean = in.u_power_mean = NULL;
+    if (!(needs & LODE_NEEDS_ACTIVATION_MEAN))
+        in.activation_mean = NULL;
+    if (!(needs & LODE_NEEDS_INVERSE_MOMENTS))
+        in.inverse_input = in.inverse_u = NULL;
     if (!(needs & LODE_NEEDS_GATE_UP))
         in.gate.data = in.up.data = NULL;
     if (!(needs & LODE_NEEDS_DOWN))
@@ -80,6 +89,10 @@ static void test_methods(void **state) {
     assert_score(LODE_METHOD_MAGNITUDE, 5 + 10 + 13, 1 + 2 + sqrt(2), 1 + 1 + 3);
     /* inputs weigh 2 and 3, u weighs 1, 4 and 5 */
     assert_score(LODE_METHOD_WANDA_CHANNEL, 18 + 36 + 17, 3 + 4 + 8, 2 + 3 + 15);
+    /* gate and up squared over 0.5 and 0.25, down squared over 2, 0.5 and 3 */
+    assert_score(LODE_METHOD_SPARSEGPT_CHANNEL, 82 + 328 + 84.5, 4 + 8 + 4, 2 + 4 + 3);
+    /* variances 6, 4 and 8, down squared 169, 2 and 9 */
+    assert_score(LODE_METHOD_FLAP, 6 * 169, 4 * 2, 8 * 9);
     double p = 5.0 / 17;
     assert_score(LODE_METHOD_ENTROPY, p * log(p) + (1 - p) * log(1 - p), -log(2), 0);
 }
@@ -119,12 +132,11 @@ static void test_refused(void **state) {
     for (int method = 0; method < LODE_METHOD_COUNT; method++) {
         lode_score_inputs_t in = {.m = M, .d = D};
         unsigned needs = lode_score_needs(method);
+        /* Statistics are looked at before weights. */
+        bool statistics = needs & ~(unsigned)(LODE_NEEDS_DOWN | LODE_NEEDS_GATE_UP);
         if (needs)
             LODE_ASSERT_FAILS(lode_score_channels(got, method, &in),
-                              needs & (LODE_NEEDS_DOWN) && !(needs & LODE_NEEDS_INPUT_POWER)
-                                  ? LODE_ERR_SHAPE
-                                  : LODE_ERR_INTERNAL,
-                              "");
+                              statistics ? LODE_ERR_INTERNAL : LODE_ERR_SHAPE, "");
     }
     lode_score_inputs_t in = all_inputs();
     in.gate = matrix(gate, D, M);
@@ -139,6 +151,12 @@ static void test_refused(void **state) {
     in.u_power_mean = negative;
     LODE_ASSERT_FAILS(lode_score_channels(got, LODE_METHOD_WANDA_CHANNEL, &in), LODE_ERR_NUMERIC,
                       "negative");
+    in.activation_mean = bad;
+    LODE_ASSERT_FAILS(lode_score_channels(got, LODE_METHOD_FLAP, &in), LODE_ERR_NUMERIC,
+                      "activation mean of channel 1");
+    in.inverse_u = negative;
+    LODE_ASSERT_FAILS(lode_score_channels(got, LODE_METHOD_SPARSEGPT_CHANNEL, &in),
+                      LODE_ERR_NUMERIC, "inverse second moment of u has -1 on its diagonal at 1");
     in.loss_proxy = huge;
     in.protection = three;
     LODE_ASSERT_FAILS(lode_score_channels(got, LODE_METHOD_SCAR_PROT, &in), LODE_ERR_NUMERIC,
@@ -147,6 +165,18 @@ static void test_refused(void **state) {
     in.down = matrix(broken, D, M);
     LODE_ASSERT_FAILS(lode_score_channels(got, LODE_METHOD_ENTROPY, &in), LODE_ERR_NUMERIC,
                       "down_proj[1, 2] is inf");
+}
+
+/* A channel that never varies: rounding may put the square of its mean above its power. */
+static void test_constant_channel(void **state) {
+    (void)state;
+    const double least = 0x1p-1022, same[M] = {3, 3, 3}, squares[M] = {9, 9 - 1e-14, 9 + 1e-14};
+    lode_score_inputs_t in = needed_inputs(LODE_METHOD_FLAP);
+    in.activation_mean = same;
+    in.activation_power = squares;
+    double got[M];
+    LODE_ASSERT_OK(lode_score_channels(got, LODE_METHOD_FLAP, &in));
+    assert_true(got[0] == 0 && got[1] == 0 && got[2] > least);
 }
 
 /* One channel, one dimension. */
@@ -167,7 +197,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_methods),      cmocka_unit_test(test_random),
         cmocka_unit_test(test_dead_columns), cmocka_unit_test(test_refused),
-        cmocka_unit_test(test_single),
+        cmocka_unit_test(test_single),       cmocka_unit_test(test_constant_channel),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -590,7 +590,7 @@ static void statistics(void **state) {
         const int64_t width = widths[w];
         const float *u = random_floats(tokens * width, 2), *g = random_floats(tokens * width, 1);
         double *got[4], *want[4], *power = doubles(width), *most = doubles(width);
-        double *want_most = doubles(width);
+        double *want_most = doubles(width), *sum = doubles(width), *want_sum = doubles(width);
         for (int i = 0; i < 4; i++) {
             got[i] = doubles(width);
             want[i] = doubles(width);
@@ -602,6 +602,7 @@ static void statistics(void **state) {
                 want[1][j] += a * a;
                 want[2][j] += fabs(a * b);
                 want[3][j] += b * b;
+                want_sum[j] += a;
                 want_most[j] = fmax(want_most[j], fabs(a));
             }
             want[0][j] *= 0.5;
@@ -609,11 +610,12 @@ static void statistics(void **state) {
         lode_statistics_backward(tokens, width, u, g, got[0], got[1], got[2], got[3]);
         for (int i = 0; i < 4; i++) /* the same products and order: the same bits */
             assert_memory_equal(got[i], want[i], (size_t)width * sizeof(double));
-        lode_statistics_forward(tokens, width, u, power, most);
+        lode_statistics_forward(tokens, width, u, sum, power, most);
+        assert_memory_equal(sum, want_sum, (size_t)width * sizeof(double));
         assert_memory_equal(power, want[1], (size_t)width * sizeof(double));
         assert_memory_equal(most, want_most, (size_t)width * sizeof(double));
         memset(power, -1, (size_t)width * sizeof(double));
-        lode_statistics_forward(tokens, width, u, power, NULL);
+        lode_statistics_forward(tokens, width, u, NULL, power, NULL);
         assert_memory_equal(power, want[1], (size_t)width * sizeof(double));
         release(NULL);
     }
@@ -650,15 +652,15 @@ static double *everything(int threads, int64_t *count) {
     lode_attention_backward(&shape, T_TOKENS, turned, k, v, o, d_o, dq, dk, dv, workspace);
     lode_swiglu_forward(BROAD, u, g, glu);
     lode_swiglu_backward(BROAD, u, u, g, d_gate, d_up);
-    double *sums = doubles(6 * T_WIDTH);
-    lode_statistics_forward(T_TOKENS, T_WIDTH, u, sums, sums + T_WIDTH);
+    double *sums = doubles(7 * T_WIDTH);
+    lode_statistics_forward(T_TOKENS, T_WIDTH, u, sums + 6 * T_WIDTH, sums, sums + T_WIDTH);
     lode_statistics_backward(T_TOKENS, T_WIDTH, u, g, sums + 2 * T_WIDTH, sums + 3 * T_WIDTH,
                              sums + 4 * T_WIDTH, sums + 5 * T_WIDTH);
-    *count = 5 * WIDE + 2 * NARROW + 3 * BROAD + 6 * T_WIDTH;
+    *count = 5 * WIDE + 2 * NARROW + 3 * BROAD + 7 * T_WIDTH;
     double *all = doubles(*count);
-    for (int64_t i = 0; i < *count - 6 * T_WIDTH; i++)
+    for (int64_t i = 0; i < *count - 7 * T_WIDTH; i++)
         all[i] = (double)out[i];
-    memcpy(all + *count - 6 * T_WIDTH, sums, 6 * T_WIDTH * sizeof *sums);
+    memcpy(all + *count - 7 * T_WIDTH, sums, 7 * T_WIDTH * sizeof *sums);
     return all;
 }
 

@@ -4,6 +4,7 @@
 
 #include <hdf5.h>
 #include <jansson.h>
+#include <math.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,6 +16,7 @@
 #include "score/halo.h"
 #include "score/mask.h"
 #include "score/supernode.h"
+#include "score/weights.h"
 #include "testing/compare.h"
 #include "testing/data.h"
 
@@ -128,11 +130,23 @@ typedef struct layer {
     const model_case_t *model;
     int64_t index, core_size, halo_size;
     double loss_proxy[MAX_M], power[MAX_M], u_power[MAX_M], input_power[MAX_D];
-    double connectivity[MAX_M], protection[MAX_M];
+    double connectivity[MAX_M], protection[MAX_M], taylor[MAX_M];
+    double activation_mean[MAX_M], inverse_input[MAX_D], inverse_u[MAX_M];
     int32_t core[MAX_CORE], support[MAX_D], halo[MAX_HALO];
     uint8_t lp_core[MAX_M];
     lode_score_inputs_t inputs;
 } layer_t;
+
+/* The goldens hold no means and no inverses of second moments. These are of a plausible size: a
+ * mean below the root of the power, an inverse as of a matrix that is nearly diagonal. */
+static void make_moments(layer_t *layer) {
+    for (int64_t j = 0; j < layer->model->m; j++) {
+        layer->activation_mean[j] = 0.9 * sqrt(layer->power[j]) * sin((double)(j + layer->index));
+        layer->inverse_u[j] = (2 + cos((double)j)) / layer->power[j];
+    }
+    for (int64_t i = 0; i < layer->model->d; i++)
+        layer->inverse_input[i] = (2 + cos((double)i)) / layer->input_power[i];
+}
 
 static void read_statistics(const golden_t *golden, layer_t *layer) {
     const model_case_t *model = golden->model;
@@ -147,6 +161,8 @@ static void read_statistics(const golden_t *golden, layer_t *layer) {
         layer->input_power[i] /= sequences;
     for (int64_t j = 0; j < model->m; j++)
         layer->u_power[j] = layer->power[j] * (tokens / sequences);
+    read_layer_f64(golden->file, "loss_mean/taylor", layer->index, model->m, layer->taylor);
+    make_moments(layer);
 }
 
 static void classify(const golden_t *golden, layer_t *layer) {
@@ -181,6 +197,10 @@ static layer_t *make_layer(const golden_t *golden, int64_t index) {
                                           .d = golden->model->d,
                                           .loss_proxy = layer->loss_proxy,
                                           .activation_power = layer->power,
+                                          .taylor = layer->taylor,
+                                          .activation_mean = layer->activation_mean,
+                                          .inverse_input = layer->inverse_input,
+                                          .inverse_u = layer->inverse_u,
                                           .connectivity = layer->connectivity,
                                           .protection = layer->protection,
                                           .input_power_mean = layer->input_power,
@@ -268,17 +288,48 @@ static void test_scores_and_masks(void **state) {
     check_golden(state, false, true);
 }
 
+/* flap and sparsegpt-channel element by element from their formulas, in long double. */
+static void test_moment_scores(void **state) {
+    golden_t golden = open_golden(*state);
+    const int64_t m = golden.model->m, d = golden.model->d;
+    double score[MAX_M], flap[MAX_M], saliency[MAX_M], gate[MAX_D], up[MAX_D], down[MAX_M];
+    for (int64_t index = 0; index < golden.model->layers; index++) {
+        layer_t *layer = make_layer(&golden, index);
+        const lode_score_inputs_t *in = &layer->inputs;
+        long double squares[MAX_M] = {0};
+        for (int64_t i = 0; i < d; i++) {
+            LODE_ASSERT_OK(lode_weights_row(down, &in->down, i, "down_proj"));
+            for (int64_t j = 0; j < m; j++)
+                squares[j] += (long double)down[j] * down[j];
+        }
+        for (int64_t j = 0; j < m; j++) {
+            long double sum = squares[j] / in->inverse_u[j], mean = in->activation_mean[j];
+            LODE_ASSERT_OK(lode_weights_row(gate, &in->gate, j, "gate_proj"));
+            LODE_ASSERT_OK(lode_weights_row(up, &in->up, j, "up_proj"));
+            for (int64_t i = 0; i < d; i++)
+                sum += ((long double)gate[i] * gate[i] + (long double)up[i] * up[i]) /
+                       in->inverse_input[i];
+            saliency[j] = (double)sum;
+            flap[j] = (double)((in->activation_power[j] - mean * mean) * squares[j]);
+        }
+        LODE_ASSERT_OK(lode_score_channels(score, LODE_METHOD_SPARSEGPT_CHANNEL, in));
+        LODE_ASSERT_CLOSE(lode_compare_f64("sparsegpt-channel", score, m, saliency, m, 0, 1e-12));
+        LODE_ASSERT_OK(lode_score_channels(score, LODE_METHOD_FLAP, in));
+        LODE_ASSERT_CLOSE(lode_compare_f64("flap", score, m, flap, m, 0, 1e-12));
+        free(layer);
+    }
+    close_golden(&golden);
+}
+
 /* Global allocation on real scores: the exact total, the floor, and every method accepted. */
 static void test_global_allocation(void **state) {
     golden_t golden = open_golden(*state);
     int64_t layers = golden.model->layers, m = golden.model->m;
-    static double score[MAX_LAYERS * MAX_M], taylor[MAX_M];
+    static double score[MAX_LAYERS * MAX_M];
     static uint8_t keep[MAX_LAYERS * MAX_M];
     for (int method = 0; method < LODE_METHOD_COUNT; method++) {
         for (int64_t index = 0; index < layers; index++) {
             layer_t *layer = make_layer(&golden, index);
-            read_layer_f64(golden.file, "loss_mean/taylor", index, m, taylor);
-            layer->inputs.taylor = taylor;
             LODE_ASSERT_OK(lode_score_channels(score + index * m, method, &layer->inputs));
             free(layer);
         }
@@ -299,6 +350,7 @@ static void test_global_allocation(void **state) {
 #define GOLDEN_TESTS(model)                                                                        \
     cmocka_unit_test_prestate(test_classes, &(model)),                                             \
         cmocka_unit_test_prestate(test_scores_and_masks, &(model)),                                \
+        cmocka_unit_test_prestate(test_moment_scores, &(model)),                                   \
         cmocka_unit_test_prestate(test_global_allocation, &(model))
 
 int main(void) {
