@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "model/checkpoint.h"
+#include "probe/probe.h"
 #include "text/corpus.h"
 #include "text/tokenizer.h"
 
@@ -43,7 +44,9 @@ static lode_status_t check_model(const lode_config_t *config, const lode_config_
 }
 
 lode_status_t lode_check_inputs(const lode_config_t *config, const char *model, bool verbose) {
+    const lode_config_perplexity_t *probed;
     int64_t checked = 0;
+    LODE_TRY(lode_probe_perplexity(&probed, config));
     for (int64_t i = 0; i < config->model_count; i++) {
         if (model && strcmp(model, config->models[i].name) != 0)
             continue;

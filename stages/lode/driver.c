@@ -17,6 +17,7 @@
 #include "evaluate/evaluate.h"
 #include "kernels/linear.h"
 #include "lode/check.h"
+#include "probe/probe.h"
 #include "prune/prune.h"
 #include "report/report.h"
 #include "store/lock.h"
@@ -44,6 +45,7 @@ static const stage_function_t stage_functions[LODE_STAGE_COUNT] = {
     [LODE_STAGE_TOKENIZE] = lode_stage_tokenize,     [LODE_STAGE_CALIBRATE] = lode_stage_calibrate,
     [LODE_STAGE_ACCUMULATE] = lode_stage_accumulate, [LODE_STAGE_CLASSIFY] = lode_stage_classify,
     [LODE_STAGE_PRUNE] = lode_stage_prune,           [LODE_STAGE_EVALUATE] = lode_stage_evaluate,
+    [LODE_STAGE_PROBE] = lode_stage_probe,
 };
 
 /* --- finished stages ------------------------------------------------------------------------ */

@@ -37,14 +37,15 @@
  * | keep u8 [n, L, m]              | the masks; attributes sparsity, core_size, removed (both of |
  * |                                | every layer) on the group                                   |
  * /random_cores: LP ranking at probe.sparsity, protecting a core
- * | core i32 [n], draw i32 [n]     | core_names "lp,none,random"; draw −1 unless random          |
+ * | core i32 [n], draw i32 [n]     | core_names "lp,activation,none,random"; draw −1 unless it   |
+ * |                                | is random                                                   |
  * | keep u8 [n, L, m]              | attributes sparsity, core_size, removed                     |
  * /score_core: what is ranked by against what is protected
- * | score i32 [n], core i32 [n]    | score_names "lp,activation", core_names "lp,activation,none"|
+ * | score i32 [n], core i32 [n]    | score_names "lp,activation"; core_names as above            |
  * | keep u8 [n, L, m]              | attributes sparsity, core_size, removed                     |
  * /ablation: one channel at a time, u_j = 0, in every layer_step-th layer
  * | layer, channel, bin i32 [n]    | bin of the quantiles of log LP, 0 the lowest                |
- * | loss_proxy, activation_power f64 [n] | of the channel                                        |
+ * | loss_proxy, activation_power   | of the channel, f64 [n]                                     |
  * /ablation/spearman: for each of the p layers, over all its sampled channels, whatever their sign
  * | layer, channels i32 [p]        | channels: how many                                          |
  * | loss_proxy, activation_power, absolute_loss_proxy, absolute_activation_power f64 [p]         |
