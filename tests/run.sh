@@ -23,7 +23,8 @@ sanitize_tests='^(unit\.|mpi\.|fuzz\.|stages\.golden\.quickstart)'
 # accesses are checked, its leaks are left to the sanitizers. Those that take longest come first; the
 # gradients and the tokenizer need two minutes each.
 valgrind_tests=(gradients tokenizer store config checkpoint architecture safetensors corpus text_golden
-    channel halo mask random score supernode partition schedule batch protocol compare check_rules)
+    channel halo control structure mask random score supernode partition schedule batch protocol
+    compare check_rules)
 
 usage() {
     echo "usage: tests/run.sh [--quick]" >&2

@@ -1,38 +1,45 @@
 #include "score/halo.h"
 
-#include <cblas.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/memory.h"
-#include "comm/context.h"
 #include "score/order.h"
 #include "score/weights.h"
 
 static const char down_name[] = "down_proj";
 
+lode_status_t lode_halo_written(double *written, const lode_tensor_t *down, const int32_t *set,
+                                int64_t count) {
+    int64_t hidden = down->shape[0], channels = down->shape[1];
+    double *row;
+    LODE_TRY(lode_weights_check(down, hidden, channels, down_name));
+    LODE_TRY(LODE_NEW_RAW(&row, channels, "row of down_proj"));
+    lode_status_t status = LODE_OK;
+    for (int64_t h = 0; h < hidden && status == LODE_OK; h++) {
+        status = lode_weights_row(row, down, h, down_name);
+        written[h] = 0;
+        for (int64_t i = 0; i < count && status == LODE_OK; i++)
+            written[h] += fabs(row[set[i]]);
+    }
+    free(row);
+    return status;
+}
+
 lode_status_t lode_halo_support(int32_t *support, int64_t support_size, const lode_tensor_t *down,
                                 const int32_t *core, int64_t core_size) {
-    int64_t hidden = down->shape[0], channels = down->shape[1];
-    LODE_TRY(lode_weights_check(down, hidden, channels, down_name));
+    int64_t hidden = down->shape[0];
     if (support_size < 1 || support_size >= hidden)
         return lode_fail(LODE_ERR_CONFIG,
                          "classify.write_support is %lld, but the hidden size is %lld; choose "
                          "1 … %lld (with every dimension in it, connectivity is 1 everywhere)",
                          (long long)support_size, (long long)hidden, (long long)hidden - 1);
-    double *row = NULL, *written = NULL;
-    lode_status_t status;
-    LODE_GUARD(status, LODE_NEW_RAW(&row, channels, "row of down_proj"), done);
-    LODE_GUARD(status, LODE_NEW(&written, hidden, "what the core writes"), done);
-    for (int64_t h = 0; h < hidden; h++) {
-        LODE_GUARD(status, lode_weights_row(row, down, h, down_name), done);
-        for (int64_t i = 0; i < core_size; i++)
-            written[h] += fabs(row[core[i]]);
-    }
-    status = lode_order_top(support, support_size, written, hidden, "what the core writes");
-done:
-    free(row);
+    double *written;
+    LODE_TRY(LODE_NEW_RAW(&written, hidden, "what the core writes"));
+    lode_status_t status = lode_halo_written(written, down, core, core_size);
+    if (status == LODE_OK)
+        status = lode_order_top(support, support_size, written, hidden, "what the core writes");
     free(written);
     return status;
 }
@@ -74,6 +81,44 @@ done:
     return status;
 }
 
+/* Adds each row's absolute values to `whole`, and those of the support to `inside`. */
+static lode_status_t add_read_sums(double *inside, double *whole, double *row,
+                                   const lode_tensor_t *tensor, const int32_t *support,
+                                   int64_t support_size, const char *what) {
+    for (int64_t j = 0; j < tensor->shape[0]; j++) {
+        LODE_TRY(lode_weights_row(row, tensor, j, what));
+        for (int64_t i = 0; i < tensor->shape[1]; i++)
+            whole[j] += fabs(row[i]);
+        for (int64_t i = 0; i < support_size; i++)
+            inside[j] += fabs(row[support[i]]);
+    }
+    return LODE_OK;
+}
+
+lode_status_t lode_halo_read_connectivity(double *connectivity, const lode_tensor_t *gate,
+                                          const lode_tensor_t *up, const int32_t *support,
+                                          int64_t support_size) {
+    const int64_t channels = gate->shape[0], hidden = gate->shape[1];
+    LODE_TRY(lode_weights_check(gate, channels, hidden, "gate_proj"));
+    LODE_TRY(lode_weights_check(up, channels, hidden, "up_proj"));
+    double *row = NULL, *whole = NULL;
+    lode_status_t status;
+    LODE_GUARD(status, LODE_NEW_RAW(&row, hidden, "row of gate_proj"), done);
+    LODE_GUARD(status, LODE_NEW(&whole, channels, "row sums of gate_proj and up_proj"), done);
+    memset(connectivity, 0, (size_t)channels * sizeof *connectivity);
+    LODE_GUARD(status,
+               add_read_sums(connectivity, whole, row, gate, support, support_size, "gate_proj"),
+               done);
+    LODE_GUARD(status,
+               add_read_sums(connectivity, whole, row, up, support, support_size, "up_proj"), done);
+    for (int64_t j = 0; j < channels; j++)
+        connectivity[j] = whole[j] > 0 ? connectivity[j] / whole[j] : 0;
+done:
+    free(row);
+    free(whole);
+    return status;
+}
+
 int64_t lode_halo_size(double halo_fraction, int64_t channels, int64_t core_size) {
     int64_t others = channels - core_size;
     if (others <= 0)
@@ -100,135 +145,6 @@ lode_status_t lode_halo_select(int32_t *halo, int64_t halo_size, const double *c
 done:
     free(order);
     free(in_core);
-    return status;
-}
-
-/* A layer's q, read by column. */
-typedef struct q_view {
-    const float *q;
-    int64_t tokens, stride;
-} q_view_t;
-
-/* Centres a column and scales it to unit length, so that the product of two is their correlation.
- * A constant one becomes 0 exactly: the sum of up to 2²⁹ equal floats has no rounding in double, so
- * their mean is that float and nothing is left that could correlate by accident. */
-static void standardise(double *column, int64_t tokens) {
-    double sum = 0, squares = 0;
-    for (int64_t t = 0; t < tokens; t++)
-        sum += column[t];
-    double mean = sum / (double)tokens;
-    for (int64_t t = 0; t < tokens; t++) {
-        column[t] -= mean;
-        squares += column[t] * column[t];
-    }
-    double scale = squares > 0 ? 1 / sqrt(squares) : 0;
-    for (int64_t t = 0; t < tokens; t++)
-        column[t] *= scale;
-}
-
-/* Standardised q of some channels as columns [count, tokens]. Tokens are the outer loop: q is far
- * larger than a cache, and reading it along its rows touches each page once. */
-static lode_status_t gather_columns(double *columns, q_view_t view, const int32_t *channels,
-                                    int64_t count) {
-    for (int64_t t = 0; t < view.tokens; t++)
-        for (int64_t i = 0; i < count; i++) {
-            double value = (double)view.q[t * view.stride + channels[i]];
-            if (!isfinite(value))
-                return lode_fail(LODE_ERR_NUMERIC,
-                                 "q of channel %d at token %lld is %g; look for NaN or infinite "
-                                 "weights in the checkpoint",
-                                 (int)channels[i], (long long)t, value);
-            columns[i * view.tokens + t] = value;
-        }
-    for (int64_t i = 0; i < count; i++)
-        standardise(columns + i * view.tokens, view.tokens);
-    return LODE_OK;
-}
-
-static double redundancy_of(double correlation, bool positive_only) {
-    double r = fmin(0.9999, fmax(-0.9999, correlation));
-    if (positive_only)
-        r = fmax(0, r);
-    return -0.5 * log1p(-r * r);
-}
-
-/* Mean of the `top` largest values, added largest first, so that no order of the core matters. */
-static lode_status_t mean_of_largest(double *mean, int32_t *order, const double *values,
-                                     int64_t count, int64_t top) {
-    LODE_TRY(lode_order_top(order, top, values, count, "redundancy"));
-    double sum = 0;
-    for (int64_t i = 0; i < top; i++)
-        sum += values[order[i]];
-    *mean = sum / (double)top;
-    return LODE_OK;
-}
-
-enum { LODE_HALO_BLOCK = 128 }; /* halo channels correlated at once: bounds the working memory */
-
-typedef struct correlator {
-    double *core_columns; /* [core_size, tokens] */
-    double *halo_columns; /* [block, tokens] */
-    double *correlations; /* [block, core_size] */
-    int32_t *order;       /* [core_size] */
-} correlator_t;
-
-static lode_status_t correlator_allocate(correlator_t *c, int64_t tokens, int64_t core_size,
-                                         int64_t block) {
-    LODE_TRY(LODE_NEW_RAW(&c->core_columns, core_size * tokens, "q of the core"));
-    LODE_TRY(LODE_NEW_RAW(&c->halo_columns, block * tokens, "q of the halo"));
-    LODE_TRY(LODE_NEW_RAW(&c->correlations, block * core_size, "core–halo correlations"));
-    return LODE_NEW_RAW(&c->order, core_size, "core by redundancy");
-}
-
-static lode_status_t correlate_block(correlator_t *c, int64_t tokens, int64_t core_size,
-                                     int64_t count) {
-    int rows, columns, inner;
-    LODE_TRY(lode_narrow(&rows, count, "halo channels"));
-    LODE_TRY(lode_narrow(&columns, core_size, "core channels"));
-    LODE_TRY(lode_narrow(&inner, tokens, "tokens kept for redundancy"));
-    cblas_dgemm(CblasRowMajor, CblasNoTrans, CblasTrans, rows, columns, inner, 1.0, c->halo_columns,
-                inner, c->core_columns, inner, 0.0, c->correlations, columns);
-    return LODE_OK;
-}
-
-static lode_status_t redundancy_block(double *redundancy, correlator_t *c, q_view_t view,
-                                      int64_t core_size, const int32_t *halo, int64_t count,
-                                      lode_redundancy_t options) {
-    LODE_TRY(gather_columns(c->halo_columns, view, halo, count));
-    LODE_TRY(correlate_block(c, view.tokens, core_size, count));
-    int64_t top = options.top_k < core_size ? options.top_k : core_size;
-    for (int64_t i = 0; i < count; i++) {
-        double *row = c->correlations + i * core_size;
-        for (int64_t s = 0; s < core_size; s++)
-            row[s] = redundancy_of(row[s], options.positive_only);
-        LODE_TRY(mean_of_largest(&redundancy[i], c->order, row, core_size, top));
-    }
-    return LODE_OK;
-}
-
-lode_status_t lode_halo_redundancy(double *redundancy, const float *q, int64_t tokens,
-                                   int64_t stride, int64_t channels, const int32_t *core,
-                                   int64_t core_size, const int32_t *halo, int64_t halo_size,
-                                   lode_redundancy_t options) {
-    LODE_ASSERT(tokens > 0 && stride >= channels && core_size > 0 && options.top_k > 0);
-    q_view_t view = {q, tokens, stride};
-    correlator_t c = {0};
-    int64_t block = halo_size < LODE_HALO_BLOCK ? halo_size : LODE_HALO_BLOCK;
-    lode_status_t status;
-    LODE_GUARD(status, correlator_allocate(&c, tokens, core_size, block), done);
-    LODE_GUARD(status, gather_columns(c.core_columns, view, core, core_size), done);
-    for (int64_t first = 0; first < halo_size; first += block) {
-        int64_t count = halo_size - first < block ? halo_size - first : block;
-        LODE_GUARD(
-            status,
-            redundancy_block(redundancy + first, &c, view, core_size, halo + first, count, options),
-            done);
-    }
-done:
-    free(c.core_columns);
-    free(c.halo_columns);
-    free(c.correlations);
-    free(c.order);
     return status;
 }
 

@@ -1,5 +1,5 @@
-/* score/halo: the channels that write where the core writes, how redundant they are to it, and what
- * that is worth in protection.
+/* score/halo: the channels that write where the core writes, those of the next layer that read
+ * there, and what the halo's redundancy to the core (score/redundancy.h) is worth in protection.
  *
  * Source: Supernodes and Halos (arXiv:2604.23475). Wdown is [hidden, channels]: channel j writes
  * through column j. One layer at a time; everything here is Local. Weights may be F32, F16 or BF16,
@@ -8,14 +8,19 @@
 #ifndef LODE_SCORE_HALO_H
 #define LODE_SCORE_HALO_H
 
-#include <stdbool.h>
 #include <stdint.h>
 
 #include "base/error.h"
 #include "model/tensor.h"
 
-/* Write support S: the `support_size` rows h of Wdown of largest a_h = Σ_{s∈core} |Wdown[h,s]|
- * (summed in the order of `core`), largest first, the lower row first among equals.
+/* a_h = Σ_{s∈set} |Wdown[h,s]|, how much some channels write into each dimension, summed in the
+ * order of the set.
+ *   written [hidden] out;  down in, [hidden, channels];  set [count] in */
+LODE_MUST_USE lode_status_t lode_halo_written(double *written, const lode_tensor_t *down,
+                                              const int32_t *set, int64_t count);
+
+/* Write support S: the `support_size` rows h of Wdown of largest a_h of the core, largest
+ * first, the lower row first among equals.
  *   support [support_size] out, row indices
  *   down    in, [hidden, channels]
  *   core    [core_size] in
@@ -31,6 +36,17 @@ LODE_MUST_USE lode_status_t lode_halo_support(int32_t *support, int64_t support_
 LODE_MUST_USE lode_status_t lode_halo_connectivity(double *connectivity, const lode_tensor_t *down,
                                                    const int32_t *support, int64_t support_size);
 
+/* How much each channel reads from a write support, that of the layer before:
+ * (Σ_{h∈S} |Wgate[j,h]| + Σ_{h∈S} |Wup[j,h]|) / (Σ_h |Wgate[j,h]| + Σ_h |Wup[j,h]|), sums over gate
+ * before up, in the order of the support and of h; 0 for a channel that reads nothing. Weights
+ * are taken as they are: the norm between the layers scales dimensions, and has no part in it.
+ *   connectivity [channels] out, in [0, 1];  gate, up in, [channels, hidden];  support in */
+LODE_MUST_USE lode_status_t lode_halo_read_connectivity(double *connectivity,
+                                                        const lode_tensor_t *gate,
+                                                        const lode_tensor_t *up,
+                                                        const int32_t *support,
+                                                        int64_t support_size);
+
 /* Channels in the halo: max(1, ⌊halo_fraction·(channels − core_size)⌋), floor of the double
  * product; 0 where there is nothing but core. */
 int64_t lode_halo_size(double halo_fraction, int64_t channels, int64_t core_size);
@@ -41,25 +57,6 @@ int64_t lode_halo_size(double halo_fraction, int64_t channels, int64_t core_size
 LODE_MUST_USE lode_status_t lode_halo_select(int32_t *halo, int64_t halo_size,
                                              const double *connectivity, int64_t channels,
                                              const int32_t *core, int64_t core_size);
-
-typedef struct lode_redundancy {
-    int64_t top_k; /* of the core channels, how many of the most redundant are averaged; ≥ 1 */
-    bool positive_only; /* anticorrelated channels count as independent */
-} lode_redundancy_t;
-
-/* Redundancy of each halo channel to the core. r_js is Pearson's correlation of q_j and q_s over
- * the tokens, in float64 and scale-free (the variances are divided by as they are; a channel that
- * never varies has r = 0), clamped to ±0.9999. Red_js = −½·ln(1 − r²), with max(0, r) in place of r
- * where positive_only. The result is the mean of the min(top_k, core_size) largest Red_js.
- *   redundancy [halo_size] out, nats, ≥ 0, in the order of `halo`
- *   q          in, q[t·stride + j], t < tokens; a layer of f32 [tokens, L, m] has stride L·m
- *   tokens     ≥ 1;  channels  extent of the indices in core and halo
- * Errors: LODE_ERR_NUMERIC where q of a channel in use is not finite, LODE_ERR_MEMORY. */
-LODE_MUST_USE lode_status_t lode_halo_redundancy(double *redundancy, const float *q, int64_t tokens,
-                                                 int64_t stride, int64_t channels,
-                                                 const int32_t *core, int64_t core_size,
-                                                 const int32_t *halo, int64_t halo_size,
-                                                 lode_redundancy_t options);
 
 /* Protection factor P: floor + (1 − floor)·(1 − rank^power) in the halo, 1 outside it and for the
  * core. rank runs from 0 for the least redundant halo channel to 1 for the most redundant; equal

@@ -98,7 +98,7 @@ static lode_status_t check_inputs(const lode_structure_inputs_t *in) {
     return LODE_OK;
 }
 
-static lode_status_t rank(ranking_t *ranking, int64_t channels, const char *what) {
+static lode_status_t order_channels(ranking_t *ranking, int64_t channels, const char *what) {
     LODE_TRY(lode_order_top(ranking->descending, channels, ranking->values, channels, what));
     lode_order_ranks_of(ranking->ranks, ranking->descending, ranking->values, channels);
     return LODE_OK;
@@ -108,12 +108,12 @@ static lode_status_t rank(ranking_t *ranking, int64_t channels, const char *what
 static lode_status_t measure(work_t *work, double figure[LODE_STRUCTURE_COUNT]) {
     const lode_structure_inputs_t *in = work->in;
     const int64_t m = in->channels, k = in->core_size;
-    LODE_TRY(rank(&work->proxy, m, loss_proxy_name));
-    LODE_TRY(rank(&work->power, m, power_name));
+    LODE_TRY(order_channels(&work->proxy, m, loss_proxy_name));
+    LODE_TRY(order_channels(&work->power, m, power_name));
     const int32_t *core = work->proxy.descending;
     double jaccard;
-    LODE_TRY(lode_supernode_mass(&figure[LODE_STRUCTURE_CORE_MASS], core, k, work->proxy.values,
-                                 m));
+    LODE_TRY(
+        lode_supernode_mass(&figure[LODE_STRUCTURE_CORE_MASS], core, k, work->proxy.values, m));
     LODE_TRY(lode_concentration_effective(&figure[LODE_STRUCTURE_EFFECTIVE_NUMBER],
                                           work->proxy.values, m, loss_proxy_name));
     LODE_TRY(lode_concentration_jaccard(&jaccard, core, k, work->power.descending, k, m));

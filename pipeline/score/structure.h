@@ -67,7 +67,7 @@ typedef struct lode_structure_inputs {
 typedef struct lode_structure {
     double figure[LODE_STRUCTURE_COUNT];      /* of all sequences */
     double interval[LODE_STRUCTURE_COUNT][2]; /* of the draws, low and high */
-    double stability;                         /* mean Jaccard index of a draw's core with the core */
+    double stability; /* mean Jaccard index of a draw's core with the core */
     double stability_interval[2];
 } lode_structure_t;
 

@@ -4,165 +4,192 @@
 
 #include "base/log.h"
 #include "base/memory.h"
+#include "classify/work.h"
 #include "score/halo.h"
 #include "score/supernode.h"
 
-enum { BOOTSTRAP_DRAWS = 200 };
-static const double BOOTSTRAP_LEVEL = 0.95;
-
-/* Sizes, and buffers for one layer. */
-typedef struct work {
-    int64_t m, core_size, halo_size, support_size, tokens, sequences;
-    double *loss_proxy, *connectivity, *protection; /* [m] each */
-    double *redundancy;                             /* [halo_size] */
-    double *sums;                                   /* [sequences, m] */
-    float *q;                                       /* [tokens, m] */
-    int32_t *core, *halo, *support;
-} work_t;
-
-static void work_free(work_t *work) {
+static void work_free(lode_classify_t *work) {
     free(work->loss_proxy);
     free(work->redundancy);
-    free(work->sums);
     free(work->q);
     free(work->core);
     free(work->halo);
     free(work->support);
 }
 
-static lode_status_t work_allocate(work_t *work) {
-    LODE_TRY(LODE_NEW(&work->loss_proxy, 3 * work->m, "classify"));
-    work->connectivity = work->loss_proxy + work->m;
+static lode_status_t work_allocate(lode_classify_t *work) {
+    LODE_TRY(LODE_NEW(&work->loss_proxy, 4 * work->m, "classify"));
+    work->activation_power = work->loss_proxy + work->m;
+    work->connectivity = work->activation_power + work->m;
     work->protection = work->connectivity + work->m;
     LODE_TRY(LODE_NEW(&work->redundancy, work->halo_size, "classify"));
-    LODE_TRY(LODE_NEW(&work->sums, work->sequences * work->m, "sums of sequences"));
     LODE_TRY(LODE_NEW(&work->q, work->tokens * work->m, "q"));
     LODE_TRY(LODE_NEW(&work->core, work->core_size, "core"));
     LODE_TRY(LODE_NEW(&work->halo, work->halo_size, "halo"));
     return LODE_NEW(&work->support, work->support_size, "write support");
 }
 
-static lode_status_t work_sizes(work_t *work, const lode_run_t *run, lode_store_t *accumulate) {
+static lode_status_t work_sizes(lode_classify_t *work) {
+    const lode_run_t *run = work->run;
     const lode_config_classify_t *classify = &run->config->classify;
     int axes;
     int64_t shape[LODE_STORE_MAX_AXES];
     work->m = run->architecture.intermediate;
     work->core_size = lode_supernode_size(classify->core_fraction, work->m);
     work->halo_size = lode_halo_size(classify->halo_fraction, work->m, work->core_size);
+    work->random_size = work->m - work->core_size - work->halo_size;
+    if (work->random_size > classify->controls.channels)
+        work->random_size = classify->controls.channels;
     work->support_size = classify->write_support;
     if (work->support_size == 0)
         work->support_size = run->architecture.hidden < 16 ? 1 : run->architecture.hidden / 16;
-    LODE_TRY(lode_store_shape(accumulate, "/redundancy/q", &axes, shape));
+    LODE_TRY(lode_store_shape(work->accumulate, "/redundancy/q", &axes, shape));
     work->tokens = shape[0];
-    LODE_TRY(lode_store_shape(accumulate, "/sequences/loss_proxy", &axes, shape));
+    LODE_TRY(lode_store_shape(work->accumulate, "/sequences/loss_proxy", &axes, shape));
     work->sequences = shape[0];
     return LODE_OK;
 }
 
-static lode_status_t create_datasets(lode_store_t *store, const lode_run_t *run,
-                                     const work_t *work) {
-    const int64_t L = run->architecture.layers;
+lode_status_t lode_classify_write(const lode_classify_t *work, const char *name, int64_t width,
+                                  const void *row) {
+    const int64_t offset[] = {work->layer, 0}, count[] = {1, width};
+    return width == 0 ? LODE_OK : lode_store_write(work->store, name, offset, count, row);
+}
+
+lode_redundancy_t lode_classify_redundancy(const lode_classify_t *work) {
+    const lode_config_redundancy_t *redundancy = &work->run->config->classify.redundancy;
+    return (lode_redundancy_t){.top_k = redundancy->top_k,
+                               .positive_only = redundancy->positive_only,
+                               .correlation = redundancy->correlation};
+}
+
+lode_q_t lode_classify_q(const lode_classify_t *work) {
+    return (lode_q_t){.q = work->q, .tokens = work->tokens, .stride = work->m, .channels = work->m};
+}
+
+static lode_status_t create_datasets(const lode_classify_t *work) {
+    lode_store_t *store = work->store;
+    const int64_t L = work->run->architecture.layers;
     const int64_t core[] = {L, work->core_size}, halo[] = {L, work->halo_size};
-    const int64_t channels[] = {L, work->m}, interval[] = {L, 2};
+    const int64_t channels[] = {L, work->m}, support[] = {L, work->support_size};
     LODE_TRY(lode_store_dataset(store, "/core", LODE_TYPE_I32, 2, core, true));
     LODE_TRY(lode_store_dataset(store, "/halo", LODE_TYPE_I32, 2, halo, true));
+    LODE_TRY(lode_store_dataset(store, "/write_support", LODE_TYPE_I32, 2, support, true));
     LODE_TRY(lode_store_dataset(store, "/connectivity", LODE_TYPE_F64, 2, channels, true));
     LODE_TRY(lode_store_dataset(store, "/redundancy_to_core", LODE_TYPE_F64, 2, halo, true));
     LODE_TRY(lode_store_dataset(store, "/protection", LODE_TYPE_F64, 2, channels, true));
-    LODE_TRY(lode_store_dataset(store, "/core_mass", LODE_TYPE_F64, 1, &L, true));
-    LODE_TRY(lode_store_dataset(store, "/core_mass_interval", LODE_TYPE_F64, 2, interval, true));
-    LODE_TRY(lode_store_dataset(store, "/core_stability", LODE_TYPE_F64, 1, &L, true));
+    LODE_TRY(lode_classify_structure_create(work));
+    LODE_TRY(lode_classify_controls_create(work));
+    if (work->run->config->classify.controls.read_halo)
+        LODE_TRY(lode_store_dataset(store, "/controls/read_connectivity", LODE_TYPE_F64, 2,
+                                    channels, true));
     return lode_store_attribute_i64(store, "/", "write_support", work->support_size);
 }
 
-/* Core, its mass, and how firm both are. */
-static lode_status_t classify_core(const lode_run_t *run, work_t *work, lode_store_t *accumulate,
-                                   lode_store_t *store, int64_t layer) {
-    const int64_t row[] = {layer, 0}, channels[] = {1, work->m}, core[] = {1, work->core_size};
-    const int64_t sums_at[] = {0, layer, 0}, sums_count[] = {work->sequences, 1, work->m};
-    const int64_t one = 1, pair[] = {1, 2};
-    double mass;
-    lode_stability_t stability;
-    LODE_TRY(lode_store_read(accumulate, "/loss_proxy", row, channels, LODE_TYPE_F64,
+static lode_status_t read_layer(lode_classify_t *work) {
+    const int64_t row[] = {work->layer, 0}, channels[] = {1, work->m};
+    const int64_t q_at[] = {0, work->layer, 0}, q_count[] = {work->tokens, 1, work->m};
+    LODE_TRY(lode_store_read(work->accumulate, "/loss_proxy", row, channels, LODE_TYPE_F64,
                              work->loss_proxy));
-    LODE_TRY(lode_supernode_select(work->core, work->core_size, work->loss_proxy, work->m));
-    LODE_TRY(lode_supernode_mass(&mass, work->core, work->core_size, work->loss_proxy, work->m));
-    LODE_TRY(lode_store_read(accumulate, "/sequences/loss_proxy", sums_at, sums_count,
-                             LODE_TYPE_F64, work->sums));
-    LODE_TRY(lode_supernode_bootstrap(&stability, work->sums, work->sequences, work->m, work->m,
-                                      work->core_size, BOOTSTRAP_DRAWS, BOOTSTRAP_LEVEL,
-                                      run->config->seed, layer));
-    const double interval[] = {stability.mass_low, stability.mass_high};
-    LODE_TRY(lode_store_write(store, "/core", row, core, work->core));
-    LODE_TRY(lode_store_write(store, "/core_mass", &layer, &one, &mass));
-    LODE_TRY(lode_store_write(store, "/core_mass_interval", row, pair, interval));
-    return lode_store_write(store, "/core_stability", &layer, &one, &stability.jaccard);
+    LODE_TRY(lode_store_read(work->accumulate, "/activation_power", row, channels, LODE_TYPE_F64,
+                             work->activation_power));
+    LODE_TRY(
+        lode_store_read(work->accumulate, "/redundancy/q", q_at, q_count, LODE_TYPE_F32, work->q));
+    return lode_checkpoint_layer(work->run->checkpoint, work->layer, &work->weights);
 }
 
-/* Connectivity, halo, redundancy and protection, given the core. */
-static lode_status_t classify_halo(lode_run_t *run, work_t *work, lode_store_t *accumulate,
-                                   lode_store_t *store, int64_t layer) {
-    const lode_config_classify_t *classify = &run->config->classify;
-    const lode_redundancy_t options = {.top_k = classify->redundancy.top_k,
-                                       .positive_only = classify->redundancy.positive_only};
-    const int64_t row[] = {layer, 0}, channels[] = {1, work->m}, halo[] = {1, work->halo_size};
-    const int64_t q_at[] = {0, layer, 0}, q_count[] = {work->tokens, 1, work->m};
-    lode_layer_weights_t weights;
-    LODE_TRY(lode_checkpoint_layer(run->checkpoint, layer, &weights));
-    LODE_TRY(lode_halo_support(work->support, work->support_size, &weights.down, work->core,
+/* Core, write support, connectivity, halo, redundancy and protection. */
+static lode_status_t classify_channels(lode_classify_t *work) {
+    const lode_config_protection_t *protection = &work->run->config->classify.protection;
+    LODE_TRY(lode_supernode_select(work->core, work->core_size, work->loss_proxy, work->m));
+    LODE_TRY(lode_halo_support(work->support, work->support_size, &work->weights.down, work->core,
                                work->core_size));
-    LODE_TRY(lode_halo_connectivity(work->connectivity, &weights.down, work->support,
+    LODE_TRY(lode_halo_connectivity(work->connectivity, &work->weights.down, work->support,
                                     work->support_size));
     LODE_TRY(lode_halo_select(work->halo, work->halo_size, work->connectivity, work->m, work->core,
                               work->core_size));
-    LODE_TRY(lode_store_read(accumulate, "/redundancy/q", q_at, q_count, LODE_TYPE_F32, work->q));
-    LODE_TRY(lode_halo_redundancy(work->redundancy, work->q, work->tokens, work->m, work->m,
-                                  work->core, work->core_size, work->halo, work->halo_size,
-                                  options));
+    LODE_TRY(lode_redundancy_to_core(work->redundancy, lode_classify_q(work), work->core,
+                                     work->core_size, work->halo, work->halo_size,
+                                     lode_classify_redundancy(work)));
     LODE_TRY(lode_halo_protection(work->protection, work->m, work->halo, work->redundancy,
-                                  work->halo_size, classify->protection.floor,
-                                  classify->protection.power));
-    LODE_TRY(lode_store_write(store, "/connectivity", row, channels, work->connectivity));
-    LODE_TRY(lode_store_write(store, "/halo", row, halo, work->halo));
-    LODE_TRY(lode_store_write(store, "/redundancy_to_core", row, halo, work->redundancy));
-    return lode_store_write(store, "/protection", row, channels, work->protection);
+                                  work->halo_size, protection->floor, protection->power));
+    LODE_TRY(lode_classify_write(work, "/core", work->core_size, work->core));
+    LODE_TRY(lode_classify_write(work, "/write_support", work->support_size, work->support));
+    LODE_TRY(lode_classify_write(work, "/connectivity", work->m, work->connectivity));
+    LODE_TRY(lode_classify_write(work, "/halo", work->halo_size, work->halo));
+    LODE_TRY(lode_classify_write(work, "/redundancy_to_core", work->halo_size, work->redundancy));
+    return lode_classify_write(work, "/protection", work->m, work->protection);
+}
+
+static lode_status_t classify_layer(lode_classify_t *work) {
+    LODE_TRY(read_layer(work));
+    LODE_TRY(classify_channels(work));
+    LODE_TRY(lode_classify_structure(work));
+    return lode_classify_controls(work);
 }
 
 /* This rank's layers. */
-static lode_status_t classify_layers(lode_run_t *run, work_t *work, lode_store_t *accumulate,
-                                     lode_store_t *store) {
-    if (!lode_run_owns_layers(run))
+static lode_status_t classify_layers(lode_classify_t *work) {
+    const lode_layout_t *layout = &work->run->layout;
+    if (!lode_run_owns_layers(work->run))
         return LODE_OK;
     lode_progress_t progress;
     LODE_TRY(work_allocate(work));
-    lode_progress_start(&progress, "classify", "layer",
-                        run->layout.layer_end - run->layout.first_layer);
-    for (int64_t l = run->layout.first_layer; l < run->layout.layer_end; l++) {
-        lode_status_t status = classify_core(run, work, accumulate, store, l);
-        if (status == LODE_OK)
-            status = classify_halo(run, work, accumulate, store, l);
+    lode_progress_start(&progress, "classify", "layer", layout->layer_end - layout->first_layer);
+    for (work->layer = layout->first_layer; work->layer < layout->layer_end; work->layer++) {
+        lode_status_t status = classify_layer(work);
         if (status != LODE_OK)
-            return lode_fail_context(status, "classify, layer %lld", (long long)l);
+            return lode_fail_context(status, "classify, layer %lld", (long long)work->layer);
         lode_progress_add(&progress, 1, 0);
     }
     lode_progress_end(&progress);
     return LODE_OK;
 }
 
-lode_status_t lode_stage_classify(lode_run_t *run) {
-    lode_store_t *accumulate, *store = NULL;
-    work_t work = {0};
-    LODE_TRY(lode_run_open(&accumulate, run, LODE_STAGE_ACCUMULATE));
-    lode_status_t status = lode_comm_agree(run->comm, work_sizes(&work, run, accumulate));
-    if (status == LODE_OK)
-        status = lode_run_create(&store, run, LODE_STAGE_CLASSIFY);
-    if (status == LODE_OK) {
-        status = create_datasets(store, run, &work);
-        if (status == LODE_OK)
-            status = classify_layers(run, &work, accumulate, store);
-        status = lode_run_finish(&store, run, LODE_STAGE_CLASSIFY, status);
+/* The read halo of this rank's layers: what they read of what the core of the layer before writes,
+ * which may be another rank's. There is none before the first. */
+static lode_status_t read_halos(lode_classify_t *work) {
+    const lode_layout_t *layout = &work->run->layout;
+    if (!lode_run_owns_layers(work->run))
+        return LODE_OK;
+    for (work->layer = layout->first_layer; work->layer < layout->layer_end; work->layer++) {
+        const int64_t before[] = {work->layer - 1, 0}, count[] = {1, work->support_size};
+        if (work->layer == 0)
+            continue;
+        LODE_TRY(lode_store_read(work->store, "/write_support", before, count, LODE_TYPE_I32,
+                                 work->support));
+        LODE_TRY(lode_checkpoint_layer(work->run->checkpoint, work->layer, &work->weights));
+        lode_status_t status =
+            lode_halo_read_connectivity(work->connectivity, &work->weights.gate, &work->weights.up,
+                                        work->support, work->support_size);
+        if (status != LODE_OK)
+            return lode_fail_context(status, "classify, layer %lld", (long long)work->layer);
+        LODE_TRY(
+            lode_classify_write(work, "/controls/read_connectivity", work->m, work->connectivity));
     }
+    return LODE_OK;
+}
+
+/* Collective. */
+static lode_status_t classify(lode_classify_t *work) {
+    LODE_TRY(create_datasets(work));
+    lode_status_t status = classify_layers(work);
+    if (!work->run->config->classify.controls.read_halo)
+        return status;
+    LODE_TRY(lode_comm_agree(work->run->comm, status));
+    LODE_TRY(lode_store_synchronise(work->store));
+    return read_halos(work);
+}
+
+lode_status_t lode_stage_classify(lode_run_t *run) {
+    lode_classify_t work = {.run = run};
+    LODE_TRY(lode_run_open(&work.accumulate, run, LODE_STAGE_ACCUMULATE));
+    lode_status_t status = lode_comm_agree(run->comm, work_sizes(&work));
+    if (status == LODE_OK)
+        status = lode_run_create(&work.store, run, LODE_STAGE_CLASSIFY);
+    if (status == LODE_OK)
+        status = lode_run_finish(&work.store, run, LODE_STAGE_CLASSIFY, classify(&work));
     work_free(&work);
-    lode_store_close(&accumulate);
+    lode_store_close(&work.accumulate);
     return status;
 }

@@ -1,6 +1,7 @@
 /* check_golden: one model's results against the float64 reference.
  *
  *     check_golden REFERENCE.h5 REFERENCE.json FOLDER [--loss mean|sum] [--perplexity NAME]
+ *                  [--structure STRUCTURE.h5]
  *
  * FOLDER is <results>/<name>/<model>. Prints a line for every comparison; the exit status is 0
  * where all pass, 1 where any fails, 2 for a wrong command line, 77 where there is no reference.
@@ -18,7 +19,7 @@ enum { FAILED = 1, USAGE = 2, SKIPPED = 77 };
 
 static int usage(void) {
     fprintf(stderr, "usage: check_golden REFERENCE.h5 REFERENCE.json FOLDER [--loss mean|sum] "
-                    "[--perplexity NAME]\n");
+                    "[--perplexity NAME] [--structure STRUCTURE.h5]\n");
     return USAGE;
 }
 
@@ -31,6 +32,9 @@ static bool parse_options(lode_check_t *check, int argc, char **argv) {
         else if (strcmp(argv[i], "--loss") == 0 &&
                  (strcmp(argv[i + 1], "mean") == 0 || strcmp(argv[i + 1], "sum") == 0))
             check->loss = argv[i + 1];
+        else if (strcmp(argv[i], "--structure") == 0 && check->structure < 0 &&
+                 (check->structure = lode_h5_open(argv[i + 1])) >= 0)
+            continue;
         else
             return false;
     }
@@ -64,6 +68,8 @@ static bool open_reference(lode_check_t *check, const char *arrays, const char *
 static void release(lode_check_t *check) {
     if (check->golden >= 0)
         H5Fclose(check->golden);
+    if (check->structure >= 0)
+        H5Fclose(check->structure);
     json_decref(check->figures);
     free(check->core_differs);
     free(check->layer_differs);
@@ -71,11 +77,14 @@ static void release(lode_check_t *check) {
 }
 
 int main(int argc, char **argv) {
-    lode_check_t check = {.golden = -1, .loss = "mean", .file = -1};
-    if (argc < 4 || !parse_options(&check, argc, argv))
+    lode_check_t check = {.golden = -1, .structure = -1, .loss = "mean", .file = -1};
+    if (argc < 4 || !parse_options(&check, argc, argv)) {
+        release(&check);
         return usage();
+    }
     if (access(argv[1], R_OK) != 0 || access(argv[2], R_OK) != 0) {
         printf("skipped: there is no reference %s with %s\n", argv[1], argv[2]);
+        release(&check);
         return SKIPPED;
     }
     check.folder = argv[3];
@@ -84,6 +93,7 @@ int main(int argc, char **argv) {
         lode_check_statistics(&check);
         if (check.classes) {
             lode_check_classes(&check);
+            lode_check_structure(&check);
             lode_check_pruning(&check);
         }
         lode_check_perplexities(&check);

@@ -32,6 +32,8 @@ check_golden=${CHECK_GOLDEN:-$root/build-release/tests/check_golden}
 export LODE_DATA=${LODE_DATA:-$root/../shared/data}
 few=(--set 'prune.methods=["scar-prot","random"]' --set 'prune.cores=["default"]'
      --set 'prune.sparsity=(0.5)')
+# What structure.py finds is held beside the reference's classes, where it was made for this model.
+structure=tests/golden/structure-$(basename "$reference").h5
 before_evaluate=tokenize,calibrate,accumulate,classify,prune
 
 cd "$root"
@@ -79,7 +81,10 @@ differ() {
 first=$1
 shift
 run "$first" "$work/first"
-"$check_golden" "$reference.h5" "$reference.json" "$(echo "$work"/first/*/*/)" || failed=1
+against=()
+[ -r "$structure" ] && against=(--structure "$structure")
+"$check_golden" "$reference.h5" "$reference.json" "$(echo "$work"/first/*/*/)" \
+    ${against[@]+"${against[@]}"} || failed=1
 run "$first" "$work/sum" "${few[@]}" --set calibration.loss=sum
 "$check_golden" "$reference.h5" "$reference.json" "$(echo "$work"/sum/*/*/)" --loss sum || failed=1
 if [ $# -gt 0 ]; then

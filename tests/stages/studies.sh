@@ -24,23 +24,29 @@ grep -oh 'LODE_MODELS/[^"]*' configs/studies/*.cfg | sort -u | while read -r nam
     mkdir -p "$(dirname "$work/models/${name#LODE_MODELS/}")"
     ln -s "$model" "$work/models/${name#LODE_MODELS/}"
 done
-mkdir -p "$work/corpora/domains" "$work/corpora/wikitext-2-raw"
-cp "$text/calibration.txt" "$work/corpora/wikitext-2-raw/wiki.train.raw"
-head -n 40 "$text/evaluation.txt" >"$work/corpora/wikitext-2-raw/wiki.valid.raw"
-tail -n 24 "$text/evaluation.txt" >"$work/corpora/wikitext-2-raw/wiki.test.raw"
-for domain in wikitext c4 code arxiv mixed; do
-    grep -v '^$' "$text/calibration.txt" | sort --random-sort --random-source=<(yes "$domain") \
-        >"$work/corpora/domains/$domain.txt"
-done
+grep -oh 'LODE_CORPORA/[^"]*' configs/studies/*.cfg configs/studies/settings/*.cfg | sort -u |
+    while read -r name; do
+        mkdir -p "$(dirname "$work/corpora/${name#LODE_CORPORA/}")"
+        case $name in
+        *test* | *eval*) tail -n 24 "$text/evaluation.txt" ;;
+        *valid*) head -n 40 "$text/evaluation.txt" ;;
+        *) # one text in as many orders as there are corpora
+            grep -v '^$' "$text/calibration.txt" | sort --random-sort --random-source=<(yes "$name")
+            ;;
+        esac >"$work/corpora/${name#LODE_CORPORA/}"
+    done
 
 # What a model this small and a test this short need otherwise.
 settings=(--set "results=$work/results" --set calibration.sequences=6
     --set calibration.max_length=48 --set classify.write_support=12
     --set classify.controls.draws=20 --set classify.controls.channels=32
     --set evaluate.perplexity.[0].length=64)
+probe="probe.sequences=4 probe.max_length=48 probe.halo_sequences=2 probe.channels=8 probe.bins=4
+    probe.draws=2 probe.random_cores=2"
 declare -A more=(
-    [causal]="probe.sequences=4 probe.max_length=48 probe.halo_sequences=2 probe.channels=8
-        probe.bins=4"
+    [causal]="$probe"
+    [small-stories]="$probe prune.sparsity=(0.5)"
+    [small-books]="$probe prune.sparsity=(0.5)"
     [halo-size]="sweep.[0].values=(6,12,24)"
     [calibration-size]="sweep.[0].values=(3,6,12)"
 )

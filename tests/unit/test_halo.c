@@ -1,4 +1,5 @@
-/* score/weights and score/halo: dtypes, edges, redundancy against numpy and naive loops. */
+/* score/weights, score/halo and score/redundancy: dtypes, edges, redundancy against numpy and naive
+ * loops. */
 #include "testing/cmocka_all.h"
 
 #include <hdf5.h>
@@ -9,6 +10,7 @@
 
 #include "base/random.h"
 #include "score/halo.h"
+#include "score/redundancy.h"
 #include "score/weights.h"
 #include "testing/compare.h"
 
@@ -167,8 +169,8 @@ static void test_redundancy_against_numpy(void **state) {
                      (int)top_k);
             read_dataset(file, name, H5T_NATIVE_DOUBLE, want);
             lode_redundancy_t options = {.top_k = top_k, .positive_only = positive};
-            LODE_ASSERT_OK(
-                lode_halo_redundancy(got, q + M, TOKENS, LAYERS * M, M, core, K, halo, H, options));
+            LODE_ASSERT_OK(lode_redundancy_to_core(got, (lode_q_t){q + M, TOKENS, LAYERS * M, M},
+                                                   core, K, halo, H, options));
             LODE_ASSERT_CLOSE(lode_compare_f64(name, got, H, want, H, 1e-14, 1e-11));
         }
     H5Fclose(file);
@@ -210,7 +212,8 @@ static void test_redundancy_against_loops(void **state) {
         want[j] = -0.5 * log(1 - largest * largest);
     }
     lode_redundancy_t options = {.top_k = 1, .positive_only = true};
-    LODE_ASSERT_OK(lode_halo_redundancy(got, q, TOKENS, M, M, core, K, halo, H, options));
+    LODE_ASSERT_OK(
+        lode_redundancy_to_core(got, (lode_q_t){q, TOKENS, M, M}, core, K, halo, H, options));
     LODE_ASSERT_CLOSE(lode_compare_f64("redundancy", got, H, want, H, 1e-13, 1e-10));
 }
 
@@ -220,14 +223,113 @@ static void test_redundancy_edges(void **state) {
     const int32_t core[] = {1}, halo[] = {2, 0};
     double got[2];
     lode_redundancy_t options = {.top_k = 5, .positive_only = true};
-    LODE_ASSERT_FAILS(lode_halo_redundancy(got, q, 2, 3, 3, core, 1, halo, 2, options),
-                      LODE_ERR_NUMERIC, "q of channel 0 at token 1");
-    LODE_ASSERT_OK(lode_halo_redundancy(got, q, 2, 3, 3, core, 1, halo, 1, options));
+    LODE_ASSERT_FAILS(
+        lode_redundancy_to_core(got, (lode_q_t){q, 2, 3, 3}, core, 1, halo, 2, options),
+        LODE_ERR_NUMERIC, "q of channel 0 at token 1");
+    LODE_ASSERT_OK(lode_redundancy_to_core(got, (lode_q_t){q, 2, 3, 3}, core, 1, halo, 1, options));
     const double clamped = -0.5 * log(1 - 0.9999 * 0.9999), zero = 0;
     LODE_ASSERT_CLOSE(lode_compare_f64("two tokens", got, 1, &clamped, 1, 0, 1e-11));
-    LODE_ASSERT_OK(lode_halo_redundancy(got, q, 1, 3, 3, core, 1, halo, 1, options));
+    LODE_ASSERT_OK(lode_redundancy_to_core(got, (lode_q_t){q, 1, 3, 3}, core, 1, halo, 1, options));
     LODE_ASSERT_CLOSE(lode_compare_f64("one token", got, 1, &zero, 1, 0, 0));
-    LODE_ASSERT_OK(lode_halo_redundancy(got, q, 1, 3, 3, core, 1, halo, 0, options));
+    LODE_ASSERT_OK(lode_redundancy_to_core(got, (lode_q_t){q, 1, 3, 3}, core, 1, halo, 0, options));
+}
+
+/* The reference program's form: its constant, and what single precision makes of small r². */
+static void test_nodelens_form(void **state) {
+    (void)state;
+    const float q[] = {1, -1, 1, /**/ -1, 1, 1, /**/ 1, -1, -1, /**/ -1, 1, -1}; /* [4, 3] */
+    const int32_t core[] = {0}, others[] = {1, 2};
+    double got[2];
+    float scaled[12];
+    lode_redundancy_t options = {
+        .top_k = 1, .positive_only = false, .correlation = LODE_CORRELATION_NODELENS};
+    /* r = −1e-4/√(1e-8 + 1e-8) where every variance is 1e-4. */
+    for (int i = 0; i < 12; i++)
+        scaled[i] = 1e-2f * q[i];
+    LODE_ASSERT_OK(
+        lode_redundancy_to_core(got, (lode_q_t){scaled, 4, 3, 3}, core, 1, others, 2, options));
+    const double half[] = {-0.5 * log(0.5), 0};
+    LODE_ASSERT_CLOSE(lode_compare_f64("equal parts", got, 2, half, 2, 0, 1e-6));
+    options.positive_only = true;
+    LODE_ASSERT_OK(
+        lode_redundancy_to_core(got, (lode_q_t){scaled, 4, 3, 3}, core, 1, others, 1, options));
+    const double zero = 0;
+    LODE_ASSERT_CLOSE(lode_compare_f64("negative", got, 1, &zero, 1, 0, 0));
+    options.positive_only = false;
+    /* Variances of 1e-10: r = −1e-6, and 1 − r² is 1 in single precision; Pearson's stays −1. */
+    for (int i = 0; i < 12; i++)
+        scaled[i] = 1e-5f * q[i];
+    LODE_ASSERT_OK(
+        lode_redundancy_to_core(got, (lode_q_t){scaled, 4, 3, 3}, core, 1, others, 1, options));
+    LODE_ASSERT_CLOSE(lode_compare_f64("swamped", got, 1, &zero, 1, 0, 0));
+    assert_false(signbit(got[0]));
+    options.correlation = LODE_CORRELATION_SCALE_FREE;
+    LODE_ASSERT_OK(
+        lode_redundancy_to_core(got, (lode_q_t){scaled, 4, 3, 3}, core, 1, others, 1, options));
+    const double clamped = -0.5 * log(1 - 0.9999 * 0.9999);
+    LODE_ASSERT_CLOSE(lode_compare_f64("scale-free", got, 1, &clamped, 1, 0, 1e-11));
+}
+
+/* Pairs are what one channel is to a core of one, whatever the blocks, and 0 with itself. */
+static void test_pairs(void **state) {
+    (void)state;
+    enum { TOKENS = 23, M = 160, A = 150, B = 20 };
+    static float q[TOKENS * M];
+    static double pairs[A * B], one[A];
+    int32_t a[A], b[B];
+    for (int64_t i = 0; i < TOKENS * M; i++)
+        q[i] = (float)lode_random_uniform(5, (uint64_t)i) +
+               (float)lode_random_uniform(6, (uint64_t)(i / M));
+    for (int32_t i = 0; i < A; i++)
+        a[i] = M - 1 - i;
+    for (int32_t i = 0; i < B; i++)
+        b[i] = 7 * i;
+    const lode_q_t view = {q, TOKENS, M, M};
+    const lode_redundancy_t options = {.top_k = 1, .positive_only = false};
+    LODE_ASSERT_OK(lode_redundancy_pairs(pairs, view, a, A, b, B, options));
+    for (int64_t j = 0; j < B; j++) {
+        LODE_ASSERT_OK(lode_redundancy_to_core(one, view, &b[j], 1, a, A, options));
+        for (int64_t i = 0; i < A; i++)
+            if (a[i] == b[j])
+                assert_true(pairs[i * B + j] == 0);
+            else
+                LODE_ASSERT_CLOSE(
+                    lode_compare_f64("pair", &pairs[i * B + j], 1, &one[i], 1, 1e-13, 1e-10));
+    }
+    LODE_ASSERT_OK(lode_redundancy_pairs(pairs, view, a, 0, b, B, options));
+    LODE_ASSERT_OK(lode_redundancy_pairs(pairs, view, a, A, b, 0, options));
+}
+
+static void test_read_connectivity(void **state) {
+    (void)state;
+    const float gate[] = {1, -2, 0, /**/ 0, 0, 0, /**/ 1, 1, 2}; /* [channels 3, hidden 3] */
+    const float up[] = {0, 1, 4, /**/ 0, 0, 0, /**/ -4, 0, 0};
+    const lode_tensor_t g = matrix(gate, LODE_DTYPE_F32, 3, 3);
+    lode_tensor_t u = matrix(up, LODE_DTYPE_F32, 3, 3);
+    const int32_t support[] = {1, 2};
+    const double want[] = {7.0 / 8, 0, 3.0 / 8};
+    double got[3];
+    LODE_ASSERT_OK(lode_halo_read_connectivity(got, &g, &u, support, 2));
+    LODE_ASSERT_CLOSE(lode_compare_f64("read connectivity", got, 3, want, 3, 0, 1e-15));
+    u.shape[0] = 2;
+    LODE_ASSERT_FAILS(lode_halo_read_connectivity(got, &g, &u, support, 2), LODE_ERR_SHAPE,
+                      "up_proj is [2, 3]");
+}
+
+static void test_norms(void **state) {
+    (void)state;
+    const float values[] = {3, 0, -4, /**/ 0, 0, 12}; /* [2, 3] */
+    const lode_tensor_t tensor = matrix(values, LODE_DTYPE_F32, 2, 3);
+    const double rows[] = {5, 12}, columns[] = {3, 0, sqrt(160)};
+    double got[3];
+    LODE_ASSERT_OK(lode_weights_row_norms(got, &tensor, "w"));
+    LODE_ASSERT_CLOSE(lode_compare_f64("rows", got, 2, rows, 2, 0, 1e-15));
+    LODE_ASSERT_OK(lode_weights_column_norms(got, &tensor, "w"));
+    LODE_ASSERT_CLOSE(lode_compare_f64("columns", got, 3, columns, 3, 0, 1e-15));
+    const float bad[] = {1, INFINITY};
+    const lode_tensor_t broken = matrix(bad, LODE_DTYPE_F32, 1, 2);
+    LODE_ASSERT_FAILS(lode_weights_row_norms(got, &broken, "w"), LODE_ERR_NUMERIC, "w[0, 1]");
+    LODE_ASSERT_FAILS(lode_weights_column_norms(got, &broken, "w"), LODE_ERR_NUMERIC, "w[0, 1]");
 }
 
 int main(void) {
@@ -240,6 +342,10 @@ int main(void) {
         cmocka_unit_test(test_redundancy_against_numpy),
         cmocka_unit_test(test_redundancy_against_loops),
         cmocka_unit_test(test_redundancy_edges),
+        cmocka_unit_test(test_nodelens_form),
+        cmocka_unit_test(test_pairs),
+        cmocka_unit_test(test_read_connectivity),
+        cmocka_unit_test(test_norms),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

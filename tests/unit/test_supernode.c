@@ -2,6 +2,7 @@
 #include "testing/cmocka_all.h"
 
 #include <math.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -31,6 +32,48 @@ static void test_top_and_ties(void **state) {
     LODE_ASSERT_OK(lode_order_top(top, 2, same, 3, "same"));
     CHECK_I32(top, ((const int32_t[]){0, 1}));
     LODE_ASSERT_OK(lode_order_top(top, 0, values, 0, "nothing"));
+}
+
+/* Whether `order` has every index once and its values as `descending` wants them, ties by index. */
+static void assert_ordered(const int32_t *order, const double *values, int64_t count,
+                           bool descending) {
+    bool *seen = calloc((size_t)count, sizeof *seen);
+    assert_non_null(seen);
+    for (int64_t i = 0; i < count; i++) {
+        assert_in_range(order[i], 0, count - 1);
+        assert_false(seen[order[i]]);
+        seen[order[i]] = true;
+        if (i == 0)
+            continue;
+        const double before = values[order[i - 1]], here = values[order[i]];
+        assert_true(descending ? before >= here : before <= here);
+        assert_true(before != here || order[i - 1] < order[i]);
+    }
+    free(seen);
+}
+
+/* Doubles of all signs and sizes, subnormal ones too, some of them equal. */
+static void test_any_doubles(void **state) {
+    (void)state;
+    enum { N = 5000 };
+    static double values[N];
+    static int32_t order[N];
+    for (uint64_t i = 0; i < N; i++) {
+        uint64_t bits = lode_random_bits(8, i % 7 == 0 ? i / 2 : i);
+        if (i % 3 == 0)
+            bits &= 0x800fffffffffffff; /* subnormal */
+        memcpy(&values[i], &bits, sizeof bits);
+        if (!isfinite(values[i]))
+            values[i] = i % 2 ? 0.0 : -0.0;
+    }
+    LODE_ASSERT_OK(lode_order_top(order, N, values, N, "doubles"));
+    assert_ordered(order, values, N, true);
+    LODE_ASSERT_OK(lode_order_ascending(order, values, N, "doubles"));
+    assert_ordered(order, values, N, false);
+    for (int64_t i = 0; i < N; i++)
+        values[i] = 1 + (double)(i % 5) * 0x1p-52; /* one byte differs, the others are shared */
+    LODE_ASSERT_OK(lode_order_top(order, N, values, N, "doubles"));
+    assert_ordered(order, values, N, true);
 }
 
 static void test_ranks(void **state) {
@@ -149,83 +192,12 @@ static void test_jaccard(void **state) {
                       "twice");
 }
 
-static void test_bootstrap(void **state) {
-    (void)state;
-    /* Two sequences, a stride beyond the channels: draws hold the first, the second or both. */
-    const double sums[] = {9, 1, 0, 0, -7, 0, 2, 8, 0, -7};
-    lode_stability_t full, again, other;
-    LODE_ASSERT_OK(lode_supernode_bootstrap(&full, sums, 2, 5, 4, 1, 400, 0.95, 42, 3));
-    assert_near(full.mass, 9.0 / 20); /* channel 0 */
-    assert_near(full.mass_low, 9.0 / 20);
-    assert_near(full.mass_high, 0.9);
-    assert_near(full.jaccard_low, 0);
-    /* The core changes in a quarter of the draws; 4 standard errors of 400 draws are 0.087. */
-    assert_true(fabs(full.jaccard - 0.75) < 0.087);
-    LODE_ASSERT_OK(lode_supernode_bootstrap(&again, sums, 2, 5, 4, 1, 400, 0.95, 42, 3));
-    assert_memory_equal(&full, &again, sizeof full);
-    LODE_ASSERT_OK(lode_supernode_bootstrap(&other, sums, 2, 5, 4, 1, 400, 0.95, 42, 4));
-    assert_true(other.jaccard != full.jaccard);
-    /* One sequence: nothing to vary. */
-    LODE_ASSERT_OK(lode_supernode_bootstrap(&other, sums, 1, 5, 4, 2, 3, 0.9, 1, 0));
-    assert_near(other.mass_low, 1);
-    assert_near(other.mass_high, 1);
-    assert_near(other.jaccard, 1);
-}
-
-static int compare_ascending(const void *left, const void *right) {
-    const double *a = left, *b = right;
-    return (*a > *b) - (*a < *b);
-}
-
-/* The same draws again, by hand: a core of one, 21 draws, percentiles that fall on draws. */
-static void test_bootstrap_by_hand(void **state) {
-    (void)state;
-    enum { S = 5, M = 3, DRAWS = 21 };
-    const double sums[S * M] = {1, 2, 3, 5, 1, 1, 2, 7, 1, 1, 1, 4, 3, 3, 2}; /* in all 12 14 11 */
-    double mass[DRAWS], jaccard = 0;
-    for (int64_t draw = 0; draw < DRAWS; draw++) {
-        uint64_t key = lode_random_key(9, "bootstrap", 2, draw);
-        double total[M] = {0};
-        for (uint64_t i = 0; i < S; i++) {
-            int64_t s = lode_random_below(key, i, S);
-            for (int j = 0; j < M; j++)
-                total[j] += sums[s * M + j];
-        }
-        int best = 0;
-        for (int j = 1; j < M; j++)
-            best = total[j] > total[best] ? j : best;
-        mass[draw] = total[best] / (total[0] + total[1] + total[2]);
-        jaccard += best == 1;
-    }
-    qsort(mass, DRAWS, sizeof *mass, compare_ascending);
-    lode_stability_t got;
-    LODE_ASSERT_OK(lode_supernode_bootstrap(&got, sums, S, M, M, 1, DRAWS, 0.8, 9, 2));
-    assert_near(got.mass, 14.0 / 37);
-    assert_near(got.mass_low, mass[2]);
-    assert_near(got.mass_high, mass[18]);
-    assert_near(got.jaccard, jaccard / DRAWS);
-    LODE_ASSERT_OK(lode_supernode_bootstrap(&got, sums, S, M, M, 1, DRAWS, 0.85, 9, 2));
-    assert_near(got.mass_low, 0.5 * (mass[1] + mass[2])); /* linear between neighbours */
-}
-
-static void test_bootstrap_edges(void **state) {
-    (void)state;
-    const double zeros[] = {0, 0, 0, 0}, bad[] = {1, 2, 3, NAN};
-    lode_stability_t x;
-    LODE_ASSERT_OK(lode_supernode_bootstrap(&x, zeros, 2, 2, 2, 1, 5, 0.95, 1, 0));
-    assert_true(isnan(x.mass) && isnan(x.mass_low) && isnan(x.mass_high) && isnan(x.jaccard) &&
-                isnan(x.jaccard_low));
-    LODE_ASSERT_FAILS(lode_supernode_bootstrap(&x, bad, 2, 2, 2, 1, 5, 0.95, 1, 0),
-                      LODE_ERR_NUMERIC, "loss proxy of channel 1");
-}
-
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_top_and_ties),      cmocka_unit_test(test_ranks),
-        cmocka_unit_test(test_non_finite),        cmocka_unit_test(test_core),
-        cmocka_unit_test(test_concentration),     cmocka_unit_test(test_spearman),
-        cmocka_unit_test(test_jaccard),           cmocka_unit_test(test_bootstrap),
-        cmocka_unit_test(test_bootstrap_by_hand), cmocka_unit_test(test_bootstrap_edges),
+        cmocka_unit_test(test_top_and_ties), cmocka_unit_test(test_any_doubles),
+        cmocka_unit_test(test_ranks),        cmocka_unit_test(test_non_finite),
+        cmocka_unit_test(test_core),         cmocka_unit_test(test_concentration),
+        cmocka_unit_test(test_spearman),     cmocka_unit_test(test_jaccard),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

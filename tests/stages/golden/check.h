@@ -19,10 +19,15 @@
 /* Redundancy is r²/2 of a small correlation r; float32 statistics move it by about 1e-7. */
 #define LODE_CHECK_REDUNDANCY 1e-4       /* relative … */
 #define LODE_CHECK_REDUNDANCY_FLOOR 1e-6 /* … plus absolute */
+/* Percentiles of redrawn figures of ranks or counts: near ties may fall differently in a draw. */
+#define LODE_CHECK_INTERVAL 1e-3 /* absolute */
+/* In that form redundancies are of the size of a float's rounding. */
+#define LODE_CHECK_NODELENS 2e-8 /* absolute */
 
 typedef struct lode_check {
     hid_t golden;       /* the reference's HDF5 file … */
     json_t *figures;    /* … and its JSON */
+    hid_t structure;    /* the reference of structure.py, or −1 */
     const char *folder; /* <results>/<name>/<model> */
     const char *loss;   /* "mean" or "sum" */
     const char *only;   /* the one perplexity entry to check, or NULL for all */
@@ -70,6 +75,7 @@ void lode_check_mask_path(char path[2 * LODE_H5_NAME], const char *variant);
 void lode_check_tokens(lode_check_t *check);
 void lode_check_statistics(lode_check_t *check);
 void lode_check_classes(lode_check_t *check);
+void lode_check_structure(lode_check_t *check); /* where there is check->structure */
 void lode_check_pruning(lode_check_t *check);
 void lode_check_perplexities(lode_check_t *check);
 

@@ -1,0 +1,93 @@
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/memory.h"
+#include "classify/work.h"
+#include "score/structure.h"
+#include "score/weights.h"
+
+enum { PATH_MAX_BYTES = 128 };
+
+static void figure_path(char path[PATH_MAX_BYTES], int figure, const char *suffix) {
+    snprintf(path, PATH_MAX_BYTES, "/structure/%s%s", lode_structure_name(figure), suffix);
+}
+
+lode_status_t lode_classify_structure_create(const lode_classify_t *work) {
+    const int64_t L = work->run->architecture.layers, interval[] = {L, 2};
+    char path[PATH_MAX_BYTES];
+    for (int i = 0; i < LODE_STRUCTURE_COUNT; i++) {
+        figure_path(path, i, "");
+        LODE_TRY(lode_store_dataset(work->store, path, LODE_TYPE_F64, 1, &L, true));
+        figure_path(path, i, "_interval");
+        LODE_TRY(lode_store_dataset(work->store, path, LODE_TYPE_F64, 2, interval, true));
+    }
+    LODE_TRY(lode_store_dataset(work->store, "/core_mass", LODE_TYPE_F64, 1, &L, true));
+    LODE_TRY(
+        lode_store_dataset(work->store, "/core_mass_interval", LODE_TYPE_F64, 2, interval, true));
+    LODE_TRY(lode_store_dataset(work->store, "/core_stability", LODE_TYPE_F64, 1, &L, true));
+    return lode_store_dataset(work->store, "/core_stability_interval", LODE_TYPE_F64, 2, interval,
+                              true);
+}
+
+static lode_status_t write_figures(const lode_classify_t *work, const lode_structure_t *structure) {
+    const double *mass = &structure->figure[LODE_STRUCTURE_CORE_MASS];
+    const double *interval = structure->interval[LODE_STRUCTURE_CORE_MASS];
+    char path[PATH_MAX_BYTES];
+    for (int i = 0; i < LODE_STRUCTURE_COUNT; i++) {
+        figure_path(path, i, "");
+        LODE_TRY(lode_classify_write(work, path, 1, &structure->figure[i]));
+        figure_path(path, i, "_interval");
+        LODE_TRY(lode_classify_write(work, path, 2, structure->interval[i]));
+    }
+    LODE_TRY(lode_classify_write(work, "/core_mass", 1, mass));
+    LODE_TRY(lode_classify_write(work, "/core_mass_interval", 2, interval));
+    LODE_TRY(lode_classify_write(work, "/core_stability", 1, &structure->stability));
+    return lode_classify_write(work, "/core_stability_interval", 2, structure->stability_interval);
+}
+
+/* Sums of every sequence, of the layer in hand. */
+static lode_status_t read_sums(const lode_classify_t *work, const char *name, double *sums) {
+    const int64_t at[] = {0, work->layer, 0}, count[] = {work->sequences, 1, work->m};
+    return lode_store_read(work->accumulate, name, at, count, LODE_TYPE_F64, sums);
+}
+
+static lode_status_t measure(const lode_classify_t *work, double *norms, double *sums) {
+    const int64_t m = work->m;
+    double *power_sums = sums + work->sequences * m;
+    lode_structure_t structure;
+    LODE_TRY(read_sums(work, "/sequences/loss_proxy", sums));
+    LODE_TRY(read_sums(work, "/sequences/activation_power", power_sums));
+    LODE_TRY(lode_weights_column_norms(norms, &work->weights.down, "down_proj"));
+    LODE_TRY(lode_weights_row_norms(norms + m, &work->weights.up, "up_proj"));
+    LODE_TRY(lode_weights_row_norms(norms + 2 * m, &work->weights.gate, "gate_proj"));
+    const lode_structure_inputs_t inputs = {.channels = m,
+                                            .core_size = work->core_size,
+                                            .loss_proxy = work->loss_proxy,
+                                            .activation_power = work->activation_power,
+                                            .down_norm = norms,
+                                            .up_norm = norms + m,
+                                            .gate_norm = norms + 2 * m,
+                                            .sequences = work->sequences,
+                                            .stride = m,
+                                            .loss_proxy_sums = sums,
+                                            .activation_power_sums = power_sums,
+                                            .draws = work->run->config->classify.controls.draws,
+                                            .level = LODE_CLASSIFY_LEVEL,
+                                            .seed = work->run->config->seed,
+                                            .layer = work->layer};
+    LODE_TRY(lode_structure_measure(&structure, &inputs));
+    return write_figures(work, &structure);
+}
+
+lode_status_t lode_classify_structure(const lode_classify_t *work) {
+    double *norms = NULL, *sums = NULL;
+    lode_status_t status;
+    LODE_GUARD(status, LODE_NEW_RAW(&norms, 3 * work->m, "norms of channels"), done);
+    LODE_GUARD(status, LODE_NEW_RAW(&sums, 2 * work->sequences * work->m, "sums of sequences"),
+               done);
+    status = measure(work, norms, sums);
+done:
+    free(norms);
+    free(sums);
+    return status;
+}
