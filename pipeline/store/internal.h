@@ -4,6 +4,7 @@
 
 #include <hdf5.h>
 
+#include "base/file.h"
 #include "store/store.h"
 
 typedef struct lode_store_entry {
@@ -20,6 +21,7 @@ struct lode_store {
     char *partial; /* NULL where the store was opened for reading */
     hid_t file;
     int descriptor; /* rank 0 of a store being written: its own handle on the partial file */
+    lode_mapping_t mapping; /* of the whole file, once lode_store_map() was called */
     lode_status_t status;
     char message[LODE_MESSAGE_MAX];            /* of `status` */
     lode_store_entry_t *entries;               /* open datasets; in writing, all of them */

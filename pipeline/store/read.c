@@ -143,6 +143,50 @@ lode_status_t lode_store_read_all(lode_store_t *store, const char *name, lode_ty
     return LODE_OK;
 }
 
+/* Where the dataset's bytes begin in the file, HADDR_UNDEF where they are not in one piece or not
+ * of this machine's kind. */
+static haddr_t bytes_start(const lode_store_entry_t *entry) {
+    hid_t type = H5Dget_type(entry->dataset);
+    const bool plain = type >= 0 && H5Tequal(type, lode_store_memory_type(entry->type)) > 0;
+    if (type >= 0)
+        H5Tclose(type);
+    haddr_t start = plain ? H5Dget_offset(entry->dataset) : HADDR_UNDEF;
+    H5Eclear2(H5E_DEFAULT);
+    return start;
+}
+
+lode_status_t lode_store_map(lode_store_t *store, const char *name, lode_type_t type,
+                             const void **data, int64_t *elements) {
+    lode_store_entry_t *entry;
+    LODE_ASSERT(!store->partial);
+    LODE_TRY(lode_store_find(store, name, true, &entry));
+    if (entry->type != type)
+        return lode_fail(LODE_ERR_SHAPE, "%s: dataset \"%s\" holds %s, %s was expected",
+                         store->path, entry->name, lode_type_name(entry->type),
+                         lode_type_name(type));
+    int64_t total = 1;
+    for (int axis = 0; axis < entry->axes; axis++)
+        total *= entry->shape[axis];
+    if (!store->mapping.data)
+        LODE_TRY(lode_file_map(&store->mapping, store->path));
+    *data = store->mapping.data;
+    if (elements)
+        *elements = total;
+    if (total == 0) /* there may be no bytes anywhere */
+        return LODE_OK;
+    const haddr_t start = bytes_start(entry);
+    const size_t size = lode_type_size(type);
+    /* The file was long enough when the dataset was opened; it may have been replaced since. */
+    if (start == HADDR_UNDEF || start % size != 0 || start > store->mapping.size ||
+        (size_t)total > (store->mapping.size - start) / size)
+        return lode_fail(LODE_ERR_FORMAT,
+                         "%s: dataset \"%s\" is not laid out as Lodestone writes it; delete the "
+                         "file and run its stage again",
+                         store->path, entry->name);
+    *data = store->mapping.data + start;
+    return LODE_OK;
+}
+
 static herr_t take_link(hid_t group, const char *name, const H5L_info_t *info, void *context) {
     (void)group;
     (void)info;

@@ -96,6 +96,8 @@ hid_t lode_store_access(const lode_comm_t *comm) {
 #if H5_VERSION_GE(1, 10, 7)
     failed = failed || H5Pset_file_locking(access, false, true) < 0;
 #endif
+    /* Mapped arrays can then be read as they lie. */
+    failed = failed || H5Pset_alignment(access, 1, 8) < 0;
     /* Metadata in few places near the start, apart from the bulk of the data. */
     failed = failed || H5Pset_meta_block_size(access, 65536) < 0;
     if (!failed && comm->size > 1)
@@ -139,6 +141,7 @@ lode_status_t lode_store_shut(lode_store_t *store) {
         status = lode_fail(LODE_ERR_IO, "%s: closing failed: %s; check the disk's space and quota",
                            store->partial ? store->partial : store->path, lode_store_reason());
     store->file = H5I_INVALID_HID;
+    lode_file_unmap(&store->mapping);
     if (store->descriptor >= 0)
         close(store->descriptor);
     store->descriptor = -1;

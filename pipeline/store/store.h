@@ -136,6 +136,14 @@ LODE_MUST_USE lode_status_t lode_store_read(lode_store_t *store, const char *nam
 LODE_MUST_USE lode_status_t lode_store_read_all(lode_store_t *store, const char *name,
                                                 lode_type_t type, void *out, int64_t *elements);
 
+/* Gives a dataset's bytes as they lie in the file, mapped read-only, for what is too large to be
+ * copied into private memory: *data is *elements (may be NULL) elements of `type`, aligned to their
+ * size, until the store is closed; never NULL. Local.
+ * Errors: LODE_ERR_SHAPE (another type than the stored one), LODE_ERR_FORMAT (not in one piece or
+ * not little-endian, which Lodestone does not write), LODE_ERR_INPUT, LODE_ERR_IO. */
+LODE_MUST_USE lode_status_t lode_store_map(lode_store_t *store, const char *name, lode_type_t type,
+                                           const void **data, int64_t *elements);
+
 /* Reads an attribute of a dataset, group or "/"; *value is untouched on failure, a text is the
  * caller's. Local. Errors: LODE_ERR_INPUT (no such attribute), LODE_ERR_FORMAT (wrong kind). */
 LODE_MUST_USE lode_status_t lode_store_get_attribute_f64(lode_store_t *store, const char *object,

@@ -52,6 +52,9 @@ typedef struct lode_run {
     char model_digest[LODE_DIGEST_TEXT]; /* of config.json and all weights */
     char text_digest[LODE_DIGEST_TEXT];  /* of the tokenizer and all corpora */
     lode_buffer_t inputs;                /* "<digest>  <path>" lines for provenance */
+    /* result files of the stage evaluate that losses may be taken from, whether they exist or not */
+    char **earlier;
+    int64_t earlier_count;
     char start[32];                                       /* ISO 8601; of the stage in hand */
 } lode_run_t;
 

@@ -1,9 +1,11 @@
 /* stages/evaluate: perplexity of the model and of every pruned variant.
  *
- * Reads tokenize.h5, prune.h5 and the checkpoint; writes evaluate.h5: /perplexity/<name>/<variant>
- * f64 [targets], the negative log-likelihood of every scored token in nats in text order, with the
- * attributes value, stderr, protocol, length, windows, targets; the unpruned model is the variant
- * "dense". Pruned variants run with physically smaller feed-forward blocks.
+ * Reads tokenize.h5, prune.h5, compensate.h5 where a variant is compensated, and the checkpoint;
+ * writes evaluate.h5: /perplexity/<name>/<variant> f64 [targets], the negative log-likelihood of
+ * every scored token in nats in text order, with the attributes value, stderr, protocol, length,
+ * windows, targets, and digest (evaluate/reuse.h): losses that earlier results of the experiment
+ * hold are copied from there. The unpruned model is the variant "dense". Pruned variants run with
+ * physically smaller feed-forward blocks.
  */
 #ifndef LODE_STAGES_EVALUATE_H
 #define LODE_STAGES_EVALUATE_H

@@ -34,6 +34,8 @@ typedef struct driver {
     const lode_config_t *config;
     const lode_request_t *request;
     char *folder; /* <results>/<name> */
+    const lode_config_point_t *points;
+    int64_t point_count;
     lode_inputs_t *inputs;
     finished_t *finished; /* rank 0's list is the one that counts */
     int64_t finished_count, finished_room;
@@ -200,7 +202,33 @@ static lode_status_t open_run(lode_run_t *run, const driver_t *driver, const lod
     return driver->comm->rank == 0 ? lode_directory_create(run->folder) : LODE_OK;
 }
 
+/* Where losses of the model may be found: what its results were before, and what those of other
+ * points are. */
+static lode_status_t list_earlier(const driver_t *driver, lode_run_t *run) {
+    if (driver->request->force)
+        return LODE_OK;
+    LODE_TRY(LODE_NEW(&run->earlier, driver->point_count + 1, "list of results"));
+    LODE_TRY(lode_run_path(&run->earlier[0], run, LODE_STAGE_EVALUATE));
+    run->earlier_count = 1;
+    for (int64_t p = 0; p < driver->point_count; p++) {
+        const char *label = driver->points[p].label;
+        lode_buffer_t path = {0};
+        const lode_status_t status =
+            lode_buffer_printf(&path, "%s%s%s/%s/%s.h5", driver->folder, *label ? "/" : "", label,
+                               run->model->name, lode_stage_name(LODE_STAGE_EVALUATE));
+        if (status == LODE_OK && strcmp(path.data, run->earlier[0]) != 0)
+            run->earlier[run->earlier_count++] = path.data; /* handed over */
+        else
+            lode_buffer_free(&path);
+        LODE_TRY(status);
+    }
+    return LODE_OK;
+}
+
 static void close_run(lode_run_t *run) {
+    for (int64_t i = 0; i < run->earlier_count; i++)
+        free(run->earlier[i]);
+    free(run->earlier);
     lode_checkpoint_close(&run->checkpoint);
     lode_buffer_free(&run->inputs);
     free(run->folder);
@@ -226,6 +254,8 @@ static lode_status_t run_model(driver_t *driver, const lode_config_t *config,
     lode_run_t run;
     int lock = -1;
     lode_status_t status = open_run(&run, driver, config, model, point);
+    if (status == LODE_OK)
+        status = list_earlier(driver, &run);
     if (status == LODE_OK && driver->comm->rank == 0) {
         char *path;
         status = lode_path_join(&path, run.folder, ".lock");
@@ -264,6 +294,8 @@ static void warn_of_affinity(const lode_config_t *config) {
 static lode_status_t run_points(driver_t *driver, const lode_config_point_t *points,
                                 int64_t count) {
     lode_status_t status = LODE_OK;
+    driver->points = points;
+    driver->point_count = count;
     for (int64_t p = 0; p < count && status == LODE_OK && driver->comm->rank == 0; p++)
         status = lode_check_inputs(points[p].config, driver->request->model, false);
     LODE_TRY(lode_comm_agree(driver->comm, status));

@@ -232,12 +232,42 @@ changes() {
     fi
 }
 
+# --- losses that were computed before -------------------------------------------------------------
+
+# said WHAT TEXT: whether the last run said so
+said() {
+    if grep -qF "$2" "$work/log"; then
+        ok "$1: $2"
+    else
+        bad "$1: did not say \"$2\""
+        grep evaluate: "$work/log" || true
+    fi
+}
+
+reuse() {
+    local methods=(--set 'prune.methods=["scar-prot","scar-lp","lp"]' --set 'prune.cores=["default","lp"]')
+    cp -rp "$work/all" "$work/reuse"
+    run reuse -- "${methods[@]}"
+    # scar-lp, lp and lp with scar-lp's core keep the same channels
+    said "methods added" "5 variants, 2 equal to others, 2 taken from earlier results"
+    run scratch mpirun -n 3 --oversubscribe --bind-to none "$lode" run -- "${methods[@]}"
+    said "the same from scratch" "5 variants, 2 equal to others, 0 taken from earlier results"
+    same "methods added" "scratch/$model" "reuse/$model"
+    run reuse -- --force
+    said "--force" "2 variants, 0 equal to others, 0 taken from earlier results"
+    same "--force" "all/$model" "reuse/$model"
+    run reuse mpirun -n 2 --oversubscribe --bind-to none "$lode" run -- "${methods[@]}" \
+        --set 'evaluate.perplexity.[0].name="renamed"'
+    said "another name on 2 ranks" "5 variants, 2 equal to others, 2 taken from earlier results"
+}
+
 # --- sweeps -------------------------------------------------------------------------------------
 
 sweep() {
     run sweep -- --set \
         'sweep=({key="classify.core_fraction";values=(0.01,0.02);})'
     local stage one two folder=$work/sweep/quickstart
+    said "a sweep's second point" "2 variants, 0 equal to others, 1 taken from earlier results"
     if [ "$(cd "$folder" && printf '%s ' */*/)" = \
         "classify.core_fraction=0.01/books3m/ classify.core_fraction=0.02/books3m/ " ]; then
         ok "a sweep's folders"
@@ -313,6 +343,7 @@ report() {
 ways
 memory
 changes
+reuse
 sweep
 killed
 report

@@ -246,6 +246,31 @@ static void linear_of_converted_weights(void **state) {
         assert_true(fabsf(y[i] - want[i]) <= 1e-5f);
 }
 
+/* The work space of a whole matrix is enough for every selection of it, also where a narrower one
+ * is converted in larger blocks. */
+static void linear_workspace(void **state) {
+    (void)state;
+    enum { ROWS = 2560, COLS = 6912, FEWER = 6553 };
+    int32_t *col_index = own(COLS, sizeof *col_index);
+    for (int32_t j = 0; j < COLS; j++)
+        col_index[j] = j;
+    lode_weight_t weight = {.data = own((int64_t)ROWS * COLS, sizeof(uint16_t)),
+                            .dtype = LODE_DTYPE_BF16,
+                            .rows = ROWS,
+                            .cols = COLS,
+                            .out = ROWS,
+                            .in = COLS};
+    const int64_t reals = lode_linear_workspace(&weight);
+    float *workspace = floats(reals + 1000000), *x = floats(COLS), *y = floats(ROWS);
+    for (int64_t i = reals; i < reals + 1000000; i++)
+        workspace[i] = 7;
+    weight.col_index = col_index;
+    weight.in = FEWER;
+    lode_linear_forward(&weight, 1, x, false, y, workspace);
+    for (int64_t i = reals; i < reals + 1000000; i++)
+        assert_true(workspace[i] == 7);
+}
+
 /* --- attention ------------------------------------------------------------------------------ */
 
 /* p [tokens, tokens] of one query head. */
@@ -684,6 +709,7 @@ int main(void) {
         cmocka_unit_test_teardown(conversion, release),
         cmocka_unit_test_teardown(linear, release),
         cmocka_unit_test_teardown(linear_of_converted_weights, release),
+        cmocka_unit_test_teardown(linear_workspace, release),
         cmocka_unit_test_teardown(attention, release),
         cmocka_unit_test_teardown(loss, release),
         cmocka_unit_test_teardown(layer, release),

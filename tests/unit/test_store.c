@@ -119,6 +119,46 @@ static void test_round_trip(void **state) {
     lode_store_close(&store);
 }
 
+/* Mapped datasets hold what is read, whatever lies before them in the file. */
+static void test_map(void **state) {
+    (void)state;
+    const char *path = in_folder("map.h5");
+    lode_store_t *store;
+    const int64_t odd = 7, shape[2] = {5, 3}, zero[2] = {0, 0}, empty[2] = {4, 0};
+    float written[15];
+    for (int i = 0; i < 15; i++)
+        written[i] = (float)(i - 4) / 3;
+    LODE_ASSERT_OK(lode_store_create(&store, &self, path));
+    LODE_ASSERT_OK(lode_store_dataset(store, "odd", LODE_TYPE_U8, 1, &odd, true));
+    LODE_ASSERT_OK(lode_store_dataset(store, "down/a@0.5/0", LODE_TYPE_F32, 2, shape, false));
+    LODE_ASSERT_OK(lode_store_dataset(store, "one", LODE_TYPE_U8, 1, &odd, true));
+    LODE_ASSERT_OK(lode_store_dataset(store, "wide", LODE_TYPE_F64, 2, shape, true));
+    LODE_ASSERT_OK(lode_store_dataset(store, "none", LODE_TYPE_F32, 2, empty, false));
+    LODE_ASSERT_OK(lode_store_write(store, "down/a@0.5/0", zero, shape, written));
+    LODE_ASSERT_OK(lode_store_commit(&store));
+
+    LODE_ASSERT_OK(lode_store_open(&store, &self, path));
+    const void *data, *again;
+    int64_t elements;
+    LODE_ASSERT_OK(lode_store_map(store, "/down/a@0.5/0", LODE_TYPE_F32, &data, &elements));
+    assert_int_equal(elements, 15);
+    assert_memory_equal(data, written, sizeof written);
+    assert_int_equal((uintptr_t)data % sizeof(float), 0);
+    LODE_ASSERT_OK(lode_store_map(store, "down/a@0.5/0", LODE_TYPE_F32, &again, NULL));
+    assert_ptr_equal(again, data);
+    LODE_ASSERT_OK(lode_store_map(store, "wide", LODE_TYPE_F64, &data, &elements));
+    assert_int_equal((uintptr_t)data % sizeof(double), 0);
+    for (int i = 0; i < 15; i++)
+        assert_true(isnan(((const double *)data)[i]));
+    LODE_ASSERT_OK(lode_store_map(store, "none", LODE_TYPE_F32, &data, &elements));
+    assert_int_equal(elements, 0);
+    assert_non_null(data);
+    assert_int_equal(lode_store_map(store, "wide", LODE_TYPE_F32, &data, NULL), LODE_ERR_SHAPE);
+    assert_non_null(strstr(lode_error_message(), "holds f64, f32 was expected"));
+    assert_int_equal(lode_store_map(store, "down/b", LODE_TYPE_F32, &data, NULL), LODE_ERR_INPUT);
+    lode_store_close(&store);
+}
+
 static void test_fill_and_read_back(void **state) {
     (void)state;
     const int64_t shape[3] = {4, 2, 3}, n = 4;
@@ -364,6 +404,7 @@ int main(int argc, char **argv) {
     folder = lode_test_temporary();
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_round_trip),
+        cmocka_unit_test(test_map),
         cmocka_unit_test(test_fill_and_read_back),
         cmocka_unit_test(test_digest),
         cmocka_unit_test(test_attribute_changes_digest),

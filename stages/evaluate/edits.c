@@ -1,0 +1,188 @@
+#include "evaluate/edits.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/memory.h"
+
+enum { NAME_MAX_BYTES = 512 };
+
+struct lode_edits {
+    const lode_run_t *run;
+    const lode_variant_t *variants;
+    int64_t count;
+    int64_t first_layer, layers, m, d;
+    lode_store_t *prune, *compensate;
+    int32_t *channels;   /* kept, of layer l of variant v from index[v, l] on */
+    int64_t *index;      /* [count · layers + 1] */
+    lode_tensor_t *down; /* [count, layers], data NULL where it is the checkpoint's */
+    lode_real_t *bias;   /* [biased, layers, d] */
+    int64_t *bias_of;    /* [count] which of these, −1 for none */
+    int64_t biased;
+};
+
+static bool has_down(const lode_variant_t *variant) {
+    return variant->compensation == LODE_COMPENSATION_LEAST_SQUARES ||
+           variant->compensation == LODE_COMPENSATION_SEQUENTIAL;
+}
+
+/* --- prune.h5 ------------------------------------------------------------------------------- */
+
+static lode_status_t read_masks(lode_edits_t *edits) {
+    const int64_t m = edits->m, masks = edits->count * edits->layers;
+    uint8_t *keep = NULL;
+    lode_status_t status = LODE_OK;
+    LODE_GUARD(status, LODE_NEW(&edits->index, masks + 1, "masks"), done);
+    LODE_GUARD(status, LODE_NEW(&edits->channels, masks * m, "masks"), done);
+    LODE_GUARD(status, LODE_NEW(&keep, m, "masks"), done);
+    int64_t next = 0;
+    for (int64_t i = 0; i < masks; i++) {
+        const int64_t offset[] = {edits->first_layer + i % edits->layers, 0}, count[] = {1, m};
+        char path[NAME_MAX_BYTES];
+        snprintf(path, sizeof path, "/keep/%s", edits->variants[i / edits->layers].name);
+        LODE_GUARD(status, lode_store_read(edits->prune, path, offset, count, LODE_TYPE_U8, keep),
+                   done);
+        edits->index[i] = next;
+        for (int32_t j = 0; j < m; j++)
+            if (keep[j])
+                edits->channels[next++] = j;
+    }
+    edits->index[masks] = next;
+    if (next > 0) { /* gives back what the removed channels' places take */
+        int32_t *less = realloc(edits->channels, (size_t)next * sizeof *less);
+        edits->channels = less ? less : edits->channels;
+    }
+done:
+    free(keep);
+    return status;
+}
+
+/* --- compensate.h5 -------------------------------------------------------------------------- */
+
+static lode_status_t map_down(lode_edits_t *edits, int64_t variant, int64_t l) {
+    const int64_t place = variant * edits->layers + l;
+    const int64_t kept = edits->index[place + 1] - edits->index[place];
+    char path[NAME_MAX_BYTES];
+    int axes;
+    int64_t shape[LODE_STORE_MAX_AXES];
+    const void *data;
+    snprintf(path, sizeof path, "/down/%s/%lld", edits->variants[variant].name,
+             (long long)(edits->first_layer + l));
+    LODE_TRY(lode_store_shape(edits->compensate, path, &axes, shape));
+    if (axes != 2 || shape[0] != edits->d || shape[1] != kept)
+        return lode_fail(LODE_ERR_SHAPE,
+                         "%s of compensate.h5 in %s does not have the shape [%lld, %lld] that the "
+                         "variant's mask asks for; run the stage compensate again (--force)",
+                         path, edits->run->folder, (long long)edits->d, (long long)kept);
+    LODE_TRY(lode_store_map(edits->compensate, path, LODE_TYPE_F32, &data, NULL));
+    edits->down[place] = (lode_tensor_t){
+        .data = data, .dtype = LODE_DTYPE_F32, .rank = 2, .shape = {edits->d, kept}};
+    return LODE_OK;
+}
+
+static lode_status_t read_bias(lode_edits_t *edits, int64_t variant) {
+    const int64_t offset[] = {edits->first_layer, 0}, count[] = {edits->layers, edits->d};
+    const int64_t values = edits->layers * edits->d;
+    lode_real_t *bias = edits->bias + edits->bias_of[variant] * values;
+    char path[NAME_MAX_BYTES];
+    double *stored;
+    LODE_TRY(LODE_NEW(&stored, values, "biases"));
+    snprintf(path, sizeof path, "/bias/%s", edits->variants[variant].name);
+    const lode_status_t status =
+        lode_store_read(edits->compensate, path, offset, count, LODE_TYPE_F64, stored);
+    for (int64_t i = 0; i < values && status == LODE_OK; i++)
+        bias[i] = (lode_real_t)stored[i];
+    free(stored);
+    return status;
+}
+
+static lode_status_t read_compensation(lode_edits_t *edits) {
+    LODE_TRY(LODE_NEW(&edits->down, edits->count * edits->layers, "down projections"));
+    LODE_TRY(LODE_NEW(&edits->bias_of, edits->count, "biases"));
+    for (int64_t v = 0; v < edits->count; v++) {
+        const bool biased = edits->variants[v].compensation == LODE_COMPENSATION_BIAS;
+        edits->bias_of[v] = biased ? edits->biased++ : -1;
+    }
+    LODE_TRY(LODE_NEW(&edits->bias, edits->biased * edits->layers * edits->d, "biases"));
+    for (int64_t v = 0; v < edits->count; v++) {
+        if (edits->bias_of[v] >= 0)
+            LODE_TRY(read_bias(edits, v));
+        for (int64_t l = 0; l < edits->layers && has_down(&edits->variants[v]); l++)
+            LODE_TRY(map_down(edits, v, l));
+    }
+    return LODE_OK;
+}
+
+/* --- all of it ------------------------------------------------------------------------------ */
+
+static bool is_compensated(const lode_edits_t *edits) {
+    for (int64_t v = 0; v < edits->count; v++)
+        if (edits->variants[v].compensation != LODE_COMPENSATION_NONE)
+            return true;
+    return false;
+}
+
+lode_status_t lode_edits_open(lode_edits_t **out, const lode_run_t *run,
+                              const lode_variant_t *variants, int64_t count) {
+    lode_status_t status = lode_comm_agree(run->comm, LODE_NEW(out, 1, "edits"));
+    if (status != LODE_OK) {
+        free(*out);
+        *out = NULL;
+        return status;
+    }
+    lode_edits_t *edits = *out;
+    *edits = (lode_edits_t){.run = run,
+                            .variants = variants,
+                            .count = count,
+                            .first_layer = run->layout.first_layer,
+                            .layers = run->layout.layer_end - run->layout.first_layer,
+                            .m = run->architecture.intermediate,
+                            .d = run->architecture.hidden};
+    const bool compensated = is_compensated(edits);
+    status = lode_run_open(&edits->prune, run, LODE_STAGE_PRUNE);
+    if (status == LODE_OK && compensated)
+        status = lode_run_open(&edits->compensate, run, LODE_STAGE_COMPENSATE);
+    if (status == LODE_OK) {
+        lode_status_t local = read_masks(edits);
+        if (local == LODE_OK && compensated)
+            local = read_compensation(edits);
+        status = lode_comm_agree(run->comm, local);
+    }
+    if (status != LODE_OK)
+        lode_edits_close(out);
+    return status;
+}
+
+void lode_edits_close(lode_edits_t **edits) {
+    if (!*edits)
+        return;
+    lode_edits_t *e = *edits;
+    lode_store_close(&e->compensate);
+    lode_store_close(&e->prune);
+    free(e->channels);
+    free(e->index);
+    free(e->down);
+    free(e->bias);
+    free(e->bias_of);
+    free(e);
+    *edits = NULL;
+}
+
+lode_ffn_edit_t lode_edits_of(const lode_edits_t *edits, int64_t variant, int64_t layer) {
+    const int64_t l = layer - edits->first_layer, place = variant * edits->layers + l;
+    lode_ffn_edit_t edit = {.channels = edits->channels + edits->index[place],
+                            .count = edits->index[place + 1] - edits->index[place]};
+    if (edits->down)
+        edit.down = edits->down[place];
+    if (edits->bias_of && edits->bias_of[variant] >= 0)
+        edit.bias = edits->bias + (edits->bias_of[variant] * edits->layers + l) * edits->d;
+    return edit;
+}
+
+int64_t lode_edits_memory(const lode_edits_t *edits) {
+    const int64_t masks = edits->count * edits->layers;
+    return edits->index[masks] * (int64_t)sizeof *edits->channels +
+           (masks + 1) * (int64_t)sizeof *edits->index +
+           (edits->down ? masks * (int64_t)sizeof *edits->down : 0) +
+           edits->biased * edits->layers * edits->d * (int64_t)sizeof *edits->bias;
+}
