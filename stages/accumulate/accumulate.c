@@ -164,5 +164,5 @@ lode_status_t lode_accumulate_end(lode_accumulate_t **out, lode_status_t status)
 }
 
 lode_status_t lode_stage_accumulate(lode_run_t *run) {
-    return lode_statistics_run(run, false, true);
+    return lode_statistics_run(run, LODE_STATISTICS_ACCUMULATE);
 }

@@ -13,7 +13,7 @@ struct lode_calibrate {
     lode_store_t *store;
     const lode_text_t *text;
     lode_statistic_t statistic[STATISTICS];
-    int64_t logit_tokens; /* of the sequences whose logits are kept */
+    int64_t logit_tokens;       /* of the sequences whose logits are kept */
     double *sum, *power, *most; /* [wider of m and d] each, one allocation at sum */
 };
 
@@ -122,5 +122,5 @@ lode_status_t lode_calibrate_end(lode_calibrate_t **out, lode_status_t status) {
 }
 
 lode_status_t lode_stage_calibrate(lode_run_t *run) {
-    return lode_statistics_run(run, true, false);
+    return lode_statistics_run(run, LODE_STATISTICS_CALIBRATE);
 }

@@ -6,6 +6,8 @@
 #include "accumulate/accumulate.h"
 #include "base/memory.h"
 #include "calibrate/calibrate.h"
+#include "common/spool.h"
+#include "moments/moments.h"
 #include "transformer/pass.h"
 
 static void sequences_name(char *path, size_t size, const lode_statistic_t *statistic) {
@@ -64,45 +66,67 @@ lode_status_t lode_statistic_reduce(lode_store_t *store, const lode_run_t *run,
     return status;
 }
 
-/* Both stages' observers behind the one that the pass calls. */
-typedef struct both {
-    lode_calibrate_t *calibrate;   /* NULL where not wanted */
-    lode_accumulate_t *accumulate; /* NULL where not wanted */
-} both_t;
+/* The stages' observers behind the one that the pass calls; NULL where not wanted. */
+typedef struct observers {
+    lode_calibrate_t *calibrate;
+    lode_accumulate_t *accumulate;
+    lode_moments_t *moments;
+} observers_t;
 
 static lode_status_t on_ffn_forward(void *context, const lode_batch_t *batch, int64_t layer,
                                     const lode_real_t *h, const lode_real_t *u) {
-    return lode_calibrate_ffn(((both_t *)context)->calibrate, batch, layer, h, u);
+    const observers_t *observers = context;
+    if (observers->calibrate)
+        LODE_TRY(lode_calibrate_ffn(observers->calibrate, batch, layer, h, u));
+    return observers->moments ? lode_moments_ffn(observers->moments, batch, layer, h, u) : LODE_OK;
 }
 
 static lode_status_t on_ffn_backward(void *context, const lode_batch_t *batch, int64_t layer,
                                      const lode_real_t *u, const lode_real_t *g) {
-    return lode_accumulate_ffn(((both_t *)context)->accumulate, batch, layer, u, g);
+    return lode_accumulate_ffn(((observers_t *)context)->accumulate, batch, layer, u, g);
 }
 
 static lode_status_t on_logits(void *context, int64_t first_token, int64_t rows,
                                const lode_real_t *logits) {
-    return lode_calibrate_logits(((both_t *)context)->calibrate, first_token, rows, logits);
+    return lode_calibrate_logits(((observers_t *)context)->calibrate, first_token, rows, logits);
 }
 
 static lode_status_t on_losses(void *context, int64_t variant, const lode_batch_t *batch,
                                const double *nll) {
     (void)variant;
-    return lode_accumulate_losses(((both_t *)context)->accumulate, batch, nll);
+    return lode_accumulate_losses(((observers_t *)context)->accumulate, batch, nll);
 }
 
 /* Micro-batches for which the head must run: all for gradients, else those with kept logits. */
-static int64_t head_batches(const lode_batches_t *batches, const both_t *both,
+static int64_t head_batches(const lode_batches_t *batches, const observers_t *observers,
                             int64_t keep_logits) {
-    if (both->accumulate)
+    if (observers->accumulate)
         return batches->count;
     int64_t count = 0;
-    while (count < batches->count && batches->batch[count].first_sequence < keep_logits)
+    while (observers->calibrate && count < batches->count &&
+           batches->batch[count].first_sequence < keep_logits)
         count++;
     return count;
 }
 
-static lode_status_t run_pass(lode_run_t *run, const lode_batches_t *batches, both_t *both) {
+/* What progress lines call the pass. */
+static const char *pass_name(const observers_t *observers) {
+    static const char *const names[] = {
+        [LODE_STATISTICS_CALIBRATE] = "calibrate",
+        [LODE_STATISTICS_ACCUMULATE] = "accumulate",
+        [LODE_STATISTICS_CALIBRATE | LODE_STATISTICS_ACCUMULATE] = "calibrate and accumulate",
+        [LODE_STATISTICS_MOMENTS] = "moments",
+        [LODE_STATISTICS_CALIBRATE | LODE_STATISTICS_MOMENTS] = "calibrate and moments",
+        [LODE_STATISTICS_ACCUMULATE | LODE_STATISTICS_MOMENTS] = "accumulate and moments",
+        [LODE_STATISTICS_CALIBRATE | LODE_STATISTICS_ACCUMULATE | LODE_STATISTICS_MOMENTS] =
+            "calibrate, accumulate and moments"};
+    return names[(observers->calibrate ? LODE_STATISTICS_CALIBRATE : 0) |
+                 (observers->accumulate ? LODE_STATISTICS_ACCUMULATE : 0) |
+                 (observers->moments ? LODE_STATISTICS_MOMENTS : 0)];
+}
+
+static lode_status_t run_pass(lode_run_t *run, const lode_batches_t *batches,
+                              observers_t *observers) {
     lode_stack_t *stack = NULL;
     lode_status_t status = LODE_OK;
     if (run->layout.replica >= 0)
@@ -110,23 +134,23 @@ static lode_status_t run_pass(lode_run_t *run, const lode_batches_t *batches, bo
                                    batches->longest, (int)run->config->threads);
     status = lode_comm_agree(run->comm, status);
     if (status == LODE_OK) {
-        const bool backward = both->accumulate != NULL, forward = both->calibrate != NULL;
-        const bool logits = forward && run->config->calibration.keep_logits > 0;
+        const bool backward = observers->accumulate != NULL;
+        const bool forward = observers->calibrate || observers->moments;
+        const bool logits = observers->calibrate && run->config->calibration.keep_logits > 0;
+        const int64_t ids = batches->text->offsets[batches->text->sequences] *
+                            (int64_t)(2 * sizeof(int32_t) + sizeof(double));
+        const int64_t spool = observers->moments ? lode_spool_memory(batches->max_tokens) : 0;
         const lode_pass_t pass = {
-            .stage = forward && backward ? "calibrate and accumulate"
-                     : backward          ? "accumulate"
-                                         : "calibrate",
+            .stage = pass_name(observers),
             .comm = run->comm,
             .layout = &run->layout,
             .stack = stack,
             .batches = batches,
             .variants = 1,
             .backward = backward,
-            .head_batches = head_batches(batches, both, run->config->calibration.keep_logits),
-            .budget = lode_run_budget(run, stack,
-                                      batches->text->offsets[batches->text->sequences] *
-                                          (int64_t)(2 * sizeof(int32_t) + sizeof(double))),
-            .observer = {.context = both,
+            .head_batches = head_batches(batches, observers, run->config->calibration.keep_logits),
+            .budget = lode_run_budget(run, stack, ids + spool),
+            .observer = {.context = observers,
                          .ffn_forward = forward ? on_ffn_forward : NULL,
                          .ffn_backward = backward ? on_ffn_backward : NULL,
                          .logits = logits ? on_logits : NULL,
@@ -137,23 +161,27 @@ static lode_status_t run_pass(lode_run_t *run, const lode_batches_t *batches, bo
     return status;
 }
 
-lode_status_t lode_statistics_run(lode_run_t *run, bool calibrate, bool accumulate) {
+lode_status_t lode_statistics_run(lode_run_t *run, unsigned stages) {
     lode_sequences_read_t read;
     lode_batches_t batches = {0};
-    both_t both = {0};
+    observers_t observers = {0};
     LODE_TRY(lode_run_calibration(&read, run));
     lode_status_t status = lode_comm_agree(
         run->comm, lode_batches_create(&batches, &read.text, run->config->micro_batch));
-    if (status == LODE_OK && calibrate)
-        status = lode_calibrate_begin(&both.calibrate, run, &read.text);
-    if (status == LODE_OK && accumulate)
-        status = lode_accumulate_begin(&both.accumulate, run, &read.text);
+    if (status == LODE_OK && stages & LODE_STATISTICS_CALIBRATE)
+        status = lode_calibrate_begin(&observers.calibrate, run, &read.text);
+    if (status == LODE_OK && stages & LODE_STATISTICS_ACCUMULATE)
+        status = lode_accumulate_begin(&observers.accumulate, run, &read.text);
+    if (status == LODE_OK && stages & LODE_STATISTICS_MOMENTS)
+        status = lode_moments_begin(&observers.moments, run, &batches);
     if (status == LODE_OK)
-        status = run_pass(run, &batches, &both);
-    if (both.calibrate)
-        status = lode_calibrate_end(&both.calibrate, status);
-    if (both.accumulate)
-        status = lode_accumulate_end(&both.accumulate, status);
+        status = run_pass(run, &batches, &observers);
+    if (observers.calibrate)
+        status = lode_calibrate_end(&observers.calibrate, status);
+    if (observers.accumulate)
+        status = lode_accumulate_end(&observers.accumulate, status);
+    if (observers.moments)
+        status = lode_moments_end(&observers.moments, status);
     lode_batches_destroy(&batches);
     lode_sequences_free(&read);
     return status;

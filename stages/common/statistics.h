@@ -34,14 +34,21 @@ LODE_MUST_USE lode_status_t lode_statistic_write(lode_store_t *store,
                                                  int64_t sequence, int64_t layer,
                                                  const double *values);
 
-/* Reduces over sequences into /<name>; after lode_store_synchronise(). Local: this rank does its own
- * layers, if it is of the first replica. */
+/* Reduces over sequences into /<name>; after lode_store_synchronise(). Local: this rank does its
+ * own layers, if it is of the first replica. */
 LODE_MUST_USE lode_status_t lode_statistic_reduce(lode_store_t *store, const lode_run_t *run,
                                                   const lode_statistic_t *statistic,
                                                   int64_t sequences);
 
-/* Forward statistics, backward statistics, or both from one forward pass; writes calibrate.h5,
- * accumulate.h5, or both. Collective. */
-LODE_MUST_USE lode_status_t lode_statistics_run(lode_run_t *run, bool calibrate, bool accumulate);
+/* What one forward pass over the calibration sequences is made for. */
+enum {
+    LODE_STATISTICS_CALIBRATE = 1,
+    LODE_STATISTICS_ACCUMULATE = 2, /* with a backward pass */
+    LODE_STATISTICS_MOMENTS = 4,
+};
+
+/* Runs one pass for the stages whose bits are set in `stages` (at least one), and writes their
+ * files: calibrate.h5, accumulate.h5, moments.h5. Collective. */
+LODE_MUST_USE lode_status_t lode_statistics_run(lode_run_t *run, unsigned stages);
 
 #endif

@@ -14,9 +14,11 @@
 #include "classify/classify.h"
 #include "common/inputs.h"
 #include "common/statistics.h"
+#include "compensate/compensate.h"
 #include "evaluate/evaluate.h"
 #include "kernels/linear.h"
 #include "lode/check.h"
+#include "moments/moments.h"
 #include "probe/probe.h"
 #include "prune/prune.h"
 #include "report/report.h"
@@ -46,7 +48,8 @@ typedef lode_status_t (*stage_function_t)(lode_run_t *run);
 static const stage_function_t stage_functions[LODE_STAGE_COUNT] = {
     [LODE_STAGE_TOKENIZE] = lode_stage_tokenize,     [LODE_STAGE_CALIBRATE] = lode_stage_calibrate,
     [LODE_STAGE_ACCUMULATE] = lode_stage_accumulate, [LODE_STAGE_CLASSIFY] = lode_stage_classify,
-    [LODE_STAGE_PRUNE] = lode_stage_prune,           [LODE_STAGE_EVALUATE] = lode_stage_evaluate,
+    [LODE_STAGE_MOMENTS] = lode_stage_moments,       [LODE_STAGE_PRUNE] = lode_stage_prune,
+    [LODE_STAGE_COMPENSATE] = lode_stage_compensate, [LODE_STAGE_EVALUATE] = lode_stage_evaluate,
     [LODE_STAGE_PROBE] = lode_stage_probe,
 };
 
@@ -142,17 +145,27 @@ static lode_status_t decide(driver_t *driver, lode_run_t *run, lode_stage_t stag
     return register_stage(driver, run, stage);
 }
 
-/* Calibrate and accumulate share one forward pass where both must run. */
+/* Calibrate, accumulate and moments share one forward pass where several must run. */
 static lode_status_t run_statistics(driver_t *driver, lode_run_t *run) {
-    bool calibrate, accumulate;
-    LODE_TRY(decide(driver, run, LODE_STAGE_CALIBRATE, &calibrate));
-    LODE_TRY(decide(driver, run, LODE_STAGE_ACCUMULATE, &accumulate));
-    if (calibrate || accumulate)
-        LODE_TRY(lode_statistics_run(run, calibrate, accumulate));
-    if (calibrate)
-        LODE_TRY(register_stage(driver, run, LODE_STAGE_CALIBRATE));
-    if (accumulate)
-        LODE_TRY(register_stage(driver, run, LODE_STAGE_ACCUMULATE));
+    static const struct {
+        lode_stage_t stage;
+        unsigned bit;
+    } shared[] = {{LODE_STAGE_CALIBRATE, LODE_STATISTICS_CALIBRATE},
+                  {LODE_STAGE_ACCUMULATE, LODE_STATISTICS_ACCUMULATE},
+                  {LODE_STAGE_MOMENTS, LODE_STATISTICS_MOMENTS}};
+    enum { SHARED_COUNT = sizeof shared / sizeof *shared };
+    unsigned stages = 0;
+    for (int i = 0; i < SHARED_COUNT; i++) {
+        bool needed = false;
+        if (lode_stage_wanted(run->config, shared[i].stage))
+            LODE_TRY(decide(driver, run, shared[i].stage, &needed));
+        stages |= needed ? shared[i].bit : 0;
+    }
+    if (stages)
+        LODE_TRY(lode_statistics_run(run, stages));
+    for (int i = 0; i < SHARED_COUNT; i++)
+        if (stages & shared[i].bit)
+            LODE_TRY(register_stage(driver, run, shared[i].stage));
     return LODE_OK;
 }
 
@@ -168,7 +181,7 @@ static lode_status_t run_stages(driver_t *driver, lode_run_t *run) {
             continue;
         if (stage == LODE_STAGE_CALIBRATE) {
             LODE_TRY(run_statistics(driver, run));
-            i = LODE_STAGE_ACCUMULATE;
+            i = LODE_STAGE_MOMENTS;
             continue;
         }
         bool needed;

@@ -5,11 +5,18 @@
 
 #include "base/log.h"
 #include "base/memory.h"
+#include "common/moment.h"
+#include "linalg/cholesky.h"
+#include "linalg/packed.h"
 #include "score/channel.h"
 #include "score/mask.h"
 #include "score/supernode.h"
 
 enum { NAME_MAX_BYTES = 256 };
+
+/* Added to second moments before they are inverted, in mean diagonals (SparseGPT,
+ * arXiv:2301.00774). */
+static const double SPARSEGPT_DAMPING = 0.01;
 
 /* What the stage reads and writes, and its buffers for one layer. */
 typedef struct work {
@@ -19,22 +26,26 @@ typedef struct work {
     lode_variant_t *variants;
     int64_t variant_count;
     int64_t m, d, sequences, tokens;
-    double *loss_proxy, *activation_power, *taylor, *connectivity, *protection, *u_power,
-        *score;           /* [m] each, one allocation at loss_proxy */
-    double *input_power;  /* [d] */
-    uint8_t *protect, *keep; /* [m] each, one allocation at protect */
+    double *loss_proxy, *activation_power, *taylor, *connectivity, *protection, *u_power, *score,
+        *activation_mean, *inverse_u;    /* [m] each, one allocation at loss_proxy */
+    double *input_power, *inverse_input; /* [d] each, one allocation at input_power */
+    unsigned needs;                      /* of all methods, bits of lode_score_needs() */
+    uint8_t *protect, *keep;             /* [m] each, one allocation at protect */
 } work_t;
 
 static lode_status_t work_allocate(work_t *work) {
     const int64_t m = work->m;
-    LODE_TRY(LODE_NEW(&work->loss_proxy, 7 * m, "prune"));
+    LODE_TRY(LODE_NEW(&work->loss_proxy, 9 * m, "prune"));
     work->activation_power = work->loss_proxy + m;
     work->taylor = work->activation_power + m;
     work->connectivity = work->taylor + m;
     work->protection = work->connectivity + m;
     work->u_power = work->protection + m;
     work->score = work->u_power + m;
-    LODE_TRY(LODE_NEW(&work->input_power, work->d, "prune"));
+    work->activation_mean = work->score + m;
+    work->inverse_u = work->activation_mean + m;
+    LODE_TRY(LODE_NEW(&work->input_power, 2 * work->d, "prune"));
+    work->inverse_input = work->input_power + work->d;
     LODE_TRY(LODE_NEW(&work->protect, 2 * m, "masks"));
     work->keep = work->protect + m;
     return LODE_OK;
@@ -90,6 +101,73 @@ static lode_status_t create_datasets(work_t *work) {
     return LODE_OK;
 }
 
+/* --- inverses of second moments -------------------------------------------------------------- */
+
+/* One kind of activation: where its second moments are, and where their inverses' diagonals go. */
+typedef struct moment {
+    const char *dataset, *inverse;
+    int64_t width;
+} moment_t;
+
+static lode_status_t invert_layer(work_t *work, lode_store_t *moments, const moment_t *moment,
+                                  lode_matrix_t *matrix, int64_t layer, double *diagonal) {
+    const int64_t offset[] = {layer, 0}, count[] = {1, moment->width};
+    lode_ridge_t used;
+    char what[128];
+    snprintf(what, sizeof what, "%s of layer %lld", moment->dataset, (long long)layer);
+    LODE_TRY(lode_packed_read(matrix, moments, moment->dataset, layer));
+    LODE_TRY(lode_ridge_factor(matrix, SPARSEGPT_DAMPING, &used, what));
+    LODE_TRY(lode_cholesky_inverse_diagonal(matrix, diagonal));
+    /* A failed write sticks to the store. */
+    return work->run->comm->rank == 0
+               ? lode_store_write(work->store, moment->inverse, offset, count, diagonal)
+               : LODE_OK;
+}
+
+static lode_status_t invert_all(work_t *work, lode_store_t *moments, lode_grid_t *grid,
+                                const moment_t *moment) {
+    const lode_run_t *run = work->run;
+    lode_matrix_t *matrix;
+    double *diagonal;
+    LODE_TRY(lode_comm_agree(run->comm, LODE_NEW(&diagonal, moment->width, "inverse")));
+    lode_status_t status = lode_matrix_create(&matrix, grid, moment->width, moment->width, 0);
+    for (int64_t l = 0; l < run->architecture.layers && status == LODE_OK; l++)
+        status =
+            lode_comm_agree(run->comm, invert_layer(work, moments, moment, matrix, l, diagonal));
+    lode_matrix_destroy(&matrix);
+    free(diagonal);
+    return status;
+}
+
+/* /moments/inverse_input and /moments/inverse_u: diagonals of damped inverses, by all ranks
+ * together. */
+static lode_status_t invert_moments(work_t *work) {
+    const moment_t kinds[] = {
+        {"/input_second_moment", "/moments/inverse_input", work->d},
+        {"/second_moment", "/moments/inverse_u", work->m},
+    };
+    lode_store_t *moments = NULL;
+    lode_grid_t *grid = NULL;
+    if (!(work->needs & LODE_NEEDS_INVERSE_MOMENTS))
+        return LODE_OK;
+    lode_status_t status =
+        lode_comm_agree(work->run->comm, lode_moment_check_memory(work->run, "sparsegpt-channel",
+                                                                  2 * work->m * work->m, 0));
+    if (status == LODE_OK)
+        status = lode_run_open(&moments, work->run, LODE_STAGE_MOMENTS);
+    if (status == LODE_OK)
+        status = lode_grid_create(&grid, work->run->comm, 0, 0);
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds && status == LODE_OK; i++) {
+        const int64_t shape[] = {work->run->architecture.layers, kinds[i].width};
+        status = lode_store_dataset(work->store, kinds[i].inverse, LODE_TYPE_F64, 2, shape, false);
+        if (status == LODE_OK)
+            status = invert_all(work, moments, grid, &kinds[i]);
+    }
+    lode_grid_destroy(&grid);
+    lode_store_close(&moments);
+    return status == LODE_OK ? lode_store_synchronise(work->store) : status;
+}
+
 /* --- one layer ------------------------------------------------------------------------------ */
 
 static lode_status_t read_row(lode_store_t *store, const char *name, int64_t layer, int64_t width,
@@ -106,6 +184,12 @@ static lode_status_t read_layer(work_t *work, int64_t layer) {
     LODE_TRY(read_row(work->calibrate, "/input_power", layer, work->d, work->input_power));
     LODE_TRY(read_row(work->classify, "/connectivity", layer, m, work->connectivity));
     LODE_TRY(read_row(work->classify, "/protection", layer, m, work->protection));
+    LODE_TRY(read_row(work->calibrate, "/activation_mean", layer, m, work->activation_mean));
+    if (work->needs & LODE_NEEDS_INVERSE_MOMENTS) {
+        LODE_TRY(read_row(work->store, "/moments/inverse_u", layer, m, work->inverse_u));
+        LODE_TRY(
+            read_row(work->store, "/moments/inverse_input", layer, work->d, work->inverse_input));
+    }
     /* Wanda's input norms are means over sequences of sums over tokens. */
     const double sequences = (double)work->sequences, tokens = (double)work->tokens;
     for (int64_t j = 0; j < m; j++)
@@ -128,6 +212,9 @@ static lode_status_t score_layer(work_t *work, int64_t layer) {
                                         .protection = work->protection,
                                         .input_power_mean = work->input_power,
                                         .u_power_mean = work->u_power,
+                                        .activation_mean = work->activation_mean,
+                                        .inverse_input = work->inverse_input,
+                                        .inverse_u = work->inverse_u,
                                         .gate = weights.gate,
                                         .up = weights.up,
                                         .down = weights.down,
@@ -200,8 +287,8 @@ static lode_status_t mask_global(work_t *work, const lode_variant_t *variant) {
     keep = protect + total;
     LODE_GUARD(status, lode_store_read_all(work->store, path, LODE_TYPE_F64, &scores, NULL), done);
     for (int64_t l = 0; l < layers; l++) {
-        LODE_GUARD(status,
-                   read_row(work->accumulate, "/loss_proxy", l, work->m, work->loss_proxy), done);
+        LODE_GUARD(status, read_row(work->accumulate, "/loss_proxy", l, work->m, work->loss_proxy),
+                   done);
         LODE_GUARD(
             status,
             read_row(work->calibrate, "/activation_power", l, work->m, work->activation_power),
@@ -247,13 +334,16 @@ static lode_status_t open_inputs(work_t *work) {
 }
 
 lode_status_t lode_stage_prune(lode_run_t *run) {
-    work_t work = {
-        .run = run, .m = run->architecture.intermediate, .d = run->architecture.hidden};
+    work_t work = {.run = run, .m = run->architecture.intermediate, .d = run->architecture.hidden};
+    for (int64_t i = 0; i < run->config->prune.method_count; i++)
+        work.needs |= lode_score_needs(run->config->prune.methods[i]);
     lode_status_t status = open_inputs(&work);
     if (status == LODE_OK)
         status = lode_run_create(&work.store, run, LODE_STAGE_PRUNE);
     if (status == LODE_OK) {
         status = create_datasets(&work);
+        if (status == LODE_OK)
+            status = invert_moments(&work);
         if (status == LODE_OK)
             status = lode_comm_agree(run->comm, prune_layers(&work));
         if (status == LODE_OK)

@@ -27,8 +27,7 @@ static lode_status_t add(lode_variant_t *variants, int64_t *count, lode_variant_
 
 /* Adds a variant with every compensation of the experiment. */
 static lode_status_t add_compensations(lode_variant_t *variants, int64_t *count,
-                                       lode_variant_t variant,
-                                       const lode_config_prune_t *prune) {
+                                       lode_variant_t variant, const lode_config_prune_t *prune) {
     for (int64_t i = 0; i < prune->compensation_count; i++) {
         variant.compensation = prune->compensation[i];
         LODE_TRY(add(variants, count, variant));

@@ -129,21 +129,31 @@ class Llama:
         dv = fold(p.swapaxes(2, 3) @ context)
         return self.merge(dq) @ w["q"] + self.merge(dk) @ w["k"] + self.merge(dv) @ w["v"]
 
-    def forward(self, ids, keep=None, down=None):
+    def attended(self, x, w):
+        """The input of a layer's feed-forward block before its norm, [B,T,d]."""
+        normed, _ = rms_norm(x, w["norm1"], self.epsilon)
+        return x + self.attention(normed, w)[0]
+
+    def channels(self, middle, w, kept=slice(None)):
+        """u[B,T,kept] of attended()'s result."""
+        h, _ = rms_norm(middle, w["norm2"], self.epsilon)
+        return silu(h @ w["gate"][kept].T) * (h @ w["up"][kept].T)
+
+    def forward(self, ids, keep=None, down=None, bias=None):
         """Logits [B,T,V] of ids[B,T].
 
         keep[L,m], where given, cuts channels out; down[l], where given, replaces the kept columns
-        of a layer's down projection.
+        of a layer's down projection; bias[L,d], where given, is added to a block's output.
         """
         x = self.embedding[ids]
         for index in range(self.layers):
             w = self.layer(index)
-            normed, _ = rms_norm(x, w["norm1"], self.epsilon)
-            x = x + self.attention(normed, w)[0]
-            h, _ = rms_norm(x, w["norm2"], self.epsilon)
+            x = self.attended(x, w)
             kept = slice(None) if keep is None else keep[index].astype(bool)
-            u = silu(h @ w["gate"][kept].T) * (h @ w["up"][kept].T)
+            u = self.channels(x, w, kept)
             x = x + u @ (w["down"][:, kept] if down is None else down[index]).T
+            if bias is not None:
+                x = x + bias[index]
         return rms_norm(x, self.final_norm, self.epsilon)[0] @ self.output.T
 
     def forward_backward(self, ids):

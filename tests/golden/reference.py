@@ -18,7 +18,7 @@ import tokenizers
 from llama import Llama
 
 METHODS = ["scar-lp", "scar-prot", "scar-conn", "lp", "wanda-channel", "magnitude", "activation",
-           "taylor", "entropy"]
+           "taylor", "entropy", "flap", "sparsegpt-channel"]
 PROTECTED = {"scar-lp", "scar-prot", "scar-conn"}
 STATISTICS = ["loss_proxy", "activation_power", "taylor", "curvature"]
 
@@ -64,7 +64,9 @@ class Statistics:
         self.input_power = np.zeros((layers, model.config["hidden_size"]))
         self.output_power = np.zeros(shape)  # sum over tokens of u^2
         self.activation_max = np.zeros(shape)
+        self.activation_mean = np.zeros(shape)
         self.second_moment = np.zeros((layers, channels, channels))
+        self.input_moment = np.zeros((layers,) + (model.config["hidden_size"],) * 2)
         self.q = [[] for _ in range(layers)]
         for s, ids in enumerate(sequences):
             logits, hs, us, gs = model.forward_backward(ids)
@@ -77,7 +79,9 @@ class Statistics:
         for statistics in self.by_loss.values():
             for name in STATISTICS:
                 statistics[name] /= self.tokens
+        self.activation_mean /= self.tokens
         self.second_moment /= self.tokens
+        self.input_moment /= self.tokens
 
     def add(self, layer, h, u, g):
         for loss, targets in (("mean", len(u) - 1), ("sum", 1)):
@@ -90,7 +94,9 @@ class Statistics:
         self.input_power[layer] += np.sum(h * h, axis=0)
         self.output_power[layer] += np.sum(u * u, axis=0)
         self.activation_max[layer] = np.maximum(self.activation_max[layer], np.abs(u).max(axis=0))
+        self.activation_mean[layer] += np.sum(u, axis=0)
         self.second_moment[layer] += u.T @ u
+        self.input_moment[layer] += h.T @ h
 
 
 def largest(values, count):
@@ -140,6 +146,12 @@ def classify(model, statistics, options):
 # --- section 4: scores, masks, compensation ---------------------------------------------------
 
 
+def damped_inverse_diagonal(moment):
+    """Diagonal of (moment + 1 % of its mean diagonal)^-1."""
+    damped = moment + 0.01 * np.mean(np.diag(moment)) * np.eye(len(moment))
+    return np.diag(np.linalg.inv(damped))
+
+
 def score_layer(method, layer, w, statistics, classes, loss):
     proxy = statistics.by_loss[loss]["loss_proxy"][layer]
     protection, connectivity = classes["protection"][layer], classes["connectivity"][layer]
@@ -163,6 +175,15 @@ def score_layer(method, layer, w, statistics, classes, loss):
     if method == "entropy":
         p = np.abs(down) / np.abs(down).sum(axis=0)
         return np.sum(p * np.log(np.where(p > 0, p, 1.0)), axis=0)
+    if method == "flap":
+        mean = statistics.activation_mean[layer]
+        variance = statistics.output_power[layer] / statistics.tokens - mean * mean
+        return np.maximum(variance, 0.0) * np.sum(down * down, axis=0)
+    if method == "sparsegpt-channel":
+        into = damped_inverse_diagonal(statistics.input_moment[layer])
+        middle = damped_inverse_diagonal(statistics.second_moment[layer])
+        return (np.sum(gate * gate / into, axis=1) + np.sum(up * up / into, axis=1)
+                + np.sum(down * down, axis=0) / middle)
     raise SystemExit(f"--methods: {method} is not one of {', '.join(METHODS)}")
 
 
@@ -189,23 +210,58 @@ def protected_by(core, method, classes, statistics, loss):
     return np.stack([largest(row, classes["core"].shape[1]) for row in power])
 
 
+def compensated_down(down, moment, keep, ridge):
+    """The down projection [d, kept] that makes up for what was removed from a layer."""
+    kept, gone = keep == 1, keep == 0
+    system = moment[np.ix_(kept, kept)].copy()
+    system[np.diag_indices_from(system)] += ridge * np.mean(np.diag(system))
+    lost = down[:, gone] @ moment[np.ix_(gone, kept)]
+    return down[:, kept] + np.linalg.solve(system, lost.T).T
+
+
 def least_squares(model, statistics, keep, ridge):
-    """Down projections that make up for what was removed, per layer [d, kept]."""
+    """Of every layer, with the second moments of the unpruned model."""
+    return [compensated_down(model.layer(layer)["down"], statistics.second_moment[layer],
+                             keep[layer], ridge) for layer in range(model.layers)]
+
+
+def sequential(model, sequences, keep, ridge):
+    """Of every layer, with the second moments of the model as changed below it."""
     out = []
+    hidden = [model.embedding[ids][None] for ids in sequences]
     for layer in range(model.layers):
-        kept, gone = keep[layer] == 1, keep[layer] == 0
-        moment, down = statistics.second_moment[layer], model.layer(layer)["down"]
-        system = moment[np.ix_(kept, kept)].copy()
-        system[np.diag_indices_from(system)] += ridge * np.mean(np.diag(system))
-        lost = down[:, gone] @ moment[np.ix_(gone, kept)]
-        out.append(down[:, kept] + np.linalg.solve(system, lost.T).T)
+        w = model.layer(layer)
+        middles = [model.attended(x, w) for x in hidden]
+        us = [model.channels(middle, w) for middle in middles]
+        moment = sum(u[0].T @ u[0] for u in us) / sum(len(ids) for ids in sequences)
+        out.append(compensated_down(w["down"], moment, keep[layer], ridge))
+        kept = keep[layer] == 1
+        hidden = [middle + u[..., kept] @ out[-1].T for middle, u in zip(middles, us)]
     return out
+
+
+def output_bias(model, statistics, keep):
+    """The mean output of the removed channels, [L,d]."""
+    return np.stack([model.layer(layer)["down"] @ (statistics.activation_mean[layer]
+                                                   * (keep[layer] == 0))
+                     for layer in range(model.layers)])
+
+
+def compensate(compensation, model, sequences, statistics, keep, ridge):
+    """The arguments of Llama.forward that compensate for `keep`."""
+    if compensation == "bias":
+        return {"bias": output_bias(model, statistics, keep)}
+    if compensation == "least-squares":
+        return {"down": least_squares(model, statistics, keep, ridge)}
+    if compensation == "sequential":
+        return {"down": sequential(model, sequences, keep, ridge)}
+    raise SystemExit(f"--compensated: {compensation} is no compensation")
 
 
 # --- section 7: perplexity --------------------------------------------------------------------
 
 
-def perplexity(model, ids, length, protocol, keep=None, down=None, batch=8):
+def perplexity(model, ids, length, protocol, keep=None, down=None, bias=None, batch=8):
     """Returns (perplexity, NLL of every scored target in text order, windows)."""
     count = len(ids) // length
     windows = ids[: count * length].reshape(count, length).copy()
@@ -216,7 +272,7 @@ def perplexity(model, ids, length, protocol, keep=None, down=None, batch=8):
     nll = np.empty((count, length - 1 - first))
     for begin in range(0, count, batch):
         part = windows[begin : begin + batch]
-        logits = model.forward(part, keep, down)[:, first:-1]
+        logits = model.forward(part, keep, down, bias)[:, first:-1]
         top = logits.max(axis=-1, keepdims=True)
         total = top[..., 0] + np.log(np.exp(logits - top).sum(axis=-1))
         target = np.take_along_axis(logits, part[:, first + 1 :, None], axis=-1)[..., 0]
@@ -224,7 +280,7 @@ def perplexity(model, ids, length, protocol, keep=None, down=None, batch=8):
     return math.exp(nll.mean(axis=1).mean()), nll.ravel(), count
 
 
-def evaluate(model, statistics, classes, masks, options):
+def evaluate(model, sequences, statistics, classes, masks, options):
     (ids,) = tokenise(options.model, read_texts(options.evaluation, "text"), 1, None)
     result, nll = {"eval_tokens": len(ids)}, {}
     value, losses, windows = perplexity(model, ids, options.length, "gptq")
@@ -250,6 +306,18 @@ def evaluate(model, statistics, classes, masks, options):
             down = least_squares(model, statistics, keep, options.ridge)
             result["ppl_least_squares"][variant] = perplexity(
                 model, ids, options.length, "gptq", keep, down)[0]
+    if options.compensated:
+        result["ppl_compensated"] = {"ridge": options.ridge}
+        for variant in options.compensated:
+            name, _, compensation = variant.partition("+")
+            edit = compensate(compensation, model, sequences, statistics, masks[name],
+                              options.ridge)
+            result["ppl_compensated"][variant] = perplexity(
+                model, ids, options.length, "gptq", masks[name], **edit)[0]
+            if options.edits:
+                np.savez(f"{options.edits}-{variant}.npz",
+                         **{f"{kind}{layer}": array for kind, arrays in edit.items()
+                            for layer, array in enumerate(arrays)})
     return result, nll
 
 
@@ -323,6 +391,9 @@ def arguments():
         help="perplexities of the pruned models; the dense one gets both")
     add("--least-squares", nargs="*", default=[], metavar="VARIANT",
         help="also with least-squares compensation")
+    add("--compensated", nargs="*", default=[], metavar="VARIANT+COMPENSATION",
+        help="also compensated: +bias, +least-squares or +sequential")
+    add("--edits", metavar="PREFIX", help="store what these change as PREFIX-VARIANT….npz")
     add("--ridge", type=float, default=1e-3)
     add("--logits-rows", type=int, help="store this many positions of logits_first_sequence")
     add("--nll", action="store_true", help="also store the NLL of every target")
@@ -349,7 +420,7 @@ def main():
             for sparsity in options.sparsity:
                 suffix = "" if core in ("default", own) else "~" + core
                 masks[f"{method}@{sparsity:g}{suffix}"] = mask(scores[method], protected, sparsity)
-    result, nll = evaluate(model, statistics, classes, masks, options)
+    result, nll = evaluate(model, sequences, statistics, classes, masks, options)
     write(options, sequences, statistics, classes, scores, masks, result, nll)
 
 
