@@ -46,6 +46,7 @@ static lode_status_t add_columns(lode_probe_group_t *group, bool real, const cha
 /* --- what is asked for ----------------------------------------------------------------------- */
 
 static lode_status_t add_masks(lode_probe_work_t *work, lode_probe_group_t *group) {
+    group->masks = true;
     return LODE_NEW(&group->keep, group->count * work->owned * work->m, "masks of candidates");
 }
 
@@ -258,7 +259,7 @@ void lode_probe_candidates_free(lode_probe_work_t *work) {
 /* --- editing --------------------------------------------------------------------------------- */
 
 int64_t lode_probe_candidate_start(const lode_probe_group_t *group, int64_t candidate) {
-    return group->keep || group->layer[candidate] < 0 ? 0 : group->layer[candidate];
+    return group->masks || group->layer[candidate] < 0 ? 0 : group->layer[candidate];
 }
 
 /* Leaves in work->mask what a candidate keeps of a layer that it changes. */
@@ -277,7 +278,7 @@ void lode_probe_candidate_edit(lode_probe_work_t *work, const lode_probe_group_t
                                int64_t candidate, int64_t layer, lode_ffn_edit_t *edit) {
     const int64_t own = layer - work->first_layer;
     const uint8_t *keep = work->mask;
-    if (group->keep)
+    if (group->masks)
         keep = group->keep + (candidate * work->owned + own) * work->m;
     else if (group->layer[candidate] >= 0 && group->layer[candidate] != layer)
         return;
@@ -337,7 +338,7 @@ static lode_status_t write_sizes(lode_probe_work_t *work, const lode_probe_group
         LODE_TRY(lode_store_attribute_i64(work->store, group->path, "core_size", work->core_size));
     if (group->check == LODE_PROBE_HALO_ABLATION)
         LODE_TRY(lode_store_attribute_i64(work->store, group->path, "count", work->matched));
-    if (!group->keep)
+    if (!group->masks)
         return LODE_OK;
     LODE_TRY(lode_store_attribute_f64(work->store, group->path, "sparsity",
                                       work->run->config->probe.sparsity));
@@ -358,7 +359,7 @@ static lode_status_t write_group(lode_probe_work_t *work, const lode_probe_group
                                 group->removed));
     if (group->sets)
         LODE_TRY(lode_probe_put(work, group->path, "sets", LODE_TYPE_I32, 3, sets, group->sets));
-    if (group->keep)
+    if (group->masks)
         LODE_TRY(put_masks(work, group));
     return write_sizes(work, group);
 }

@@ -197,6 +197,5 @@ lode_status_t lode_probe_draw_layer(lode_probe_work_t *work, lode_probe_group_t 
         [LODE_PROBE_MEAN_REPLACEMENT] = draw_mean_replacement,
     };
     const bool owned = layer >= work->first_layer && layer < work->first_layer + work->owned;
-    const bool masks = group->text == LODE_PROBE_TEXT_PERPLEXITY;
-    return masks && !owned ? LODE_OK : draws[group->check](work, group, layer);
+    return group->masks && !owned ? LODE_OK : draws[group->check](work, group, layer);
 }

@@ -62,7 +62,7 @@ static int64_t held(const lode_probe_work_t *work) {
     int64_t bytes = work->owned * work->m * (int64_t)sizeof(int32_t);
     for (int i = 0; i < LODE_PROBE_CHECKS; i++) {
         const lode_probe_group_t *group = &work->group[i];
-        bytes += group->keep ? group->count * work->owned * work->m : 0;
+        bytes += group->masks ? group->count * work->owned * work->m : 0;
         bytes += group->count * (group->width + group->columns) * (int64_t)sizeof(int32_t);
         bytes += group->set_count * (work->L * work->core_size * (int64_t)sizeof(int32_t) +
                                      work->owned * work->d * (int64_t)sizeof(lode_real_t));

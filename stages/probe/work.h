@@ -59,7 +59,8 @@ typedef struct lode_probe_column {
     double *f64;
 } lode_probe_column_t;
 
-/* One check. What a candidate does to a layer is said by `keep`, or else by removed channels. */
+/* One check. What a candidate does to a layer is said by a mask of its own for each of them, or
+ * else by the channels that it removes. */
 typedef struct lode_probe_group {
     lode_probe_check_t check;
     const char *path; /* "/ablation" */
@@ -68,7 +69,8 @@ typedef struct lode_probe_group {
     int64_t first;    /* variant of candidate 0 */
     lode_probe_column_t column[LODE_PROBE_COLUMNS];
     int64_t columns;
-    uint8_t *keep;    /* [count, this rank's layers, m]; NULL for the other checks */
+    bool masks;       /* the same on all ranks, unlike whether the following is NULL */
+    uint8_t *keep;    /* [count, this rank's layers, m] of masks */
     int32_t *layer;   /* [count] borrowed from the columns: the layer it changes, −1 for all */
     int32_t *removed; /* [count, width], −1 beyond; of a single layer */
     int64_t width;

@@ -202,13 +202,21 @@ def measure(model, texts, probe, means, out):
         n = np.array([len(ids) - 1 for ids in texts[text]], float)
         nll = np.array([[model.nll(ids, edits_of(group, name, c, means)).mean()
                          for ids in texts[text]] for c in range(len(group["delta_nll"]))])
-        out[f"{name}/sequence_nll"] = nll
         out[f"{name}/perplexity"] = np.exp(nll @ n / n.sum())
         out[f"{name}/delta_nll"] = (nll - dense[text]) @ n / n.sum()
         for column, values in group.items():
             if column in ("keep", "sets", "channels") or (
                     isinstance(values, h5py.Dataset) and values.dtype.kind == "i"):
                 out.create_dataset(f"{name}/{column}", data=values[:], compression="gzip")
+    correlate(probe["ablation"], out["ablation"])
+
+
+def correlate(probe, out):
+    layers = probe["spearman/layer"][:]
+    for name in ("loss_proxy", "activation_power"):
+        out["spearman/" + name] = [scipy.stats.spearmanr(
+            out["delta_nll"][:][probe["layer"][:] == l],
+            probe[name][:][probe["layer"][:] == l]).statistic for l in layers]
 
 
 def main():
