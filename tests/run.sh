@@ -23,7 +23,7 @@ sanitize_tests='^(unit\.|mpi\.|fuzz\.|stages\.golden\.quickstart)'
 # accesses are checked, its leaks are left to the sanitizers. Those that take longest come first; the
 # gradients and the tokenizer need two minutes each.
 valgrind_tests=(gradients tokenizer store config checkpoint architecture safetensors corpus text_golden
-    channel halo control structure mask random score supernode partition schedule batch protocol
+    channel halo control structure mask probe random score supernode partition schedule batch protocol
     compare check_rules)
 
 usage() {

@@ -183,6 +183,26 @@ static void test_binned_sample(void **state) {
                       LODE_ERR_NUMERIC, "loss proxy");
 }
 
+/* Every channel is drawn about as often as any other of its bin. */
+static void test_binned_sample_is_fair(void **state) {
+    (void)state;
+    enum { DRAWS = 2000, COUNT = 20, BINS = 4 };
+    double loss_proxy[CHANNELS];
+    int32_t sample[COUNT], bin[COUNT];
+    int64_t times[CHANNELS] = {0};
+    fill_loss_proxy(loss_proxy);
+    for (int64_t layer = 0; layer < DRAWS; layer++) {
+        const lode_probe_stream_t next = {.seed = 7, .layer = layer, .draw = 0};
+        LODE_ASSERT_OK(
+            lode_probe_binned_sample(sample, bin, COUNT, loss_proxy, CHANNELS, BINS, next));
+        for (int64_t i = 0; i < COUNT; i++)
+            times[sample[i]]++;
+    }
+    const double p = (double)COUNT / CHANNELS;
+    for (int64_t j = 0; j < CHANNELS; j++)
+        assert_true(fabs((double)times[j] - p * DRAWS) < 5 * sqrt(p * (1 - p) * DRAWS));
+}
+
 /* Decile of a channel among those outside the core. */
 static int64_t decile_of(const double *loss_proxy, const uint8_t *role, int32_t channel) {
     int64_t rank = 0, total = 0, decile = 0;
@@ -335,11 +355,17 @@ static void test_spearman(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_core_removed),        cmocka_unit_test(test_random_mask),
-        cmocka_unit_test(test_random_mask_is_fair), cmocka_unit_test(test_random_set),
-        cmocka_unit_test(test_binned_sample),       cmocka_unit_test(test_matched_set),
-        cmocka_unit_test(test_matched_set_spills),  cmocka_unit_test(test_figures),
-        cmocka_unit_test(test_difference),          cmocka_unit_test(test_spearman),
+        cmocka_unit_test(test_core_removed),
+        cmocka_unit_test(test_random_mask),
+        cmocka_unit_test(test_random_mask_is_fair),
+        cmocka_unit_test(test_random_set),
+        cmocka_unit_test(test_binned_sample),
+        cmocka_unit_test(test_binned_sample_is_fair),
+        cmocka_unit_test(test_matched_set),
+        cmocka_unit_test(test_matched_set_spills),
+        cmocka_unit_test(test_figures),
+        cmocka_unit_test(test_difference),
+        cmocka_unit_test(test_spearman),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
