@@ -19,12 +19,12 @@ set -euo pipefail
 # others take too long.
 sanitize_tests='^(unit\.|mpi\.|fuzz\.|stages\.golden\.quickstart)'
 
-# What valgrind runs: unit.<name>. Of these only store starts MPI, which keeps memory to the end: its
-# accesses are checked, its leaks are left to the sanitizers. Those that take longest come first; the
-# gradients and the tokenizer need two minutes each.
-valgrind_tests=(gradients tokenizer store config checkpoint architecture safetensors corpus text_golden
-    channel halo control structure mask probe random score supernode partition schedule batch protocol
-    compare check_rules)
+# What valgrind runs: unit.<name>. Of these store and edits start MPI, which keeps memory to the end:
+# their accesses are checked, their leaks are left to the sanitizers. Those that take longest come
+# first; the gradients and the tokenizer need two minutes each.
+valgrind_tests=(gradients tokenizer store edits config checkpoint architecture safetensors corpus
+    text_golden channel halo control structure mask probe random score supernode partition schedule
+    plan batch protocol compare check_rules)
 
 usage() {
     echo "usage: tests/run.sh [--quick]" >&2
@@ -142,7 +142,7 @@ valgrind_one() {
     local program=$PWD/build-valgrind/tests/test_$1 log=$PWD/build-valgrind/valgrind-$1.log status=0
     local options=(--leak-check=full "--show-leak-kinds=definite,indirect"
         "--errors-for-leak-kinds=definite,indirect")
-    if [ "$1" = store ]; then
+    if [ "$1" = store ] || [ "$1" = edits ]; then
         options=(--leak-check=no)
         if [ -r /usr/share/openmpi/openmpi-valgrind.supp ]; then
             options+=(--suppressions=/usr/share/openmpi/openmpi-valgrind.supp)

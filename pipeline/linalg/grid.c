@@ -19,6 +19,17 @@ void lode_grid_choose(int size, int *rows, int *columns) {
     }
 }
 
+/* Takes this rank's place in the grid. Collective over the grid's ranks. */
+static void join(lode_grid_t *grid) {
+    int height, width;
+    grid->handle = Csys2blacs_handle(grid->members);
+    grid->context = grid->handle;
+    Cblacs_gridinit(&grid->context, "Row", grid->rows, grid->columns);
+    Cblacs_gridinfo(grid->context, &height, &width, &grid->row, &grid->column);
+    LODE_ASSERT(grid->row == grid->comm.rank / grid->columns &&
+                grid->column == grid->comm.rank % grid->columns);
+}
+
 lode_status_t lode_grid_create(lode_grid_t **out, const lode_comm_t *comm, int rows, int columns) {
     *out = NULL;
     if (rows == 0 && columns == 0)
@@ -37,17 +48,13 @@ lode_status_t lode_grid_create(lode_grid_t **out, const lode_comm_t *comm, int r
                           .columns = columns,
                           .row = -1,
                           .column = -1,
+                          .context = -1,
                           .panel = LODE_GRID_PANEL};
-    grid->handle = Csys2blacs_handle(comm->comm);
-    grid->context = grid->handle;
-    Cblacs_gridinit(&grid->context, "Row", rows, columns);
-    if (comm->rank < rows * columns) {
-        int height, width;
-        Cblacs_gridinfo(grid->context, &height, &width, &grid->row, &grid->column);
-        LODE_ASSERT(grid->row == comm->rank / columns && grid->column == comm->rank % columns);
-    } else {
-        grid->context = -1;
-    }
+    /* BLACS gets to know the grid's ranks alone: it leaks on those that it leaves out. */
+    const bool member = comm->rank < rows * columns;
+    MPI_Comm_split(comm->comm, member ? 0 : MPI_UNDEFINED, comm->rank, &grid->members);
+    if (member)
+        join(grid);
     *out = grid;
     return LODE_OK;
 }
@@ -56,9 +63,11 @@ void lode_grid_destroy(lode_grid_t **grid) {
     if (!*grid)
         return;
     /* BLACS itself is never left: that would end MPI, or make its next use impossible. */
-    if ((*grid)->context >= 0)
+    if (lode_grid_member(*grid)) {
         Cblacs_gridexit((*grid)->context);
-    Cfree_blacs_system_handle((*grid)->handle);
+        Cfree_blacs_system_handle((*grid)->handle);
+        MPI_Comm_free(&(*grid)->members);
+    }
     free(*grid);
     *grid = NULL;
 }

@@ -8,10 +8,11 @@
 struct lode_grid {
     lode_comm_t comm;
     int rows, columns;
-    int row, column; /* this rank's place, −1 beyond the grid */
-    int handle;      /* BLACS's of the communicator */
-    int context;     /* BLACS's of the grid, −1 beyond it */
-    int64_t panel;   /* elements a rank holds beside its share */
+    int row, column;  /* this rank's place, −1 beyond the grid */
+    MPI_Comm members; /* the ranks that have a place; MPI_COMM_NULL beyond the grid */
+    int handle;       /* BLACS's of that */
+    int context;      /* BLACS's of the grid, −1 beyond it */
+    int64_t panel;    /* elements a rank holds beside its share */
 };
 
 /* --- moving elements between ranks ---------------------------------------------------------- */

@@ -39,8 +39,7 @@ lode_status_t lode_moment_check_memory(const lode_run_t *run, const char *what, 
     if (needed <= (double)run->config->memory)
         return LODE_OK;
     return lode_fail(LODE_ERR_MEMORY,
-                     "%s of model %s needs %.0f MB on each of %d ranks and memory is %.0f MB; use "
+                     "%s needs %.0f MB on each of %d ranks and memory is %.0f MB; use "
                      "more ranks or raise memory",
-                     what, run->model->name, needed / 1e6, rows * columns,
-                     (double)run->config->memory / 1e6);
+                     what, needed / 1e6, rows * columns, (double)run->config->memory / 1e6);
 }

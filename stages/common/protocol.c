@@ -5,8 +5,8 @@
 
 #include "base/memory.h"
 
-lode_status_t lode_windows_create(lode_windows_t *windows, lode_protocol_t protocol,
-                                  int64_t length, const int32_t *ids, int64_t count, int32_t bos) {
+lode_status_t lode_windows_create(lode_windows_t *windows, lode_protocol_t protocol, int64_t length,
+                                  const int32_t *ids, int64_t count, int32_t bos) {
     *windows = (lode_windows_t){.windows = count / length};
     windows->first_scored = protocol == LODE_PROTOCOL_LLAMA_CPP ? length / 2 : 0;
     windows->per_window = length - 1 - windows->first_scored;

@@ -15,10 +15,10 @@
 #include "transformer/batch.h"
 
 typedef struct lode_windows {
-    lode_text_t text;      /* the windows as sequences, with their targets */
+    lode_text_t text; /* the windows as sequences, with their targets */
     int64_t windows;
-    int64_t per_window;    /* targets of one window */
-    int64_t first_scored;  /* position within a window whose next token is the first target */
+    int64_t per_window;   /* targets of one window */
+    int64_t first_scored; /* position within a window whose next token is the first target */
     int64_t *offsets;
     int32_t *ids, *target;
 } lode_windows_t;

@@ -30,6 +30,10 @@ static int64_t panels_of(int64_t width) {
     return (width + LODE_SPOOL_PANEL - 1) / LODE_SPOOL_PANEL;
 }
 
+int64_t lode_spool_bytes(int64_t tokens, int64_t width) {
+    return tokens * panels_of(width) * LODE_SPOOL_PANEL * (int64_t)sizeof(float);
+}
+
 static int64_t min2(int64_t a, int64_t b) {
     return a < b ? a : b;
 }

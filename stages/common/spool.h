@@ -43,6 +43,9 @@ LODE_MUST_USE lode_status_t lode_spool_read_columns(lode_spool_t *spool, const c
                                                     int64_t first, int64_t rows, int64_t column,
                                                     int64_t columns, float *x);
 
+/* Bytes on disk of an array. Local. */
+int64_t lode_spool_bytes(int64_t tokens, int64_t width);
+
 /* Private bytes of a rank's spool. Local. */
 int64_t lode_spool_memory(int64_t rows);
 

@@ -115,8 +115,9 @@ static lode_status_t create_spool(sequential_t *s) {
                              "sequential compensation keeps the activations of %lld tokens in a "
                              "scratch file of %.1f MB while it runs",
                              (long long)tokens,
-                             (double)(tokens * (s->count * work->d + work->layers * work->m)) *
-                                 (double)sizeof(float) / 1e6);
+                             (double)(s->count * lode_spool_bytes(tokens, work->d) +
+                                      work->layers * lode_spool_bytes(tokens, work->m)) /
+                                 1e6);
 }
 
 static void close_sequential(sequential_t *s) {

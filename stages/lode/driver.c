@@ -22,6 +22,7 @@
 #include "probe/probe.h"
 #include "prune/prune.h"
 #include "report/report.h"
+#include "spectra/spectra.h"
 #include "store/lock.h"
 #include "tokenize/tokenize.h"
 
@@ -46,10 +47,15 @@ typedef struct driver {
 typedef lode_status_t (*stage_function_t)(lode_run_t *run);
 
 static const stage_function_t stage_functions[LODE_STAGE_COUNT] = {
-    [LODE_STAGE_TOKENIZE] = lode_stage_tokenize,     [LODE_STAGE_CALIBRATE] = lode_stage_calibrate,
-    [LODE_STAGE_ACCUMULATE] = lode_stage_accumulate, [LODE_STAGE_CLASSIFY] = lode_stage_classify,
-    [LODE_STAGE_MOMENTS] = lode_stage_moments,       [LODE_STAGE_PRUNE] = lode_stage_prune,
-    [LODE_STAGE_COMPENSATE] = lode_stage_compensate, [LODE_STAGE_EVALUATE] = lode_stage_evaluate,
+    [LODE_STAGE_TOKENIZE] = lode_stage_tokenize,
+    [LODE_STAGE_CALIBRATE] = lode_stage_calibrate,
+    [LODE_STAGE_ACCUMULATE] = lode_stage_accumulate,
+    [LODE_STAGE_CLASSIFY] = lode_stage_classify,
+    [LODE_STAGE_MOMENTS] = lode_stage_moments,
+    [LODE_STAGE_SPECTRA] = lode_stage_spectra,
+    [LODE_STAGE_PRUNE] = lode_stage_prune,
+    [LODE_STAGE_COMPENSATE] = lode_stage_compensate,
+    [LODE_STAGE_EVALUATE] = lode_stage_evaluate,
     [LODE_STAGE_PROBE] = lode_stage_probe,
 };
 

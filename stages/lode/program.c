@@ -45,14 +45,14 @@ typedef struct arguments {
 
 /* --- parsing -------------------------------------------------------------------------------- */
 
-static lode_status_t fail_stages(const char *what, int length, const char *name) {
+static lode_status_t fail_stages(const char *what) {
     lode_buffer_t stages = {0};
     lode_status_t status = LODE_OK;
     for (int s = 0; s < LODE_STAGE_COUNT && status == LODE_OK; s++)
         status = lode_buffer_printf(&stages, "%s, ", lode_stage_name((lode_stage_t)s));
     if (status == LODE_OK)
-        status = lode_fail(LODE_ERR_USAGE, "--stages: %s%.*s; the stages are %sreport", what,
-                           length, name, stages.data);
+        status = lode_fail(LODE_ERR_USAGE, "--stages: %s; the stages are %sreport", what,
+                           stages.data);
     lode_buffer_free(&stages);
     return status;
 }
@@ -71,12 +71,16 @@ static lode_status_t parse_stages(lode_request_t *request, const char *list) {
                 known = true;
             }
         }
-        if (!known)
-            return fail_stages("there is no stage ", (int)length, start);
+        if (!known) {
+            char what[128];
+            snprintf(what, sizeof what, "there is no stage \"%.*s\"",
+                     (int)(length < 64 ? length : 64), start);
+            return fail_stages(what);
+        }
         start += length + (start[length] == ',');
     }
     if (request->stages == 0 && !request->report)
-        return fail_stages("names no stage", 0, "");
+        return fail_stages("names no stage");
     return LODE_OK;
 }
 

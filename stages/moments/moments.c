@@ -58,8 +58,9 @@ static lode_status_t create_spool(lode_moments_t *moments, int64_t rows) {
         "moments keeps the activations of %lld tokens in a scratch file of "
         "%.1f MB while it runs",
         (long long)moments->tokens,
-        (double)(moments->tokens * L * (architecture->hidden + architecture->intermediate)) *
-            (double)sizeof(float) / 1e6);
+        (double)(L * (lode_spool_bytes(moments->tokens, architecture->hidden) +
+                      lode_spool_bytes(moments->tokens, architecture->intermediate))) /
+            1e6);
 }
 
 lode_status_t lode_moments_begin(lode_moments_t **out, lode_run_t *run,

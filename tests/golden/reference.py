@@ -336,6 +336,7 @@ def write(options, sequences, statistics, classes, scores, masks, result, nll):
         put("input_power", statistics.input_power)
         put("output_power", statistics.output_power)
         put("activation_max", statistics.activation_max)
+        put("activation_mean", statistics.activation_mean)
         for loss, arrays in statistics.by_loss.items():
             for name, values in arrays.items():
                 put(f"loss_{loss}/{name}", values)

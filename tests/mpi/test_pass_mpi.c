@@ -542,7 +542,8 @@ static void test_model(const char *name, lode_dtype_t dtype, bool tied, int shar
         run_and_compare(&forward, &alone);
     check_compact(&job, &alone);
     check_variants(&job, &alone);
-    check_sharing(&job);
+    if (dtype == LODE_DTYPE_F16)
+        check_sharing(&job);
     record_free(&alone);
 }
 

@@ -1,12 +1,14 @@
 /* check_golden: one model's results against the float64 reference.
  *
  *     check_golden REFERENCE.h5 REFERENCE.json FOLDER [--loss mean|sum] [--perplexity NAME]
- *                  [--structure STRUCTURE.h5]
+ *                  [--structure STRUCTURE.h5] [--compensated] [--ranks FOLDER]
  *
- * FOLDER is <results>/<name>/<model>. Prints a line for every comparison; the exit status is 0
- * where all pass, 1 where any fails, 2 for a wrong command line, 77 where there is no reference.
- * What each comparison allows, and why, is in golden/check.h; how the reference was made is in
- * tests/golden/README.md.
+ * FOLDER is <results>/<name>/<model>. With --compensated, every compensated variant of the
+ * reference must be there, and of the others only what the results have is compared; without, what
+ * needs distributed matrices is left out. --ranks names the folder of the same run on other ranks.
+ * Prints a line for every comparison; the exit status is 0 where all pass, 1 where any fails, 2 for
+ * a wrong command line, 77 where there is no reference. What each comparison allows, and why, is in
+ * golden/check.h; how the reference was made is in tests/golden/README.md.
  */
 #include "golden/check.h"
 
@@ -19,15 +21,23 @@ enum { FAILED = 1, USAGE = 2, SKIPPED = 77 };
 
 static int usage(void) {
     fprintf(stderr, "usage: check_golden REFERENCE.h5 REFERENCE.json FOLDER [--loss mean|sum] "
-                    "[--perplexity NAME] [--structure STRUCTURE.h5]\n");
+                    "[--perplexity NAME] [--structure STRUCTURE.h5] [--compensated] "
+                    "[--ranks FOLDER]\n");
     return USAGE;
 }
 
 static bool parse_options(lode_check_t *check, int argc, char **argv) {
     for (int i = 4; i < argc; i += 2) {
+        if (strcmp(argv[i], "--compensated") == 0) {
+            check->compensated = true;
+            i--;
+            continue;
+        }
         if (i + 1 >= argc)
             return false;
-        if (strcmp(argv[i], "--perplexity") == 0)
+        if (strcmp(argv[i], "--ranks") == 0)
+            check->ranks = argv[i + 1];
+        else if (strcmp(argv[i], "--perplexity") == 0)
             check->only = argv[i + 1];
         else if (strcmp(argv[i], "--loss") == 0 &&
                  (strcmp(argv[i + 1], "mean") == 0 || strcmp(argv[i + 1], "sum") == 0))
@@ -97,6 +107,8 @@ int main(int argc, char **argv) {
             lode_check_pruning(&check);
         }
         lode_check_perplexities(&check);
+        if (check.ranks)
+            lode_check_ranks(&check);
     } else {
         check.failed++;
     }

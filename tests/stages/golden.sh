@@ -2,13 +2,17 @@
 # Runs an experiment, holds it against its float64 reference, and proves that the number of ranks
 # changes no bit of it.
 #
-#     tests/stages/golden.sh EXPERIMENT.cfg REFERENCE [--set key.path=value]... P...
+#     tests/stages/golden.sh EXPERIMENT.cfg REFERENCE [--compensated] [--set key.path=value]... P...
 #
 # REFERENCE is a path without .h5 and .json, from the project's root or in the data folder. The
 # experiment has one model and no sweep. The first P runs all of it for check_golden, and once more
 # with the other loss and few variants. The other P's run all stages up to prune, and evaluate with
 # few variants, since perplexities of all of them at each P would take most of the time and prove
 # the same; every stage file must then have the digest that the first P gave it.
+#
+# With --compensated the settings ask for compensations, and may for sparsegpt-channel. What these
+# give comes from ScaLAPACK: every P then runs everything, stages up to classify must have the digest
+# that the first P gave them, and the rest must agree with it within what check_golden allows.
 #
 # LODE and CHECK_GOLDEN name the programs (default: those of build-release). LODE_DATA is the data
 # folder (default ../shared/data). Exit status: 0 passed, 1 failed, 77 no reference or no data.
@@ -22,6 +26,11 @@ experiment=$1
 reference=$2
 shift 2
 settings=()
+compensated=()
+if [ "${1-}" = --compensated ]; then
+    compensated=(--compensated)
+    shift
+fi
 while [ "${1-}" = --set ]; do
     settings+=(--set "$2")
     shift 2
@@ -35,6 +44,7 @@ few=(--set 'prune.methods=["scar-prot","random"]' --set 'prune.cores=["default"]
 # What structure.py finds is held beside the reference's classes, where it was made for this model.
 structure=tests/golden/structure-$(basename "$reference").h5
 before_evaluate=tokenize,calibrate,accumulate,classify,prune
+exact=tokenize,calibrate,accumulate,moments,classify
 
 cd "$root"
 [ -r "$reference.h5" ] || reference=$LODE_DATA/$reference
@@ -81,6 +91,18 @@ differ() {
 first=$1
 shift
 run "$first" "$work/first"
+if [ "${#compensated[@]}" -gt 0 ]; then
+    "$check_golden" "$reference.h5" "$reference.json" "$(echo "$work"/first/*/*/)" --compensated ||
+        failed=1
+    for ranks; do
+        run "$ranks" "$work/other"
+        differ "$work/first" "$work/other" "$exact" "$ranks"
+        "$check_golden" "$reference.h5" "$reference.json" "$(echo "$work"/other/*/*/)" \
+            --compensated --ranks "$(echo "$work"/first/*/*/)" || failed=1
+        rm -rf "$work/other"
+    done
+    exit $failed
+fi
 against=()
 [ -r "$structure" ] && against=(--structure "$structure")
 "$check_golden" "$reference.h5" "$reference.json" "$(echo "$work"/first/*/*/)" \

@@ -155,7 +155,8 @@ void lode_check_rows(lode_check_t *check, const char *got_path, const char *want
 void lode_check_mask_path(char path[2 * LODE_H5_NAME], const char *variant) {
     const size_t method = strcspn(variant, "@");
     const char *sparsity = variant + method + (variant[method] == '@');
-    const size_t digits = strcspn(sparsity, "~");
-    snprintf(path, 2 * LODE_H5_NAME, "keep/%.*s%s/%.*s", (int)method, variant, sparsity + digits,
-             (int)digits, sparsity);
+    const size_t digits = strcspn(sparsity, "~+"); /* a compensation changes no mask */
+    const size_t core = strcspn(sparsity + digits, "+");
+    snprintf(path, 2 * LODE_H5_NAME, "keep/%.*s%.*s/%.*s", (int)method, variant, (int)core,
+             sparsity + digits, (int)digits, sparsity);
 }

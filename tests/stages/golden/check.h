@@ -16,6 +16,11 @@
 #define LODE_CHECK_SIGNIFICANT 1e-6 /* of a layer's largest: what lies below is rounding */
 #define LODE_CHECK_WEIGHTS 1e-9     /* relative: from the weights alone, summed in float64 */
 #define LODE_CHECK_PERPLEXITY 5e-4  /* relative */
+#define LODE_CHECK_MEAN 1e-5 /* of the root of the mean square, which a mean may be far below */
+/* Between two runs on different numbers of ranks: what ScaLAPACK computed, what was rounded to
+ * float32 after that, and perplexities of what was. */
+#define LODE_CHECK_RANKS 1e-10
+#define LODE_CHECK_RANKS_SINGLE 1e-6
 /* Redundancy is r²/2 of a small correlation r; float32 statistics move it by about 1e-7. */
 #define LODE_CHECK_REDUNDANCY 1e-4       /* relative … */
 #define LODE_CHECK_REDUNDANCY_FLOOR 1e-6 /* … plus absolute */
@@ -31,6 +36,9 @@ typedef struct lode_check {
     const char *folder; /* <results>/<name>/<model> */
     const char *loss;   /* "mean" or "sum" */
     const char *only;   /* the one perplexity entry to check, or NULL for all */
+    const char *ranks;  /* the folder of the same run on other ranks, or NULL */
+    bool compensated;   /* compare what needs distributed matrices; else leave it out, and find all
+                           the rest that the reference has */
     hid_t file;         /* the stage file that is being compared, −1 between stages */
     int64_t layers, channels;
     bool classes;                /* the reference's classes and masks belong to this loss */
@@ -78,5 +86,6 @@ void lode_check_classes(lode_check_t *check);
 void lode_check_structure(lode_check_t *check); /* where there is check->structure */
 void lode_check_pruning(lode_check_t *check);
 void lode_check_perplexities(lode_check_t *check);
+void lode_check_ranks(lode_check_t *check);
 
 #endif

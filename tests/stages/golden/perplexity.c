@@ -79,6 +79,37 @@ static void compare_value(lode_check_t *check, const char *path, const protocol_
         compare_losses(check, path, value, targets);
 }
 
+/* One compensated variant, under the name that it has in the results. */
+static void compare_compensated(lode_check_t *check, const char *entry, const protocol_t *protocol,
+                                hid_t prune, const char *variant, const json_t *value) {
+    char path[4 * LODE_H5_NAME];
+    snprintf(path, sizeof path, "/perplexity/%s/%s", entry, variant);
+    if (lode_h5_exists(check->file, path) && !same_mask(check, prune, variant))
+        lode_check_skip(check, path, "the mask differs from the reference's");
+    else
+        compare_value(check, path, protocol, json_number_value(value));
+}
+
+/* Everything compensated that the reference has a figure for: all of it must be there. */
+static void compare_compensations(lode_check_t *check, const char *entry,
+                                  const protocol_t *protocol, hid_t prune) {
+    json_t *any = json_object_get(check->figures, "ppl_compensated"), *value;
+    json_t *least_squares = json_object_get(check->figures, "ppl_least_squares");
+    const char *key;
+    char variant[LODE_H5_NAME];
+    if (strcmp(protocol->name, "gptq") != 0)
+        return;
+    if (!any && !least_squares)
+        lode_check_fail(check, entry, "the reference has no compensated perplexities");
+    json_object_foreach(any, key, value) if (strcmp(key, "ridge") != 0)
+        compare_compensated(check, entry, protocol, prune, key, value);
+    json_object_foreach(least_squares, key, value) {
+        snprintf(variant, sizeof variant, "%s+least-squares", key);
+        if (strcmp(key, "ridge") != 0)
+            compare_compensated(check, entry, protocol, prune, variant, value);
+    }
+}
+
 /* Every variant of one entry that the reference has a figure for. */
 static void compare_entry(lode_check_t *check, const char *entry, const protocol_t *protocol,
                           hid_t prune) {
@@ -99,11 +130,16 @@ static void compare_entry(lode_check_t *check, const char *entry, const protocol
         snprintf(variant, sizeof variant, "%s%s", unprotected ? "lp@" : "",
                  unprotected ? key + 15 : key);
         snprintf(path, sizeof path, "/perplexity/%s/%s", entry, variant);
+        if (check->compensated ? !lode_h5_exists(check->file, path)
+                               : strncmp(key, "sparsegpt-channel@", 18) == 0)
+            continue;
         if (lode_h5_exists(check->file, path) && !same_mask(check, prune, variant))
             lode_check_skip(check, path, "the mask differs from the reference's");
         else
             compare_value(check, path, protocol, json_number_value(value));
     }
+    if (check->compensated)
+        compare_compensations(check, entry, protocol, prune);
 }
 
 static void compare_named(lode_check_t *check, const char *entry, hid_t prune) {

@@ -93,6 +93,30 @@ static void compare_sequences(lode_check_t *check, double tokens) {
     lode_h5_free(&mean);
 }
 
+/* The means of u, where the reference has them. */
+static void compare_means(lode_check_t *check) {
+    lode_h5_array_t got, want, power;
+    char path[] = "/activation_mean";
+    const int64_t extents[] = {check->layers, check->channels, -1};
+    if (!lode_h5_read(&want, check->golden, "activation_mean", LODE_H5_F64))
+        return;
+    const bool read =
+        lode_h5_read(&power, check->golden, "loss_mean/activation_power", LODE_H5_F64);
+    if (lode_check_got(check, &got, path, LODE_H5_F64, extents)) {
+        for (int64_t i = 0; read && i < want.count && i < power.count; i++) {
+            const double root = sqrt(power.f64[i]);
+            got.f64[i] /= root > 0 ? root : 1;
+            want.f64[i] /= root > 0 ? root : 1;
+        }
+        lode_check_comparison(
+            check, path,
+            lode_compare_f64(path, got.f64, got.count, want.f64, want.count, LODE_CHECK_MEAN, 0));
+        lode_h5_free(&got);
+    }
+    lode_h5_free(&power);
+    lode_h5_free(&want);
+}
+
 void lode_check_statistics(lode_check_t *check) {
     static const char *const names[] = {"loss_proxy", "activation_power", "taylor", "curvature"};
     const json_t *figure = json_object_get(check->figures, "tokens");
@@ -109,6 +133,7 @@ void lode_check_statistics(lode_check_t *check) {
         compare_logits(check);
         snprintf(want, sizeof want, "loss_%s/activation_power", check->loss);
         lode_check_rows(check, "/activation_power", want, LODE_CHECK_STATISTIC, NULL);
+        compare_means(check);
         lode_check_rows(check, "/activation_max", "activation_max", LODE_CHECK_STATISTIC, NULL);
         lode_check_rows(check, "/input_power", "input_power", LODE_CHECK_STATISTIC, NULL);
         lode_check_close(check);
