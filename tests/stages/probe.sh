@@ -79,6 +79,29 @@ rm "$work/other/probe/books3m/probe.h5"
 run 3 other --set replicas=3 --stages probe
 same "3 replicas" other
 
+# complete WHAT WANT [lode options]: whether the checks of `other` are called complete, yes or no
+complete() {
+    local what=$1 want=$2 got=no
+    shift 2
+    run 1 other --stages tokenize,probe "$@"
+    if grep -q " probe: complete, nothing to do" "$work/log"; then
+        got=yes
+    fi
+    if [ "$got" = "$want" ]; then
+        echo "ok    $what: complete is $got"
+    else
+        echo "FAIL  $what: complete is $got"
+        failed=1
+    fi
+}
+
+less=(--set 'probe.checks=["random-cores"]')
+run 1 other --stages tokenize,probe "${less[@]}"
+complete "as it was" yes "${less[@]}"
+complete "another perplexity's length" yes "${less[@]}" --set 'evaluate.perplexity.[0].length=48'
+complete "the length of the one in use" no "${less[@]}" --set 'evaluate.perplexity.[1].length=48'
+complete "its protocol" no "${less[@]}" --set 'evaluate.perplexity.[1].protocol="llama.cpp"'
+
 # The texts of the calibration, where the checks have none of their own; nothing else is computed.
 run 2 other --set 'probe.corpus=""' --set 'probe.checks=["ablation"]' --set probe.layer_step=7
 if [ "$(grep -c ": complete, nothing to do" "$work/log")" -eq 5 ] &&
