@@ -23,8 +23,8 @@ sanitize_tests='^(unit\.|mpi\.|fuzz\.|stages\.golden\.quickstart)'
 # their accesses are checked, their leaks are left to the sanitizers. Those that take longest come
 # first; the gradients and the tokenizer need two minutes each.
 valgrind_tests=(gradients tokenizer store edits config checkpoint architecture safetensors corpus
-    text_golden channel halo control structure mask random score supernode partition schedule plan
-    batch protocol compare check_rules writer)
+    text_golden channel halo control structure mask probe random score supernode partition schedule
+    plan batch protocol compare check_rules writer)
 
 usage() {
     echo "usage: tests/run.sh [--quick]" >&2

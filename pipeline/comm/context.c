@@ -55,6 +55,18 @@ lode_status_t lode_comm_share(const lode_comm_t *comm, char **data, size_t *size
     return lode_comm_broadcast(comm, *data, (size_t)bytes + 1, root);
 }
 
+lode_status_t lode_comm_collect(const lode_comm_t *comm, double *values, int64_t count, int root) {
+    const int64_t piece = 1 << 27;
+    for (int64_t done = 0; done < count; done += piece) {
+        const int length = (int)(count - done < piece ? count - done : piece);
+        const void *from = comm->rank == root ? MPI_IN_PLACE : values + done;
+        if (MPI_Reduce(from, values + done, length, MPI_DOUBLE, MPI_SUM, root, comm->comm) !=
+            MPI_SUCCESS)
+            return lode_fail(LODE_ERR_COMM, "MPI_Reduce of %d numbers failed", length);
+    }
+    return LODE_OK;
+}
+
 lode_status_t lode_narrow(int *out, int64_t value, const char *what) {
     if (value < INT_MIN || value > INT_MAX)
         return lode_fail(LODE_ERR_INTERNAL, "%s: %lld does not fit an int", what, (long long)value);

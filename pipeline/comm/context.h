@@ -34,6 +34,12 @@ LODE_MUST_USE lode_status_t lode_comm_broadcast(const lode_comm_t *comm, void *d
 LODE_MUST_USE lode_status_t lode_comm_share(const lode_comm_t *comm, char **data, size_t *size,
                                             int root, lode_status_t local);
 
+/* Brings numbers together that ranks have worked out between them: each of values [count] was set
+ * by one rank and is 0 on all others. Rank `root` gets all of them, exactly; the others keep what
+ * they have. Collective. */
+LODE_MUST_USE lode_status_t lode_comm_collect(const lode_comm_t *comm, double *values,
+                                              int64_t count, int root);
+
 /* Narrows an extent for MPI or BLAS; LODE_ERR_INTERNAL where it does not fit. Local. */
 LODE_MUST_USE lode_status_t lode_narrow(int *out, int64_t value, const char *what);
 

@@ -11,6 +11,7 @@
 #include "base/memory.h"
 #include "common/version.h"
 #include "model/companion.h"
+#include "probe/probe.h"
 
 struct lode_inputs {
     char *path;    /* of the file that remembers */
@@ -273,6 +274,27 @@ static lode_status_t hash_dataset(lode_hash_t *hash, lode_store_t *store, const 
     return LODE_OK;
 }
 
+static lode_status_t hash_perplexity(lode_hash_t *hash, lode_store_t *store,
+                                     const lode_config_perplexity_t *entry) {
+    char name[512];
+    snprintf(name, sizeof name, "/perplexity/%s/ids", entry->name);
+    return hash_dataset(hash, store, name);
+}
+
+/* The texts of the causal checks: their own, and of the perplexities only the one that they use. */
+static lode_status_t hash_probe(lode_hash_t *hash, lode_store_t *store,
+                                const lode_config_t *config) {
+    const lode_config_perplexity_t *entry;
+    LODE_TRY(hash_dataset(hash, store, "/probe/ids"));
+    LODE_TRY(hash_dataset(hash, store, "/probe/offsets"));
+    LODE_TRY(lode_probe_perplexity(&entry, config));
+    if (!entry)
+        return LODE_OK;
+    lode_hash_add_text(hash, lode_protocol_name(entry->protocol));
+    lode_hash_add(hash, &entry->length, sizeof entry->length);
+    return hash_perplexity(hash, store, entry);
+}
+
 /* Digest of the ids that a stage works on, by rank 0. The statistics depend on the calibration's
  * alone, so that another evaluation text leaves them complete. */
 static lode_status_t hash_ids(char digest[LODE_DIGEST_TEXT], lode_store_t *store,
@@ -281,22 +303,16 @@ static lode_status_t hash_ids(char digest[LODE_DIGEST_TEXT], lode_store_t *store
     lode_hash_t *hash;
     LODE_TRY(lode_hash_create(&hash));
     lode_status_t status = LODE_OK;
-    if (stage == LODE_STAGE_PROBE) {
-        status = hash_dataset(hash, store, "/probe/ids");
-        if (status == LODE_OK)
-            status = hash_dataset(hash, store, "/probe/offsets");
-    }
+    if (stage == LODE_STAGE_PROBE)
+        status = hash_probe(hash, store, run->config);
     if (stage != LODE_STAGE_EVALUATE && status == LODE_OK) {
         status = hash_dataset(hash, store, "/calibration/ids");
         if (status == LODE_OK)
             status = hash_dataset(hash, store, "/calibration/offsets");
     }
-    const bool evaluates = stage == LODE_STAGE_EVALUATE || stage == LODE_STAGE_PROBE;
-    for (int64_t i = 0; evaluates && i < evaluate->perplexity_count && status == LODE_OK; i++) {
-        char name[512];
-        snprintf(name, sizeof name, "/perplexity/%s/ids", evaluate->perplexity[i].name);
-        status = hash_dataset(hash, store, name);
-    }
+    for (int64_t i = 0; stage == LODE_STAGE_EVALUATE && i < evaluate->perplexity_count; i++)
+        if (status == LODE_OK)
+            status = hash_perplexity(hash, store, &evaluate->perplexity[i]);
     lode_hash_text(hash, digest);
     lode_hash_destroy(&hash);
     return status;

@@ -7,6 +7,7 @@
 #include "common/run.h"
 #include "export/export.h"
 #include "model/checkpoint.h"
+#include "probe/probe.h"
 #include "text/corpus.h"
 #include "text/tokenizer.h"
 
@@ -74,8 +75,10 @@ static lode_status_t check_calibration(const lode_config_t *config, const char *
 }
 
 lode_status_t lode_check_inputs(const lode_config_t *config, const char *model, bool verbose) {
+    const lode_config_perplexity_t *probed;
     int64_t checked = 0;
     LODE_TRY(lode_export_check(config));
+    LODE_TRY(lode_probe_perplexity(&probed, config));
     for (int64_t i = 0; i < config->model_count; i++) {
         if (model && strcmp(model, config->models[i].name) != 0)
             continue;

@@ -20,6 +20,7 @@
 #include "kernels/linear.h"
 #include "lode/check.h"
 #include "moments/moments.h"
+#include "probe/probe.h"
 #include "prune/prune.h"
 #include "report/report.h"
 #include "spectra/spectra.h"
@@ -57,6 +58,7 @@ static const stage_function_t stage_functions[LODE_STAGE_COUNT] = {
     [LODE_STAGE_COMPENSATE] = lode_stage_compensate,
     [LODE_STAGE_EVALUATE] = lode_stage_evaluate,
     [LODE_STAGE_EXPORT] = lode_stage_export,
+    [LODE_STAGE_PROBE] = lode_stage_probe,
 };
 
 /* --- finished stages ------------------------------------------------------------------------ */

@@ -150,15 +150,13 @@ static lode_status_t tokenize_calibration(ids_t *ids, const lode_config_t *confi
     if (status != LODE_OK)
         return lode_fail_context(status, "%s", calibration->corpus);
     if (ids->sequences == 0)
-        status = lode_fail(LODE_ERR_INPUT,
-                           "%s: gives no calibration sequence of at least %lld tokens; use a longer "
-                           "corpus%s",
-                           calibration->corpus,
-                           (long long)(calibration->packing == LODE_PACKING_PACKED
-                                           ? calibration->max_length
-                                           : 2),
-                           calibration->packing == LODE_PACKING_PACKED ? " or packing = \"none\""
-                                                                       : "");
+        status = lode_fail(
+            LODE_ERR_INPUT,
+            "%s: gives no calibration sequence of at least %lld tokens; use a longer "
+            "corpus%s",
+            calibration->corpus,
+            (long long)(calibration->packing == LODE_PACKING_PACKED ? calibration->max_length : 2),
+            calibration->packing == LODE_PACKING_PACKED ? " or packing = \"none\"" : "");
     if (status == LODE_OK && ids->sequences < calibration->sequences)
         lode_log_warning("%s gives %lld calibration sequences, %lld were asked for",
                          calibration->corpus, (long long)ids->sequences,
@@ -237,9 +235,45 @@ static lode_status_t tokenize_perplexity(ids_t *ids, const lode_config_perplexit
     return status;
 }
 
+/* --- probe ----------------------------------------------------------------------------------- */
+
+/* Whether the causal checks have texts of their own. */
+static bool has_probe(const lode_config_t *config) {
+    return *config->probe.corpus != '\0';
+}
+
+/* One sequence a text, the first ones. */
+static lode_status_t tokenize_probe(ids_t *ids, const lode_config_probe_t *probe,
+                                    const lode_tokenizer_t *tokenizer) {
+    lode_corpus_t *corpus;
+    LODE_TRY(
+        lode_corpus_read(&corpus, probe->corpus, probe->format, LODE_CORPUS_ROWS, probe->field));
+    lode_status_t status = LODE_OK;
+    const int64_t total = lode_corpus_count(corpus);
+    for (int64_t i = 0; i < total && ids->sequences < probe->sequences && status == LODE_OK; i++)
+        status = add_text(ids, tokenizer, corpus, i, probe->max_length);
+    lode_corpus_destroy(&corpus);
+    if (status != LODE_OK)
+        return lode_fail_context(status, "%s", probe->corpus);
+    if (ids->sequences == 0)
+        return lode_fail(
+            LODE_ERR_INPUT,
+            "%s: gives no text of at least 2 tokens for probe.corpus; use a longer one",
+            probe->corpus);
+    if (ids->sequences < probe->sequences)
+        lode_log_warning("%s gives %lld texts to probe with, %lld were asked for", probe->corpus,
+                         (long long)ids->sequences, (long long)probe->sequences);
+    return LODE_OK;
+}
+
 /* --- the stage ------------------------------------------------------------------------------ */
 
-/* ids[0] is the calibration, ids[1 + i] perplexity entry i. Done by one rank. */
+/* Sets of ids: the calibration, perplexity entry i as 1 + i, then the probe's where it has some. */
+static int64_t set_count(const lode_config_t *config) {
+    return 1 + config->evaluate.perplexity_count + has_probe(config);
+}
+
+/* Done by one rank. */
 static lode_status_t tokenize_all(ids_t *ids, const lode_run_t *run) {
     const lode_config_t *config = run->config;
     const char *path;
@@ -248,9 +282,9 @@ static lode_status_t tokenize_all(ids_t *ids, const lode_run_t *run) {
     LODE_TRY(lode_tokenizer_load(&tokenizer, path));
     lode_status_t status = LODE_OK;
     if (lode_tokenizer_vocab_size(tokenizer) > run->architecture.vocab)
-        lode_log_warning("%s has %lld tokens, the model %lld; ids beyond the model's will be refused",
-                         path, (long long)lode_tokenizer_vocab_size(tokenizer),
-                         (long long)run->architecture.vocab);
+        lode_log_warning(
+            "%s has %lld tokens, the model %lld; ids beyond the model's will be refused", path,
+            (long long)lode_tokenizer_vocab_size(tokenizer), (long long)run->architecture.vocab);
     LODE_GUARD(status,
                *config->calibration.merged ? read_merged(&ids[0], run)
                                            : tokenize_calibration(&ids[0], config, tokenizer),
@@ -259,7 +293,10 @@ static lode_status_t tokenize_all(ids_t *ids, const lode_run_t *run) {
         LODE_GUARD(status,
                    tokenize_perplexity(&ids[1 + i], &config->evaluate.perplexity[i], tokenizer),
                    done);
-    for (int64_t set = 0; set <= config->evaluate.perplexity_count; set++)
+    if (has_probe(config))
+        LODE_GUARD(status, tokenize_probe(&ids[set_count(config) - 1], &config->probe, tokenizer),
+                   done);
+    for (int64_t set = 0; set < set_count(config); set++)
         for (int64_t i = 0; i < ids[set].count; i++)
             if (ids[set].id[i] < 0 || ids[set].id[i] >= run->architecture.vocab)
                 LODE_GUARD(status,
@@ -297,11 +334,15 @@ static lode_status_t write_all(lode_store_t *store, const lode_run_t *run, const
         snprintf(name, sizeof name, "/perplexity/%s/ids", evaluate->perplexity[i].name);
         status = put(store, run, name, LODE_TYPE_I32, ids[1 + i].count, ids[1 + i].id);
     }
-    return status;
+    if (status != LODE_OK || !has_probe(run->config))
+        return status;
+    const ids_t *probe = &ids[set_count(run->config) - 1];
+    LODE_TRY(put(store, run, "/probe/ids", LODE_TYPE_I32, probe->count, probe->id));
+    return put(store, run, "/probe/offsets", LODE_TYPE_I64, probe->sequences + 1, probe->offset);
 }
 
 lode_status_t lode_stage_tokenize(lode_run_t *run) {
-    const int64_t sets = 1 + run->config->evaluate.perplexity_count;
+    const int64_t sets = set_count(run->config);
     ids_t *ids;
     lode_store_t *store = NULL;
     lode_status_t status = LODE_NEW(&ids, sets, "token ids");
@@ -315,8 +356,8 @@ lode_status_t lode_stage_tokenize(lode_run_t *run) {
         status = lode_run_finish(&store, run, LODE_STAGE_TOKENIZE, status);
     }
     if (status == LODE_OK)
-        lode_log_info("tokenize: %lld calibration sequences, %lld tokens", (long long)ids[0].sequences,
-                      (long long)ids[0].count);
+        lode_log_info("tokenize: %lld calibration sequences, %lld tokens",
+                      (long long)ids[0].sequences, (long long)ids[0].count);
     for (int64_t i = 0; ids && i < sets; i++)
         ids_free(&ids[i]);
     free(ids);
