@@ -51,14 +51,14 @@ static const stage_function_t stage_functions[LODE_STAGE_COUNT] = {
     [LODE_STAGE_TOKENIZE] = lode_stage_tokenize,
     [LODE_STAGE_CALIBRATE] = lode_stage_calibrate,
     [LODE_STAGE_ACCUMULATE] = lode_stage_accumulate,
-    [LODE_STAGE_CLASSIFY] = lode_stage_classify,
     [LODE_STAGE_MOMENTS] = lode_stage_moments,
+    [LODE_STAGE_CLASSIFY] = lode_stage_classify,
     [LODE_STAGE_SPECTRA] = lode_stage_spectra,
     [LODE_STAGE_PRUNE] = lode_stage_prune,
     [LODE_STAGE_COMPENSATE] = lode_stage_compensate,
     [LODE_STAGE_EVALUATE] = lode_stage_evaluate,
-    [LODE_STAGE_EXPORT] = lode_stage_export,
     [LODE_STAGE_PROBE] = lode_stage_probe,
+    [LODE_STAGE_EXPORT] = lode_stage_export,
 };
 
 /* --- finished stages ------------------------------------------------------------------------ */
@@ -243,11 +243,6 @@ static lode_status_t run_stages(driver_t *driver, lode_run_t *run) {
         LODE_TRY(decide(driver, run, stage, &needed));
         if (!needed)
             continue;
-        if (!stage_functions[stage])
-            return lode_comm_agree(driver->comm,
-                                   lode_fail(LODE_ERR_CONFIG,
-                                             "the stage %s is not available in this version",
-                                             lode_stage_name(stage)));
         LODE_TRY(stage_functions[stage](run));
         LODE_TRY(register_stage(driver, run, stage));
     }
