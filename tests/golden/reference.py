@@ -15,7 +15,7 @@ import h5py
 import numpy as np
 import tokenizers
 
-from llama import Llama
+from llama import Llama, rms_norm
 
 METHODS = ["scar-lp", "scar-prot", "scar-conn", "lp", "wanda-channel", "magnitude", "activation",
            "taylor", "entropy", "flap", "sparsegpt-channel"]
@@ -97,6 +97,23 @@ class Statistics:
         self.activation_mean[layer] += np.sum(u, axis=0)
         self.second_moment[layer] += u.T @ u
         self.input_moment[layer] += h.T @ h
+
+
+def padded_powers(model, sequences, length):
+    """Sums of u^2 [L, m] and h^2 [L, d] over sequences filled up with EOS to `length` tokens."""
+    u_power, input_power = [0] * model.layers, [0] * model.layers
+    for ids in sequences:
+        padded = np.full(length, model.config["eos_token_id"], np.int64)
+        padded[: len(ids)] = ids
+        x = model.embedding[padded[None]]
+        for layer in range(model.layers):
+            w = model.layer(layer)
+            middle = model.attended(x, w)
+            h, u = rms_norm(middle, w["norm2"], model.epsilon)[0], model.channels(middle, w)
+            x = middle + u @ w["down"].T
+            u_power[layer] = u_power[layer] + np.sum(u * u, axis=(0, 1))
+            input_power[layer] = input_power[layer] + np.sum(h * h, axis=(0, 1))
+    return np.stack(u_power), np.stack(input_power)
 
 
 def largest(values, count):
@@ -324,7 +341,7 @@ def evaluate(model, sequences, statistics, classes, masks, options):
 # --- files ------------------------------------------------------------------------------------
 
 
-def write(options, sequences, statistics, classes, scores, masks, result, nll):
+def write(options, sequences, statistics, padded, classes, scores, masks, result, nll):
     compression = {"compression": "gzip", "compression_opts": 9, "shuffle": True}
     with h5py.File(options.output, "w") as file:
         def put(name, values):
@@ -335,6 +352,8 @@ def write(options, sequences, statistics, classes, scores, masks, result, nll):
         put("logits_first_sequence", statistics.logits[: options.logits_rows])
         put("input_power", statistics.input_power)
         put("output_power", statistics.output_power)
+        put("padded/u_power", padded[0])
+        put("padded/input_power", padded[1])
         put("activation_max", statistics.activation_max)
         put("activation_mean", statistics.activation_mean)
         for loss, arrays in statistics.by_loss.items():
@@ -422,7 +441,8 @@ def main():
                 suffix = "" if core in ("default", own) else "~" + core
                 masks[f"{method}@{sparsity:g}{suffix}"] = mask(scores[method], protected, sparsity)
     result, nll = evaluate(model, sequences, statistics, classes, masks, options)
-    write(options, sequences, statistics, classes, scores, masks, result, nll)
+    padded = padded_powers(model, sequences, options.max_length)
+    write(options, sequences, statistics, padded, classes, scores, masks, result, nll)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@
 #
 # REFERENCE is a path without .h5 and .json, from the project's root or in the data folder. The
 # experiment has one model and no sweep. The first P runs all of it for check_golden, and once more
-# with the other loss and few variants. The other P's run all stages up to prune, and evaluate with
+# with the other loss, padding and few variants. The other P's run all stages up to prune, and evaluate with
 # few variants, since perplexities of all of them at each P would take most of the time and prove
 # the same; every stage file must then have the digest that the first P gave it.
 #
@@ -107,7 +107,7 @@ against=()
 [ -r "$structure" ] && against=(--structure "$structure")
 "$check_golden" "$reference.h5" "$reference.json" "$(echo "$work"/first/*/*/)" \
     ${against[@]+"${against[@]}"} || failed=1
-run "$first" "$work/sum" "${few[@]}" --set calibration.loss=sum
+run "$first" "$work/sum" "${few[@]}" --set calibration.loss=sum --set calibration.padding=eos
 "$check_golden" "$reference.h5" "$reference.json" "$(echo "$work"/sum/*/*/)" --loss sum || failed=1
 if [ $# -gt 0 ]; then
     cp -r "$work/first" "$work/few"

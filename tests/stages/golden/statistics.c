@@ -136,6 +136,11 @@ void lode_check_statistics(lode_check_t *check) {
         compare_means(check);
         lode_check_rows(check, "/activation_max", "activation_max", LODE_CHECK_STATISTIC, NULL);
         lode_check_rows(check, "/input_power", "input_power", LODE_CHECK_STATISTIC, NULL);
+        if (lode_h5_exists(check->file, "/padded")) {
+            lode_check_rows(check, "/padded/u_power", "padded/u_power", LODE_CHECK_STATISTIC, NULL);
+            lode_check_rows(check, "/padded/input_power", "padded/input_power",
+                            LODE_CHECK_STATISTIC, NULL);
+        }
         lode_check_close(check);
     }
     if (!lode_check_open(check, "accumulate"))
