@@ -37,7 +37,7 @@ grep -oh 'LODE_CORPORA/[^"]*' configs/studies/*.cfg configs/studies/settings/*.c
     done
 
 # What a model this small and a test this short need otherwise.
-settings=(--set "results=$work/results" --set calibration.sequences=6
+settings=(--set "results=$work/results" --set "prune.sparsity=(0.5)" --set calibration.sequences=6
     --set calibration.max_length=48 --set classify.write_support=12
     --set classify.controls.draws=20 --set classify.controls.channels=32
     --set evaluate.perplexity.[0].length=64)
@@ -45,8 +45,8 @@ probe="probe.sequences=4 probe.max_length=48 probe.halo_sequences=2 probe.channe
     probe.draws=2 probe.random_cores=2"
 declare -A more=(
     [causal]="$probe"
-    [small-stories]="$probe prune.sparsity=(0.5)"
-    [small-books]="$probe prune.sparsity=(0.5)"
+    [small-stories]="$probe"
+    [small-books]="$probe"
     [halo-size]="sweep.[0].values=(6,12,24)"
     [calibration-size]="sweep.[0].values=(3,6,12)"
 )
