@@ -152,7 +152,7 @@ lode_status_t lode_mask_global(uint8_t *keep, const double *score, const uint8_t
         status = lode_fail(LODE_ERR_CONFIG,
                            "prune.sparsity %g removes %lld channels, but only %lld may go with "
                            "global allocation (protected ones stay, and %lld of every layer); "
-                           "lower prune.sparsity or classify.core_fraction",
+                           "lower prune.sparsity, prune.floor or classify.core_fraction",
                            sparsity, (long long)wanted, (long long)removed, (long long)floor_size);
 done:
     free(normal);

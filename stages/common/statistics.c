@@ -167,18 +167,23 @@ static lode_status_t run_pass(lode_run_t *run, const lode_batches_t *batches,
     return status;
 }
 
+lode_status_t lode_statistics_check_padding(const lode_config_t *config, const char *model,
+                                            int32_t eos) {
+    if (config->calibration.padding != LODE_PADDING_EOS || eos >= 0)
+        return LODE_OK;
+    return lode_fail(LODE_ERR_CONFIG,
+                     "%s: calibration.padding: \"eos\", but the config.json of model %s names no "
+                     "eos_token_id; set it to \"none\"",
+                     lode_config_where(config, "calibration.padding"), model);
+}
+
 /* Fills every sequence up with EOS to max_length. The arrays are those of *padded, for
  * lode_sequences_free. Local. */
 static lode_status_t pad(lode_sequences_read_t *padded, const lode_run_t *run,
                          const lode_text_t *text) {
     const int64_t length = run->config->calibration.max_length;
     const int32_t eos = run->architecture.eos;
-    if (eos < 0)
-        return lode_fail(
-            LODE_ERR_CONFIG,
-            "%s: calibration.padding: \"eos\", but the config.json of model %s names no "
-            "eos_token_id; set it to \"none\"",
-            lode_config_where(run->config, "calibration.padding"), run->model->name);
+    LODE_TRY(lode_statistics_check_padding(run->config, run->model->name, eos));
     LODE_TRY(LODE_NEW(&padded->offsets, text->sequences + 1, "padded sequences"));
     LODE_TRY(LODE_NEW(&padded->ids, text->sequences * length, "padded sequences"));
     LODE_TRY(LODE_NEW(&padded->target, text->sequences * length, "padded sequences"));

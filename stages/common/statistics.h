@@ -51,4 +51,9 @@ enum {
  * files: calibrate.h5, accumulate.h5, moments.h5. Collective. */
 LODE_MUST_USE lode_status_t lode_statistics_run(lode_run_t *run, unsigned stages);
 
+/* Refuses, with LODE_ERR_CONFIG, padding with EOS for a model whose `eos` is negative, which has
+ * none. Local. */
+LODE_MUST_USE lode_status_t lode_statistics_check_padding(const lode_config_t *config,
+                                                          const char *model, int32_t eos);
+
 #endif

@@ -50,17 +50,97 @@ static lode_status_t fail_variant(const lode_config_t *config, int64_t number,
     return status;
 }
 
-lode_status_t lode_export_check(const lode_config_t *config) {
+/* The path without empty and "." components and a slash at the end; the caller's. */
+static lode_status_t tidy(char **out, const char *path) {
+    LODE_TRY(lode_strdup(out, path));
+    char *end = *out;
+    for (const char *next = path; *next;) {
+        const size_t length = strcspn(next, "/");
+        const bool skipped = length == 0 || (length == 1 && *next == '.');
+        if (!skipped) {
+            if (end != *out || *path == '/')
+                *end++ = '/';
+            memcpy(end, next, length);
+            end += length;
+        }
+        next += length + (next[length] == '/');
+    }
+    *end = '\0';
+    return LODE_OK;
+}
+
+/* Whether `inner` is the folder `outer` or lies in it. */
+static bool lies_in(const char *inner, const char *outer) {
+    const size_t length = strlen(outer);
+    return strncmp(inner, outer, length) == 0 && (inner[length] == '\0' || inner[length] == '/');
+}
+
+/* A folder in another's would keep that from ever being replaced, and the names that a folder has
+ * on its way are not for others. */
+static lode_status_t check_path(const lode_config_t *config, int64_t number) {
+    static const char *const endings[] = {".partial", ".replaced"};
+    char key[NAME_BYTES], *path = NULL, *other = NULL;
+    lode_status_t status = tidy(&path, config->exports[number].path);
+    snprintf(key, sizeof key, "export.[%lld].path", (long long)number);
+    const char *where = lode_config_where(config, key);
+    for (int i = 0; i < 2 && status == LODE_OK; i++) {
+        const size_t length = strlen(path), ending = strlen(endings[i]);
+        if (length >= ending && strcmp(path + length - ending, endings[i]) == 0)
+            status = lode_fail(LODE_ERR_CONFIG,
+                               "%s: %s: \"%s\" ends in %s, as unfinished folders do; choose "
+                               "another name",
+                               where, key, config->exports[number].path, endings[i]);
+    }
+    for (int64_t i = 0; i < number && status == LODE_OK; i++) {
+        status = tidy(&other, config->exports[i].path);
+        if (status == LODE_OK && (lies_in(path, other) || lies_in(other, path)))
+            status = lode_fail(LODE_ERR_CONFIG,
+                               "%s: %s: \"%s\" and \"%s\" are the same folder, or one lies in the "
+                               "other; give each export a folder of its own",
+                               where, key, config->exports[i].path, config->exports[number].path);
+        free(other);
+        other = NULL;
+    }
+    free(path);
+    return status;
+}
+
+/* Whether the folders of an entry can be written. */
+static lode_status_t check_folders(const lode_config_t *config, int64_t number, const char *point,
+                                   const char *only) {
+    for (int64_t m = 0; m < config->model_count; m++) {
+        const lode_config_model_t *model = &config->models[m];
+        char *folder;
+        if (only && strcmp(only, model->name) != 0)
+            continue;
+        LODE_TRY(
+            lode_export_folder(&folder, config, point, model->name, config->exports[number].path));
+        lode_status_t status = LODE_OK;
+        for (int64_t i = 0; i < config->model_count && status == LODE_OK; i++)
+            status = lode_export_check_source(config, number, folder, config->models[i].path);
+        if (status == LODE_OK)
+            status = lode_folder_check(folder);
+        free(folder);
+        LODE_TRY(status);
+    }
+    return LODE_OK;
+}
+
+lode_status_t lode_export_check(const lode_config_t *config, const char *point, const char *model) {
     lode_variant_t *variants;
     int64_t count;
     if (config->export_count == 0)
         return LODE_OK;
+    for (int64_t i = 0; i < config->export_count; i++)
+        LODE_TRY(check_path(config, i));
     LODE_TRY(lode_variants_list(&variants, &count, config));
     lode_status_t status = LODE_OK;
     for (int64_t i = 0; i < config->export_count && status == LODE_OK; i++)
         if (!is_variant(config->exports[i].variant, variants, count))
             status = fail_variant(config, i, variants, count);
     lode_variants_free(&variants, count);
+    for (int64_t i = 0; i < config->export_count && status == LODE_OK; i++)
+        status = check_folders(config, i, point, model);
     return status;
 }
 
@@ -250,7 +330,9 @@ lode_status_t lode_stage_export(lode_run_t *run) {
     lode_store_t *inputs[2] = {NULL, NULL}, *store = NULL; /* inputs: prune, compensate */
     lode_variant_t *variants = NULL;
     int64_t count = 0;
-    lode_status_t status = lode_export_check(run->config);
+    lode_status_t status = run->comm->rank == 0
+                               ? lode_export_check(run->config, run->point, run->model->name)
+                               : LODE_OK;
     if (status == LODE_OK)
         status = lode_variants_list(&variants, &count, run->config);
     status = lode_comm_agree(run->comm, status);

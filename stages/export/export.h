@@ -16,9 +16,12 @@
 
 #include "common/run.h"
 
-/* Makes sure that the experiment has every variant that it wants exported.
- * Errors: LODE_ERR_CONFIG, naming the key and the nearest variant. Local. */
-LODE_MUST_USE lode_status_t lode_export_check(const lode_config_t *config);
+/* Makes sure, before anything is computed, that the experiment has every variant that it wants
+ * exported, that no folder lies in another's, and that nothing of somebody else's is in the way of
+ * those of one point of the sweep ("" without one) and of the model called `model`, NULL for all.
+ * Errors: LODE_ERR_CONFIG, naming the key and the nearest variant; LODE_ERR_IO. Local. */
+LODE_MUST_USE lode_status_t lode_export_check(const lode_config_t *config, const char *point,
+                                              const char *model);
 
 /* Whether all folders that a complete export.h5 of this run records are still there. Local. */
 bool lode_export_present(const lode_run_t *run);

@@ -93,7 +93,12 @@ static lode_status_t check_free(const char *path) {
     struct stat info;
     char foreign[NAME_MAX + 1];
     if (lstat(path, &info) != 0)
-        return errno == ENOENT ? LODE_OK : fail_system(path, "cannot be looked up");
+        return errno == ENOENT    ? LODE_OK
+               : errno == ENOTDIR ? lode_fail(LODE_ERR_IO,
+                                              "%s: a file is in the way of a folder above it; "
+                                              "export to another path",
+                                              path)
+                                  : fail_system(path, "cannot be looked up");
     if (!S_ISDIR(info.st_mode))
         return lode_fail(LODE_ERR_IO,
                          "%s: is in the way and no folder; move it, or export to another path",
@@ -105,6 +110,13 @@ static lode_status_t check_free(const char *path) {
                          "move it away, or export to another path",
                          path, foreign);
     return LODE_OK;
+}
+
+lode_status_t lode_folder_check(const char *path) {
+    json_t *note = read_note(path);
+    const bool ours = note != NULL;
+    json_decref(note);
+    return ours ? LODE_OK : check_free(path);
 }
 
 /* --- removing ------------------------------------------------------------------------------- */

@@ -16,6 +16,10 @@
 /* Name of the file that says what a folder is. */
 extern const char lode_folder_note[];
 
+/* Refuses a path that a file has, or a folder that no export wrote; what was added to one of ours
+ * matters only once that is to be replaced. Errors: LODE_ERR_IO, naming what is in the way. */
+LODE_MUST_USE lode_status_t lode_folder_check(const char *path);
+
 /* Makes sure that `path` is free, empty or a folder of ours, removes what earlier runs left, and
  * creates <path>.partial with lodestone.json, the JSON object `note`, in it. *partial is its path
  * and the caller's; NULL on failure. Errors: LODE_ERR_IO, naming what is in the way. */

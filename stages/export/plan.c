@@ -27,32 +27,32 @@ void lode_export_plan_free(lode_export_plan_t *plan) {
 
 /* --- what is kept --------------------------------------------------------------------------- */
 
-/* The folder's path, with a part for the point and one for the model where there may be others. */
-static lode_status_t name_folder(char **folder, const lode_run_t *run, const char *path) {
-    const bool several = run->config->model_count > 1 || *run->point;
+lode_status_t lode_export_folder(char **folder, const lode_config_t *config, const char *point,
+                                 const char *model, const char *path) {
+    const bool several = config->model_count > 1 || *point;
     size_t length = strlen(path);
     while (length > 1 && path[length - 1] == '/')
         length--;
     lode_buffer_t text = {0};
     lode_status_t status =
-        lode_buffer_printf(&text, "%.*s%s%s%s%s", (int)length, path, *run->point ? "/" : "",
-                           run->point, several ? "/" : "", several ? run->model->name : "");
+        lode_buffer_printf(&text, "%.*s%s%s%s%s", (int)length, path, *point ? "/" : "", point,
+                           several ? "/" : "", several ? model : "");
     *folder = text.data;
     return status;
 }
 
-/* A folder must not take the place of the model that it is made from. */
-static lode_status_t check_folder(const lode_export_plan_t *plan, const lode_run_t *run) {
-    char *target = realpath(plan->folder, NULL), *source = realpath(run->model->path, NULL);
+lode_status_t lode_export_check_source(const lode_config_t *config, int64_t number,
+                                       const char *folder, const char *model) {
+    char *target = realpath(folder, NULL), *source = realpath(model, NULL);
     const bool same = target && source && strcmp(target, source) == 0;
     free(target);
     free(source);
     if (!same)
         return LODE_OK;
     char key[64];
-    snprintf(key, sizeof key, "export.[%lld].path", (long long)plan->number);
+    snprintf(key, sizeof key, "export.[%lld].path", (long long)number);
     return lode_fail(LODE_ERR_CONFIG, "%s: %s: %s is the model itself; export to another path",
-                     lode_config_where(run->config, key), key, plan->folder);
+                     lode_config_where(config, key), key, folder);
 }
 
 static lode_status_t read_keep(lode_export_plan_t *plan, lode_store_t *prune) {
@@ -254,8 +254,9 @@ lode_status_t lode_export_plan_create(lode_export_plan_t *plan, const lode_run_t
     for (int64_t i = 0; i < count; i++)
         if (strcmp(variants[i].name, plan->entry->variant) == 0)
             plan->variant = &variants[i];
-    LODE_TRY(name_folder(&plan->folder, run, plan->entry->path));
-    LODE_TRY(check_folder(plan, run));
+    LODE_TRY(lode_export_folder(&plan->folder, run->config, run->point, run->model->name,
+                                plan->entry->path));
+    LODE_TRY(lode_export_check_source(run->config, number, plan->folder, run->model->path));
     LODE_TRY(read_keep(plan, prune));
     LODE_TRY(choose_layout(plan, run));
     LODE_TRY(find_compensation(plan, run, compensate));

@@ -66,4 +66,15 @@ LODE_MUST_USE lode_status_t lode_export_plan_note(const lode_export_plan_t *plan
                                                   const lode_run_t *run, const char *const *files,
                                                   int64_t count, lode_buffer_t *text);
 
+/* The folder of an entry of `export` with this path: a part for the point and one for the model
+ * where there may be others. *folder is the caller's. Local. */
+LODE_MUST_USE lode_status_t lode_export_folder(char **folder, const lode_config_t *config,
+                                               const char *point, const char *model,
+                                               const char *path);
+
+/* Refuses, with LODE_ERR_CONFIG, a folder of entry `number` that is the folder of a model. Local.
+ */
+LODE_MUST_USE lode_status_t lode_export_check_source(const lode_config_t *config, int64_t number,
+                                                     const char *folder, const char *model);
+
 #endif

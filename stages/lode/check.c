@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "common/run.h"
+#include "common/statistics.h"
 #include "export/export.h"
 #include "model/checkpoint.h"
 #include "probe/probe.h"
@@ -34,6 +35,8 @@ static lode_status_t check_model(const lode_config_t *config, const lode_config_
     if (status == LODE_OK)
         status = lode_config_check_model(config, architecture.max_positions, architecture.hidden,
                                          model->name);
+    if (status == LODE_OK)
+        status = lode_statistics_check_padding(config, model->name, architecture.eos);
     if (status == LODE_OK && verbose)
         printf("model %s: %s, %lld layers, hidden %lld, %lld channels, vocabulary %lld, %.3g M "
                "parameters\n",
@@ -74,10 +77,11 @@ static lode_status_t check_calibration(const lode_config_t *config, const char *
     return LODE_OK;
 }
 
-lode_status_t lode_check_inputs(const lode_config_t *config, const char *model, bool verbose) {
+lode_status_t lode_check_inputs(const lode_config_t *config, const char *point, const char *model,
+                                bool verbose) {
     const lode_config_perplexity_t *probed;
     int64_t checked = 0;
-    LODE_TRY(lode_export_check(config));
+    LODE_TRY(lode_export_check(config, point, model));
     LODE_TRY(lode_probe_perplexity(&probed, config));
     for (int64_t i = 0; i < config->model_count; i++) {
         if (model && strcmp(model, config->models[i].name) != 0)

@@ -5,10 +5,10 @@
 #include "config/config.h"
 
 /* Opens every model's checkpoint and tokenizer, reads every corpus, and compares what depends on
- * both, for one point of a sweep (a config without sweep). `model` restricts it to one model, or is
- * NULL. With `verbose`, a line on stdout for each input. Local.
+ * both, for one point of a sweep (a config without sweep; its label, "" without one). `model`
+ * restricts it to one model, or is NULL. With `verbose`, a line on stdout for each input. Local.
  * Errors: whatever an input has; LODE_ERR_USAGE where no model is called `model`. */
-LODE_MUST_USE lode_status_t lode_check_inputs(const lode_config_t *config, const char *model,
-                                              bool verbose);
+LODE_MUST_USE lode_status_t lode_check_inputs(const lode_config_t *config, const char *point,
+                                              const char *model, bool verbose);
 
 #endif

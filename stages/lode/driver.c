@@ -367,7 +367,8 @@ static lode_status_t run_points(driver_t *driver, const lode_config_point_t *poi
     driver->points = points;
     driver->point_count = count;
     for (int64_t p = 0; p < count && status == LODE_OK && driver->comm->rank == 0; p++)
-        status = lode_check_inputs(points[p].config, driver->request->model, false);
+        status =
+            lode_check_inputs(points[p].config, points[p].label, driver->request->model, false);
     LODE_TRY(lode_comm_agree(driver->comm, status));
     for (int64_t p = 0; p < count; p++) {
         const lode_config_t *config = points[p].config;

@@ -56,8 +56,8 @@ static lode_status_t fail_stages(const char *what) {
     for (int s = 0; s < LODE_STAGE_COUNT && status == LODE_OK; s++)
         status = lode_buffer_printf(&stages, "%s, ", lode_stage_name((lode_stage_t)s));
     if (status == LODE_OK)
-        status = lode_fail(LODE_ERR_USAGE, "--stages: %s; the stages are %sreport", what,
-                           stages.data);
+        status =
+            lode_fail(LODE_ERR_USAGE, "--stages: %s; the stages are %sreport", what, stages.data);
     lode_buffer_free(&stages);
     return status;
 }
@@ -188,7 +188,8 @@ static lode_status_t check(const lode_config_t *config, const arguments_t *argum
     LODE_TRY(lode_config_expand(config, &points, &count));
     lode_status_t status = LODE_OK;
     for (int64_t p = 0; p < count && status == LODE_OK; p++) {
-        status = lode_check_inputs(points[p].config, NULL, p == 0 && !arguments->resolved);
+        status = lode_check_inputs(points[p].config, points[p].label, NULL,
+                                   p == 0 && !arguments->resolved);
         if (status != LODE_OK && *points[p].label)
             status = lode_fail_context(status, "point %s of the sweep", points[p].label);
     }

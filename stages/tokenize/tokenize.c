@@ -179,17 +179,19 @@ static lode_status_t read_merged(ids_t *ids, const lode_run_t *run) {
     LODE_GUARD(status,
                lode_store_read_all(store, "/calibration/ids", LODE_TYPE_I32, &ids->id, &ids->count),
                done);
-    LODE_GUARD(status,
-               lode_store_read_all(store, "/calibration/offsets", LODE_TYPE_I64, &ids->offset,
-                                   &offsets),
-               done);
+    LODE_GUARD(
+        status,
+        lode_store_read_all(store, "/calibration/offsets", LODE_TYPE_I64, &ids->offset, &offsets),
+        done);
     ids->sequences = offsets - 1;
-    bool sound = ids->sequences > 0 && ids->offset[0] == 0 && ids->offset[offsets - 1] == ids->count;
+    bool sound =
+        ids->sequences > 0 && ids->offset[0] == 0 && ids->offset[offsets - 1] == ids->count;
     for (int64_t s = 0; sound && s < ids->sequences; s++)
         sound = ids->offset[s + 1] - ids->offset[s] >= 2;
     if (!sound)
-        status = lode_fail(LODE_ERR_FORMAT, "%s: its calibration sequences make no sense; merge "
-                                            "the results again",
+        status = lode_fail(LODE_ERR_FORMAT,
+                           "%s: its calibration sequences make no sense; merge "
+                           "the results again",
                            path);
     for (int64_t s = 0; s < ids->sequences && status == LODE_OK; s++)
         if (ids->offset[s + 1] - ids->offset[s] > positions)
@@ -198,6 +200,13 @@ static lode_status_t read_merged(ids_t *ids, const lode_run_t *run) {
                                "the results merged are another model's",
                                path, (long long)s, (long long)(ids->offset[s + 1] - ids->offset[s]),
                                run->model->name, (long long)positions);
+    for (int64_t i = 0; i < ids->count && status == LODE_OK; i++)
+        if (ids->id[i] < 0 || ids->id[i] >= run->architecture.vocab)
+            status = lode_fail(LODE_ERR_INPUT,
+                               "%s: has token id %d, model %s has a vocabulary of %lld; the "
+                               "results merged are another model's",
+                               path, (int)ids->id[i], run->model->name,
+                               (long long)run->architecture.vocab);
 done:
     lode_store_close(&store);
     free(path);

@@ -270,6 +270,71 @@ on="1 3"
 new_case "more replicas than ranks"
 fails $config 'replicas = 4' 'lower it' -- "$lode" run exp.cfg --set replicas=4
 
+# --- what the stages after classify are asked for -------------------------------------------------
+
+on=1
+# set_bad STATUS KEY=VALUE... -- PATTERN...: lode run with these settings; nothing is computed.
+set_bad() {
+    local status=$1 settings=()
+    shift
+    while [ "$1" != -- ]; do
+        settings+=(--set "$1")
+        shift
+    done
+    shift
+    fails "$status" "$@" -- "$lode" run exp.cfg "${settings[@]}"
+    if [ -n "$(find results -name tokenize.h5 2>/dev/null)" ]; then wrong "found out too late"; fi
+}
+new_case "unknown check"
+set_bad $config 'probe.checks=["ablations"]' -- 'probe.checks' '"ablation"'
+new_case "perplexity that the checks lack"
+set_bad $config 'probe.checks=["dose-response"]' 'probe.perplexity="q"' -- 'probe.perplexity' '"q"' '"p"'
+new_case "checks without a perplexity"
+set_bad $config 'probe.checks=["random-cores"]' 'evaluate.perplexity=()' -- 'probe.checks' 'evaluate.perplexity has none'
+new_case "corpus that the checks lack"
+set_bad $input 'probe.checks=["ablation"]' 'probe.max_length=16' 'probe.corpus="none.txt"' -- 'none.txt' 'cannot be read'
+new_case "unknown spectrum"
+set_bad $config 'classify.spectra=["quu"]' -- 'classify.spectra' '"quu"'
+new_case "unknown compensation"
+set_bad $config 'prune.compensation=["least-square"]' -- 'prune.compensation' '"least-squares"'
+new_case "padding without a token for it"
+edit model/config.json 's/"eos_token_id": [0-9]*/"eos_token_id": null/'
+set_bad $config 'calibration.padding="eos"' -- 'calibration.padding' 'eos_token_id' '"none"'
+new_case "merged statistics missing"
+set_bad $input 'calibration.merged="none"' -- 'calibration.merged' 'none/tiny/tokenize.h5' 'lode merge'
+one() { echo "export=({variant=\"$1\";path=\"$2\";})"; }
+on="1 3"
+new_case "export of an unknown variant"
+set_bad $config "$(one lp@0.6 out)" -- 'export.\[0\].variant' '"lp@0.5"'
+on=1
+new_case "export to a folder of somebody else's"
+set_bad $io "$(one lp@0.5 sound)" -- 'sound: holds "config.json", which no export wrote'
+new_case "export to a file"
+set_bad $io "$(one lp@0.5 sound.txt)" -- 'sound.txt: is in the way'
+new_case "export below a file"
+set_bad $io "$(one lp@0.5 sound.txt/x)" -- 'sound.txt/x: a file is in the way' 'another path'
+new_case "export over the model"
+set_bad $config "$(one lp@0.5 sound/../model/)" -- 'export.\[0\].path' 'is the model itself'
+new_case "export under the name of an unfinished one"
+set_bad $config "$(one lp@0.5 out.partial/)" -- 'export.\[0\].path' 'ends in .partial'
+new_case "two exports to one folder"
+set_bad $config 'export=({variant="dense";path="out/a";},{variant="lp@0.5";path="./out//a/";})' -- 'export.\[1\].path' 'same folder'
+new_case "one export in another's folder"
+set_bad $config 'export=({variant="dense";path="out/a";},{variant="lp@0.5";path="out";})' -- 'export.\[1\].path' 'lies in the other'
+
+# These depend on what is found: all stages before are complete.
+on="1 3" leaves='*.h5'
+new_case "rate that no mask of the sparsity can have"
+fails $config 'exactly 1 of the 2' 'probe.rates' -- "$lode" run exp.cfg --set 'probe.checks=["dose-response"]' --set 'probe.rates=(0.5)' --set probe.sparsity=0.01 --set probe.max_length=16
+on=1
+new_case "floor above what the sparsity leaves"
+fails $config 'prune.sparsity 0.5' 'prune.floor' -- "$lode" run exp.cfg --set 'prune.allocation=["global"]' --set prune.floor=0.9
+new_case "sliced export of layers of different widths"
+fails $config 'export.\[0\].layout' '"padded"' -- "$lode" run exp.cfg --set 'prune.allocation=["global"]' --set 'export=({variant="lp@0.5+global";path="out";layout="sliced";})'
+if [ -e out ] || [ -e out.partial ]; then wrong "a folder is left"; fi
+leaves=
+on="1 3"
+
 # --- model --------------------------------------------------------------------------------------
 
 new_case "no model folder"
