@@ -76,6 +76,52 @@ lode_status_t lode_spectrum_correlation(lode_matrix_t *matrix) {
     return LODE_OK;
 }
 
+/* totals[columns] += this rank's sums over its rows: of the elements, or of their squares. */
+static void add_columns(const lode_matrix_t *matrix, bool squares, double *totals) {
+    for (int64_t lj = 0; lj < matrix->local_columns; lj++) {
+        const double *column = matrix->data + lj * matrix->stride;
+        double sum = 0;
+        for (int64_t li = 0; li < matrix->local_rows; li++)
+            sum += squares ? column[li] * column[li] : column[li];
+        totals[lode_matrix_global_column(matrix, lj)] += sum;
+    }
+}
+
+/* totals [columns] out, the same on all ranks. Collective. */
+static lode_status_t total_columns(const lode_matrix_t *matrix, bool squares, double *totals) {
+    int count;
+    LODE_TRY(lode_narrow(&count, matrix->columns, "columns of a matrix"));
+    memset(totals, 0, (size_t)matrix->columns * sizeof *totals);
+    add_columns(matrix, squares, totals);
+    if (MPI_Allreduce(MPI_IN_PLACE, totals, count, MPI_DOUBLE, MPI_SUM,
+                      lode_grid_comm(matrix->grid)->comm) != MPI_SUCCESS)
+        return lode_fail(LODE_ERR_COMM, "MPI_Allreduce of sums of columns failed");
+    return LODE_OK;
+}
+
+lode_status_t lode_spectrum_standardise(lode_matrix_t *matrix) {
+    double *totals; /* [columns] */
+    lode_status_t status = LODE_NEW(&totals, matrix->columns, "sums of columns");
+    status = lode_comm_agree(lode_grid_comm(matrix->grid), status);
+    /* Doubles add up equal floats exactly, so that nothing is left of a channel that never varies
+     * when its mean is taken off. */
+    LODE_GUARD(status, total_columns(matrix, false, totals), done);
+    for (int64_t lj = 0; lj < matrix->local_columns; lj++) {
+        const double mean = totals[lode_matrix_global_column(matrix, lj)] / (double)matrix->rows;
+        for (int64_t li = 0; li < matrix->local_rows; li++)
+            matrix->data[lj * matrix->stride + li] -= mean;
+    }
+    LODE_GUARD(status, total_columns(matrix, true, totals), done);
+    for (int64_t lj = 0; lj < matrix->local_columns; lj++) {
+        const double norm = sqrt(totals[lode_matrix_global_column(matrix, lj)]);
+        for (int64_t li = 0; li < matrix->local_rows && norm != 0; li++) /* NaN stays */
+            matrix->data[lj * matrix->stride + li] /= norm;
+    }
+done:
+    free(totals);
+    return status;
+}
+
 /* --- eigenvalues ----------------------------------------------------------------------------- */
 
 /* Calls pdsyev for eigenvalues alone; `size` −1 asks for the work space. */
@@ -136,6 +182,21 @@ lode_status_t lode_spectrum_eigenvalues(lode_matrix_t *matrix, double *eigenvalu
         status = lode_comm_broadcast(&grid->comm, eigenvalues,
                                      (size_t)matrix->rows * sizeof *eigenvalues, 0);
     reverse(eigenvalues, matrix->rows);
+    return status;
+}
+
+lode_status_t lode_spectrum_of_factor(const lode_matrix_t *x, double *eigenvalues,
+                                      const char *what) {
+    const bool wide = x->columns > x->rows;
+    const int64_t n = wide ? x->rows : x->columns;
+    lode_matrix_t *gram;
+    LODE_TRY(lode_matrix_create(&gram, x->grid, n, n, x->block));
+    lode_status_t status = lode_matrix_multiply(gram, 1, x, !wide, x, wide, 0);
+    if (status == LODE_OK)
+        status = lode_spectrum_eigenvalues(gram, eigenvalues, what);
+    lode_matrix_destroy(&gram);
+    for (int64_t i = n; i < x->columns; i++)
+        eigenvalues[i] = 0;
     return status;
 }
 

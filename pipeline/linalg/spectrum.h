@@ -34,6 +34,18 @@ LODE_MUST_USE lode_status_t lode_spectrum_correlation(lode_matrix_t *matrix);
 LODE_MUST_USE lode_status_t lode_spectrum_eigenvalues(lode_matrix_t *matrix, double *eigenvalues,
                                                       const char *what);
 
+/* Standardises the columns of X: each less its mean over the rows, then divided by its norm, so
+ * that XᵀX are correlations. A column that never varies becomes 0, as above. matrix [rows, n] in
+ * and out Errors: LODE_ERR_MEMORY, LODE_ERR_COMM. Collective. */
+LODE_MUST_USE lode_status_t lode_spectrum_standardise(lode_matrix_t *matrix);
+
+/* All eigenvalues of XᵀX, from XᵀX or X·Xᵀ, whichever is smaller: the two have the same but for
+ * zeros.
+ *   x [rows, n] in;  eigenvalues [n] out, descending, on every rank
+ * Errors: as lode_spectrum_eigenvalues(). Collective. */
+LODE_MUST_USE lode_status_t lode_spectrum_of_factor(const lode_matrix_t *x, double *eigenvalues,
+                                                    const char *what);
+
 /* Effective rank exp(H(p)), p = λ/Σλ, H = −Σ p ln p (Roy and Vetterli: The effective rank, EUSIPCO
  * 2007), of a matrix whose eigenvalues are not negative but for rounding: negative ones count as
  * 0. NaN where there is no eigenvalue above 0.

@@ -66,21 +66,23 @@ static lode_status_t take_means(q_t *q, const lode_comm_t *comm) {
     return LODE_OK;
 }
 
-static lode_status_t open_q(q_t *q) {
+lode_status_t lode_spectra_tokens_of_q(lode_store_t *accumulate, int64_t layers, int64_t m,
+                                       int64_t *tokens) {
     int axes;
     int64_t shape[LODE_STORE_MAX_AXES];
-    LODE_TRY(lode_store_shape(q->store, "/redundancy/q", &axes, shape));
-    if (axes != 3 || shape[0] < 1 || q->layer >= shape[1] || shape[2] != q->m)
-        return lode_fail(LODE_ERR_SHAPE, "/redundancy/q: is not [tokens, layers, %lld]",
-                         (long long)q->m);
-    q->tokens = shape[0];
-    return LODE_NEW(&q->mean, q->m, "means of q");
+    LODE_TRY(lode_store_shape(accumulate, "/redundancy/q", &axes, shape));
+    if (axes != 3 || shape[0] < 1 || shape[1] != layers || shape[2] != m)
+        return lode_fail(LODE_ERR_SHAPE, "/redundancy/q: is not [tokens, %lld, %lld]",
+                         (long long)layers, (long long)m);
+    *tokens = shape[0];
+    return LODE_OK;
 }
 
-lode_status_t lode_spectra_of_q(lode_matrix_t *matrix, lode_store_t *accumulate, int64_t layer) {
+lode_status_t lode_spectra_of_q(lode_matrix_t *matrix, lode_store_t *accumulate, int64_t tokens,
+                                int64_t layer) {
     const lode_comm_t *comm = lode_grid_comm(matrix->grid);
-    q_t q = {.store = accumulate, .layer = layer, .m = matrix->rows};
-    lode_status_t status = lode_comm_agree(comm, open_q(&q));
+    q_t q = {.store = accumulate, .layer = layer, .tokens = tokens, .m = matrix->rows};
+    lode_status_t status = lode_comm_agree(comm, LODE_NEW(&q.mean, q.m, "means of q"));
     if (status == LODE_OK)
         status = take_means(&q, comm);
     if (status == LODE_OK) {
@@ -93,6 +95,19 @@ lode_status_t lode_spectra_of_q(lode_matrix_t *matrix, lode_store_t *accumulate,
         status = lode_matrix_symmetrise(matrix, false);
     free(q.mean);
     return status == LODE_OK ? lode_spectrum_correlation(matrix) : status;
+}
+
+static lode_status_t fill_q(void *context, int64_t first_row, int64_t rows, double *panel) {
+    const q_t *q = context;
+    const int64_t offset[] = {first_row, q->layer, 0}, count[] = {rows, 1, q->m};
+    return lode_store_read(q->store, "/redundancy/q", offset, count, LODE_TYPE_F64, panel);
+}
+
+lode_status_t lode_spectra_factor_of_q(lode_matrix_t *factor, lode_store_t *accumulate,
+                                       int64_t layer) {
+    q_t q = {.store = accumulate, .layer = layer, .m = factor->columns};
+    LODE_TRY(lode_matrix_from_rows(factor, LODE_MATRIX_ALL_RANKS, fill_q, &q));
+    return lode_spectrum_standardise(factor);
 }
 
 /* --- u --------------------------------------------------------------------------------------- */
@@ -134,10 +149,11 @@ typedef struct writers {
     double *rows; /* [LODE_GRAM_CHUNK, m] of down_proj, from first_row on, on every rank */
 } writers_t;
 
-static lode_status_t widen_rows(writers_t *writers, int64_t first_row, int64_t rows) {
+static lode_status_t widen_rows(const writers_t *writers, int64_t first_row, int64_t rows,
+                                double *out) {
     for (int64_t i = 0; i < rows; i++)
-        LODE_TRY(lode_weights_row(writers->rows + i * writers->m, &writers->weights.down,
-                                  first_row + i, "down_proj"));
+        LODE_TRY(lode_weights_row(out + i * writers->m, &writers->weights.down, first_row + i,
+                                  "down_proj"));
     return LODE_OK;
 }
 
@@ -146,7 +162,7 @@ static lode_status_t share_rows(void *context, int64_t first_row, int64_t rows) 
     writers_t *writers = context;
     lode_status_t status = LODE_OK;
     if (writers->comm->rank == writers->owner)
-        status = widen_rows(writers, first_row, rows);
+        status = widen_rows(writers, first_row, rows, writers->rows);
     LODE_TRY(lode_comm_agree(writers->comm, status));
     writers->first_row = first_row;
     return lode_comm_broadcast(writers->comm, writers->rows,
@@ -169,17 +185,25 @@ static bool owns(const lode_run_t *run, int64_t layer) {
            layer < run->layout.layer_end;
 }
 
+/* Finds the rank that has the layer's weights, and there finds the weights. Collective. */
+static lode_status_t open_weights(writers_t *writers, const lode_run_t *run, int64_t layer) {
+    const int mine = owns(run, layer) ? run->comm->rank : -1;
+    MPI_Allreduce(&mine, &writers->owner, 1, MPI_INT, MPI_MAX, run->comm->comm);
+    LODE_ASSERT(writers->owner >= 0);
+    lode_status_t status = LODE_OK;
+    if (run->comm->rank == writers->owner)
+        status = lode_checkpoint_layer(run->checkpoint, layer, &writers->weights);
+    if (status == LODE_OK && run->comm->rank == writers->owner)
+        status = lode_weights_check(&writers->weights.down, run->architecture.hidden, writers->m,
+                                    "down_proj");
+    return lode_comm_agree(run->comm, status);
+}
+
 lode_status_t lode_spectra_of_write(lode_matrix_t *matrix, const lode_run_t *run, int64_t layer) {
     const int64_t m = run->architecture.intermediate, d = run->architecture.hidden;
     writers_t writers = {.comm = run->comm, .m = m};
-    const int mine = owns(run, layer) ? run->comm->rank : -1;
-    MPI_Allreduce(&mine, &writers.owner, 1, MPI_INT, MPI_MAX, run->comm->comm);
-    LODE_ASSERT(writers.owner >= 0);
+    LODE_TRY(open_weights(&writers, run, layer));
     lode_status_t status = LODE_NEW_RAW(&writers.rows, LODE_GRAM_CHUNK * m, "rows of down_proj");
-    if (status == LODE_OK && run->comm->rank == writers.owner)
-        status = lode_checkpoint_layer(run->checkpoint, layer, &writers.weights);
-    if (status == LODE_OK && run->comm->rank == writers.owner)
-        status = lode_weights_check(&writers.weights.down, d, m, "down_proj");
     status = lode_comm_agree(run->comm, status);
     if (status == LODE_OK) {
         const lode_gram_source_t source = {.context = &writers,
@@ -195,4 +219,15 @@ lode_status_t lode_spectra_of_write(lode_matrix_t *matrix, const lode_run_t *run
         status = lode_matrix_symmetrise(matrix, false);
     free(writers.rows);
     return status;
+}
+
+static lode_status_t fill_rows(void *context, int64_t first_row, int64_t rows, double *panel) {
+    return widen_rows(context, first_row, rows, panel);
+}
+
+lode_status_t lode_spectra_factor_of_write(lode_matrix_t *factor, const lode_run_t *run,
+                                           int64_t layer) {
+    writers_t writers = {.comm = run->comm, .m = run->architecture.intermediate};
+    LODE_TRY(open_weights(&writers, run, layer));
+    return lode_matrix_from_rows(factor, writers.owner, fill_rows, &writers);
 }

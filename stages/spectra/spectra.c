@@ -19,8 +19,9 @@ typedef struct work {
     lode_store_t *classify, *accumulate, *moments, *calibrate; /* open where they are needed */
     lode_store_t *store;
     lode_grid_t *grid;
-    lode_matrix_t *matrix;
-    int64_t m, core_size, halo_size;
+    lode_matrix_t *matrix; /* in hand: X [rows, m] or, where that is no smaller, XᵀX [m, m] */
+    int64_t m, d, tokens;  /* tokens of q, where that is needed */
+    int64_t core_size, halo_size;
     uint8_t *part;       /* [m] CORE, HALO or REST */
     int32_t *channels;   /* [m] of one part */
     double *eigenvalues; /* [m] */
@@ -50,8 +51,13 @@ static bool wants(const work_t *work, lode_spectrum_t spectrum) {
 
 static lode_status_t open_inputs(work_t *work) {
     LODE_TRY(lode_run_open(&work->classify, work->run, LODE_STAGE_CLASSIFY));
-    if (wants(work, LODE_SPECTRUM_Q))
+    if (wants(work, LODE_SPECTRUM_Q)) {
         LODE_TRY(lode_run_open(&work->accumulate, work->run, LODE_STAGE_ACCUMULATE));
+        LODE_TRY(lode_comm_agree(work->run->comm,
+                                 lode_spectra_tokens_of_q(work->accumulate,
+                                                          work->run->architecture.layers, work->m,
+                                                          &work->tokens)));
+    }
     if (wants(work, LODE_SPECTRUM_U)) {
         LODE_TRY(lode_run_open(&work->moments, work->run, LODE_STAGE_MOMENTS));
         LODE_TRY(lode_run_open(&work->calibrate, work->run, LODE_STAGE_CALIBRATE));
@@ -78,21 +84,36 @@ static lode_status_t read_sizes(work_t *work) {
     return LODE_NEW(&work->eigenvalues, work->m, "eigenvalues");
 }
 
-/* The matrix and a copy of nearly all of it, columns on their way into products, panels. */
+/* Rows of what is kept of a layer's matrix: fewer than its columns where it is a factor X. */
+static int64_t rows_kept(const work_t *work, lode_spectrum_t spectrum) {
+    const int64_t rows = spectrum == LODE_SPECTRUM_Q       ? work->tokens
+                         : spectrum == LODE_SPECTRUM_WRITE ? work->d
+                                                           : work->m;
+    return rows < work->m ? rows : work->m;
+}
+
+/* The matrix or factor, a copy of nearly all of it, the factor's small product, columns on their
+ * way into products, panels. */
 static lode_status_t check_memory(const work_t *work) {
+    const lode_config_classify_t *classify = &work->run->config->classify;
     int rows, columns;
     lode_grid_shape(work->grid, &rows, &columns);
-    const int64_t m = work->m, share = lode_matrix_bytes(rows, columns, m, m, 0);
+    int64_t kept = 0; /* the most rows of any matrix */
+    for (int64_t i = 0; i < classify->spectra_count; i++)
+        if (rows_kept(work, classify->spectra[i]) > kept)
+            kept = rows_kept(work, classify->spectra[i]);
+    const int64_t m = work->m, share = lode_matrix_bytes(rows, columns, kept, m, 0);
+    const int64_t product = kept < m ? lode_matrix_bytes(rows, columns, kept, kept, 0) : 0;
     const int64_t chunk = LODE_GRAM_CHUNK * (m / rows + m / columns + m) * (int64_t)sizeof(double);
     const int64_t panels = INT64_C(3) * LODE_GRID_PANEL * (int64_t)sizeof(double);
     const int64_t panel = panels < 3 * share ? panels : 3 * share;
-    const int64_t needed = 2 * share + (chunk > panel ? chunk : panel);
+    const int64_t needed = 2 * share + product + (kept == m && chunk > panel ? chunk : panel);
     if (needed <= work->run->config->memory)
         return LODE_OK;
     return lode_fail(LODE_ERR_MEMORY,
                      "spectra: a rank's share of matrices of %lld × %lld over %d × %d ranks takes "
                      "%.1f MiB, memory allows %.1f MiB; take more ranks or raise memory",
-                     (long long)m, (long long)m, rows, columns, (double)needed / 0x1p20,
+                     (long long)kept, (long long)m, rows, columns, (double)needed / 0x1p20,
                      (double)work->run->config->memory / 0x1p20);
 }
 
@@ -150,34 +171,49 @@ static lode_status_t mark_parts(work_t *work, int64_t layer) {
 }
 
 static lode_status_t fill_matrix(work_t *work, lode_spectrum_t spectrum, int64_t layer) {
+    const bool factor = work->matrix->rows < work->m;
     switch (spectrum) {
     case LODE_SPECTRUM_Q:
-        return lode_spectra_of_q(work->matrix, work->accumulate, layer);
+        return factor ? lode_spectra_factor_of_q(work->matrix, work->accumulate, layer)
+                      : lode_spectra_of_q(work->matrix, work->accumulate, work->tokens, layer);
     case LODE_SPECTRUM_U:
         return lode_spectra_of_u(work->matrix, work->moments, work->calibrate, layer);
     case LODE_SPECTRUM_WRITE:
-        return lode_spectra_of_write(work->matrix, work->run, layer);
+        return factor ? lode_spectra_factor_of_write(work->matrix, work->run, layer)
+                      : lode_spectra_of_write(work->matrix, work->run, layer);
     }
     return lode_fail(LODE_ERR_INTERNAL, "no such spectrum");
 }
 
 /* Effective rank of the matrix on the channels of one part. */
 static lode_status_t rank_of_part(work_t *work, uint8_t part, double *rank, const char *what) {
+    const bool factor = work->matrix->rows < work->m;
     lode_matrix_t *selection;
     int64_t count = 0;
     for (int64_t j = 0; j < work->m; j++)
         if (work->part[j] == part)
             work->channels[count++] = (int32_t)j;
-    LODE_TRY(lode_matrix_create(&selection, work->grid, count, count, 0));
+    LODE_TRY(
+        lode_matrix_create(&selection, work->grid, factor ? work->matrix->rows : count, count, 0));
     lode_status_t status =
-        lode_matrix_select(selection, work->matrix, work->channels, work->channels);
+        lode_matrix_select(selection, work->matrix, factor ? NULL : work->channels, work->channels);
     if (status == LODE_OK)
-        status = lode_spectrum_eigenvalues(selection, work->eigenvalues, what);
+        status = factor ? lode_spectrum_of_factor(selection, work->eigenvalues, what)
+                        : lode_spectrum_eigenvalues(selection, work->eigenvalues, what);
     lode_matrix_destroy(&selection);
     if (status == LODE_OK)
         status = lode_comm_agree(
             work->run->comm, lode_spectrum_effective_rank(rank, work->eigenvalues, count, what));
     return status;
+}
+
+/* The same of all channels, which takes the matrix. */
+static lode_status_t rank_of_all(work_t *work, double *rank, const char *what) {
+    LODE_TRY(work->matrix->rows < work->m
+                 ? lode_spectrum_of_factor(work->matrix, work->eigenvalues, what)
+                 : lode_spectrum_eigenvalues(work->matrix, work->eigenvalues, what));
+    return lode_comm_agree(work->run->comm,
+                           lode_spectrum_effective_rank(rank, work->eigenvalues, work->m, what));
 }
 
 static lode_status_t write_layer(const work_t *work, lode_spectrum_t spectrum, int64_t layer,
@@ -203,13 +239,22 @@ static lode_status_t spectrum_of_layer(work_t *work, lode_spectrum_t spectrum, i
     LODE_TRY(fill_matrix(work, spectrum, layer));
     for (int part = CORE; part < PARTS; part++)
         LODE_TRY(rank_of_part(work, (uint8_t)part, &ranks[part], what));
-    /* Last, since it takes the matrix. */
-    LODE_TRY(lode_spectrum_eigenvalues(work->matrix, work->eigenvalues, what));
+    LODE_TRY(rank_of_all(work, &ranks[ALL], what));
+    return lode_comm_agree(comm, write_layer(work, spectrum, layer, ranks));
+}
+
+static lode_status_t spectrum_of_layers(work_t *work, lode_spectrum_t spectrum,
+                                        lode_progress_t *progress) {
     lode_status_t status =
-        lode_spectrum_effective_rank(&ranks[ALL], work->eigenvalues, work->m, what);
-    if (status == LODE_OK)
-        status = write_layer(work, spectrum, layer, ranks);
-    return lode_comm_agree(comm, status);
+        lode_matrix_create(&work->matrix, work->grid, rows_kept(work, spectrum), work->m, 0);
+    for (int64_t l = 0; l < work->run->architecture.layers && status == LODE_OK; l++) {
+        status = spectrum_of_layer(work, spectrum, l);
+        if (status != LODE_OK)
+            status = lode_fail_context(status, "spectra, layer %lld", (long long)l);
+        lode_progress_add(progress, 1, 0);
+    }
+    lode_matrix_destroy(&work->matrix);
+    return status;
 }
 
 /* --- the stage ------------------------------------------------------------------------------- */
@@ -222,12 +267,7 @@ static lode_status_t take_spectra(work_t *work) {
         LODE_TRY(create_datasets(work, classify->spectra[i]));
     lode_progress_start(&progress, "spectra", "matrix", classify->spectra_count * layers);
     for (int64_t i = 0; i < classify->spectra_count; i++)
-        for (int64_t l = 0; l < layers; l++) {
-            const lode_status_t status = spectrum_of_layer(work, classify->spectra[i], l);
-            if (status != LODE_OK)
-                return lode_fail_context(status, "spectra, layer %lld", (long long)l);
-            lode_progress_add(&progress, 1, 0);
-        }
+        LODE_TRY(spectrum_of_layers(work, classify->spectra[i], &progress));
     lode_progress_end(&progress);
     return LODE_OK;
 }
@@ -237,12 +277,11 @@ static lode_status_t prepare(work_t *work) {
     LODE_TRY(lode_comm_agree(work->run->comm, read_sizes(work)));
     LODE_TRY(lode_grid_create(&work->grid, work->run->comm, 0, 0));
     LODE_TRY(lode_comm_agree(work->run->comm, check_memory(work)));
-    LODE_TRY(lode_matrix_create(&work->matrix, work->grid, work->m, work->m, 0));
     return lode_run_create(&work->store, work->run, LODE_STAGE_SPECTRA);
 }
 
 lode_status_t lode_stage_spectra(lode_run_t *run) {
-    work_t work = {.run = run, .m = run->architecture.intermediate};
+    work_t work = {.run = run, .m = run->architecture.intermediate, .d = run->architecture.hidden};
     lode_status_t status = prepare(&work);
     if (status == LODE_OK)
         status = lode_run_finish(&work.store, run, LODE_STAGE_SPECTRA, take_spectra(&work));

@@ -5,7 +5,8 @@
  *          keeps (/redundancy/q);
  *   u      the correlations of u, from moments.h5 and the means in calibrate.h5;
  *   write  the Gram matrix of the write vectors, the columns of down_proj;
- * m × m each, spread over all ranks, and the effective rank exp(H(λ/Σλ)) of the whole matrix and of
+ * m × m each, spread over all ranks (q and write as factors where there are fewer tokens or hidden
+ * dimensions than channels), and the effective rank exp(H(λ/Σλ)) of the whole matrix and of
  * its parts on the core, on the halo and on the rest. A channel that never varies has no
  * correlations and counts for nothing.
  *

@@ -493,6 +493,32 @@ static void test_spectrum(lode_grid_t *grid) {
     free(values);
 }
 
+/* A factor has the spectrum of its product, standing and lying. */
+static void test_factor_spectrum(lode_grid_t *grid) {
+    double *rows = new_array(TOKENS * N), *values = new_array(TOKENS + N);
+    memcpy(rows, x, TOKENS * N * sizeof *rows);
+    for (int64_t t = 0; t < TOKENS; t++)
+        rows[t * N + 17] = 0.1f;
+    lode_matrix_t *tall = scatter(grid, rows, TOKENS, N), *wide = NULL;
+    LODE_CHECK(lode_spectrum_standardise(tall) == LODE_OK);
+    double *standard = gather(tall);
+    for (int64_t t = 0; standard && t < TOKENS; t++)
+        LODE_CHECK(standard[t * N + 17] == 0);
+    LODE_CHECK(lode_spectrum_of_factor(tall, values, "tall") == LODE_OK);
+    LODE_CHECK(close_to("of a tall factor", values, spectrum, N, 1e-10 * spectrum[0], 0));
+    LODE_REQUIRE(lode_matrix_create(&wide, grid, N, TOKENS, tall->block) == LODE_OK);
+    LODE_CHECK(lode_matrix_transpose(wide, tall) == LODE_OK);
+    LODE_CHECK(lode_spectrum_of_factor(wide, values, "wide") == LODE_OK);
+    LODE_CHECK(close_to("of a wide factor", values, spectrum, N, 1e-10 * spectrum[0], 0));
+    for (int64_t i = N; i < TOKENS; i++)
+        LODE_CHECK(values[i] == 0);
+    lode_matrix_destroy(&tall);
+    lode_matrix_destroy(&wide);
+    free(standard);
+    free(rows);
+    free(values);
+}
+
 static void test_effective_rank(void) {
     const double even[] = {2, 2, 2, 2, -1e-17}, lone[] = {5, 0, -1e-15}, none[] = {0, 0};
     const double halves[] = {3, 1};
@@ -537,6 +563,7 @@ int main(int argc, char **argv) {
         test_ridge(grid);
         test_raised(grid);
         test_spectrum(grid);
+        test_factor_spectrum(grid);
         lode_grid_destroy(&grid);
     }
     double *arrays[] = {x, second, mean, moment, correlation, spectrum};
