@@ -481,6 +481,19 @@ static lode_status_t merge_all(merge_t *merge, const char *const *folders, bool 
     return status;
 }
 
+/* Refuses to write into the results of a run, which go on where merged ones end. */
+static lode_status_t check_output(const char *output) {
+    char *path;
+    LODE_TRY(lode_path_join(&path, output, "classify.h5"));
+    const bool is_run = lode_file_exists(path);
+    free(path);
+    if (!is_run)
+        return LODE_OK;
+    return lode_fail(LODE_ERR_USAGE,
+                     "lode merge: --output %s holds the results of a run; name a folder of its own",
+                     output);
+}
+
 /* Refuses a folder that is named twice, also as the one to write. */
 static lode_status_t check_folders(const char *const *folders, int64_t count, const char *output) {
     lode_status_t status = LODE_OK;
@@ -522,6 +535,8 @@ lode_status_t lode_merge(const lode_comm_t *comm, const char *const *parts, int6
     lode_status_t status = LODE_OK;
     if (comm->rank == 0) {
         status = check_folders(parts, count, output);
+        if (status == LODE_OK)
+            status = check_output(output);
         moments = all_have_moments(parts, count);
     }
     if (status == LODE_OK)

@@ -168,6 +168,7 @@ fails 2 4 'mixed/books3m: calibrate.h5 is not of the sequences' merge "${parts[0
 fails 1 4 'nowhere/tokenize.h5' merge "${parts[0]}" "$work/nowhere" "${to[@]}"
 fails 1 2 'are the same folder' merge "${parts[0]}" "${parts[0]}/" "${to[@]}"
 fails 1 2 'are the same folder' merge "${parts[0]}" "${parts[1]}" --output "${parts[1]}"
+fails 1 2 'holds the results of a run' merge "${parts[0]}" "${parts[1]}" --output "$work/whole/$model"
 fails 1 2 'two folders' merge "${parts[0]}" "${to[@]}"
 fails 1 2 'needs two folders' merge "${parts[0]}" "${parts[1]}"
 fails 1 4 "missing, or no file of results; write it with lode merge" run configs/quickstart.cfg \
