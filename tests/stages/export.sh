@@ -6,21 +6,8 @@
 #     tests/stages/export.sh
 #
 # LODE names the program (default: that of build-release). Exit status: 0 passed, 1 failed.
-set -euo pipefail
-
-root=$(cd "$(dirname "$0")/../.." && pwd)
-lode=${LODE:-$root/build-release/lode}
-if [ "$(id -u)" = 0 ]; then
-    export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
-fi
-work=$(mktemp -d)
-mounted=
-finish() {
-    if [ -n "$mounted" ]; then umount "$mounted" || true; fi
-    rm -rf "$work"
-}
-trap finish EXIT
-cd "$root"
+# shellcheck source=tests/stages/common.sh
+source "$(dirname "$0")/common.sh"
 
 head -n 25 configs/quickstart/text/evaluation.txt >"$work/short.txt"
 settings=(--set calibration.sequences=8 --set calibration.max_length=64 --set micro_batch=256
@@ -33,13 +20,6 @@ cp -r configs/quickstart/model "$work/model"
 chmod -R u+w "$work/model"
 echo '{"temperature": 1}' >"$work/model/generation_config.json"
 echo weights >"$work/model/pytorch_model.bin"
-
-failed=0
-ok() { echo "ok    $*"; }
-bad() {
-    echo "FAIL  $*"
-    failed=1
-}
 
 # exports FOLDER: the value of `export` for all that is exported
 exports() {

@@ -7,16 +7,8 @@
 #     tests/stages/merge.sh
 #
 # LODE names the program (default: that of build-release). Exit status: 0 passed, 1 failed.
-set -euo pipefail
-
-root=$(cd "$(dirname "$0")/../.." && pwd)
-lode=${LODE:-$root/build-release/lode}
-if [ "$(id -u)" = 0 ]; then
-    export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
-fi
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-cd "$root"
+# shellcheck source=tests/stages/common.sh
+source "$(dirname "$0")/common.sh"
 
 corpus=$work/corpus.txt # one text a line
 awk 'NF && lines++ < 12' configs/quickstart/text/calibration.txt >"$corpus"
@@ -29,13 +21,6 @@ settings=(--set calibration.max_length=64 --set calibration.sequences=12
     --set "evaluate.perplexity.[0].corpus=$work/short.txt"
     --set 'evaluate.perplexity.[0].length=64')
 model=books3m
-
-failed=0
-ok() { echo "ok    $*"; }
-bad() {
-    echo "FAIL  $*"
-    failed=1
-}
 
 # run NAME [OPTION ...]: the experiment under a name of its own; what it says goes to $work/log
 run() {

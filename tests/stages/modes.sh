@@ -7,18 +7,10 @@
 #
 # LODE names the program (default: that of build-release); the stages' own programs lie beside it.
 # Exit status: 0 passed, 1 failed.
-set -euo pipefail
-
-root=$(cd "$(dirname "$0")/../.." && pwd)
-lode=${LODE:-$root/build-release/lode}
+# shellcheck source=tests/stages/common.sh
+source "$(dirname "$0")/common.sh"
 programs=$(dirname "$lode")
 stages=(tokenize calibrate accumulate classify prune evaluate)
-if [ "$(id -u)" = 0 ]; then
-    export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
-fi
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-cd "$root"
 
 # The inputs are copies, since some checks change them.
 inputs=$work/inputs
@@ -33,13 +25,6 @@ settings=(--set "models.[0].path=$inputs/model"
     --set "evaluate.perplexity.[0].corpus=$inputs/text/short.txt"
     --set 'evaluate.perplexity.[0].length=64')
 model=quickstart/books3m # folder of the results
-
-failed=0
-ok() { echo "ok    $*"; }
-bad() {
-    echo "FAIL  $*"
-    failed=1
-}
 
 # run FOLDER [COMMAND ...] -- [OPTION ...]: the experiment into a results folder; what it says goes
 # to $work/log. The command is `lode run` unless given.

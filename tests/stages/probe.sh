@@ -7,21 +7,12 @@
 #
 # LODE and CHECK_PROBE name the programs (default: those of build-release). Exit status: 0 passed, 1
 # failed.
-set -euo pipefail
-
-root=$(cd "$(dirname "$0")/../.." && pwd)
-lode=${LODE:-$root/build-release/lode}
+# shellcheck source=tests/stages/common.sh
+source "$(dirname "$0")/common.sh"
 check_probe=${CHECK_PROBE:-$root/build-release/tests/check_probe}
 export OMPI_MCA_mpi_yield_when_idle=1
-if [ "$(id -u)" = 0 ]; then
-    export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
-fi
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-cd "$root"
 head -n 25 configs/quickstart/text/evaluation.txt >"$work/short.txt"
 export LODE_PROBE_TEXT=$work/short.txt
-failed=0
 
 # run RANKS FOLDER [lode options]: prints what lode said only where it fails
 run() {

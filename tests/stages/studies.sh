@@ -5,16 +5,8 @@
 #     tests/stages/studies.sh [STUDY.cfg ...]
 #
 # LODE names the program (default: that of build-release). Exit status: 0 passed, 1 failed.
-set -euo pipefail
-
-root=$(cd "$(dirname "$0")/../.." && pwd)
-lode=${LODE:-$root/build-release/lode}
-if [ "$(id -u)" = 0 ]; then
-    export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
-fi
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-cd "$root"
+# shellcheck source=tests/stages/common.sh
+source "$(dirname "$0")/common.sh"
 
 # The folders that studies name, filled with what there is.
 model=$root/configs/quickstart/model
@@ -54,7 +46,6 @@ declare -A more=(
 if [ $# -eq 0 ]; then
     set -- configs/studies/*.cfg
 fi
-failed=0
 for study; do
     name=$(basename "$study" .cfg)
     extra=()
