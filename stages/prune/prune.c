@@ -118,7 +118,6 @@ static lode_status_t invert_layer(work_t *work, lode_store_t *moments, const mom
     LODE_TRY(lode_packed_read(matrix, moments, moment->dataset, layer));
     LODE_TRY(lode_ridge_factor(matrix, SPARSEGPT_DAMPING, &used, what));
     LODE_TRY(lode_cholesky_inverse_diagonal(matrix, diagonal));
-    /* A failed write sticks to the store. */
     return work->run->comm->rank == 0
                ? lode_store_write(work->store, moment->inverse, offset, count, diagonal)
                : LODE_OK;
