@@ -9,6 +9,7 @@
 #include "base/file.h"
 #include "base/memory.h"
 #include "model/architecture.h"
+#include "model/describe.h"
 #include "testing/checkpoint.h"
 #include "testing/compare.h"
 #include "testing/data.h"
@@ -406,6 +407,33 @@ static void reads_windows(void **state) {
                   "0101");
 }
 
+static void describes_what_is_special(void **state) {
+    (void)state;
+    static const struct {
+        const char *type, *pairs, *text;
+    } descriptions[] = {
+        {"llama", "", "llama"},
+        {"llama", "\"rope_scaling\":{\"type\":\"linear\",\"factor\":2.5},\"mlp_bias\":true",
+         "llama (biases, linear positions × 2.5)"},
+        {"mistral", "", "mistral (window 4096 in 4 of 4 layers)"},
+        {"olmo", "\"clip_qkv\":8", "olmo (bare LayerNorm, clip_qkv 8)"},
+        {"olmo2", "", "olmo2 (norms after attention and FFN, norms of queries and keys)"},
+        {"gemma2", "",
+         "gemma2 (gelu_tanh, norms around attention and FFN, window 4096 in 2 of 4 layers, scores "
+         "capped at 50, logits capped at 30)"},
+        {"phi3", "\"head_dim\":8,\"partial_rotary_factor\":0.5",
+         "phi3 (4 of 8 elements of a head turned)"},
+        {"gpt2", "", "gpt2 (gelu_tanh, no gate, biases, LayerNorm, learned positions)"},
+    };
+    for (size_t i = 0; i < sizeof descriptions / sizeof descriptions[0]; i++) {
+        lode_architecture_t a;
+        char text[LODE_DESCRIPTION_BYTES];
+        LODE_ASSERT_OK(parse_type(&a, descriptions[i].type, descriptions[i].pairs));
+        lode_architecture_describe(text, &a);
+        assert_string_equal(text, descriptions[i].text);
+    }
+}
+
 static void refuses_windows_that_contradict(void **state) {
     (void)state;
     static const struct {
@@ -602,6 +630,7 @@ int main(void) {
         cmocka_unit_test(reads_the_switches_of_families),
         cmocka_unit_test(reads_windows),
         cmocka_unit_test(refuses_windows_that_contradict),
+        cmocka_unit_test(describes_what_is_special),
         cmocka_unit_test(counts_parameters_and_operations),
         cmocka_unit_test(counts_windows_and_gates),
         cmocka_unit_test(counts_the_largest_model),

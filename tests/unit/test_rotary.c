@@ -176,6 +176,8 @@ static void refuses_settings_that_are_incomplete(void **state) {
         {"\"rope_parameters\":{\"rope_type\":\"default\"},\"rope_scaling\":{\"type\":\"linear\","
          "\"factor\":2}",
          "\"rope_scaling\" and \"rope_parameters\" differ", LODE_ERR_FORMAT},
+        {"\"rope_theta\":1e300,\"rope_scaling\":{\"type\":\"linear\",\"factor\":1e-310}",
+         "frequencies that are no numbers", LODE_ERR_FORMAT},
         {"\"head_dim\":1024", "rotary positions turn 1024", LODE_ERR_UNSUPPORTED},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++)
