@@ -444,6 +444,7 @@ static const lode_family_t families[LODE_MODEL_TYPE_COUNT] = {
             .ffn_multiple = 4,
             .activation_key = "activation_function",
             .activation_preset = LODE_ACTIVATION_GELU_TANH,
+            .tied_key = "tie_word_embeddings",
             .tied_preset = true,
             .bos_preset = 50256,
             .eos_preset = 50256,
