@@ -170,8 +170,7 @@ static lode_status_t second_half(sequential_t *s, int64_t index, int64_t variant
     for (int64_t t = 0; t < batch->tokens; t++)
         for (int64_t j = 0; j < kept; j++)
             s->u[t * kept + j] = s->u[t * m + s->kept[j]];
-    const lode_tensor_t down = {
-        .data = s->down, .dtype = LODE_DTYPE_F32, .rank = 2, .shape = {d, kept}};
+    const lode_tensor_t down = lode_tensor_matrix(s->down, LODE_DTYPE_F32, d, kept);
     const lode_weight_t weight = lode_weight_of(&down);
     LODE_ASSERT(lode_linear_workspace(&weight) <= s->stack->workspace_count);
     if (kept > 0)
