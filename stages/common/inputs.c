@@ -112,13 +112,24 @@ lode_status_t lode_inputs_file(char digest[LODE_DIGEST_TEXT], lode_inputs_t *inp
 
 /* --- models --------------------------------------------------------------------------------- */
 
+/* Adds a tensor, if it is there, line by line as it is stored: a view leaves out what lies between
+ * its lines. Which tensors there are, and which of them are transposed, config.json says, whose
+ * digest goes with that of the weights. */
 static void hash_tensor(lode_hash_t *hash, const lode_tensor_t *tensor) {
-    int64_t elements = 1;
+    const size_t element = lode_dtype_size(tensor->dtype);
+    const unsigned char *data = tensor->data;
+    if (!data)
+        return;
     lode_hash_add_text(hash, lode_dtype_name(tensor->dtype));
-    for (int i = 0; i < tensor->rank; i++)
-        elements *= tensor->shape[i];
     lode_hash_add(hash, tensor->shape, (size_t)tensor->rank * sizeof *tensor->shape);
-    lode_hash_add(hash, tensor->data, (size_t)elements * lode_dtype_size(tensor->dtype));
+    if (tensor->rank == 1) {
+        lode_hash_add(hash, data, (size_t)tensor->shape[0] * element);
+        return;
+    }
+    const int64_t lines = tensor->shape[tensor->transposed ? 1 : 0];
+    const int64_t length = tensor->shape[tensor->transposed ? 0 : 1];
+    for (int64_t i = 0; i < lines; i++)
+        lode_hash_add(hash, data + (size_t)(i * tensor->pitch) * element, (size_t)length * element);
 }
 
 static lode_status_t hash_layer(char digest[LODE_DIGEST_TEXT], const lode_run_t *run,
@@ -127,8 +138,28 @@ static lode_status_t hash_layer(char digest[LODE_DIGEST_TEXT], const lode_run_t 
     lode_hash_t *hash;
     LODE_TRY(lode_checkpoint_layer(run->checkpoint, layer, &w));
     LODE_TRY(lode_hash_create(&hash));
-    const lode_tensor_t *tensors[] = {&w.input_norm, &w.q,    &w.k,  &w.v,   &w.o,
-                                      &w.post_norm,  &w.gate, &w.up, &w.down};
+    const lode_tensor_t *tensors[] = {&w.attention_norm,
+                                      &w.attention_norm_bias,
+                                      &w.q,
+                                      &w.k,
+                                      &w.v,
+                                      &w.o,
+                                      &w.q_bias,
+                                      &w.k_bias,
+                                      &w.v_bias,
+                                      &w.o_bias,
+                                      &w.q_norm,
+                                      &w.k_norm,
+                                      &w.attention_post_norm,
+                                      &w.ffn_norm,
+                                      &w.ffn_norm_bias,
+                                      &w.gate,
+                                      &w.up,
+                                      &w.down,
+                                      &w.gate_bias,
+                                      &w.up_bias,
+                                      &w.down_bias,
+                                      &w.ffn_post_norm};
     for (size_t i = 0; i < sizeof tensors / sizeof *tensors; i++)
         hash_tensor(hash, tensors[i]);
     lode_hash_text(hash, digest);
@@ -138,19 +169,24 @@ static lode_status_t hash_layer(char digest[LODE_DIGEST_TEXT], const lode_run_t 
 
 typedef lode_status_t (*map_tensor_t)(lode_checkpoint_t *checkpoint, lode_tensor_t *out);
 
-static lode_status_t hash_single(char digest[LODE_DIGEST_TEXT], const lode_run_t *run,
-                                 map_tensor_t map) {
-    lode_tensor_t tensor;
+/* Of one tensor, and of another that goes with it, where that is there. */
+static lode_status_t hash_pair(char digest[LODE_DIGEST_TEXT], const lode_run_t *run,
+                               map_tensor_t map, map_tensor_t map_other) {
+    lode_tensor_t tensor, other = {0};
     lode_hash_t *hash;
     LODE_TRY(map(run->checkpoint, &tensor));
+    if (map_other)
+        LODE_TRY(map_other(run->checkpoint, &other));
     LODE_TRY(lode_hash_create(&hash));
     hash_tensor(hash, &tensor);
+    hash_tensor(hash, &other);
     lode_hash_text(hash, digest);
     lode_hash_destroy(&hash);
     return LODE_OK;
 }
 
-/* This rank's parts into their places of parts [L + 3]: the layers, embedding, final norm, head. */
+/* This rank's parts into their places of parts [L + 3]: the layers, embedding and positions, final
+ * norm, head. */
 static lode_status_t hash_parts(char (*parts)[LODE_DIGEST_TEXT], const lode_run_t *run) {
     const lode_layout_t *layout = &run->layout;
     const int64_t L = run->architecture.layers;
@@ -159,10 +195,11 @@ static lode_status_t hash_parts(char (*parts)[LODE_DIGEST_TEXT], const lode_run_
     for (int64_t l = layout->first_layer; l < layout->layer_end; l++)
         LODE_TRY(hash_layer(parts[l], run, l));
     if (layout->embedding)
-        LODE_TRY(hash_single(parts[L], run, lode_checkpoint_embedding));
+        LODE_TRY(hash_pair(parts[L], run, lode_checkpoint_embedding, lode_checkpoint_positions));
     if (layout->head) {
-        LODE_TRY(hash_single(parts[L + 1], run, lode_checkpoint_final_norm));
-        LODE_TRY(hash_single(parts[L + 2], run, lode_checkpoint_head));
+        LODE_TRY(hash_pair(parts[L + 1], run, lode_checkpoint_final_norm,
+                           lode_checkpoint_final_norm_bias));
+        LODE_TRY(hash_pair(parts[L + 2], run, lode_checkpoint_head, NULL));
     }
     return LODE_OK;
 }
