@@ -22,8 +22,8 @@ static void layer_set(lode_layer_t *layer, const lode_architecture_t *architectu
     layer->attention = (lode_attention_shape_t){.heads = architecture->heads,
                                                 .kv_heads = architecture->kv_heads,
                                                 .head_dim = architecture->head_dim};
-    layer->attention_norm = take_vector(next, &weights->input_norm, layer->d);
-    layer->ffn_norm = take_vector(next, &weights->post_norm, layer->d);
+    layer->attention_norm = take_vector(next, &weights->attention_norm, layer->d);
+    layer->ffn_norm = take_vector(next, &weights->ffn_norm, layer->d);
     layer->q = lode_weight_of(&weights->q);
     layer->k = lode_weight_of(&weights->k);
     layer->v = lode_weight_of(&weights->v);
@@ -60,7 +60,7 @@ static lode_status_t stack_fill(lode_stack_t *stack, lode_checkpoint_t *checkpoi
                           "norm weights and rotary tables"));
     lode_real_t *cosines = stack->private_memory, *sines = cosines + longest * half;
     lode_real_t *next = sines + longest * half;
-    lode_rope_table(longest, architecture->head_dim, architecture->rope_theta, cosines, sines);
+    lode_rope_table(longest, architecture->head_dim, architecture->rotary.theta, cosines, sines);
     for (int64_t i = 0; i < stack->count; i++) {
         lode_layer_weights_t weights;
         LODE_TRY(lode_checkpoint_layer(checkpoint, stack->first_layer + i, &weights));

@@ -112,24 +112,21 @@ lode_status_t lode_inputs_file(char digest[LODE_DIGEST_TEXT], lode_inputs_t *inp
 
 /* --- models --------------------------------------------------------------------------------- */
 
-/* Adds a tensor, if it is there, line by line as it is stored: a view leaves out what lies between
- * its lines. Which tensors there are, and which of them are transposed, config.json says, whose
- * digest goes with that of the weights. */
+/* Adds a tensor, if it is there. A vector is one line; the lines of a matrix may be apart. Which
+ * tensors there are, and which are stored transposed, config.json says, whose digest goes with this
+ * one. */
 static void hash_tensor(lode_hash_t *hash, const lode_tensor_t *tensor) {
-    const size_t element = lode_dtype_size(tensor->dtype);
-    const unsigned char *data = tensor->data;
-    if (!data)
+    const bool matrix = tensor->rank == 2;
+    const int64_t lines = matrix ? tensor->shape[tensor->transposed] : 1;
+    const int64_t length = tensor->shape[matrix && !tensor->transposed];
+    const size_t size = lode_dtype_size(tensor->dtype);
+    if (!tensor->data)
         return;
     lode_hash_add_text(hash, lode_dtype_name(tensor->dtype));
     lode_hash_add(hash, tensor->shape, (size_t)tensor->rank * sizeof *tensor->shape);
-    if (tensor->rank == 1) {
-        lode_hash_add(hash, data, (size_t)tensor->shape[0] * element);
-        return;
-    }
-    const int64_t lines = tensor->shape[tensor->transposed ? 1 : 0];
-    const int64_t length = tensor->shape[tensor->transposed ? 0 : 1];
     for (int64_t i = 0; i < lines; i++)
-        lode_hash_add(hash, data + (size_t)(i * tensor->pitch) * element, (size_t)length * element);
+        lode_hash_add(hash, (const char *)tensor->data + (size_t)(i * tensor->pitch) * size,
+                      (size_t)length * size);
 }
 
 static lode_status_t hash_layer(char digest[LODE_DIGEST_TEXT], const lode_run_t *run,
@@ -138,30 +135,8 @@ static lode_status_t hash_layer(char digest[LODE_DIGEST_TEXT], const lode_run_t 
     lode_hash_t *hash;
     LODE_TRY(lode_checkpoint_layer(run->checkpoint, layer, &w));
     LODE_TRY(lode_hash_create(&hash));
-    const lode_tensor_t *tensors[] = {&w.attention_norm,
-                                      &w.attention_norm_bias,
-                                      &w.q,
-                                      &w.k,
-                                      &w.v,
-                                      &w.o,
-                                      &w.q_bias,
-                                      &w.k_bias,
-                                      &w.v_bias,
-                                      &w.o_bias,
-                                      &w.q_norm,
-                                      &w.k_norm,
-                                      &w.attention_post_norm,
-                                      &w.ffn_norm,
-                                      &w.ffn_norm_bias,
-                                      &w.gate,
-                                      &w.up,
-                                      &w.down,
-                                      &w.gate_bias,
-                                      &w.up_bias,
-                                      &w.down_bias,
-                                      &w.ffn_post_norm};
-    for (size_t i = 0; i < sizeof tensors / sizeof *tensors; i++)
-        hash_tensor(hash, tensors[i]);
+    for (int role = 0; role < LODE_LAYER_ROLES; role++)
+        hash_tensor(hash, lode_layer_weights_role(&w, (lode_role_t)role));
     lode_hash_text(hash, digest);
     lode_hash_destroy(&hash);
     return LODE_OK;

@@ -148,41 +148,22 @@ static int64_t place_of(int64_t owner, int64_t layers) {
                                             : owner;
 }
 
-/* Roles that share the tensor of `role`. */
-static int64_t count_parts(const lode_family_t *family, lode_role_t role) {
-    int64_t parts = 0;
-    for (int other = 0; other < LODE_ROLE_COUNT; other++) {
-        const char *name = family->tensors[other].name;
-        parts += name && strcmp(name, family->tensors[role].name) == 0;
-    }
-    return parts;
-}
-
-/* Whether the tensor of a role has channels along an extent, and along which of those stored. */
-static bool find_channels(const lode_family_tensor_t *wanted, int *axis) {
-    for (*axis = 0; *axis < 2; ++*axis)
-        if (wanted->shape[*axis] == LODE_EXTENT_INTERMEDIATE) {
-            *axis = wanted->transposed ? 1 - *axis : *axis;
-            return true;
-        }
-    return false;
-}
-
 /* What becomes of a tensor that the variant changes. */
 static void change_tensor(const lode_export_plan_t *plan, const lode_family_t *family,
-                          lode_role_t role, lode_export_tensor_t *tensor,
+                          const lode_tensor_info_t *info, lode_export_tensor_t *tensor,
                           lode_writer_tensor_t *item) {
-    const lode_family_tensor_t *wanted = &family->tensors[role];
-    int axis;
-    if (role == LODE_ROLE_DOWN_BIAS && plan->biased)
+    const lode_extent_t *extents = family->tensors[info->role].shape;
+    const bool rows = extents[0] == LODE_EXTENT_INTERMEDIATE;
+    const int axis = rows == info->transposed; /* along which channels are stored */
+    if (info->role == LODE_ROLE_DOWN_BIAS && plan->biased)
         tensor->kind = LODE_EXPORT_BIAS;
-    if (!find_channels(wanted, &axis))
+    if (!rows && extents[1] != LODE_EXTENT_INTERMEDIATE)
         return;
     tensor->kind = axis == 0 ? LODE_EXPORT_LINES : LODE_EXPORT_ELEMENTS;
-    if (role == LODE_ROLE_DOWN && plan->compensated)
+    if (info->role == LODE_ROLE_DOWN && plan->compensated)
         tensor->kind = LODE_EXPORT_DOWN;
-    tensor->transposed = wanted->transposed;
-    tensor->parts = count_parts(family, role);
+    tensor->transposed = info->transposed;
+    tensor->parts = info->part_count;
     item->shape[axis] = tensor->parts * plan->width;
     item->bytes = item->bytes / plan->channels * plan->width;
 }
@@ -206,7 +187,7 @@ static lode_status_t add_tensor(lode_export_plan_t *plan, const lode_family_t *f
         .name = info->name, .dtype = info->dtype, .rank = info->rank, .bytes = info->bytes};
     memcpy(item->shape, info->shape, sizeof item->shape);
     if (info->role != LODE_ROLE_COUNT && plan->variant)
-        change_tensor(plan, family, info->role, tensor, item);
+        change_tensor(plan, family, info, tensor, item);
     plan->count++;
     return LODE_OK;
 }

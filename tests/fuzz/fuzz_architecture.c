@@ -19,7 +19,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     }
     require(a.layers > 0 && a.hidden > 0 && a.intermediate > 0 && a.vocab > 0);
     require(a.kv_heads > 0 && a.heads % a.kv_heads == 0 && a.head_dim > 0 && a.head_dim % 2 == 0);
-    require(a.max_positions > 0 && a.norm_eps > 0 && a.rope_theta > 0);
+    require(a.max_positions > 0 && a.norm_eps > 0 && a.rotary.theta > 0);
     require(a.bos >= -1 && a.bos < a.vocab && a.eos >= -1 && a.eos < a.vocab);
     require(lode_architecture_parameters(&a) > 0);
     return 0;

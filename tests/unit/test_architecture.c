@@ -49,7 +49,7 @@ static void fills_in_defaults(void **state) {
     assert_int_equal(a.vocab, 50);
     assert_int_equal(a.max_positions, 2048);
     assert_true(a.norm_eps == 1e-6);
-    assert_true(a.rope_theta == 10000.0);
+    assert_true(a.rotary.theta == 10000.0);
     assert_false(a.tied);
     assert_int_equal(a.bos, 1);
     assert_int_equal(a.eos, 2);
@@ -69,7 +69,7 @@ static void reads_every_key(void **state) {
     assert_int_equal(a.head_dim, 6);
     assert_int_equal(a.max_positions, 99);
     assert_true(a.norm_eps == 1e-5);
-    assert_true(a.rope_theta == 500000.0);
+    assert_true(a.rotary.theta == 500000.0);
     assert_true(a.tied);
     assert_int_equal(a.bos, 7);
     assert_int_equal(a.eos, 8);
@@ -99,15 +99,15 @@ static void reads_rotary_positions_of_either_style(void **state) {
     lode_architecture_t a;
     LODE_ASSERT_OK(
         parse(&a, WITH("\"rope_parameters\":{\"rope_theta\":5e5,\"rope_type\":\"default\"}")));
-    assert_true(a.rope_theta == 5e5);
+    assert_true(a.rotary.theta == 5e5);
     LODE_ASSERT_OK(parse(&a, WITH("\"rope_parameters\":{\"rope_theta\":7}")));
-    assert_true(a.rope_theta == 7.0);
+    assert_true(a.rotary.theta == 7.0);
     LODE_ASSERT_OK(parse(
         &a,
         WITH("\"rope_theta\":5e5,\"rope_parameters\":{\"rope_theta\":5e5,\"type\":\"default\"}")));
-    assert_true(a.rope_theta == 5e5);
+    assert_true(a.rotary.theta == 5e5);
     LODE_ASSERT_OK(parse(&a, WITH("\"rope_scaling\":{\"type\":\"default\"}")));
-    assert_true(a.rope_theta == 10000.0);
+    assert_true(a.rotary.theta == 10000.0);
     refuse(WITH("\"rope_theta\":1e4,\"rope_parameters\":{\"rope_theta\":5e5}"), LODE_ERR_FORMAT,
            "\"rope_theta\" is 10000 and \"rope_parameters\" says 500000");
     refuse(WITH("\"rope_theta\":0"), LODE_ERR_FORMAT, "\"rope_theta\" is 0, must be");
@@ -238,7 +238,7 @@ static void counts_parameters_and_operations(void **state) {
     assert_int_equal(lode_architecture_parameters(&a), 2 * (matrices + 32) + 1616);
     assert_int_equal(lode_architecture_head_flops(&a), 1600);
     /* Three positions attend to 1 + 2 + 3 others, each 4 operations for each of 24 elements. */
-    assert_int_equal(3 * lode_architecture_layer_flops(&a, 3), 3 * 2 * matrices + 6 * 4 * 24);
+    assert_int_equal(3 * lode_architecture_layer_flops(&a, 0, 3), 3 * 2 * matrices + 6 * 4 * 24);
     a.tied = true;
     assert_int_equal(lode_architecture_head_parameters(&a), 16);
     assert_int_equal(lode_architecture_parameters(&a), 2 * (matrices + 32) + 816);
@@ -253,7 +253,7 @@ static void counts_the_largest_model(void **state) {
                              "\"num_attention_heads\":1048576,\"vocab_size\":2147483647}"));
     double d = 16777216.0, parameters = 4096 * (7 * d * d + 2 * d) + 2 * d * 2147483647.0 + d;
     assert_true((double)lode_architecture_parameters(&a) == parameters);
-    assert_true(lode_architecture_layer_flops(&a, INT32_MAX) > 0);
+    assert_true(lode_architecture_layer_flops(&a, 0, INT32_MAX) > 0);
 }
 
 static void reads_the_published_configs(void **state) {
@@ -315,7 +315,7 @@ static void reads_the_config_of_a_folder(void **state) {
                                       .vocab = 11,
                                       .max_positions = 12,
                                       .norm_eps = 1e-5,
-                                      .rope_theta = 1234.5,
+                                      .rotary.theta = 1234.5,
                                       .tied = true,
                                       .bos = 4,
                                       .eos = -1};
@@ -325,7 +325,7 @@ static void reads_the_config_of_a_folder(void **state) {
     LODE_ASSERT_OK(lode_architecture_read(&a, folder));
     assert_int_equal(a.layers, 3);
     assert_int_equal(a.head_dim, 6);
-    assert_true(a.rope_theta == 1234.5);
+    assert_true(a.rotary.theta == 1234.5);
     assert_true(a.tied);
     assert_int_equal(a.bos, 4);
     assert_int_equal(a.eos, -1);

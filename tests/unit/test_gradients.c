@@ -274,7 +274,7 @@ static void check_linear(lode_dtype_t dtype, int64_t rows, int64_t cols, bool se
                          bool select_cols) {
     double *plain = zeros(rows * cols);
     void *data = random_weight(dtype, rows * cols, plain);
-    lode_tensor_t tensor = {.data = data, .dtype = dtype, .rank = 2, .shape = {rows, cols}};
+    lode_tensor_t tensor = lode_tensor_matrix(data, dtype, rows, cols);
     lode_weight_t weight = lode_weight_of(&tensor);
     int32_t *row_index = calloc((size_t)rows, sizeof *row_index);
     int32_t *col_index = calloc((size_t)cols, sizeof *col_index);
@@ -348,7 +348,7 @@ static void loss(void **state) {
     const int64_t vocab = 31, d = 10, rows = 1030; /* three chunks */
     double *plain = zeros(vocab * d);
     void *data = random_weight(LODE_DTYPE_F32, vocab * d, plain);
-    lode_tensor_t tensor = {.data = data, .rank = 2, .shape = {vocab, d}};
+    lode_tensor_t tensor = lode_tensor_matrix(data, LODE_DTYPE_F32, vocab, d);
     loss_case_t l = {.head = lode_weight_of(&tensor), .rows = rows};
     l.h = random_array(rows * d, 1);
     l.weight = random_array(rows, 1);
@@ -397,7 +397,7 @@ static lode_weight_t layer_weight(layer_case_t *l, int64_t rows, int64_t cols) {
     float *data = own(l, malloc((size_t)(rows * cols) * sizeof *data));
     for (int64_t i = 0; i < rows * cols; i++)
         data[i] = (float)(plain[i] = random_unit() * 0.5);
-    lode_tensor_t tensor = {.data = data, .rank = 2, .shape = {rows, cols}};
+    lode_tensor_t tensor = lode_tensor_matrix(data, LODE_DTYPE_F32, rows, cols);
     return lode_weight_of(&tensor);
 }
 

@@ -61,9 +61,8 @@ static float *random_floats(int64_t count, double scale) {
 }
 
 static lode_weight_t random_weight(int64_t rows, int64_t cols) {
-    const lode_tensor_t tensor = {.data = random_floats(rows * cols, sqrt(3.0 / (double)cols)),
-                                  .rank = 2,
-                                  .shape = {rows, cols}};
+    const lode_tensor_t tensor = lode_tensor_matrix(
+        random_floats(rows * cols, sqrt(3.0 / (double)cols)), LODE_DTYPE_F32, rows, cols);
     return lode_weight_of(&tensor);
 }
 
@@ -233,9 +232,8 @@ static void linear_of_converted_weights(void **state) {
         halves[i] = (uint16_t)(bits_of((float)random_unit()) >> 16);
     float *values = floats(out * in);
     lode_convert(values, halves, LODE_DTYPE_BF16, out * in);
-    const lode_tensor_t half = {
-        .data = halves, .dtype = LODE_DTYPE_BF16, .rank = 2, .shape = {out, in}};
-    const lode_tensor_t full = {.data = values, .rank = 2, .shape = {out, in}};
+    const lode_tensor_t half = lode_tensor_matrix(halves, LODE_DTYPE_BF16, out, in);
+    const lode_tensor_t full = lode_tensor_matrix(values, LODE_DTYPE_F32, out, in);
     const lode_weight_t a = lode_weight_of(&half), b = lode_weight_of(&full);
     float *workspace = floats(lode_linear_workspace(&a) + lode_linear_workspace(&b));
     const float *x = random_floats(tokens * in, 1);
