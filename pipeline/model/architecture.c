@@ -56,13 +56,20 @@ static bool is_neutral(json_t *value, unsigned neutral) {
     return empty && (neutral & LODE_NEUTRAL_EMPTY);
 }
 
-static lode_status_t check_options(const lode_family_option_t *options, const lode_family_t *family,
-                                   json_t *root, const char *name) {
-    for (const lode_family_option_t *option = options; option->key; option++) {
-        json_t *value = lode_setting_get(root, option->key);
-        if (value && !is_neutral(value, option->neutral) && !lode_family_reads(family, option->key))
-            return lode_setting_refuse(value, option->key, "use a checkpoint without it", name);
-    }
+static lode_status_t check_option(const lode_family_option_t *option, json_t *root,
+                                  const char *name) {
+    json_t *value = lode_setting_get(root, option->key);
+    if (!value || is_neutral(value, option->neutral))
+        return LODE_OK;
+    return lode_setting_refuse(value, option->key, "use a checkpoint without it", name);
+}
+
+static lode_status_t check_options(const lode_family_t *family, json_t *root, const char *name) {
+    for (const lode_family_option_t *option = family->options; option->key; option++)
+        LODE_TRY(check_option(option, root, name));
+    for (const lode_family_option_t *option = lode_family_common_options(); option->key; option++)
+        if (!lode_family_reads(family, option->key))
+            LODE_TRY(check_option(option, root, name));
     return LODE_OK;
 }
 
@@ -143,11 +150,11 @@ static lode_status_t read_heads(lode_architecture_t *out, const lode_family_t *f
     if (preset == 0) {
         preset = out->hidden / out->heads;
         if ((!key || !lode_setting_get(root, key)) && out->hidden % out->heads != 0)
-            return lode_fail(LODE_ERR_FORMAT,
-                             "%s: the hidden size %" PRId64 " is not a multiple of \"%s\" %" PRId64
-                             "%s",
-                             name, out->hidden, family->heads_key, out->heads,
-                             key ? ", and there is no \"head_dim\"" : "");
+            return lode_fail(
+                LODE_ERR_FORMAT, "%s: \"%s\" %" PRId64 " is not a multiple of \"%s\" %" PRId64 "%s",
+                name, lode_family_size_key(family, offsetof(lode_architecture_t, hidden)),
+                out->hidden, family->heads_key, out->heads,
+                key ? ", and there is no \"head_dim\"" : "");
     }
     out->head_dim = preset;
     if (key)
@@ -290,15 +297,13 @@ static lode_status_t read_root(lode_architecture_t *out, json_t *root, const cha
     const lode_family_t *family = lode_family(model_type);
     *out = family->constant;
     out->model_type = model_type;
-    LODE_TRY(check_options(lode_family_common_options(), family, root, name));
-    LODE_TRY(check_options(family->options, family, root, name));
+    LODE_TRY(check_options(family, root, name));
     LODE_TRY(read_activation(&out->activation, family, root, name));
     LODE_TRY(read_tables(out, family, root, name));
     LODE_TRY(read_heads(out, family, root, name));
     LODE_TRY(read_windows(out, family, root, name));
     LODE_TRY(lode_rotary_setting(out, family, root, name));
-    if (family->scale_embedding)
-        out->embedding_scale = sqrt((double)out->hidden);
+    out->embedding_scale = family->scale_embedding ? sqrt((double)out->hidden) : 1;
     out->tied = family->tied_preset;
     LODE_TRY(lode_setting_bool(&out->tied, root, family->tied_key, name));
     LODE_TRY(read_token(&out->bos, root, "bos_token_id", family->bos_preset, out->vocab, name));

@@ -17,6 +17,14 @@
 /* The value of "model_type"; the order is not stored anywhere. */
 typedef enum lode_model_type {
     LODE_MODEL_LLAMA,
+    LODE_MODEL_MISTRAL,
+    LODE_MODEL_QWEN2,
+    LODE_MODEL_QWEN3,
+    LODE_MODEL_OLMO,
+    LODE_MODEL_OLMO2,
+    LODE_MODEL_GEMMA2,
+    LODE_MODEL_PHI3,
+    LODE_MODEL_GPT2,
     LODE_MODEL_TYPE_COUNT,
 } lode_model_type_t;
 

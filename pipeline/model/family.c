@@ -14,17 +14,24 @@ bool lode_family_reads(const lode_family_t *family, const char *key) {
     for (const lode_family_switch_t *entry = family->switches; entry->key; entry++)
         if (strcmp(entry->key, key) == 0)
             return true;
+    for (const lode_family_option_t *option = family->options; option->key; option++)
+        if (strcmp(option->key, key) == 0)
+            return true;
     if (family->attention_scalar_key && strcmp(family->attention_scalar_key, key) == 0)
         return true;
     return family->window != LODE_FAMILY_WINDOW_NEVER &&
            (strcmp(key, "sliding_window") == 0 || strcmp(key, "use_sliding_window") == 0);
 }
 
-const char *lode_family_width_key(const lode_family_t *family) {
+const char *lode_family_size_key(const lode_family_t *family, size_t field) {
     const lode_family_size_t *size = family->sizes;
-    while (size->field != offsetof(lode_architecture_t, intermediate))
+    while (size->field != field)
         size++;
     return size->key;
+}
+
+const char *lode_family_width_key(const lode_family_t *family) {
+    return lode_family_size_key(family, offsetof(lode_architecture_t, intermediate));
 }
 
 int64_t lode_family_extent(const lode_architecture_t *architecture, lode_extent_t extent) {

@@ -119,7 +119,7 @@ typedef struct lode_family {
     const lode_family_size_t *sizes;
     const lode_family_real_t *reals;
     const lode_family_switch_t *switches;
-    const lode_family_option_t *options; /* of this family alone, beside those refused in all */
+    const lode_family_option_t *options; /* of this family, before those refused in all */
     const char *heads_key;
     const char *kv_heads_key; /* NULL: as many as heads */
     int64_t kv_heads_preset;  /* where absent; 0, and null: as many as heads */
@@ -150,8 +150,12 @@ const lode_family_t *lode_family(lode_model_type_t model_type);
 /* Options that are refused in every family, but for the keys that it reads. Local. */
 const lode_family_option_t *lode_family_common_options(void);
 
-/* Whether a family reads a key, so that it is no option to be refused. Local. */
+/* Whether a family reads a key or has an option of that name, which then is none of the common
+ * ones. Local. */
 bool lode_family_reads(const lode_family_t *family, const char *key);
+
+/* The key of the number at offset `field` of lode_architecture_t. Local. */
+const char *lode_family_size_key(const lode_family_t *family, size_t field);
 
 /* The key of the number of channels. Local. */
 const char *lode_family_width_key(const lode_family_t *family);
