@@ -54,7 +54,8 @@ static lode_status_t on_edit(void *context, int64_t variant, int64_t layer, lode
 }
 
 static lode_status_t on_losses(void *context, int64_t variant, const lode_batch_t *batch,
-                               const double *nll) {
+                               const double *nll, const uint8_t *greedy) {
+    (void)greedy;
     work_t *work = context;
     int64_t scored = 0;
     for (int64_t t = 0; t < batch->tokens; t++)
