@@ -641,6 +641,17 @@ static size_t word_end(const char *text, size_t length) {
     return length;
 }
 
+const lode_bpe_t *lode_bpe_of(const lode_bpe_encoder_t *encoder) {
+    return encoder->bpe;
+}
+
+bool lode_bpe_divides(const lode_bpe_t *bpe, const char *text, size_t start, size_t length,
+                      size_t at) {
+    const char *place = text + start + at;
+    return bpe->cut_at_mark && at > 0 && length - at >= MARK_BYTES &&
+           memcmp(place, MARK, MARK_BYTES) == 0 && !ends_with_mark(text + start, at);
+}
+
 lode_status_t lode_bpe_encode(lode_bpe_encoder_t *encoder, const char *text, size_t start,
                               size_t length) {
     if (length == 0)

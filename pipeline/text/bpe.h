@@ -62,6 +62,14 @@ void lode_bpe_encoder_destroy(lode_bpe_encoder_t **encoder);
 LODE_MUST_USE lode_status_t lode_bpe_encode(lode_bpe_encoder_t *encoder, const char *text,
                                             size_t start, size_t length);
 
+/* The model of an encoder. */
+const lode_bpe_t *lode_bpe_of(const lode_bpe_encoder_t *encoder);
+
+/* Whether text[start … start + length), valid UTF-8, may be encoded in two pieces cut at offset
+ * `at` of it: no merge can cross there. */
+bool lode_bpe_divides(const lode_bpe_t *bpe, const char *text, size_t start, size_t length,
+                      size_t at);
+
 /* Appends one id. */
 LODE_MUST_USE lode_status_t lode_bpe_append(lode_bpe_encoder_t *encoder, int32_t id);
 
