@@ -129,7 +129,7 @@ static void pack(work_t *work, const place_t *from, const lode_span_t *texts) {
     }
 }
 
-static lode_status_t encode_share(work_t *work, const lode_crew_t *crew, bool add_special) {
+static lode_status_t encode_texts(work_t *work, lode_encoder_t *encoder, bool add_special) {
     const share_t *share = &work->share;
     const char *text = work->bytes;
     for (int64_t i = 0; i < share->count; i++) {
@@ -140,16 +140,15 @@ static lode_status_t encode_share(work_t *work, const lode_crew_t *crew, bool ad
                                            (size_t)(work->lengths[i] + (cut ? share->visible : 0)),
                                        .first = !(share->continued && i == 0),
                                        .last = !cut || share->ended};
-        int32_t *id;
+        const int32_t *id;
         int64_t count;
         bool joined;
         lode_status_t status =
-            lode_tokenizer_encode_part(crew->tokenizer, &part, add_special, &id, &count, &joined);
+            lode_encoder_encode(encoder, &part, add_special, &id, &count, &joined);
         if (status == LODE_OK)
             status = lode_ids_append(&work->ids, id, count);
         if (status == LODE_OK)
             status = lode_ids_cut(&work->ids);
-        free(id);
         if (status != LODE_OK) {
             work->failed = share->first + i;
             return status;
@@ -158,6 +157,14 @@ static lode_status_t encode_share(work_t *work, const lode_crew_t *crew, bool ad
         text += work->lengths[i];
     }
     return LODE_OK;
+}
+
+static lode_status_t encode_share(work_t *work, const lode_crew_t *crew, bool add_special) {
+    lode_encoder_t *encoder;
+    LODE_TRY(lode_encoder_create(&encoder, crew->tokenizer, (size_t)work->share.bytes));
+    lode_status_t status = encode_texts(work, encoder, add_special);
+    lode_encoder_destroy(&encoder);
+    return status;
 }
 
 /* --- between ranks -------------------------------------------------------------------------- */
@@ -360,21 +367,30 @@ static lode_status_t encode_shares(const lode_crew_t *crew, lode_ids_t *ids, con
 }
 
 static lode_status_t encode_alone(const lode_crew_t *crew, lode_ids_t *ids,
-                                  const lode_span_t *texts, int64_t count, bool add_special,
-                                  int64_t *failed) {
+                                  const lode_span_t *texts, int64_t count, int64_t bytes,
+                                  bool add_special, int64_t *failed) {
+    lode_encoder_t *encoder;
+    LODE_TRY(lode_encoder_create(&encoder, crew->tokenizer, (size_t)bytes));
+    lode_status_t status = LODE_OK;
     for (int64_t i = 0; i < count; i++) {
-        int32_t *id;
+        const lode_text_part_t part = {.text = texts[i].text,
+                                       .length = texts[i].length,
+                                       .visible = texts[i].length,
+                                       .first = true,
+                                       .last = true};
+        const int32_t *id;
         int64_t length;
+        bool joined;
         *failed = i;
-        LODE_TRY(lode_tokenizer_encode(crew->tokenizer, texts[i].text, texts[i].length, add_special,
-                                       &id, &length));
-        lode_status_t status = lode_ids_append(ids, id, length);
-        free(id);
-        LODE_TRY(status);
-        LODE_TRY(lode_ids_cut(ids));
+        LODE_GUARD(status, lode_encoder_encode(encoder, &part, add_special, &id, &length, &joined),
+                   done);
+        LODE_GUARD(status, lode_ids_append(ids, id, length), done);
+        LODE_GUARD(status, lode_ids_cut(ids), done);
     }
     *failed = -1;
-    return LODE_OK;
+done:
+    lode_encoder_destroy(&encoder);
+    return status;
 }
 
 /* Encodes with everybody, first with long texts cut, then, where a cut did not hold, without. */
@@ -412,8 +428,9 @@ lode_status_t lode_crew_encode(const lode_crew_t *crew, lode_ids_t *ids, const l
     for (int64_t i = 0; i < count; i++)
         bytes += (int64_t)texts[i].length;
     const bool alone = crew->comm->size == 1 || bytes < ALONE;
-    lode_status_t status = alone ? encode_alone(crew, ids, texts, count, add_special, &at_fault)
-                                 : encode_together(crew, ids, texts, count, add_special, &at_fault);
+    lode_status_t status =
+        alone ? encode_alone(crew, ids, texts, count, bytes, add_special, &at_fault)
+              : encode_together(crew, ids, texts, count, add_special, &at_fault);
     if (failed)
         *failed = at_fault;
     return status;

@@ -188,21 +188,23 @@ def hellaswag(data):
     return out
 
 
-def corpora(data):
+def corpora(data, wanted=None):
+    """Those of the names that are wanted, in order."""
     wiki = read(os.path.join(data, "corpora/wiki.test.raw")).decode()
     book = books(data)
     lines = read(os.path.join(data, "corpora/c4-sample.jsonl")).decode().split("\n")
-    return {
-        "wiki": [wiki],
-        "wiki-lines": [line for line in wiki.split("\n") if line],
-        "c4": [json.loads(line)["text"] for line in lines if line],
-        "books": [book],
-        "books-paragraphs": [text for text in book.split("\n\n") if text],
-        "hellaswag": hellaswag(data),
-        "random": [random_text(i) for i in range(RANDOM)],
-        "long": [long_text(0, 1 << 20), long_text(1, 1 << 20), long_text(2, 1 << 18),
-                 long_text(3, 1 << 20)],
+    make = {
+        "wiki": lambda: [wiki],
+        "wiki-lines": lambda: [line for line in wiki.split("\n") if line],
+        "c4": lambda: [json.loads(line)["text"] for line in lines if line],
+        "books": lambda: [book],
+        "books-paragraphs": lambda: [text for text in book.split("\n\n") if text],
+        "hellaswag": lambda: hellaswag(data),
+        "random": lambda: [random_text(i) for i in range(RANDOM)],
+        "long": lambda: [long_text(0, 1 << 20), long_text(1, 1 << 20), long_text(2, 1 << 18),
+                         long_text(3, 1 << 20)],
     }
+    return {name: texts() for name, texts in make.items() if not wanted or name in wanted}
 
 
 def tokenizers(data):
