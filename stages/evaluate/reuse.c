@@ -9,18 +9,18 @@
 #include "common/version.h"
 
 lode_status_t lode_reuse_digest(char digest[LODE_DIGEST_TEXT], const lode_run_t *run,
-                                const lode_windows_t *windows, const char *edits) {
-    const int64_t sequences = windows->text.sequences;
-    const int64_t tokens = windows->text.offsets[sequences];
+                                const lode_text_t *text, const char *edits) {
+    const int64_t sequences = text->sequences;
+    const int64_t tokens = text->offsets[sequences];
     const int64_t numbers[] = {LODE_RESULTS_REVISION, run->config->threads,
                                run->config->micro_batch, sequences, tokens};
     lode_hash_t *hash;
     LODE_TRY(lode_hash_create(&hash));
     lode_hash_add(hash, numbers, sizeof numbers);
     lode_hash_add_text(hash, run->model_digest);
-    lode_hash_add(hash, windows->text.offsets, (size_t)(sequences + 1) * sizeof(int64_t));
-    lode_hash_add(hash, windows->text.ids, (size_t)tokens * sizeof(int32_t));
-    lode_hash_add(hash, windows->text.target, (size_t)tokens * sizeof(int32_t));
+    lode_hash_add(hash, text->offsets, (size_t)(sequences + 1) * sizeof(int64_t));
+    lode_hash_add(hash, text->ids, (size_t)tokens * sizeof(int32_t));
+    lode_hash_add(hash, text->target, (size_t)tokens * sizeof(int32_t));
     lode_hash_add_text(hash, edits);
     lode_hash_text(hash, digest);
     lode_hash_destroy(&hash);

@@ -7,13 +7,12 @@
 #ifndef LODE_STAGES_EVALUATE_REUSE_H
 #define LODE_STAGES_EVALUATE_REUSE_H
 
-#include "common/protocol.h"
 #include "common/run.h"
 
-/* Digest of the losses of a variant over windows; `edits` is that of its edits. Errors:
+/* Digest of the losses of a variant over a text; `edits` is that of its edits. Errors:
  * LODE_ERR_MEMORY. Local. */
 LODE_MUST_USE lode_status_t lode_reuse_digest(char digest[LODE_DIGEST_TEXT], const lode_run_t *run,
-                                              const lode_windows_t *windows, const char *edits);
+                                              const lode_text_t *text, const char *edits);
 
 /* Losses that are wanted: where they go, and which they are. */
 typedef struct lode_reuse_item {
