@@ -120,6 +120,13 @@ typedef enum lode_protocol {
     LODE_PROTOCOL_LLAMA_CPP,
 } lode_protocol_t;
 
+/* Whether BOS is put before a text. AUTO leaves it to the tokenizer and to what the text is for. */
+typedef enum lode_bos {
+    LODE_BOS_AUTO,
+    LODE_BOS_ALWAYS,
+    LODE_BOS_NEVER,
+} lode_bos_t;
+
 /* The spelling of a value in experiment files, variant names and results. Never NULL, static. */
 const char *lode_method_name(lode_method_t method);
 const char *lode_core_name(lode_core_t core);
@@ -129,6 +136,7 @@ const char *lode_select_name(lode_select_t select);
 const char *lode_packing_name(lode_packing_t packing);
 const char *lode_loss_name(lode_loss_t loss);
 const char *lode_protocol_name(lode_protocol_t protocol);
+const char *lode_bos_name(lode_bos_t bos);
 const char *lode_corpus_format_name(lode_corpus_format_t format);
 const char *lode_correlation_name(lode_correlation_t correlation);
 const char *lode_spectrum_name(lode_spectrum_t spectrum);
@@ -151,6 +159,7 @@ extern const lode_choice_t lode_packing_choices[];
 extern const lode_choice_t lode_padding_choices[];
 extern const lode_choice_t lode_loss_choices[];
 extern const lode_choice_t lode_protocol_choices[];
+extern const lode_choice_t lode_bos_choices[];
 extern const lode_choice_t lode_corpus_format_choices[];
 extern const lode_choice_t lode_second_moment_choices[];
 extern const lode_choice_t lode_correlation_choices[];

@@ -24,7 +24,7 @@ typedef struct override {
 static void free_field(const lode_key_t *key, void *base) {
     bool strings = key->type == LODE_KEY_TEXT || key->type == LODE_KEY_NAME ||
                    key->type == LODE_KEY_PATH || key->type == LODE_KEY_VALUES;
-    if (key->type == LODE_KEY_MISSING || (!strings && !key->list))
+    if (!strings && !key->list)
         return;
     void *items = lode_field_items(key, base);
     for (int64_t i = 0; items && strings && key->list && i < lode_field_count(key, base); i++)
@@ -196,7 +196,7 @@ static lode_status_t check_sweep_key(const lode_config_t *config, int64_t index)
     lode_schema_path(schema_path, sizeof schema_path, path);
     const lode_key_t *key = lode_schema_find(schema_path);
     const lode_key_t *owner = key ? lode_schema_owner(key) : NULL;
-    if (key && key->type != LODE_KEY_GROUPS && key->type != LODE_KEY_MISSING &&
+    if (key && key->type != LODE_KEY_GROUPS &&
         !(owner && owner->offset == offsetof(lode_config_t, sweep)))
         return LODE_OK;
     char *where;

@@ -103,9 +103,21 @@ typedef struct lode_config_perplexity {
     bool pruned;    /* of pruned variants too */
 } lode_config_perplexity_t;
 
+/* One set of questions or last words, of every variant or of the unpruned model alone. */
+typedef struct lode_config_task {
+    char *name;
+    char *path;
+    int64_t limit; /* first items taken, 0 for all */
+    int64_t shots; /* solved items before each */
+    lode_bos_t bos;
+    bool pruned; /* of pruned variants too */
+} lode_config_task_t;
+
 typedef struct lode_config_evaluate {
     lode_config_perplexity_t *perplexity;
     int64_t perplexity_count; /* may be 0 */
+    lode_config_task_t *tasks;
+    int64_t task_count; /* may be 0 */
 } lode_config_evaluate_t;
 
 /* Causal checks. Texts are those of a corpus of their own or else the calibration's. */
@@ -207,8 +219,8 @@ LODE_MUST_USE lode_status_t lode_config_stage_hash(const lode_config_t *config, 
                                                    lode_hash_t *hash);
 
 /* Appends the first of the keys that decide the numbers of `stage` in which two experiments differ,
- * with its two values: "calibration.loss is \"mean\" and \"sum\""; nothing where they agree. Keys of
- * lists of groups are left out. Another stage is LODE_ERR_USAGE. */
+ * with its two values: "calibration.loss is \"mean\" and \"sum\""; nothing where they agree. Keys
+ * of lists of groups are left out. Another stage is LODE_ERR_USAGE. */
 LODE_MUST_USE lode_status_t lode_config_stage_difference(const lode_config_t *a,
                                                          const lode_config_t *b, const char *stage,
                                                          lode_buffer_t *text);

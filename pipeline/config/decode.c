@@ -257,8 +257,6 @@ static lode_status_t check_list(const lode_key_t *key, const lode_value_t *value
                                 const char *path) {
     if (value->kind != LODE_VALUE_LIST)
         return fail_type(value, path, "a list ( )");
-    if (key->type == LODE_KEY_MISSING && value->count > 0)
-        return lode_value_fail(value, path, "not available in this version; leave it out");
     if (value->count == 0 && !key->may_be_empty)
         return lode_value_fail(value, path, "is empty; it must hold at least one value");
     if (value->count > LODE_DECODE_MAX_LIST)
@@ -328,11 +326,9 @@ static lode_status_t decode_groups(const lode_key_t *key, const lode_value_t *va
 
 static lode_status_t store(const lode_key_t *key, const lode_value_t *value, const char *path,
                            void *base, lode_config_t *config) {
-    bool list = key->list || key->type == LODE_KEY_GROUPS || key->type == LODE_KEY_MISSING;
+    bool list = key->list || key->type == LODE_KEY_GROUPS;
     if (list)
         LODE_TRY(check_list(key, value, path));
-    if (key->type == LODE_KEY_MISSING)
-        return LODE_OK;
     if (key->type == LODE_KEY_GROUPS)
         return decode_groups(key, value, path, config);
     return list ? decode_list(key, value, path, base)

@@ -27,7 +27,6 @@ typedef enum lode_key_type {
     LODE_KEY_CHOICE,  /* an enum of config/choices.h */
     LODE_KEY_GROUPS,  /* a list of groups; their keys follow as "path.[].key" */
     LODE_KEY_VALUES,  /* char **, a list of anything as canonical text */
-    LODE_KEY_MISSING, /* no field: only an empty list is accepted so far */
 } lode_key_type_t;
 
 /* Stages whose numbers a key decides beyond what the stages before them wrote. */

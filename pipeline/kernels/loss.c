@@ -11,20 +11,54 @@ int64_t lode_loss_workspace(const lode_weight_t *head) {
     return lode_loss_chunk(head->out) * head->out + lode_linear_workspace(head);
 }
 
-/* Loss of one row; with `gradient`, z becomes weight · (softmax(z) − onehot(target)). */
-static double row_loss(lode_real_t *z, int64_t vocab, int32_t target, double weight,
-                       bool gradient) {
-    if (target < 0) {
-        if (gradient)
-            memset(z, 0, (size_t)vocab * sizeof *z);
+/* Turns z into weight · (softmax(z) − onehot(target)), times the derivative of the soft cap. */
+static void row_gradient(lode_real_t *z, int64_t vocab, int32_t target, double weight, double cap,
+                         lode_real_t most, double sum) {
+    const lode_real_t scale = (lode_real_t)(weight / sum);
+    if (cap == 0) { /* z holds the exponentials already */
+        for (int64_t j = 0; j < vocab; j++)
+            z[j] *= scale;
+        z[target] -= (lode_real_t)weight;
+        return;
+    }
+    const lode_real_t inverse = (lode_real_t)(1 / cap), at_target = z[target] * inverse;
+    for (int64_t j = 0; j < vocab; j++) {
+        const lode_real_t t = z[j] * inverse;
+        z[j] = scale * lode_exp_nonpositive(z[j] - most) * (1 - t * t);
+    }
+    z[target] -= (lode_real_t)weight * (1 - at_target * at_target);
+}
+
+/* Whether no logit is larger than the target's, and none before it as large. */
+static uint8_t is_greedy(const lode_real_t *z, int32_t target, lode_real_t most) {
+    if (z[target] != most)
         return 0;
+    for (int32_t j = 0; j < target; j++)
+        if (z[j] == most)
+            return 0;
+    return 1;
+}
+
+/* Loss of one row of logits z, which becomes its gradient where there is one. */
+static void row_loss(const lode_loss_t *loss, int64_t row, lode_real_t *z) {
+    const int64_t vocab = loss->head->out;
+    const int32_t target = loss->target[row];
+    if (loss->greedy)
+        loss->greedy[row] = 0;
+    if (target < 0) {
+        if (loss->dh)
+            memset(z, 0, (size_t)vocab * sizeof *z);
+        loss->nll[row] = 0;
+        return;
     }
     lode_real_t most = z[0];
     for (int64_t j = 1; j < vocab; j++)
         most = z[j] > most ? z[j] : most;
     const lode_real_t z_target = z[target];
+    if (loss->greedy)
+        loss->greedy[row] = is_greedy(z, target, most);
     double sum = 0;
-    if (!gradient) {
+    if (!loss->dh || loss->cap > 0) {
         for (int64_t j = 0; j < vocab; j++)
             sum += (double)lode_exp_nonpositive(z[j] - most);
     } else {
@@ -32,29 +66,34 @@ static double row_loss(lode_real_t *z, int64_t vocab, int32_t target, double wei
             z[j] = lode_exp_nonpositive(z[j] - most);
             sum += (double)z[j];
         }
-        const lode_real_t scale = (lode_real_t)(weight / sum);
-        for (int64_t j = 0; j < vocab; j++)
-            z[j] *= scale;
-        z[target] -= (lode_real_t)weight;
     }
-    return log(sum) + ((double)most - (double)z_target);
+    if (loss->dh)
+        row_gradient(z, vocab, target, loss->weight[row], loss->cap, most, sum);
+    loss->nll[row] = log(sum) + ((double)most - (double)z_target);
 }
 
-void lode_loss_run(const lode_weight_t *head, int64_t rows, const lode_real_t *h,
-                   const int32_t *target, const double *weight, double *nll, lode_real_t *dh,
-                   lode_logits_callback_t callback, void *context, lode_real_t *workspace) {
+static void cap_logits(lode_real_t *z, int64_t count, double cap) {
+    const lode_real_t scale = (lode_real_t)cap;
+#pragma omp parallel for simd schedule(static)
+    for (int64_t i = 0; i < count; i++)
+        z[i] = scale * lode_tanh(z[i] / scale);
+}
+
+void lode_loss_run(const lode_loss_t *loss) {
+    const lode_weight_t *head = loss->head;
     const int64_t vocab = head->out, d = head->in, chunk = lode_loss_chunk(vocab);
-    lode_real_t *logits = workspace, *rest = workspace + chunk * vocab;
-    for (int64_t first = 0; first < rows; first += chunk) {
-        const int64_t count = rows - first < chunk ? rows - first : chunk;
-        lode_linear_forward(head, count, h + first * d, false, logits, rest);
-        if (callback)
-            callback(context, first, count, logits);
+    lode_real_t *logits = loss->workspace, *rest = loss->workspace + chunk * vocab;
+    for (int64_t first = 0; first < loss->rows; first += chunk) {
+        const int64_t count = loss->rows - first < chunk ? loss->rows - first : chunk;
+        lode_linear_forward(head, count, loss->h + first * d, false, logits, rest);
+        if (loss->cap > 0)
+            cap_logits(logits, count * vocab, loss->cap);
+        if (loss->callback)
+            loss->callback(loss->context, first, count, logits);
 #pragma omp parallel for schedule(static)
         for (int64_t r = 0; r < count; r++)
-            nll[first + r] = row_loss(logits + r * vocab, vocab, target[first + r],
-                                      dh ? weight[first + r] : 0, dh != NULL);
-        if (dh)
-            lode_linear_backward(head, count, logits, false, dh + first * d, rest);
+            row_loss(loss, first + r, logits + r * vocab);
+        if (loss->dh)
+            lode_linear_backward(head, count, logits, false, loss->dh + first * d, rest);
     }
 }

@@ -18,12 +18,26 @@ int64_t lode_loss_workspace(const lode_weight_t *head);
 typedef void (*lode_logits_callback_t)(void *context, int64_t first, int64_t rows,
                                        const lode_real_t *logits);
 
-/* For each row r: nll_r = log Σ_j exp(z_rj) − z_r,target(r), z = h·headᵀ, in nats; 0 where
- * target(r) is negative. Sums in double. head [vocab, d]; h [rows, d]; target [rows] in [−1,
- * vocab); nll [rows] out. Where dh is not NULL, dh [rows, d] receives Σ_r' weight_r' ∂nll_r'/∂h:
- * weight [rows], 0 for rows without target. `callback` may be NULL. */
-void lode_loss_run(const lode_weight_t *head, int64_t rows, const lode_real_t *h,
-                   const int32_t *target, const double *weight, double *nll, lode_real_t *dh,
-                   lode_logits_callback_t callback, void *context, lode_real_t *workspace);
+/* One computation over `rows` rows. */
+typedef struct lode_loss {
+    const lode_weight_t *head; /* [vocab, d] */
+    double cap;                /* soft cap of the logits, 0 for none */
+    int64_t rows;
+    const lode_real_t *h;  /* [rows, d] in */
+    const int32_t *target; /* [rows] in, in [−1, vocab); −1 for none */
+    const double *weight;  /* [rows] in, 0 where there is no target; not read without dh */
+    double *nll;           /* [rows] out, nats */
+    uint8_t *greedy;       /* [rows] out, or NULL */
+    lode_real_t *dh;       /* [rows, d] out, or NULL; may be h */
+    lode_logits_callback_t callback; /* or NULL */
+    void *context;                   /* for the callback */
+    lode_real_t *workspace;          /* lode_loss_workspace */
+} lode_loss_t;
+
+/* For each row r: nll_r = log Σ_j exp(z_rj) − z_r,target(r), where z = h·headᵀ, or cap ·
+ * tanh(h·headᵀ / cap); 0 without target. greedy_r is 1 where the target's logit is the largest of
+ * the row, the first among equals, else 0. dh receives Σ_r' weight_r' ∂nll_r'/∂h. Sums in double.
+ */
+void lode_loss_run(const lode_loss_t *loss);
 
 #endif

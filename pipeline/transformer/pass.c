@@ -35,6 +35,7 @@ typedef struct engine {
     lode_real_t *gradient;            /* [T, d] dL/d(output of the last layer owned) */
     lode_real_t *inverse;             /* [T] of the final norm */
     double *nll, *row_nll, *weight;   /* [T] */
+    uint8_t *greedy, *row_greedy;     /* [T] */
     int32_t *row, *target;            /* [T] tokens that the head sees, and their targets */
     lode_progress_t progress;
 } engine_t;
@@ -105,7 +106,7 @@ static int64_t least_bytes(const lode_pass_t *pass) {
     const int64_t channels = (pass->layout->previous >= 0) + (pass->layout->next >= 0);
     return arena_reals(pass, 0, 0) * (int64_t)sizeof(lode_real_t) +
            channels * (pass->backward ? 2 : 1) * lode_channel_memory(panel) +
-           tokens * (int64_t)(3 * sizeof(double) + 2 * sizeof(int32_t));
+           tokens * (int64_t)(3 * sizeof(double) + 2 * sizeof(int32_t) + 2);
 }
 
 static int64_t kept_layer_bytes(const lode_pass_t *pass) {
@@ -270,6 +271,8 @@ static lode_status_t engine_open(engine_t *engine) {
     engine->weight = engine->row_nll + tokens;
     LODE_TRY(LODE_NEW(&engine->row, 2 * tokens, "targets"));
     engine->target = engine->row + tokens;
+    LODE_TRY(LODE_NEW(&engine->greedy, 2 * tokens, "losses"));
+    engine->row_greedy = engine->greedy + tokens;
     return LODE_OK;
 }
 
@@ -284,6 +287,7 @@ static void engine_close(engine_t *engine) {
     free(engine->arena);
     free(engine->nll);
     free(engine->row);
+    free(engine->greedy);
 }
 
 /* --- helpers of both directions ------------------------------------------------------------- */
@@ -425,7 +429,8 @@ static lode_status_t show_losses(engine_t *engine, const work_t *work) {
     for (int64_t v = work->variant; v < plan->end; v++)
         if (v == work->variant ||
             (plan->parent[v] == work->variant && plan->start[v] == plan->layers))
-            LODE_TRY(observer->losses(observer->context, v, work->batch, engine->nll));
+            LODE_TRY(
+                observer->losses(observer->context, v, work->batch, engine->nll, engine->greedy));
     return LODE_OK;
 }
 
@@ -439,11 +444,20 @@ static lode_status_t run_head(engine_t *engine, const work_t *work) {
     logits_view_t view = {.pass = pass, .batch = batch};
     lode_rmsnorm_forward(rows, d, stack->eps, engine->final, stack->final_norm, engine->normed,
                          engine->inverse);
-    lode_loss_run(&stack->head_weight, rows, engine->normed, engine->target, engine->weight,
-                  engine->row_nll, pass->backward ? engine->normed : NULL,
-                  pass->observer.logits ? pass_logits : NULL, &view, stack->workspace);
+    lode_loss_run(&(lode_loss_t){.head = &stack->head_weight,
+                                 .rows = rows,
+                                 .h = engine->normed,
+                                 .target = engine->target,
+                                 .weight = engine->weight,
+                                 .nll = engine->row_nll,
+                                 .greedy = engine->row_greedy,
+                                 .dh = pass->backward ? engine->normed : NULL,
+                                 .callback = pass->observer.logits ? pass_logits : NULL,
+                                 .context = &view,
+                                 .workspace = stack->workspace});
     LODE_TRY(view.status);
     memset(engine->nll, 0, (size_t)batch->tokens * sizeof *engine->nll);
+    memset(engine->greedy, 0, (size_t)batch->tokens);
     for (int64_t r = 0; r < rows; r++) {
         if (!isfinite(engine->row_nll[r]))
             return lode_fail(LODE_ERR_NUMERIC,
@@ -451,6 +465,7 @@ static lode_status_t run_head(engine_t *engine, const work_t *work) {
                              "%lld; the checkpoint's head holds NaN or infinity, or overflows",
                              (long long)batch->first_sequence);
         engine->nll[engine->row[r]] = engine->row_nll[r];
+        engine->greedy[engine->row[r]] = engine->row_greedy[r];
     }
     if (pass->backward) {
         memset(engine->gradient, 0, (size_t)(batch->tokens * d) * sizeof(lode_real_t));

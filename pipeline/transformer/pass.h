@@ -36,10 +36,11 @@ typedef struct lode_observer {
     /* Logits [rows, vocab] of tokens first_token … of the text, uncompacted passes only. */
     lode_status_t (*logits)(void *context, int64_t first_token, int64_t rows,
                             const lode_real_t *logits);
-    /* Negative log-likelihoods [tokens] of a micro-batch in nats, 0 where there is no target; once
-     * for each variant. */
+    /* Negative log-likelihoods [tokens] of a micro-batch in nats, and whether the target has the
+     * largest logit, the first among equals (1 or 0) [tokens]; both 0 where there is no target.
+     * Once for each variant. */
     lode_status_t (*losses)(void *context, int64_t variant, const lode_batch_t *batch,
-                            const double *nll);
+                            const double *nll, const uint8_t *greedy);
 } lode_observer_t;
 
 typedef struct lode_pass {

@@ -167,9 +167,9 @@ static lode_status_t on_variant(void *context, int64_t variant, int64_t start,
 }
 
 static lode_status_t on_losses(void *context, int64_t variant, const lode_batch_t *batch,
-                               const double *nll) {
+                               const double *nll, const uint8_t *greedy) {
     const lode_evaluation_t *evaluation = context;
-    return evaluation->losses(evaluation->context, variant, batch, nll);
+    return evaluation->losses(evaluation->context, variant, batch, nll, greedy);
 }
 
 static lode_status_t run_pass(const lode_run_t *run, lode_evaluation_t *evaluation) {

@@ -56,10 +56,11 @@ typedef struct lode_evaluation {
     int64_t other; /* private bytes of this rank that the caller holds, out of the budget */
     void *context;
     lode_edit_callback_t edit; /* NULL: nothing is edited */
-    /* Negative log-likelihoods [tokens] of a micro-batch in nats, 0 where there is no target.
+    /* Negative log-likelihoods [tokens] of a micro-batch in nats, and whether the target has the
+     * largest logit, the first among equals (1 or 0) [tokens]; both 0 where there is no target.
      * Called once for each variant and micro-batch, on the one rank that has them. Local. */
     lode_status_t (*losses)(void *context, int64_t variant, const lode_batch_t *batch,
-                            const double *nll);
+                            const double *nll, const uint8_t *greedy);
 } lode_evaluation_t;
 
 /* Cuts the text into the experiment's micro-batches and runs all variants over them.

@@ -95,7 +95,8 @@ static lode_status_t on_logits(void *context, int64_t first_token, int64_t rows,
 }
 
 static lode_status_t on_losses(void *context, int64_t variant, const lode_batch_t *batch,
-                               const double *nll) {
+                               const double *nll, const uint8_t *greedy) {
+    (void)greedy;
     (void)variant;
     return lode_accumulate_losses(((observers_t *)context)->accumulate, batch, nll);
 }

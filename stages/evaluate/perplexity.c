@@ -14,7 +14,8 @@ typedef struct data {
 } data_t;
 
 static lode_status_t on_losses(void *context, int64_t variant, const lode_batch_t *batch,
-                               const double *nll) {
+                               const double *nll, const uint8_t *greedy) {
+    (void)greedy;
     data_t *data = context;
     int64_t scored = 0;
     for (int64_t t = 0; t < batch->tokens; t++)

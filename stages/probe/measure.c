@@ -32,7 +32,8 @@ static lode_status_t on_edit(void *context, int64_t variant, int64_t layer, lode
 }
 
 static lode_status_t on_losses(void *context, int64_t variant, const lode_batch_t *batch,
-                               const double *nll) {
+                               const double *nll, const uint8_t *greedy) {
+    (void)greedy;
     lode_probe_work_t *work = context;
     lode_probe_text_t *text = &work->text[work->in_hand];
     const int32_t *target = text->text.target + batch->first_token;

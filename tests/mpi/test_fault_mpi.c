@@ -81,7 +81,8 @@ static lode_status_t on_logits(void *context, int64_t first, int64_t rows,
 }
 
 static lode_status_t on_losses(void *context, int64_t variant, const lode_batch_t *batch,
-                               const double *nll) {
+                               const double *nll, const uint8_t *greedy) {
+    (void)greedy;
     fault_t *fault = context;
     (void)variant;
     for (int64_t t = 0; t < batch->tokens; t++)

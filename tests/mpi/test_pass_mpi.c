@@ -62,6 +62,7 @@ typedef struct record {
      * [MOST_VARIANTS, tokens] as double */
     float *values[KINDS];
     double *losses;
+    uint8_t *greedy;      /* [MOST_VARIANTS, tokens] */
     int32_t *seen[KINDS]; /* how often: [LAYERS, tokens], [tokens], [MOST_VARIANTS, tokens] */
     int32_t *channels;    /* of the variant in hand [LAYERS, M] */
     int64_t layers_run;   /* times that a layer was computed, with sharing */
@@ -89,6 +90,7 @@ static record_t record_create(void) {
                          LODE_OK);
     }
     LODE_REQUIRE(LODE_NEW(&record.losses, MOST_VARIANTS * tokens, "record") == LODE_OK);
+    LODE_REQUIRE(LODE_NEW(&record.greedy, MOST_VARIANTS * tokens, "record") == LODE_OK);
     LODE_REQUIRE(LODE_NEW(&record.channels, LAYERS * M, "record") == LODE_OK);
     return record;
 }
@@ -99,6 +101,7 @@ static void record_free(record_t *record) {
         free(record->seen[kind]);
     }
     free(record->losses);
+    free(record->greedy);
     free(record->channels);
 }
 
@@ -139,10 +142,11 @@ static lode_status_t on_logits(void *context, int64_t first_token, int64_t rows,
 }
 
 static lode_status_t on_losses(void *context, int64_t variant, const lode_batch_t *batch,
-                               const double *nll) {
+                               const double *nll, const uint8_t *greedy) {
     record_t *record = context;
     const int64_t at = variant * tokens + batch->first_token;
     memcpy(record->losses + at, nll, (size_t)batch->tokens * sizeof *nll);
+    memcpy(record->greedy + at, greedy, (size_t)batch->tokens);
     for (int64_t t = 0; t < batch->tokens; t++)
         record->seen[LOSSES][at + t]++;
     return maybe_fail(record, false);
@@ -326,7 +330,8 @@ static void compare(const outcome_t *outcome, const job_t *job, const record_t *
                         continue;
                     LODE_CHECK(want->seen[kind][row] == 1);
                     if (kind == LOSSES)
-                        wrong += memcmp(&got->losses[row], &want->losses[row], 8) != 0;
+                        wrong += memcmp(&got->losses[row], &want->losses[row], 8) != 0 ||
+                                 got->greedy[row] != want->greedy[row];
                     else
                         wrong += memcmp(got->values[kind] + row * width,
                                         want->values[kind] + row * width,
@@ -431,16 +436,35 @@ static void damage(const char *model, int64_t from_end) {
 /* The gradients and losses that everything is compared with must not be trivial. */
 static void check_substance(const record_t *record) {
     double gradient = 0, loss = 0;
+    int64_t largest = 0;
     for (int64_t i = 0; i < LAYERS * tokens * M; i++)
         gradient += fabs((double)record->values[GRADIENTS][i]);
     for (int64_t t = 0; t < tokens; t++) {
         loss += record->losses[t];
         LODE_CHECK((record->losses[t] > 0) == (target[t] >= 0));
+        const float *logits = record->values[LOGITS] + t * VOCAB;
+        bool greedy = target[t] >= 0;
+        for (int64_t j = 0; greedy && j < VOCAB; j++)
+            greedy = logits[j] < logits[target[t]] || j == target[t];
+        LODE_CHECK(record->greedy[t] == greedy);
+        largest += greedy;
     }
+    LODE_CHECK(largest > 0);
     LODE_CHECK(gradient > 1e-3 && isfinite(gradient));
     LODE_CHECK(loss > (double)tokens && isfinite(loss));
     LODE_CHECK(memcmp(record->values[CHANNELS], record->values[CHANNELS_AGAIN],
                       (size_t)(LAYERS * tokens * M) * sizeof(float)) == 0);
+}
+
+/* Makes what the model finds most likely the target of some positions. */
+static void ask_for_largest(const record_t *record) {
+    for (int64_t t = 0; t < tokens; t += 4) {
+        const float *logits = record->values[LOGITS] + t * VOCAB;
+        int32_t largest = 0;
+        for (int32_t j = 1; j < VOCAB; j++)
+            largest = logits[j] > logits[largest] ? j : largest;
+        target[t] = target[t] < 0 ? -1 : largest;
+    }
 }
 
 /* Losses of a pass whose head sees scored positions alone. */
@@ -452,6 +476,7 @@ static void check_compact(const job_t *full, const record_t *alone) {
     for (int64_t t = 0; t < tokens; t++) {
         LODE_CHECK(fabs(compact.losses[t] - alone->losses[t]) <= 1e-6 * (1 + alone->losses[t]));
         LODE_CHECK(target[t] >= 0 || compact.losses[t] == 0);
+        LODE_CHECK(compact.greedy[t] == alone->greedy[t]);
     }
     run_and_compare(&job, &compact);
     record_free(&compact);
@@ -529,6 +554,9 @@ static void test_model(const char *name, lode_dtype_t dtype, bool tied, int shar
                  .head_batches = -1,
                  .budget = BUDGET_ALL};
     record_t alone = run_alone(&job);
+    ask_for_largest(&alone);
+    record_free(&alone);
+    alone = run_alone(&job);
     check_substance(&alone);
     for (job.replicas = 0; job.replicas <= 2 && job.replicas <= world.size; job.replicas++)
         for (job.budget = BUDGET_LEAST; job.budget <= BUDGET_ALL; job.budget++)

@@ -217,7 +217,8 @@ static lode_status_t on_edit(void *context, int64_t variant, int64_t layer, lode
 }
 
 static lode_status_t on_losses(void *context, int64_t variant, const lode_batch_t *batch,
-                               const double *nll) {
+                               const double *nll, const uint8_t *greedy) {
+    (void)greedy;
     variants_t *variants = context;
     const int64_t v = variants->only < 0 ? variant : variants->only;
     memcpy(variants->losses[v] + batch->first_token, nll, (size_t)batch->tokens * sizeof *nll);

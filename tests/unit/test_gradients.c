@@ -329,50 +329,58 @@ static void linear(void **state) {
 
 /* --- loss ----------------------------------------------------------------------------------- */
 
-typedef struct loss_case {
-    lode_weight_t head;
-    int64_t rows;
-    double *h, *weight, *nll, *workspace;
-    int32_t *target;
-} loss_case_t;
-
 static double loss_functional(void *context) {
-    loss_case_t *l = context;
-    lode_loss_run(&l->head, l->rows, l->h, l->target, l->weight, l->nll, NULL, NULL, NULL,
-                  l->workspace);
+    const lode_loss_t *l = context;
+    lode_loss_run(l);
     return dot(l->nll, l->weight, l->rows);
+}
+
+static void check_loss(double cap) {
+    enum { VOCAB = 31, D = 10, ROWS = 1030 }; /* three chunks */
+    double *plain = zeros(VOCAB * D);
+    void *data = random_weight(LODE_DTYPE_F32, VOCAB * D, plain);
+    lode_tensor_t tensor = {.data = data, .rank = 2, .shape = {VOCAB, D}};
+    const lode_weight_t head = lode_weight_of(&tensor);
+    double *h = random_array(ROWS * D, 1), *weight = random_array(ROWS, 1), *nll = zeros(ROWS);
+    double *workspace = zeros(lode_loss_workspace(&head)), *dh = zeros(ROWS * D);
+    int32_t *target = calloc(ROWS, sizeof *target);
+    for (int64_t r = 0; r < ROWS; r++) {
+        target[r] = r % 7 == 3 ? -1 : (int32_t)(r * 11 % VOCAB);
+        if (target[r] < 0)
+            weight[r] = 0;
+    }
+    lode_loss_t l = {.head = &head,
+                     .cap = cap,
+                     .rows = ROWS,
+                     .h = h,
+                     .target = target,
+                     .weight = weight,
+                     .nll = nll,
+                     .dh = dh,
+                     .workspace = workspace};
+    lode_loss_run(&l);
+    /* one row from the definition */
+    double sum = 0, at_target = 0;
+    for (int64_t j = 0; j < VOCAB; j++) {
+        const double plain_logit = dot(h + D, plain + j * D, D);
+        const double z = cap > 0 ? cap * tanh(plain_logit / cap) : plain_logit;
+        sum += exp(z);
+        at_target = j == target[1] ? z : at_target;
+    }
+    const double want = log(sum) - at_target;
+    LODE_ASSERT_CLOSE(lode_compare_f64("nll", &nll[1], 1, &want, 1, 1e-12, 1e-12));
+    assert_true(nll[3] == 0);
+    l.dh = NULL;
+    check_gradient("loss dh", loss_functional, &l, h, dh, ROWS * D);
+    void *arrays[] = {plain, data, h, weight, nll, workspace, target, dh};
+    for (size_t i = 0; i < sizeof arrays / sizeof *arrays; i++)
+        free(arrays[i]);
 }
 
 static void loss(void **state) {
     (void)state;
-    const int64_t vocab = 31, d = 10, rows = 1030; /* three chunks */
-    double *plain = zeros(vocab * d);
-    void *data = random_weight(LODE_DTYPE_F32, vocab * d, plain);
-    lode_tensor_t tensor = {.data = data, .rank = 2, .shape = {vocab, d}};
-    loss_case_t l = {.head = lode_weight_of(&tensor), .rows = rows};
-    l.h = random_array(rows * d, 1);
-    l.weight = random_array(rows, 1);
-    l.nll = zeros(rows);
-    l.workspace = zeros(lode_loss_workspace(&l.head));
-    l.target = calloc((size_t)rows, sizeof *l.target);
-    for (int64_t r = 0; r < rows; r++) {
-        l.target[r] = r % 7 == 3 ? -1 : (int32_t)(r * 11 % vocab);
-        if (l.target[r] < 0)
-            l.weight[r] = 0;
-    }
-    double *dh = zeros(rows * d);
-    lode_loss_run(&l.head, rows, l.h, l.target, l.weight, l.nll, dh, NULL, NULL, l.workspace);
-    /* one row from the definition */
-    double sum = 0;
-    for (int64_t j = 0; j < vocab; j++)
-        sum += exp(dot(l.h + d, plain + j * d, d));
-    const double want = log(sum) - dot(l.h + d, plain + l.target[1] * d, d);
-    LODE_ASSERT_CLOSE(lode_compare_f64("nll", &l.nll[1], 1, &want, 1, 1e-12, 1e-12));
-    assert_true(l.nll[3] == 0);
-    check_gradient("loss dh", loss_functional, &l, l.h, dh, rows * d);
-    void *arrays[] = {plain, data, l.h, l.weight, l.nll, l.workspace, l.target, dh};
-    for (size_t i = 0; i < sizeof arrays / sizeof *arrays; i++)
-        free(arrays[i]);
+    check_loss(0);
+    check_loss(1.5); /* most logits are well inside the cap, some near it */
 }
 
 /* --- a whole layer -------------------------------------------------------------------------- */

@@ -439,16 +439,61 @@ static void check_loss(int64_t vocab, int64_t least_chunks) {
     }
     float *dh = floats(LOSS_ROWS * LOSS_DIM), *workspace = floats(lode_loss_workspace(&c.head));
     logits_seen_t seen = {.logits = floats(3 * LOSS_ROWS), .vocab = vocab};
-    lode_loss_run(&c.head, LOSS_ROWS, c.h, target, weight, nll, dh, on_logits, &seen, workspace);
+    lode_loss_t run = {.head = &c.head,
+                       .rows = LOSS_ROWS,
+                       .h = c.h,
+                       .target = target,
+                       .weight = weight,
+                       .nll = nll,
+                       .dh = dh,
+                       .callback = on_logits,
+                       .context = &seen,
+                       .workspace = workspace};
+    lode_loss_run(&run);
     assert_int_equal(seen.next, LOSS_ROWS);
     assert_true(seen.calls >= least_chunks);
     LODE_ASSERT_CLOSE(lode_compare_f64("nll", nll, LOSS_ROWS, want_nll, LOSS_ROWS, 2e-6, 1e-6));
     close_to("dh", dh, want_dh, LOSS_ROWS * LOSS_DIM, 1e-5);
     close_to("logits", seen.logits, want_logits, 3 * LOSS_ROWS, 1e-6);
     /* without a gradient the losses are the same to the bit; rows without a target cost nothing */
-    lode_loss_run(&c.head, LOSS_ROWS, c.h, target, NULL, again, NULL, NULL, NULL, workspace);
+    run.weight = NULL;
+    run.nll = again;
+    run.dh = NULL;
+    run.callback = NULL;
+    lode_loss_run(&run);
     assert_memory_equal(nll, again, sizeof nll);
     assert_true(nll[2] == 0 && dh[2 * LOSS_DIM] == 0);
+    release(NULL);
+}
+
+/* An identity as head, so that the logits are h itself: equal ones before and after the target. */
+static void greedy(void **state) {
+    (void)state;
+    enum { VOCAB = 7, ROWS = 6 };
+    static const float logits[ROWS][VOCAB] = {{0, 1, 5, 2, 5, 5, 1}, {0, 1, 5, 2, 5, 5, 1},
+                                              {0, 1, 5, 2, 5, 5, 1}, {9, 1, 5, 2, 5, 5, 9},
+                                              {9, 1, 5, 2, 5, 5, 9}, {-3, -3, -3, -3, -3, -3, -2}};
+    const int32_t target[ROWS] = {2, 4, 3, 0, 6, -1};
+    static const uint8_t want[ROWS] = {1, 0, 0, 1, 0, 0};
+    static float identity[VOCAB][VOCAB];
+    for (int i = 0; i < VOCAB; i++)
+        identity[i][i] = 1;
+    const lode_tensor_t tensor = {.data = identity, .rank = 2, .shape = {VOCAB, VOCAB}};
+    const lode_weight_t head = lode_weight_of(&tensor);
+    for (int cap = 0; cap < 2; cap++) {
+        double nll[ROWS];
+        uint8_t got[ROWS];
+        memset(got, 7, sizeof got);
+        lode_loss_run(&(lode_loss_t){.head = &head,
+                                     .cap = 30 * cap,
+                                     .rows = ROWS,
+                                     .h = logits[0],
+                                     .target = target,
+                                     .nll = nll,
+                                     .greedy = got,
+                                     .workspace = floats(lode_loss_workspace(&head))});
+        assert_memory_equal(got, want, sizeof want);
+    }
     release(NULL);
 }
 
@@ -712,6 +757,7 @@ int main(void) {
         cmocka_unit_test_teardown(linear_workspace, release),
         cmocka_unit_test_teardown(attention, release),
         cmocka_unit_test_teardown(loss, release),
+        cmocka_unit_test_teardown(greedy, release),
         cmocka_unit_test_teardown(layer, release),
         cmocka_unit_test_teardown(statistics, release),
         cmocka_unit_test_teardown(threads, release),
