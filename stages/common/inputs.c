@@ -226,11 +226,23 @@ static lode_status_t note_input(lode_run_t *run, const char *digest, const char 
     return lode_buffer_printf(&run->inputs, "%s  %s\n", digest, path);
 }
 
+/* The file that names the tokenizer's special tokens, "" where the model has none; the caller's.
+ * Rank 0 has looked, so that all ranks agree. Collective. */
+static lode_status_t find_settings(char **path, const lode_run_t *run) {
+    const char *folder = lode_checkpoint_folder(run->checkpoint);
+    LODE_TRY(lode_comm_agree(run->comm, lode_path_join(path, folder, "tokenizer_config.json")));
+    int exists = run->comm->rank == 0 && lode_file_exists(*path);
+    const lode_status_t status = lode_comm_broadcast(run->comm, &exists, sizeof exists, 0);
+    if (!exists)
+        **path = '\0';
+    return status;
+}
+
 lode_status_t lode_inputs_prepare(lode_run_t *run, lode_inputs_t *inputs) {
     const lode_config_t *config = run->config;
     char digest[LODE_DIGEST_TEXT];
     const char *tokenizer;
-    char *merged = NULL;
+    char *merged = NULL, *settings = NULL;
     lode_hash_t *hash = NULL;
     lode_status_t local = lode_checkpoint_tokenizer(run->checkpoint, &tokenizer);
     if (local == LODE_OK && *config->calibration.merged)
@@ -239,11 +251,14 @@ lode_status_t lode_inputs_prepare(lode_run_t *run, lode_inputs_t *inputs) {
         local = lode_hash_create(&hash);
     lode_status_t status = lode_comm_agree(run->comm, local);
     if (status == LODE_OK)
+        status = find_settings(&settings, run);
+    if (status == LODE_OK)
         status = lode_inputs_model(run->model_digest, inputs, run);
     if (status == LODE_OK)
         local = note_input(run, run->model_digest, run->model->path);
-    for (int64_t i = -3; i < config->evaluate.perplexity_count && status == LODE_OK; i++) {
-        const char *path = i == -3   ? tokenizer
+    for (int64_t i = -4; i < config->evaluate.perplexity_count && status == LODE_OK; i++) {
+        const char *path = i == -4   ? settings
+                           : i == -3 ? tokenizer
                            : i == -2 ? (merged ? merged : config->calibration.corpus)
                            : i == -1 ? config->probe.corpus
                                      : config->evaluate.perplexity[i].corpus;
@@ -258,6 +273,7 @@ lode_status_t lode_inputs_prepare(lode_run_t *run, lode_inputs_t *inputs) {
         lode_hash_text(hash, run->text_digest);
     lode_hash_destroy(&hash);
     free(merged);
+    free(settings);
     return status != LODE_OK ? status : lode_comm_agree(run->comm, local);
 }
 
@@ -276,8 +292,17 @@ static lode_status_t hash_dataset(lode_hash_t *hash, lode_store_t *store, const 
 
 static lode_status_t hash_perplexity(lode_hash_t *hash, lode_store_t *store,
                                      const lode_config_perplexity_t *entry) {
-    char name[512];
-    snprintf(name, sizeof name, "/perplexity/%s/ids", entry->name);
+    static const char *const attributes[] = {"bos", "prefix", "words", "bytes"};
+    char group[512], name[520];
+    snprintf(group, sizeof group, "/perplexity/%s", entry->name);
+    for (size_t i = 0; i < sizeof attributes / sizeof *attributes; i++) {
+        int64_t value = 0;
+        LODE_TRY(lode_store_get_attribute_i64(store, group, attributes[i], &value));
+        lode_hash_add(hash, &value, sizeof value);
+    }
+    snprintf(name, sizeof name, "%s/ids", group);
+    LODE_TRY(hash_dataset(hash, store, name));
+    snprintf(name, sizeof name, "%s/offsets", group);
     return hash_dataset(hash, store, name);
 }
 
@@ -373,6 +398,8 @@ static lode_status_t add_dependencies(lode_hash_t *hash, lode_run_t *run, lode_s
     switch (stage) {
     case LODE_STAGE_TOKENIZE:
         lode_hash_add_text(hash, run->text_digest);
+        lode_hash_add(hash, &run->architecture.bos, sizeof run->architecture.bos);
+        lode_hash_add(hash, &run->architecture.eos, sizeof run->architecture.eos);
         break;
     case LODE_STAGE_CALIBRATE:
     case LODE_STAGE_ACCUMULATE:
