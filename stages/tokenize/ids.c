@@ -1,0 +1,42 @@
+#include "tokenize/ids.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static lode_status_t grow(void *array, int64_t *room, int64_t needed, size_t size) {
+    if (needed <= *room)
+        return LODE_OK;
+    int64_t wanted = *room < 1024 ? 1024 : *room;
+    while (wanted < needed)
+        wanted *= 2;
+    void *old, *grown;
+    memcpy(&old, array, sizeof old);
+    grown = realloc(old, (size_t)wanted * size);
+    if (!grown)
+        return lode_fail(LODE_ERR_MEMORY, "no memory for %lld token ids", (long long)wanted);
+    memcpy(array, &grown, sizeof grown);
+    *room = wanted;
+    return LODE_OK;
+}
+
+lode_status_t lode_ids_append(lode_ids_t *ids, const int32_t *id, int64_t count) {
+    LODE_TRY(grow(&ids->id, &ids->room, ids->count + count, sizeof *ids->id));
+    if (count > 0)
+        memcpy(ids->id + ids->count, id, (size_t)count * sizeof *id);
+    ids->count += count;
+    return LODE_OK;
+}
+
+lode_status_t lode_ids_cut(lode_ids_t *ids) {
+    LODE_TRY(grow(&ids->offset, &ids->offset_room, ids->sequences + 2, sizeof *ids->offset));
+    if (ids->sequences == 0)
+        ids->offset[0] = 0;
+    ids->offset[++ids->sequences] = ids->count;
+    return LODE_OK;
+}
+
+void lode_ids_free(lode_ids_t *ids) {
+    free(ids->id);
+    free(ids->offset);
+    *ids = (lode_ids_t){0};
+}

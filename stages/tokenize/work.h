@@ -1,0 +1,42 @@
+/* stages/tokenize/work: the parts of the stage. All of them run on rank 0 while the other ranks
+ * serve (tokenize/crew.h), and append to `ids`, which the caller frees whatever they return. */
+#ifndef LODE_STAGES_TOKENIZE_WORK_H
+#define LODE_STAGES_TOKENIZE_WORK_H
+
+#include "common/run.h"
+#include "text/corpus.h"
+#include "tokenize/crew.h"
+#include "tokenize/ids.h"
+
+/* The calibration sequences as the experiment selects, cuts and packs them, or those that
+ * lode merge joined. Errors: LODE_ERR_INPUT (no corpus, nothing usable in it), LODE_ERR_FORMAT. */
+LODE_MUST_USE lode_status_t lode_tokenize_calibration(lode_ids_t *ids, const lode_run_t *run,
+                                                      const lode_crew_t *crew);
+
+/* The text of a perplexity entry, as one run of ids. Errors: LODE_ERR_INPUT (no corpus, one shorter
+ * than a window), LODE_ERR_FORMAT. */
+LODE_MUST_USE lode_status_t lode_tokenize_perplexity(lode_ids_t *ids,
+                                                     const lode_config_perplexity_t *entry,
+                                                     const lode_crew_t *crew);
+
+/* Whether the causal checks have texts of their own. Local. */
+bool lode_tokenize_has_probe(const lode_config_t *config);
+
+/* Those texts. Errors: LODE_ERR_INPUT, LODE_ERR_FORMAT. */
+LODE_MUST_USE lode_status_t lode_tokenize_probe(lode_ids_t *ids, const lode_config_probe_t *probe,
+                                                const lode_crew_t *crew);
+
+/* Appends one sequence a text of the corpus, with its special tokens and cut to `max_length`, until
+ * ids->sequences is `sequences` or the texts are all used; texts under two tokens have no loss and
+ * are skipped. */
+LODE_MUST_USE lode_status_t lode_tokenize_first(lode_ids_t *ids, const lode_crew_t *crew,
+                                                const lode_corpus_t *corpus, int64_t sequences,
+                                                int64_t max_length);
+
+/* Encodes the texts of `corpus` that `chosen` [count] lists, or, where it is NULL, those from
+ * `first` on: one sequence each, with special tokens, of any length. A failure names the text. */
+LODE_MUST_USE lode_status_t lode_tokenize_texts(lode_ids_t *ids, const lode_crew_t *crew,
+                                                const lode_corpus_t *corpus, const int64_t *chosen,
+                                                int64_t first, int64_t count);
+
+#endif
