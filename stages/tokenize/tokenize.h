@@ -1,9 +1,9 @@
 /* stages/tokenize: texts to token ids.
  *
  * Reads the corpora and the model's tokenizer.json; writes tokenize.h5: /calibration/ids i32 [N],
- * /calibration/offsets i64 [S+1], /perplexity/<name>/ids i32, and /probe/ids i32, /probe/offsets
- * i64 where probe.corpus is given. Rank 0 reads the corpora and decides what is needed; all ranks
- * encode.
+ * /calibration/offsets i64 [S+1], /perplexity/<name>/ids i32, /tasks/<name>/… (tokenize/tasks.h),
+ * and /probe/ids i32, /probe/offsets i64 where probe.corpus is given. Rank 0 reads the corpora and
+ * decides what is needed; all ranks encode.
  */
 #ifndef LODE_STAGES_TOKENIZE_H
 #define LODE_STAGES_TOKENIZE_H
