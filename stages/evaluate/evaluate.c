@@ -1,6 +1,7 @@
 #include "evaluate/evaluate.h"
 
 #include "evaluate/perplexity.h"
+#include "evaluate/tasks.h"
 
 static lode_status_t evaluate_all(lode_evaluate_work_t *work) {
     lode_run_t *run = work->run;
@@ -11,7 +12,8 @@ static lode_status_t evaluate_all(lode_evaluate_work_t *work) {
     LODE_TRY(lode_edit_digests_create(&work->digests, run, 1 + work->variant_count,
                                       lode_evaluate_edit, work));
     LODE_TRY(lode_run_create(&work->store, run, LODE_STAGE_EVALUATE));
-    return lode_evaluate_perplexities(work);
+    LODE_TRY(lode_evaluate_perplexities(work));
+    return lode_evaluate_tasks(work);
 }
 
 lode_status_t lode_stage_evaluate(lode_run_t *run) {

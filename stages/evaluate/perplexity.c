@@ -45,8 +45,8 @@ static lode_status_t create_datasets(data_t *data) {
         LODE_TRY(lode_store_dataset(store, item->path, LODE_TYPE_F64, 1, &targets, false));
         LODE_TRY(lode_store_attribute_text(store, item->path, "digest", item->digest));
     }
-    return lode_reuse_take(store, data->set.work->run, data->set.items, data->set.variants,
-                           targets);
+    const lode_reuse_kind_t kind = {.group = "/perplexity", .axes = 1, .shape = {targets}};
+    return lode_reuse_take(store, data->set.work->run, &kind, data->set.items, data->set.variants);
 }
 
 static lode_status_t run_variants(data_t *data) {

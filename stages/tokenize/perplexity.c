@@ -2,8 +2,8 @@
 #include <string.h>
 
 #include "base/memory.h"
+#include "model/prefix.h"
 #include "text/utf8.h"
-#include "tokenize/prefix.h"
 #include "tokenize/work.h"
 
 void lode_tokenized_free(lode_tokenized_t *text) {
@@ -129,6 +129,19 @@ static lode_status_t check_length(const lode_tokenized_t *text,
                      whole ? " or shorter windows" : "");
 }
 
+static lode_status_t find_prefix(int32_t *prefix, const lode_run_t *run,
+                                 const lode_config_perplexity_t *entry, const lode_crew_t *crew) {
+    const char *folder = lode_checkpoint_folder(run->checkpoint);
+    LODE_TRY(lode_prefix_token(prefix, folder, crew->tokenizer, &run->architecture));
+    if (*prefix >= 0)
+        return LODE_OK;
+    return lode_fail(LODE_ERR_INPUT,
+                     "%s: neither tokenizer_config.json nor config.json names a BOS or EOS token, "
+                     "and evaluate.perplexity \"%s\" predicts the first token of a text from one "
+                     "(protocol lm-eval); give config.json a bos_token_id",
+                     folder, entry->name);
+}
+
 lode_status_t lode_tokenize_perplexity(lode_tokenized_t *text, const lode_run_t *run,
                                        const lode_config_perplexity_t *entry,
                                        const lode_crew_t *crew) {
@@ -139,7 +152,7 @@ lode_status_t lode_tokenize_perplexity(lode_tokenized_t *text, const lode_run_t 
     else if (entry->bos == LODE_BOS_AUTO)
         lode_tokenizer_bos(crew->tokenizer, &text->bos);
     if (entry->protocol == LODE_PROTOCOL_LM_EVAL)
-        LODE_TRY(lode_tokenize_prefix(&text->prefix, run, crew->tokenizer));
+        LODE_TRY(find_prefix(&text->prefix, run, entry, crew));
     LODE_TRY(read_corpus(&corpus, entry));
     const lode_status_t status = encode_corpus(text, entry, corpus, crew);
     lode_corpus_destroy(&corpus);

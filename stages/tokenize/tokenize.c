@@ -6,12 +6,14 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "base/memory.h"
+#include "tokenize/tasks.h"
 #include "tokenize/work.h"
 
 /* What becomes datasets; filled on rank 0. */
 typedef struct output {
     lode_ids_t calibration;
     lode_tokenized_t *perplexity; /* [evaluate.perplexity_count] */
+    lode_task_ids_t *tasks;       /* [evaluate.task_count] */
     lode_ids_t probe;
 } output_t;
 
@@ -20,6 +22,9 @@ static void free_output(output_t *output, const lode_config_t *config) {
     for (int64_t i = 0; output->perplexity && i < config->evaluate.perplexity_count; i++)
         lode_tokenized_free(&output->perplexity[i]);
     free(output->perplexity);
+    for (int64_t i = 0; output->tasks && i < config->evaluate.task_count; i++)
+        lode_task_ids_free(&output->tasks[i]);
+    free(output->tasks);
     lode_ids_free(&output->probe);
 }
 
@@ -81,6 +86,10 @@ static lode_status_t encode_all(output_t *output, const lode_run_t *run, const l
         LODE_TRY(check_ids(&text->ids, run));
         LODE_TRY(check_id(text->prefix >= 0 ? text->prefix : 0, run));
     }
+    for (int64_t i = 0; i < evaluate->task_count; i++) {
+        LODE_TRY(lode_tokenize_task(&output->tasks[i], run, &evaluate->tasks[i], crew));
+        LODE_TRY(check_ids(&output->tasks[i].ids, run));
+    }
     if (lode_tokenize_has_probe(config))
         LODE_TRY(lode_tokenize_probe(&output->probe, &config->probe, crew));
     return check_ids(&output->probe, run);
@@ -89,8 +98,11 @@ static lode_status_t encode_all(output_t *output, const lode_run_t *run, const l
 /* Collective. */
 static lode_status_t make_output(output_t *output, const lode_run_t *run) {
     lode_tokenizer_t *tokenizer;
-    lode_status_t status = lode_comm_agree(
-        run->comm, LODE_NEW(&output->perplexity, run->config->evaluate.perplexity_count, "ids"));
+    lode_status_t status =
+        LODE_NEW(&output->perplexity, run->config->evaluate.perplexity_count, "ids");
+    if (status == LODE_OK)
+        status = LODE_NEW(&output->tasks, run->config->evaluate.task_count, "ids");
+    status = lode_comm_agree(run->comm, status);
     if (status == LODE_OK)
         status = load_tokenizer(&tokenizer, run);
     if (status != LODE_OK)
@@ -108,10 +120,8 @@ static lode_status_t make_output(output_t *output, const lode_run_t *run) {
 
 /* --- writing -------------------------------------------------------------------------------- */
 
-/* Creates a one-dimensional dataset of rank 0's length and lets rank 0 fill it. A failed write
- * sticks to the store and fails its commit, so that rank 0 does not leave the others waiting. */
-static lode_status_t put(lode_store_t *store, const lode_run_t *run, const char *name,
-                         lode_type_t type, int64_t count, const void *data) {
+lode_status_t lode_tokenize_put(lode_store_t *store, const lode_run_t *run, const char *name,
+                                lode_type_t type, int64_t count, const void *data) {
     const int64_t offset = 0;
     LODE_TRY(lode_comm_broadcast(run->comm, &count, sizeof count, 0));
     LODE_TRY(lode_store_dataset(store, name, type, 1, &count, false));
@@ -125,9 +135,9 @@ static lode_status_t put_ids(lode_store_t *store, const lode_run_t *run, const c
                              const lode_ids_t *ids) {
     char name[512];
     snprintf(name, sizeof name, "%s/ids", group);
-    LODE_TRY(put(store, run, name, LODE_TYPE_I32, ids->count, ids->id));
+    LODE_TRY(lode_tokenize_put(store, run, name, LODE_TYPE_I32, ids->count, ids->id));
     snprintf(name, sizeof name, "%s/offsets", group);
-    return put(store, run, name, LODE_TYPE_I64, ids->sequences + 1, ids->offset);
+    return lode_tokenize_put(store, run, name, LODE_TYPE_I64, ids->sequences + 1, ids->offset);
 }
 
 /* What a perplexity's group says of its ids. Rank 0's values count. */
@@ -148,6 +158,8 @@ static lode_status_t write_output(lode_store_t *store, const lode_run_t *run,
     LODE_TRY(put_ids(store, run, "/calibration", &output->calibration));
     for (int64_t i = 0; i < evaluate->perplexity_count; i++)
         LODE_TRY(put_text(store, run, evaluate->perplexity[i].name, &output->perplexity[i]));
+    for (int64_t i = 0; i < evaluate->task_count; i++)
+        LODE_TRY(lode_tokenize_put_task(store, run, evaluate->tasks[i].name, &output->tasks[i]));
     return lode_tokenize_has_probe(run->config) ? put_ids(store, run, "/probe", &output->probe)
                                                 : LODE_OK;
 }

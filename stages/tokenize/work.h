@@ -49,4 +49,11 @@ LODE_MUST_USE lode_status_t lode_tokenize_texts(lode_ids_t *ids, const lode_crew
                                                 const lode_corpus_t *corpus, const int64_t *chosen,
                                                 int64_t first, int64_t count);
 
+/* Creates a one-dimensional dataset of rank 0's length and lets rank 0 fill it. A failed write
+ * sticks to the store and fails its commit, so that rank 0 does not leave the others waiting.
+ * Collective. */
+LODE_MUST_USE lode_status_t lode_tokenize_put(lode_store_t *store, const lode_run_t *run,
+                                              const char *name, lode_type_t type, int64_t count,
+                                              const void *data);
+
 #endif
