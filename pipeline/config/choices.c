@@ -67,8 +67,15 @@ const lode_choice_t lode_loss_choices[] = {
 const lode_choice_t lode_protocol_choices[] = {
     {"gptq", LODE_PROTOCOL_GPTQ},
     {"llama.cpp", LODE_PROTOCOL_LLAMA_CPP},
-    {"lm-eval", LODE_CHOICE_UNAVAILABLE},
-    {"nodelens", LODE_CHOICE_UNAVAILABLE},
+    {"lm-eval", LODE_PROTOCOL_LM_EVAL},
+    {"nodelens", LODE_PROTOCOL_NODELENS},
+    {NULL, 0},
+};
+
+const lode_choice_t lode_bos_choices[] = {
+    {"auto", LODE_BOS_AUTO},
+    {"always", LODE_BOS_ALWAYS},
+    {"never", LODE_BOS_NEVER},
     {NULL, 0},
 };
 
@@ -162,6 +169,10 @@ const char *lode_loss_name(lode_loss_t loss) {
 
 const char *lode_protocol_name(lode_protocol_t protocol) {
     return choice_name(lode_protocol_choices, (int)protocol);
+}
+
+const char *lode_bos_name(lode_bos_t bos) {
+    return choice_name(lode_bos_choices, (int)bos);
 }
 
 const char *lode_corpus_format_name(lode_corpus_format_t format) {

@@ -114,11 +114,20 @@ typedef enum lode_loss {
     LODE_LOSS_SUM,
 } lode_loss_t;
 
-/* How a perplexity is taken. */
+/* How a perplexity is taken: section 7 of the specification, stages/common/protocol. */
 typedef enum lode_protocol {
     LODE_PROTOCOL_GPTQ,
     LODE_PROTOCOL_LLAMA_CPP,
+    LODE_PROTOCOL_LM_EVAL,
+    LODE_PROTOCOL_NODELENS,
 } lode_protocol_t;
+
+/* Whether BOS is put before a text. AUTO leaves it to the tokenizer and to what the text is for. */
+typedef enum lode_bos {
+    LODE_BOS_AUTO,
+    LODE_BOS_ALWAYS,
+    LODE_BOS_NEVER,
+} lode_bos_t;
 
 /* The spelling of a value in experiment files, variant names and results. Never NULL, static. */
 const char *lode_method_name(lode_method_t method);
@@ -129,6 +138,7 @@ const char *lode_select_name(lode_select_t select);
 const char *lode_packing_name(lode_packing_t packing);
 const char *lode_loss_name(lode_loss_t loss);
 const char *lode_protocol_name(lode_protocol_t protocol);
+const char *lode_bos_name(lode_bos_t bos);
 const char *lode_corpus_format_name(lode_corpus_format_t format);
 const char *lode_correlation_name(lode_correlation_t correlation);
 const char *lode_spectrum_name(lode_spectrum_t spectrum);
@@ -138,9 +148,8 @@ const char *lode_export_layout_name(lode_export_layout_t layout);
 /* One spelling of a set. */
 typedef struct lode_choice {
     const char *name; /* NULL ends the table */
-    int value;        /* of the enum; LODE_CHOICE_UNAVAILABLE where this version lacks it */
+    int value;        /* of the enum */
 } lode_choice_t;
-enum { LODE_CHOICE_UNAVAILABLE = -1 };
 
 extern const lode_choice_t lode_method_choices[];
 extern const lode_choice_t lode_core_choices[];
@@ -151,6 +160,7 @@ extern const lode_choice_t lode_packing_choices[];
 extern const lode_choice_t lode_padding_choices[];
 extern const lode_choice_t lode_loss_choices[];
 extern const lode_choice_t lode_protocol_choices[];
+extern const lode_choice_t lode_bos_choices[];
 extern const lode_choice_t lode_corpus_format_choices[];
 extern const lode_choice_t lode_second_moment_choices[];
 extern const lode_choice_t lode_correlation_choices[];

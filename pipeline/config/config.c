@@ -24,7 +24,7 @@ typedef struct override {
 static void free_field(const lode_key_t *key, void *base) {
     bool strings = key->type == LODE_KEY_TEXT || key->type == LODE_KEY_NAME ||
                    key->type == LODE_KEY_PATH || key->type == LODE_KEY_VALUES;
-    if (key->type == LODE_KEY_MISSING || (!strings && !key->list))
+    if (!strings && !key->list)
         return;
     void *items = lode_field_items(key, base);
     for (int64_t i = 0; items && strings && key->list && i < lode_field_count(key, base); i++)
@@ -196,7 +196,7 @@ static lode_status_t check_sweep_key(const lode_config_t *config, int64_t index)
     lode_schema_path(schema_path, sizeof schema_path, path);
     const lode_key_t *key = lode_schema_find(schema_path);
     const lode_key_t *owner = key ? lode_schema_owner(key) : NULL;
-    if (key && key->type != LODE_KEY_GROUPS && key->type != LODE_KEY_MISSING &&
+    if (key && key->type != LODE_KEY_GROUPS &&
         !(owner && owner->offset == offsetof(lode_config_t, sweep)))
         return LODE_OK;
     char *where;
@@ -540,4 +540,26 @@ lode_status_t lode_config_check_model(const lode_config_t *config, int64_t max_p
                      lode_config_where(config, "classify.write_support"),
                      (long long)config->classify.write_support, (long long)hidden, model_name,
                      (long long)hidden - 1);
+}
+
+static lode_status_t check_bos(const lode_config_t *config, const char *list, int64_t index,
+                               const char *model_name) {
+    char key[64];
+    snprintf(key, sizeof key, "evaluate.%s.[%lld].bos", list, (long long)index);
+    return lode_fail(LODE_ERR_CONFIG,
+                     "%s: %s: \"always\" needs a bos_token_id, and config.json of model %s has "
+                     "none; set it to \"auto\" or \"never\"",
+                     lode_config_where(config, key), key, model_name);
+}
+
+lode_status_t lode_config_check_bos(const lode_config_t *config, int32_t bos,
+                                    const char *model_name) {
+    const lode_config_evaluate_t *evaluate = &config->evaluate;
+    for (int64_t i = 0; bos < 0 && i < evaluate->perplexity_count; i++)
+        if (evaluate->perplexity[i].bos == LODE_BOS_ALWAYS)
+            return check_bos(config, "perplexity", i, model_name);
+    for (int64_t i = 0; bos < 0 && i < evaluate->task_count; i++)
+        if (evaluate->tasks[i].bos == LODE_BOS_ALWAYS)
+            return check_bos(config, "tasks", i, model_name);
+    return LODE_OK;
 }

@@ -99,13 +99,26 @@ typedef struct lode_config_perplexity {
     lode_corpus_format_t format;
     char *field; /* of a jsonl line */
     lode_protocol_t protocol;
+    lode_bos_t bos;
     int64_t length; /* tokens of a window */
     bool pruned;    /* of pruned variants too */
 } lode_config_perplexity_t;
 
+/* One set of questions or last words, of every variant or of the unpruned model alone. */
+typedef struct lode_config_task {
+    char *name;
+    char *path;
+    int64_t limit; /* first items taken, 0 for all */
+    int64_t shots; /* solved items before each */
+    lode_bos_t bos;
+    bool pruned; /* of pruned variants too */
+} lode_config_task_t;
+
 typedef struct lode_config_evaluate {
     lode_config_perplexity_t *perplexity;
     int64_t perplexity_count; /* may be 0 */
+    lode_config_task_t *tasks;
+    int64_t task_count; /* may be 0 */
 } lode_config_evaluate_t;
 
 /* Causal checks. Texts are those of a corpus of their own or else the calibration's. */
@@ -207,8 +220,8 @@ LODE_MUST_USE lode_status_t lode_config_stage_hash(const lode_config_t *config, 
                                                    lode_hash_t *hash);
 
 /* Appends the first of the keys that decide the numbers of `stage` in which two experiments differ,
- * with its two values: "calibration.loss is \"mean\" and \"sum\""; nothing where they agree. Keys of
- * lists of groups are left out. Another stage is LODE_ERR_USAGE. */
+ * with its two values: "calibration.loss is \"mean\" and \"sum\""; nothing where they agree. Keys
+ * of lists of groups are left out. Another stage is LODE_ERR_USAGE. */
 LODE_MUST_USE lode_status_t lode_config_stage_difference(const lode_config_t *a,
                                                          const lode_config_t *b, const char *stage,
                                                          lode_buffer_t *text);
@@ -219,6 +232,11 @@ LODE_MUST_USE lode_status_t lode_config_stage_difference(const lode_config_t *a,
 LODE_MUST_USE lode_status_t lode_config_check_model(const lode_config_t *config,
                                                     int64_t max_positions, int64_t hidden,
                                                     const char *model_name);
+
+/* Checks that the model has a BOS wherever a text is to begin with it (bos = "always").
+ * bos: in, token id, −1 for none; model_name: in, for the message. */
+LODE_MUST_USE lode_status_t lode_config_check_bos(const lode_config_t *config, int32_t bos,
+                                                  const char *model_name);
 
 /* Where the key at an indexed path ("models.[0].path") was written, like "exp.cfg:12" or "--set …";
  * the file alone where the key has its default. The experiment's own. */

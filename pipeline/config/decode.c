@@ -179,18 +179,14 @@ static lode_status_t decode_choice(const lode_key_t *key, const lode_value_t *va
     if (value->kind != LODE_VALUE_TEXT)
         return fail_type(value, path, "a string in double quotes");
     const lode_choice_t *choice = lode_choice_find(key->choices, value->text);
-    if (choice && choice->value != LODE_CHOICE_UNAVAILABLE) {
+    if (choice) {
         memcpy(field, &choice->value, sizeof choice->value);
         return LODE_OK;
     }
     lode_buffer_t all = {0};
     lode_status_t status = lode_schema_choices_text(key->choices, &all);
     const char *near = lode_schema_near_choice(key->choices, value->text);
-    if (status == LODE_OK && choice)
-        status =
-            lode_value_fail(value, path, "\"%s\" is not available in this version; choose from %s",
-                            value->text, all.data);
-    else if (status == LODE_OK && near)
+    if (status == LODE_OK && near)
         status = lode_value_fail(value, path, "\"%.*s\" is not a choice; did you mean \"%s\"?",
                                  SHOWN_MAX, value->text, near);
     else if (status == LODE_OK)
@@ -257,8 +253,6 @@ static lode_status_t check_list(const lode_key_t *key, const lode_value_t *value
                                 const char *path) {
     if (value->kind != LODE_VALUE_LIST)
         return fail_type(value, path, "a list ( )");
-    if (key->type == LODE_KEY_MISSING && value->count > 0)
-        return lode_value_fail(value, path, "not available in this version; leave it out");
     if (value->count == 0 && !key->may_be_empty)
         return lode_value_fail(value, path, "is empty; it must hold at least one value");
     if (value->count > LODE_DECODE_MAX_LIST)
@@ -328,11 +322,9 @@ static lode_status_t decode_groups(const lode_key_t *key, const lode_value_t *va
 
 static lode_status_t store(const lode_key_t *key, const lode_value_t *value, const char *path,
                            void *base, lode_config_t *config) {
-    bool list = key->list || key->type == LODE_KEY_GROUPS || key->type == LODE_KEY_MISSING;
+    bool list = key->list || key->type == LODE_KEY_GROUPS;
     if (list)
         LODE_TRY(check_list(key, value, path));
-    if (key->type == LODE_KEY_MISSING)
-        return LODE_OK;
     if (key->type == LODE_KEY_GROUPS)
         return decode_groups(key, value, path, config);
     return list ? decode_list(key, value, path, base)

@@ -77,8 +77,6 @@ static lode_status_t scalar_text(const lode_key_t *key, const void *item, lode_b
 }
 
 lode_status_t lode_field_text(const lode_key_t *key, const void *base, lode_buffer_t *text) {
-    if (key->type == LODE_KEY_MISSING)
-        return lode_buffer_printf(text, "( )");
     if (!key->list)
         return scalar_text(key, lode_field(key, base), text);
     const char *items = lode_field_items(key, base);

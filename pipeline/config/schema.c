@@ -385,7 +385,18 @@ static const lode_key_t keys[] = {
      .choices = lode_protocol_choices,
      IN(lode_config_perplexity_t, protocol),
      .stages = LODE_DECIDES_TOKENIZE | LODE_DECIDES_EVALUATE,
-     .meaning = "which windows and targets; perplexities of two protocols do not compare"},
+     .meaning = "which windows, which targets and which figure; perplexities of two protocols do "
+                "not compare"},
+    {.path = "evaluate.perplexity.[].bos",
+     .type = LODE_KEY_CHOICE,
+     .fallback = "\"auto\"",
+     .choices = lode_bos_choices,
+     IN(lode_config_perplexity_t, bos),
+     .stages = LODE_DECIDES_TOKENIZE | LODE_DECIDES_EVALUATE,
+     .meaning = "what stands before the text, for `llama.cpp` also first in every window; auto: "
+                "what the tokenizer adds; always: BOS of config.json; never: nothing. `lm-eval` "
+                "predicts that and the text from one token before them in any case: the "
+                "tokenizer's BOS, or EOS where it has none"},
     {.path = "evaluate.perplexity.[].length",
      .type = LODE_KEY_INTEGER,
      .fallback = "2048",
@@ -393,7 +404,8 @@ static const lode_key_t keys[] = {
      .high = 1 << 30,
      IN(lode_config_perplexity_t, length),
      .stages = LODE_DECIDES_EVALUATE,
-     .meaning = "tokens of a window; at most the model's positions"},
+     .meaning = "tokens of a window, of `lm-eval` those that the model sees at once; at most the "
+                "model's positions"},
     {.path = "evaluate.perplexity.[].pruned",
      .type = LODE_KEY_BOOLEAN,
      .fallback = "true",
@@ -401,10 +413,52 @@ static const lode_key_t keys[] = {
      .stages = LODE_DECIDES_EVALUATE,
      .meaning = "whether it is taken of the pruned variants too, or of the unpruned model alone"},
     {.path = "evaluate.tasks",
-     .type = LODE_KEY_MISSING,
+     .type = LODE_KEY_GROUPS,
      .may_be_empty = true,
      .fallback = "( )",
-     .meaning = "multiple-choice sets; not available in this version"},
+     AT(evaluate.tasks),
+     COUNT(evaluate.task_count),
+     .element = sizeof(lode_config_task_t),
+     .stages = LODE_DECIDES_TOKENIZE | LODE_DECIDES_EVALUATE,
+     .meaning = "multiple-choice and last-word sets that every variant answers, each a group of "
+                "the keys below"},
+    {.path = "evaluate.tasks.[].name",
+     .type = LODE_KEY_NAME,
+     .distinct = true,
+     IN(lode_config_task_t, name),
+     .stages = LODE_DECIDES_TOKENIZE | LODE_DECIDES_EVALUATE,
+     .meaning = "name of the task in results"},
+    {.path = "evaluate.tasks.[].path",
+     .type = LODE_KEY_PATH,
+     IN(lode_config_task_t, path),
+     .meaning = "its items, one JSON object a line"},
+    {.path = "evaluate.tasks.[].limit",
+     .type = LODE_KEY_INTEGER,
+     .fallback = "0",
+     .high = 1 << 30,
+     IN(lode_config_task_t, limit),
+     .stages = LODE_DECIDES_TOKENIZE,
+     .meaning = "items taken, the first ones; 0: all"},
+    {.path = "evaluate.tasks.[].shots",
+     .type = LODE_KEY_INTEGER,
+     .fallback = "0",
+     .high = 1 << 10,
+     IN(lode_config_task_t, shots),
+     .stages = LODE_DECIDES_TOKENIZE | LODE_DECIDES_EVALUATE,
+     .meaning = "solved items of the file, drawn by seed, that stand before each item"},
+    {.path = "evaluate.tasks.[].bos",
+     .type = LODE_KEY_CHOICE,
+     .fallback = "\"auto\"",
+     .choices = lode_bos_choices,
+     IN(lode_config_task_t, bos),
+     .stages = LODE_DECIDES_TOKENIZE | LODE_DECIDES_EVALUATE,
+     .meaning = "whether BOS begins each text; auto: where the tokenizer adds it, as lm_eval"},
+    {.path = "evaluate.tasks.[].pruned",
+     .type = LODE_KEY_BOOLEAN,
+     .fallback = "true",
+     IN(lode_config_task_t, pruned),
+     .stages = LODE_DECIDES_EVALUATE,
+     .meaning = "whether the pruned variants answer too, or the unpruned model alone"},
 
     {.path = "probe.checks",
      .type = LODE_KEY_CHOICE,
@@ -774,8 +828,6 @@ lode_status_t lode_schema_range_text(const lode_key_t *key, lode_buffer_t *text)
 lode_status_t lode_schema_choices_text(const lode_choice_t *choices, lode_buffer_t *text) {
     const char *separator = "";
     for (; choices->name; choices++) {
-        if (choices->value == LODE_CHOICE_UNAVAILABLE)
-            continue;
         LODE_TRY(lode_buffer_printf(text, "%s%s", separator, choices->name));
         separator = ", ";
     }
@@ -794,7 +846,6 @@ lode_status_t lode_schema_type_text(const lode_key_t *key, lode_buffer_t *text) 
         [LODE_KEY_CHOICE] = "choice",
         [LODE_KEY_GROUPS] = "list of groups",
         [LODE_KEY_VALUES] = "value",
-        [LODE_KEY_MISSING] = "empty list",
     };
     return lode_buffer_printf(text, key->list ? "list of %ss" : "%s", one[key->type]);
 }

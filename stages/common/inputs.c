@@ -11,6 +11,7 @@
 #include "base/memory.h"
 #include "common/version.h"
 #include "model/companion.h"
+#include "model/prefix.h"
 #include "probe/probe.h"
 
 struct lode_inputs {
@@ -238,15 +239,41 @@ static lode_status_t note_input(lode_run_t *run, const char *digest, const char 
     return lode_buffer_printf(&run->inputs, "%s  %s\n", digest, path);
 }
 
-lode_status_t lode_inputs_prepare(lode_run_t *run, lode_inputs_t *inputs) {
+/* The files that make the ids: "" where there is none of its kind. */
+typedef struct texts {
+    const char **path;
+    int64_t count;
+    char *merged, *prefix; /* owned */
+} texts_t;
+
+static lode_status_t list_texts(texts_t *texts, const lode_run_t *run) {
     const lode_config_t *config = run->config;
+    const lode_config_evaluate_t *evaluate = &config->evaluate;
+    LODE_TRY(
+        LODE_NEW(&texts->path, 4 + evaluate->perplexity_count + evaluate->task_count, "texts"));
+    const char **next = texts->path;
+    LODE_TRY(lode_checkpoint_tokenizer(run->checkpoint, next++));
+    LODE_TRY(lode_prefix_file(&texts->prefix, lode_checkpoint_folder(run->checkpoint)));
+    if (*config->calibration.merged)
+        LODE_TRY(
+            lode_run_merged_path(&texts->merged, config, run->model->name, LODE_STAGE_TOKENIZE));
+    *next++ = texts->merged ? texts->merged : config->calibration.corpus;
+    *next++ = config->probe.corpus;
+    for (int64_t i = 0; i < evaluate->perplexity_count; i++)
+        *next++ = evaluate->perplexity[i].corpus;
+    for (int64_t i = 0; i < evaluate->task_count; i++)
+        *next++ = evaluate->tasks[i].path;
+    if (texts->prefix)
+        *next++ = texts->prefix;
+    texts->count = next - texts->path;
+    return LODE_OK;
+}
+
+lode_status_t lode_inputs_prepare(lode_run_t *run, lode_inputs_t *inputs) {
     char digest[LODE_DIGEST_TEXT];
-    const char *tokenizer;
-    char *merged = NULL;
+    texts_t texts = {0};
     lode_hash_t *hash = NULL;
-    lode_status_t local = lode_checkpoint_tokenizer(run->checkpoint, &tokenizer);
-    if (local == LODE_OK && *config->calibration.merged)
-        local = lode_run_merged_path(&merged, config, run->model->name, LODE_STAGE_TOKENIZE);
+    lode_status_t local = list_texts(&texts, run);
     if (local == LODE_OK)
         local = lode_hash_create(&hash);
     lode_status_t status = lode_comm_agree(run->comm, local);
@@ -254,22 +281,20 @@ lode_status_t lode_inputs_prepare(lode_run_t *run, lode_inputs_t *inputs) {
         status = lode_inputs_model(run->model_digest, inputs, run);
     if (status == LODE_OK)
         local = note_input(run, run->model_digest, run->model->path);
-    for (int64_t i = -3; i < config->evaluate.perplexity_count && status == LODE_OK; i++) {
-        const char *path = i == -3   ? tokenizer
-                           : i == -2 ? (merged ? merged : config->calibration.corpus)
-                           : i == -1 ? config->probe.corpus
-                                     : config->evaluate.perplexity[i].corpus;
-        if (*path == '\0')
+    for (int64_t i = 0; i < texts.count && status == LODE_OK; i++) {
+        if (*texts.path[i] == '\0')
             continue;
-        status = lode_inputs_file(digest, inputs, run->comm, path);
+        status = lode_inputs_file(digest, inputs, run->comm, texts.path[i]);
         if (status == LODE_OK && local == LODE_OK) /* no rank leaves before the others */
-            local = note_input(run, digest, path);
+            local = note_input(run, digest, texts.path[i]);
         lode_hash_add(hash, digest, sizeof digest);
     }
     if (hash)
         lode_hash_text(hash, run->text_digest);
     lode_hash_destroy(&hash);
-    free(merged);
+    free(texts.path);
+    free(texts.merged);
+    free(texts.prefix);
     return status != LODE_OK ? status : lode_comm_agree(run->comm, local);
 }
 
@@ -288,9 +313,29 @@ static lode_status_t hash_dataset(lode_hash_t *hash, lode_store_t *store, const 
 
 static lode_status_t hash_perplexity(lode_hash_t *hash, lode_store_t *store,
                                      const lode_config_perplexity_t *entry) {
-    char name[512];
-    snprintf(name, sizeof name, "/perplexity/%s/ids", entry->name);
+    static const char *const attributes[] = {"bos", "prefix", "words", "bytes"};
+    char group[512], name[520];
+    snprintf(group, sizeof group, "/perplexity/%s", entry->name);
+    for (size_t i = 0; i < sizeof attributes / sizeof *attributes; i++) {
+        int64_t value = 0;
+        LODE_TRY(lode_store_get_attribute_i64(store, group, attributes[i], &value));
+        lode_hash_add(hash, &value, sizeof value);
+    }
+    snprintf(name, sizeof name, "%s/ids", group);
+    LODE_TRY(hash_dataset(hash, store, name));
+    snprintf(name, sizeof name, "%s/offsets", group);
     return hash_dataset(hash, store, name);
+}
+
+static lode_status_t hash_task(lode_hash_t *hash, lode_store_t *store,
+                               const lode_config_task_t *entry) {
+    static const char *const parts[] = {"ids", "offsets", "context", "first", "gold", "characters"};
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
+        char name[512];
+        snprintf(name, sizeof name, "/tasks/%s/%s", entry->name, parts[i]);
+        LODE_TRY(hash_dataset(hash, store, name));
+    }
+    return LODE_OK;
 }
 
 /* The texts of the causal checks: their own, and of the perplexities only the one that they use. */
@@ -325,6 +370,9 @@ static lode_status_t hash_ids(char digest[LODE_DIGEST_TEXT], lode_store_t *store
     for (int64_t i = 0; stage == LODE_STAGE_EVALUATE && i < evaluate->perplexity_count; i++)
         if (status == LODE_OK)
             status = hash_perplexity(hash, store, &evaluate->perplexity[i]);
+    for (int64_t i = 0; stage == LODE_STAGE_EVALUATE && i < evaluate->task_count; i++)
+        if (status == LODE_OK)
+            status = hash_task(hash, store, &evaluate->tasks[i]);
     lode_hash_text(hash, digest);
     lode_hash_destroy(&hash);
     return status;
@@ -385,6 +433,8 @@ static lode_status_t add_dependencies(lode_hash_t *hash, lode_run_t *run, lode_s
     switch (stage) {
     case LODE_STAGE_TOKENIZE:
         lode_hash_add_text(hash, run->text_digest);
+        lode_hash_add(hash, &run->architecture.bos, sizeof run->architecture.bos);
+        lode_hash_add(hash, &run->architecture.eos, sizeof run->architecture.eos);
         break;
     case LODE_STAGE_CALIBRATE:
     case LODE_STAGE_ACCUMULATE:

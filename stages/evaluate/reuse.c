@@ -9,18 +9,18 @@
 #include "common/version.h"
 
 lode_status_t lode_reuse_digest(char digest[LODE_DIGEST_TEXT], const lode_run_t *run,
-                                const lode_windows_t *windows, const char *edits) {
-    const int64_t sequences = windows->text.sequences;
-    const int64_t tokens = windows->text.offsets[sequences];
+                                const lode_text_t *text, const char *edits) {
+    const int64_t sequences = text->sequences;
+    const int64_t tokens = text->offsets[sequences];
     const int64_t numbers[] = {LODE_RESULTS_REVISION, run->config->threads,
                                run->config->micro_batch, sequences, tokens};
     lode_hash_t *hash;
     LODE_TRY(lode_hash_create(&hash));
     lode_hash_add(hash, numbers, sizeof numbers);
     lode_hash_add_text(hash, run->model_digest);
-    lode_hash_add(hash, windows->text.offsets, (size_t)(sequences + 1) * sizeof(int64_t));
-    lode_hash_add(hash, windows->text.ids, (size_t)tokens * sizeof(int32_t));
-    lode_hash_add(hash, windows->text.target, (size_t)tokens * sizeof(int32_t));
+    lode_hash_add(hash, text->offsets, (size_t)(sequences + 1) * sizeof(int64_t));
+    lode_hash_add(hash, text->ids, (size_t)tokens * sizeof(int32_t));
+    lode_hash_add(hash, text->target, (size_t)tokens * sizeof(int32_t));
     lode_hash_add_text(hash, edits);
     lode_hash_text(hash, digest);
     lode_hash_destroy(&hash);
@@ -29,9 +29,17 @@ lode_status_t lode_reuse_digest(char digest[LODE_DIGEST_TEXT], const lode_run_t 
 
 typedef struct search {
     lode_store_t *store; /* that is being written */
+    const lode_reuse_kind_t *kind;
     lode_reuse_item_t *items;
-    int64_t count, targets, missing;
+    int64_t count, missing;
 } search_t;
+
+enum { PATH_BYTES = 1024 };
+
+/* Path of what lies beside the dataset at `path`. */
+static void beside_path(const search_t *search, const char *path, char beside[PATH_BYTES]) {
+    snprintf(beside, PATH_BYTES, "%s%s", search->kind->beside, path + strlen(search->kind->group));
+}
 
 static lode_reuse_item_t *wanted(const search_t *search, const char *digest) {
     for (int64_t i = 0; i < search->count; i++)
@@ -40,44 +48,76 @@ static lode_reuse_item_t *wanted(const search_t *search, const char *digest) {
     return NULL;
 }
 
-/* Takes the losses of one dataset over for every variant that has them. Only writing can fail. */
+/* A dataset's elements; NULL where it is not of the shape wanted or cannot be read. */
+static void *read_elements(const search_t *search, lode_store_t *earlier, const char *path,
+                           lode_type_t type) {
+    const lode_reuse_kind_t *kind = search->kind;
+    int64_t shape[LODE_STORE_MAX_AXES];
+    void *data = NULL;
+    int axes;
+    bool fits = lode_store_shape(earlier, path, &axes, shape) == LODE_OK && axes == kind->axes;
+    for (int axis = 0; fits && axis < axes; axis++)
+        fits = shape[axis] == kind->shape[axis];
+    if (!fits || lode_store_read_all(earlier, path, type, &data, NULL) != LODE_OK)
+        return NULL;
+    return data;
+}
+
+static lode_status_t write_elements(const search_t *search, const char *path, const double *values,
+                                    const uint8_t *flags) {
+    const int64_t offset[2] = {0};
+    char beside[PATH_BYTES];
+    LODE_TRY(lode_store_write(search->store, path, offset, search->kind->shape, values));
+    if (!flags)
+        return LODE_OK;
+    beside_path(search, path, beside);
+    return lode_store_write(search->store, beside, offset, search->kind->shape, flags);
+}
+
+/* Takes one dataset over, and what lies beside it, for every variant that has these results. Only
+ * writing can fail. */
 static lode_status_t take_dataset(search_t *search, lode_store_t *earlier, const char *path) {
-    char *digest = NULL;
-    double *nll = NULL;
-    int64_t elements = 0;
+    char *digest = NULL, beside[PATH_BYTES];
+    double *values = NULL;
+    uint8_t *flags = NULL;
     lode_reuse_item_t *item = NULL;
     lode_status_t status = LODE_OK;
     if (lode_store_has_attribute(earlier, path, "digest") &&
         lode_store_get_attribute_text(earlier, path, "digest", &digest) == LODE_OK)
         item = wanted(search, digest);
-    if (item && lode_store_read_all(earlier, path, LODE_TYPE_F64, &nll, &elements) == LODE_OK &&
-        elements == search->targets)
+    if (item)
+        values = read_elements(search, earlier, path, LODE_TYPE_F64);
+    if (values && search->kind->beside) {
+        beside_path(search, path, beside);
+        flags = read_elements(search, earlier, beside, LODE_TYPE_U8);
+    }
+    if (values && (flags || !search->kind->beside))
         for (; item && status == LODE_OK; item = wanted(search, digest)) {
-            const int64_t offset = 0;
-            status = lode_store_write(search->store, item->path, &offset, &elements, nll);
+            status = write_elements(search, item->path, values, flags);
             item->found = true;
             search->missing--;
         }
     free(digest);
-    free(nll);
+    free(values);
+    free(flags);
     return status;
 }
 
-/* Calls take_dataset for every /perplexity/<name>/<variant> of a file. */
+/* Calls take_dataset for every <group>/<name>/<variant> of a file. */
 static lode_status_t search_file(search_t *search, lode_store_t *earlier) {
     char **names = NULL;
     int64_t count = 0;
     lode_status_t status = LODE_OK;
-    if (lode_store_list(earlier, "/perplexity", &names, &count) != LODE_OK)
+    if (lode_store_list(earlier, search->kind->group, &names, &count) != LODE_OK)
         return LODE_OK;
     for (int64_t i = 0; i < count && status == LODE_OK; i++) {
         char group[512], **variants = NULL;
         int64_t variant_count = 0;
-        snprintf(group, sizeof group, "/perplexity/%s", names[i]);
+        snprintf(group, sizeof group, "%s/%s", search->kind->group, names[i]);
         if (lode_store_list(earlier, group, &variants, &variant_count) != LODE_OK)
             continue;
         for (int64_t v = 0; v < variant_count && search->missing > 0 && status == LODE_OK; v++) {
-            char path[1024];
+            char path[PATH_BYTES];
             snprintf(path, sizeof path, "%s/%s", group, variants[v]);
             status = take_dataset(search, earlier, path);
         }
@@ -101,10 +141,11 @@ static lode_status_t search_files(search_t *search, const lode_run_t *run) {
     return status;
 }
 
-lode_status_t lode_reuse_take(lode_store_t *store, const lode_run_t *run, lode_reuse_item_t *items,
-                              int64_t count, int64_t targets) {
+lode_status_t lode_reuse_take(lode_store_t *store, const lode_run_t *run,
+                              const lode_reuse_kind_t *kind, lode_reuse_item_t *items,
+                              int64_t count) {
     search_t search = {
-        .store = store, .items = items, .count = count, .targets = targets, .missing = count};
+        .store = store, .kind = kind, .items = items, .count = count, .missing = count};
     lode_status_t status = LODE_OK;
     int32_t *found = NULL;
     for (int64_t i = 0; i < count; i++)

@@ -7,17 +7,24 @@
 #ifndef LODE_STAGES_EVALUATE_REUSE_H
 #define LODE_STAGES_EVALUATE_REUSE_H
 
-#include "common/protocol.h"
 #include "common/run.h"
 
-/* Digest of the losses of a variant over windows; `edits` is that of its edits. Errors:
+/* Digest of the losses of a variant over a text; `edits` is that of its edits. Errors:
  * LODE_ERR_MEMORY. Local. */
 LODE_MUST_USE lode_status_t lode_reuse_digest(char digest[LODE_DIGEST_TEXT], const lode_run_t *run,
-                                              const lode_windows_t *windows, const char *edits);
+                                              const lode_text_t *text, const char *edits);
 
-/* Losses that are wanted: where they go, and which they are. */
+/* What the results of one data set look like. */
+typedef struct lode_reuse_kind {
+    const char *group;  /* "/perplexity": the datasets f64 are <group>/<data set>/<variant> */
+    const char *beside; /* group of datasets u8 of the same names and shape; NULL for none */
+    int axes;
+    int64_t shape[2];
+} lode_reuse_kind_t;
+
+/* Results that are wanted: where they go, and which they are. */
 typedef struct lode_reuse_item {
-    char *path; /* of the dataset f64 [targets] in the new file, the caller's */
+    char *path; /* of the dataset f64 in the new file, the caller's */
     char digest[LODE_DIGEST_TEXT];
     int32_t found; /* out */
 } lode_reuse_item_t;
@@ -26,7 +33,7 @@ typedef struct lode_reuse_item {
  * read counts as holding nothing. items [count]: `found` is set, the same on all ranks. Errors:
  * LODE_ERR_IO, LODE_ERR_MEMORY. Collective; rank 0 reads and writes. */
 LODE_MUST_USE lode_status_t lode_reuse_take(lode_store_t *store, const lode_run_t *run,
-                                            lode_reuse_item_t *items, int64_t count,
-                                            int64_t targets);
+                                            const lode_reuse_kind_t *kind, lode_reuse_item_t *items,
+                                            int64_t count);
 
 #endif

@@ -11,6 +11,7 @@
 #include "model/describe.h"
 #include "probe/probe.h"
 #include "text/corpus.h"
+#include "text/task.h"
 #include "text/tokenizer.h"
 
 static lode_status_t check_corpus(const char *path, lode_corpus_format_t format, const char *field,
@@ -33,6 +34,20 @@ static void print_model(const char *name, const lode_architecture_t *architectur
            (double)lode_architecture_parameters(architecture) / 1e6);
 }
 
+/* What the stage tokenize will read of a task: all of it where examples are drawn. */
+static lode_status_t check_task(const lode_config_task_t *entry, bool verbose) {
+    lode_task_t *task;
+    lode_buffer_t examples = {0};
+    LODE_TRY(lode_task_read(&task, entry->path, entry->shots > 0 ? 0 : entry->limit));
+    const lode_status_t status = lode_task_examples(&examples, task, 0, entry->shots, 0);
+    if (status == LODE_OK && verbose)
+        printf("task %s: %lld items, up to %lld requests each\n", entry->path,
+               (long long)lode_task_items(task), (long long)lode_task_widest(task));
+    lode_buffer_free(&examples);
+    lode_task_destroy(&task);
+    return status;
+}
+
 static lode_status_t check_model(const lode_config_t *config, const lode_config_model_t *model,
                                  bool verbose) {
     lode_checkpoint_t *checkpoint;
@@ -46,6 +61,8 @@ static lode_status_t check_model(const lode_config_t *config, const lode_config_
     if (status == LODE_OK)
         status = lode_config_check_model(config, architecture.max_positions, architecture.hidden,
                                          model->name);
+    if (status == LODE_OK)
+        status = lode_config_check_bos(config, architecture.bos, model->name);
     if (status == LODE_OK)
         status = lode_statistics_check_padding(config, model->name, architecture.eos);
     if (status == LODE_OK && verbose)
@@ -108,5 +125,7 @@ lode_status_t lode_check_inputs(const lode_config_t *config, const char *point, 
         const lode_config_perplexity_t *entry = &config->evaluate.perplexity[i];
         LODE_TRY(check_corpus(entry->corpus, entry->format, entry->field, verbose));
     }
+    for (int64_t i = 0; i < config->evaluate.task_count; i++)
+        LODE_TRY(check_task(&config->evaluate.tasks[i], verbose));
     return LODE_OK;
 }

@@ -6,20 +6,25 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "base/memory.h"
+#include "tokenize/tasks.h"
 #include "tokenize/work.h"
 
 /* What becomes datasets; filled on rank 0. */
 typedef struct output {
     lode_ids_t calibration;
-    lode_ids_t *perplexity; /* [evaluate.perplexity_count] */
+    lode_tokenized_t *perplexity; /* [evaluate.perplexity_count] */
+    lode_task_ids_t *tasks;       /* [evaluate.task_count] */
     lode_ids_t probe;
 } output_t;
 
 static void free_output(output_t *output, const lode_config_t *config) {
     lode_ids_free(&output->calibration);
     for (int64_t i = 0; output->perplexity && i < config->evaluate.perplexity_count; i++)
-        lode_ids_free(&output->perplexity[i]);
+        lode_tokenized_free(&output->perplexity[i]);
     free(output->perplexity);
+    for (int64_t i = 0; output->tasks && i < config->evaluate.task_count; i++)
+        lode_task_ids_free(&output->tasks[i]);
+    free(output->tasks);
     lode_ids_free(&output->probe);
 }
 
@@ -52,18 +57,20 @@ static lode_status_t load_tokenizer(lode_tokenizer_t **tokenizer, const lode_run
 }
 
 /* Every id must have its row of the embedding. */
-static lode_status_t check_ids(const lode_ids_t *ids, const lode_run_t *run) {
+static lode_status_t check_id(int32_t id, const lode_run_t *run) {
     const char *path;
-    for (int64_t i = 0; i < ids->count; i++) {
-        if (ids->id[i] >= 0 && ids->id[i] < run->architecture.vocab)
-            continue;
-        LODE_TRY(lode_checkpoint_tokenizer(run->checkpoint, &path));
-        return lode_fail(
-            LODE_ERR_FORMAT,
-            "%s: gives token id %d, but the model's vocabulary has %lld; the tokenizer "
-            "belongs to another model",
-            path, (int)ids->id[i], (long long)run->architecture.vocab);
-    }
+    if (id >= 0 && id < run->architecture.vocab)
+        return LODE_OK;
+    LODE_TRY(lode_checkpoint_tokenizer(run->checkpoint, &path));
+    return lode_fail(LODE_ERR_FORMAT,
+                     "%s: gives token id %d, but the model's vocabulary has %lld; the tokenizer "
+                     "belongs to another model",
+                     path, (int)id, (long long)run->architecture.vocab);
+}
+
+static lode_status_t check_ids(const lode_ids_t *ids, const lode_run_t *run) {
+    for (int64_t i = 0; i < ids->count; i++)
+        LODE_TRY(check_id(ids->id[i], run));
     return LODE_OK;
 }
 
@@ -74,8 +81,14 @@ static lode_status_t encode_all(output_t *output, const lode_run_t *run, const l
     LODE_TRY(lode_tokenize_calibration(&output->calibration, run, crew));
     LODE_TRY(check_ids(&output->calibration, run));
     for (int64_t i = 0; i < evaluate->perplexity_count; i++) {
-        LODE_TRY(lode_tokenize_perplexity(&output->perplexity[i], &evaluate->perplexity[i], crew));
-        LODE_TRY(check_ids(&output->perplexity[i], run));
+        lode_tokenized_t *text = &output->perplexity[i];
+        LODE_TRY(lode_tokenize_perplexity(text, run, &evaluate->perplexity[i], crew));
+        LODE_TRY(check_ids(&text->ids, run));
+        LODE_TRY(check_id(text->prefix >= 0 ? text->prefix : 0, run));
+    }
+    for (int64_t i = 0; i < evaluate->task_count; i++) {
+        LODE_TRY(lode_tokenize_task(&output->tasks[i], run, &evaluate->tasks[i], crew));
+        LODE_TRY(check_ids(&output->tasks[i].ids, run));
     }
     if (lode_tokenize_has_probe(config))
         LODE_TRY(lode_tokenize_probe(&output->probe, &config->probe, crew));
@@ -85,8 +98,11 @@ static lode_status_t encode_all(output_t *output, const lode_run_t *run, const l
 /* Collective. */
 static lode_status_t make_output(output_t *output, const lode_run_t *run) {
     lode_tokenizer_t *tokenizer;
-    lode_status_t status = lode_comm_agree(
-        run->comm, LODE_NEW(&output->perplexity, run->config->evaluate.perplexity_count, "ids"));
+    lode_status_t status =
+        LODE_NEW(&output->perplexity, run->config->evaluate.perplexity_count, "ids");
+    if (status == LODE_OK)
+        status = LODE_NEW(&output->tasks, run->config->evaluate.task_count, "ids");
+    status = lode_comm_agree(run->comm, status);
     if (status == LODE_OK)
         status = load_tokenizer(&tokenizer, run);
     if (status != LODE_OK)
@@ -104,10 +120,8 @@ static lode_status_t make_output(output_t *output, const lode_run_t *run) {
 
 /* --- writing -------------------------------------------------------------------------------- */
 
-/* Creates a one-dimensional dataset of rank 0's length and lets rank 0 fill it. A failed write
- * sticks to the store and fails its commit, so that rank 0 does not leave the others waiting. */
-static lode_status_t put(lode_store_t *store, const lode_run_t *run, const char *name,
-                         lode_type_t type, int64_t count, const void *data) {
+lode_status_t lode_tokenize_put(lode_store_t *store, const lode_run_t *run, const char *name,
+                                lode_type_t type, int64_t count, const void *data) {
     const int64_t offset = 0;
     LODE_TRY(lode_comm_broadcast(run->comm, &count, sizeof count, 0));
     LODE_TRY(lode_store_dataset(store, name, type, 1, &count, false));
@@ -116,30 +130,38 @@ static lode_status_t put(lode_store_t *store, const lode_run_t *run, const char 
     return LODE_OK;
 }
 
-/* <group>/ids and, where there are sequences, <group>/offsets. */
+/* <group>/ids and <group>/offsets. */
 static lode_status_t put_ids(lode_store_t *store, const lode_run_t *run, const char *group,
-                             const lode_ids_t *ids, bool sequences) {
+                             const lode_ids_t *ids) {
     char name[512];
     snprintf(name, sizeof name, "%s/ids", group);
-    LODE_TRY(put(store, run, name, LODE_TYPE_I32, ids->count, ids->id));
-    if (!sequences)
-        return LODE_OK;
+    LODE_TRY(lode_tokenize_put(store, run, name, LODE_TYPE_I32, ids->count, ids->id));
     snprintf(name, sizeof name, "%s/offsets", group);
-    return put(store, run, name, LODE_TYPE_I64, ids->sequences + 1, ids->offset);
+    return lode_tokenize_put(store, run, name, LODE_TYPE_I64, ids->sequences + 1, ids->offset);
+}
+
+/* What a perplexity's group says of its ids. Rank 0's values count. */
+static lode_status_t put_text(lode_store_t *store, const lode_run_t *run, const char *name,
+                              const lode_tokenized_t *text) {
+    char group[512];
+    snprintf(group, sizeof group, "/perplexity/%s", name);
+    LODE_TRY(put_ids(store, run, group, &text->ids));
+    LODE_TRY(lode_store_attribute_i64(store, group, "bos", text->bos));
+    LODE_TRY(lode_store_attribute_i64(store, group, "prefix", text->prefix));
+    LODE_TRY(lode_store_attribute_i64(store, group, "words", text->words));
+    return lode_store_attribute_i64(store, group, "bytes", text->bytes);
 }
 
 static lode_status_t write_output(lode_store_t *store, const lode_run_t *run,
                                   const output_t *output) {
     const lode_config_evaluate_t *evaluate = &run->config->evaluate;
-    LODE_TRY(put_ids(store, run, "/calibration", &output->calibration, true));
-    for (int64_t i = 0; i < evaluate->perplexity_count; i++) {
-        char group[512];
-        snprintf(group, sizeof group, "/perplexity/%s", evaluate->perplexity[i].name);
-        LODE_TRY(put_ids(store, run, group, &output->perplexity[i], false));
-    }
-    return lode_tokenize_has_probe(run->config)
-               ? put_ids(store, run, "/probe", &output->probe, true)
-               : LODE_OK;
+    LODE_TRY(put_ids(store, run, "/calibration", &output->calibration));
+    for (int64_t i = 0; i < evaluate->perplexity_count; i++)
+        LODE_TRY(put_text(store, run, evaluate->perplexity[i].name, &output->perplexity[i]));
+    for (int64_t i = 0; i < evaluate->task_count; i++)
+        LODE_TRY(lode_tokenize_put_task(store, run, evaluate->tasks[i].name, &output->tasks[i]));
+    return lode_tokenize_has_probe(run->config) ? put_ids(store, run, "/probe", &output->probe)
+                                                : LODE_OK;
 }
 
 /* --- the stage ------------------------------------------------------------------------------ */

@@ -13,9 +13,19 @@
 LODE_MUST_USE lode_status_t lode_tokenize_calibration(lode_ids_t *ids, const lode_run_t *run,
                                                       const lode_crew_t *crew);
 
-/* The text of a perplexity entry, as one run of ids. Errors: LODE_ERR_INPUT (no corpus, one shorter
- * than a window), LODE_ERR_FORMAT. */
-LODE_MUST_USE lode_status_t lode_tokenize_perplexity(lode_ids_t *ids,
+/* The text of a perplexity (common/protocol): a sequence for each document. */
+typedef struct lode_tokenized {
+    lode_ids_t ids;       /* with the token before each document, without the prefix */
+    int32_t bos;          /* the token before each document, −1 for none */
+    int32_t prefix;       /* of lm-eval, else −1 */
+    int64_t words, bytes; /* of all documents */
+} lode_tokenized_t;
+void lode_tokenized_free(lode_tokenized_t *text); /* leaves {0}. Local. */
+
+/* Tokenises the text of a perplexity entry as its protocol and its key bos want; `text` is {0}
+ * before, and for lode_tokenized_free whatever is returned. Errors: LODE_ERR_INPUT (no corpus, one
+ * shorter than a window, no prefix token), LODE_ERR_FORMAT. */
+LODE_MUST_USE lode_status_t lode_tokenize_perplexity(lode_tokenized_t *text, const lode_run_t *run,
                                                      const lode_config_perplexity_t *entry,
                                                      const lode_crew_t *crew);
 
@@ -38,5 +48,12 @@ LODE_MUST_USE lode_status_t lode_tokenize_first(lode_ids_t *ids, const lode_crew
 LODE_MUST_USE lode_status_t lode_tokenize_texts(lode_ids_t *ids, const lode_crew_t *crew,
                                                 const lode_corpus_t *corpus, const int64_t *chosen,
                                                 int64_t first, int64_t count);
+
+/* Creates a one-dimensional dataset of rank 0's length and lets rank 0 fill it. A failed write
+ * sticks to the store and fails its commit, so that rank 0 does not leave the others waiting.
+ * Collective. */
+LODE_MUST_USE lode_status_t lode_tokenize_put(lode_store_t *store, const lode_run_t *run,
+                                              const char *name, lode_type_t type, int64_t count,
+                                              const void *data);
 
 #endif

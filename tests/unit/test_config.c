@@ -19,6 +19,9 @@
 #define HEAD "name = \"e\";\nmodels = ( { name = \"a\"; path = \"m\"; } );\n"
 #define BASE HEAD "calibration = { corpus = \"c\"; };\n"
 #define PERPLEXITY "evaluate = { perplexity = ( { name = \"p\"; corpus = \"t\"; } ); };\n"
+#define EVALUATE                                                                                   \
+    "evaluate = { perplexity = ( { name = \"p\"; corpus = \"t\"; } );\n"                           \
+    "  tasks = ( { name = \"q\"; path = \"j\"; } ); };\n"
 
 static char folder[] = "/tmp/lode_test_config_XXXXXX";
 
@@ -120,6 +123,7 @@ static void test_defaults(void **state) {
     assert_string_equal(c->evaluate.perplexity[0].name, "p");
     assert_int_equal(c->evaluate.perplexity[0].format, LODE_CORPUS_TEXT);
     assert_int_equal(c->evaluate.perplexity[0].protocol, LODE_PROTOCOL_GPTQ);
+    assert_int_equal(c->evaluate.perplexity[0].bos, LODE_BOS_AUTO);
     assert_int_equal(c->evaluate.perplexity[0].length, 2048);
     assert_int_equal(c->sweep_count, 0);
     lode_config_destroy(&c);
@@ -151,7 +155,9 @@ static const char full[] =
     "   sparsity = ( 0.25, 0.33333333333333331, 1e-1 ); allocation = [ \"uniform\", \"global\" ];\n"
     "   compensation = [ \"none\", \"sequential\" ]; ridge = 1e-300; floor = 0; };\n"
     "evaluate = { perplexity = ( { name = \"w\"; corpus = \"x\"; format = \"wikitext\";\n"
-    "     field = \"f\"; protocol = \"llama.cpp\"; length = 256; } ); tasks = ( ); };\n"
+    "     field = \"f\"; protocol = \"llama.cpp\"; length = 256; } );\n"
+    "   tasks = ( { name = \"arc\"; path = \"a.jsonl\"; limit = 7; shots = 5; bos = \"never\";\n"
+    "     pruned = false; } ); };\n"
     "probe = { checks = [ \"ablation\", \"random-cores\" ]; perplexity = \"w\"; corpus = \"pc\";\n"
     "   format = \"jsonl\"; field = \"pf\"; sequences = 3; max_length = 100; sparsity = 0.25;\n"
     "   rates = ( 0, 0.5, 1 ); draws = 2; random_cores = 4; layer_step = 1; channels = 16;\n"
@@ -204,6 +210,12 @@ static void test_every_key(void **state) {
     assert_true(c->prune.ridge == 1e-300);
     assert_int_equal(c->evaluate.perplexity[0].format, LODE_CORPUS_WIKITEXT);
     assert_int_equal(c->evaluate.perplexity[0].protocol, LODE_PROTOCOL_LLAMA_CPP);
+    assert_int_equal(c->evaluate.task_count, 1);
+    assert_string_equal(c->evaluate.tasks[0].path, "a.jsonl");
+    assert_int_equal(c->evaluate.tasks[0].limit, 7);
+    assert_int_equal(c->evaluate.tasks[0].shots, 5);
+    assert_int_equal(c->evaluate.tasks[0].bos, LODE_BOS_NEVER);
+    assert_false(c->evaluate.tasks[0].pruned);
     assert_int_equal(c->sweep_count, 2);
     assert_string_equal(c->sweep[0].values[1], "0.01");
     lode_config_destroy(&c);
@@ -241,10 +253,15 @@ static void test_documented_sample(void **state) {
     assert_int_equal(config->prune.method_count, 10);
     assert_int_equal(config->sweep[0].value_count, 3);
     lode_config_destroy(&config);
-    snprintf(text, sizeof text, "%s tasks = ( { name = \"arc\"; path = \"a\"; shots = 0; } ); };",
+    snprintf(text, sizeof text,
+             "%s tasks = ( { name = \"arc_easy\"; path = \"a\"; limit = 0; shots = 0; } ); };",
              documented);
-    assert_refused(text, LODE_ERR_CONFIG,
-                   "exp.cfg:17: evaluate.tasks: not available in this version; leave it out");
+    config = parse(text);
+    assert_int_equal(config->evaluate.task_count, 1);
+    assert_string_equal(config->evaluate.tasks[0].name, "arc_easy");
+    assert_int_equal(config->evaluate.tasks[0].bos, LODE_BOS_AUTO);
+    assert_true(config->evaluate.tasks[0].pruned);
+    lode_config_destroy(&config);
 }
 
 static void test_round_trip(void **state) {
@@ -368,12 +385,20 @@ static void test_ranges(void **state) {
                    "exp.cfg:5: evaluate.perplexity.[0].length: 2 leaves protocol llama.cpp no");
 }
 
+/* The path of a key, in the first group of its list where it is in one. */
+static void first_element(char *path, size_t size, const lode_key_t *key) {
+    const char *brackets = strstr(key->path, "[]");
+    int head = brackets ? (int)(brackets - key->path) : (int)strlen(key->path);
+    snprintf(path, size, "%.*s%s%s", head, key->path, brackets ? "[0]" : "",
+             brackets ? brackets + 2 : "");
+}
+
 /* Every number of the table is refused just outside its range and accepted at its closed ends. */
 static void test_ranges_of_the_table(void **state) {
     (void)state;
     int64_t count, tried = 0;
     const lode_key_t *keys = lode_schema(&count);
-    const char *path = write_file("exp.cfg", BASE PERPLEXITY, strlen(BASE PERPLEXITY));
+    const char *path = write_file("exp.cfg", BASE EVALUATE, strlen(BASE EVALUATE));
     for (int64_t i = 0; i < count; i++) {
         const lode_key_t *key = &keys[i];
         bool integer = key->type == LODE_KEY_INTEGER || key->type == LODE_KEY_BYTES;
@@ -386,8 +411,8 @@ static void test_ranges_of_the_table(void **state) {
                 continue;
             double outside =
                 integer ? bound + (high ? 1 : -1) : nextafter(bound, high ? INFINITY : -INFINITY);
-            const char *name =
-                lode_schema_owner(key) ? "evaluate.perplexity.[0].length" : key->path;
+            char name[64];
+            first_element(name, sizeof name, key);
             for (int inside = 0; inside < 2; inside++) {
                 char argument[128];
                 snprintf(argument, sizeof argument, "%s=%.17g", name, inside ? bound : outside);
@@ -421,17 +446,31 @@ static void test_choices(void **state) {
                    "exp.cfg:4: prune.compensation: \"least-square\" is not a choice; did you mean "
                    "\"least-squares\"?");
     assert_refused(BASE "evaluate = { perplexity = ( { name = \"p\"; corpus = \"t\";\n"
-                        "  protocol = \"lm-eval\"; } ); };",
+                        "  protocol = \"ppl\"; } ); };",
                    LODE_ERR_CONFIG,
-                   "exp.cfg:5: evaluate.perplexity.[0].protocol: \"lm-eval\" is not available in "
-                   "this version; choose from gptq, llama.cpp");
+                   "exp.cfg:5: evaluate.perplexity.[0].protocol: \"ppl\" is not a choice; choose "
+                   "from gptq, llama.cpp, lm-eval, nodelens");
     assert_refused(BASE "evaluate = { perplexity = ( { name = \"p\"; corpus = \"t\";\n"
-                        "  protocol = \"nodelens\"; } ); };",
+                        "  bos = \"yes\"; } ); };",
                    LODE_ERR_CONFIG,
-                   "exp.cfg:5: evaluate.perplexity.[0].protocol: \"nodelens\" is not available");
-    assert_refused(BASE "evaluate = { tasks = ( { name = \"a\"; path = \"b\"; limit = 0; } ); };",
+                   "exp.cfg:5: evaluate.perplexity.[0].bos: \"yes\" is not a choice; choose from "
+                   "auto, always, never");
+    assert_refused(BASE "evaluate = { tasks = ( { name = \"a\"; path = \"b\";\n"
+                        "  limit = -1; } ); };",
+                   LODE_ERR_CONFIG, "exp.cfg:5: evaluate.tasks.[0].limit: -1");
+    assert_refused(BASE "evaluate = { tasks = ( { name = \"a\"; path = \"b\";\n"
+                        "  shots = -1; } ); };",
+                   LODE_ERR_CONFIG, "exp.cfg:5: evaluate.tasks.[0].shots: -1");
+    assert_refused(BASE "evaluate = { tasks = ( { name = \"a\"; path = \"b\";\n"
+                        "  bos = \"yes\"; } ); };",
+                   LODE_ERR_CONFIG, "exp.cfg:5: evaluate.tasks.[0].bos: \"yes\" is not a choice");
+    assert_refused(BASE "evaluate = { tasks = ( { name = \"a\"; } ); };", LODE_ERR_CONFIG,
+                   "exp.cfg:4: evaluate.tasks.[0].path: required key is missing");
+    assert_refused(BASE "evaluate = { tasks = ( { name = \"a\"; path = \"b\"; },\n"
+                        "  { name = \"a\"; path = \"c\"; } ); };",
                    LODE_ERR_CONFIG,
-                   "exp.cfg:4: evaluate.tasks: not available in this version; leave it out");
+                   "exp.cfg:5: evaluate.tasks.[1].name: \"a\" is used twice; each needs its own");
+    assert_string_equal(lode_bos_name(LODE_BOS_NEVER), "never");
     assert_string_equal(lode_method_name(LODE_METHOD_WANDA_CHANNEL), "wanda-channel");
     assert_string_equal(lode_core_name(LODE_CORE_NONE), "none");
     assert_string_equal(lode_protocol_name(LODE_PROTOCOL_LLAMA_CPP), "llama.cpp");
@@ -814,10 +853,7 @@ static const char *other_value(const lode_key_t *key, const lode_config_t *confi
     static char text[128];
     lode_buffer_t now = {0};
     char path[64];
-    const char *brackets = strstr(key->path, "[]");
-    int head = brackets ? (int)(brackets - key->path) : (int)strlen(key->path);
-    snprintf(path, sizeof path, "%.*s%s%s", head, key->path, brackets ? "[0]" : "",
-             brackets ? brackets + 2 : "");
+    first_element(path, sizeof path, key);
     LODE_ASSERT_OK(lode_field_path_text(config, path, &now));
     const char *value = NULL;
     switch (key->type) {
@@ -835,7 +871,7 @@ static const char *other_value(const lode_key_t *key, const lode_config_t *confi
         break;
     case LODE_KEY_CHOICE:
         for (const lode_choice_t *choice = key->choices; choice->name && !value; choice++)
-            if (choice->value != LODE_CHOICE_UNAVAILABLE && !strstr(now.data, choice->name))
+            if (!strstr(now.data, choice->name))
                 value = choice->name;
         break;
     case LODE_KEY_TEXT:
@@ -882,12 +918,12 @@ static void check_sensitivity(const lode_config_t *before, const lode_config_t *
 
 static void test_stage_hashes(void **state) {
     (void)state;
-    const char text[] = BASE PERPLEXITY "export = ( { variant = \"dense\"; path = \"x\"; } );\n";
+    const char text[] = BASE EVALUATE "export = ( { variant = \"dense\"; path = \"x\"; } );\n";
     lode_config_t *config = load(text, NULL, 0), *changed;
     int64_t count, tried = 0;
     const lode_key_t *keys = lode_schema(&count);
     for (int64_t i = 0; i < count; i++) {
-        bool field = keys[i].type != LODE_KEY_GROUPS && keys[i].type != LODE_KEY_MISSING;
+        bool field = keys[i].type != LODE_KEY_GROUPS;
         if (!field || strncmp(keys[i].path, "sweep.", 6) == 0)
             continue;
         const char *argument = other_value(&keys[i], config);
@@ -956,6 +992,27 @@ static void test_check_model(void **state) {
     config = parse(BASE);
     LODE_ASSERT_FAILS(lode_config_check_model(config, 511, 64, "s"), LODE_ERR_CONFIG,
                       "exp.cfg: calibration.max_length: 512 is above");
+    lode_config_destroy(&config);
+}
+
+static void test_check_bos(void **state) {
+    (void)state;
+    lode_config_t *config = parse(
+        BASE "evaluate = { perplexity = ( { name = \"p\"; corpus = \"t\"; bos = \"never\"; },\n"
+             " { name = \"q\"; corpus = \"t\";\n bos = \"always\"; } ); };");
+    LODE_ASSERT_OK(lode_config_check_bos(config, 0, "s"));
+    LODE_ASSERT_FAILS(
+        lode_config_check_bos(config, -1, "s"), LODE_ERR_CONFIG,
+        "exp.cfg:6: evaluate.perplexity.[1].bos: \"always\" needs a bos_token_id, and "
+        "config.json of model s has none; set it to \"auto\" or \"never\"");
+    lode_config_destroy(&config);
+    config = parse(BASE "evaluate = { tasks = ( { name = \"p\"; path = \"t\";\n"
+                        " bos = \"always\"; } ); };");
+    LODE_ASSERT_FAILS(lode_config_check_bos(config, -1, "s"), LODE_ERR_CONFIG,
+                      "exp.cfg:5: evaluate.tasks.[0].bos");
+    lode_config_destroy(&config);
+    config = parse(BASE);
+    LODE_ASSERT_OK(lode_config_check_bos(config, -1, "s"));
     lode_config_destroy(&config);
 }
 
@@ -1064,6 +1121,7 @@ int main(void) {
         cmocka_unit_test(test_wrong_sweeps),
         cmocka_unit_test(test_stage_hashes),
         cmocka_unit_test(test_check_model),
+        cmocka_unit_test(test_check_bos),
         cmocka_unit_test(test_hostile_files),
         cmocka_unit_test(test_truncation),
         cmocka_unit_test(test_describe),

@@ -1,0 +1,59 @@
+/* stages/evaluate/work: what the parts of the stage share.
+ *
+ * Variant 0 is the unpruned model, "dense"; variant i is the prune stage's i − 1.
+ */
+#ifndef LODE_STAGES_EVALUATE_WORK_H
+#define LODE_STAGES_EVALUATE_WORK_H
+
+#include "common/evaluation.h"
+#include "evaluate/edits.h"
+#include "evaluate/reuse.h"
+
+typedef struct lode_evaluate_work {
+    lode_run_t *run;
+    lode_store_t *tokenize, *store; /* read, written */
+    lode_variant_t *variants;
+    int64_t variant_count; /* without the unpruned model */
+    lode_edits_t *edits;
+    lode_edit_digests_t digests; /* of all variants, the unpruned model included */
+} lode_evaluate_work_t;
+
+/* The variants that one data set is evaluated on, and where their losses go. */
+typedef struct lode_evaluate_set {
+    lode_evaluate_work_t *work;
+    const char *name;         /* of the data set */
+    int64_t variants;         /* the first so many of the stage */
+    lode_reuse_item_t *items; /* [variants] */
+    /* Of the variants that are computed: which they are, and what they have in common. */
+    int64_t *selected, *parent, *start; /* [computed] */
+    int64_t computed;
+} lode_evaluate_set_t;
+
+/* "dense" or a pruned variant's name, the work's. Local. */
+const char *lode_evaluate_variant_name(const lode_evaluate_work_t *work, int64_t variant);
+
+/* A lode_edit_callback_t by variants of the stage; the context is the work. Local. */
+lode_status_t lode_evaluate_edit(void *work, int64_t variant, int64_t layer, lode_ffn_edit_t *edit);
+
+/* A lode_edit_callback_t by variants that are computed; the context is any structure that begins
+ * with a lode_evaluate_set_t. Local. */
+lode_status_t lode_evaluate_set_edit(void *set, int64_t variant, int64_t layer,
+                                     lode_ffn_edit_t *edit);
+
+/* Names the datasets <group>/<name>/<variant> and works out the digests of what goes there, the
+ * losses over `text`. *set is for lode_evaluate_set_free, also on failure.
+ *   group    in, "/perplexity"
+ *   name     in, of the data set; must stay
+ *   pruned   in, whether pruned variants are evaluated too
+ * Errors: LODE_ERR_MEMORY. Local. */
+LODE_MUST_USE lode_status_t lode_evaluate_set_create(lode_evaluate_set_t *set,
+                                                     lode_evaluate_work_t *work, const char *group,
+                                                     const char *name, bool pruned,
+                                                     const lode_text_t *text);
+void lode_evaluate_set_free(lode_evaluate_set_t *set); /* leaves {0}. Local. */
+
+/* Selects the variants that are not found in earlier results, and says how many these are.
+ * Errors: LODE_ERR_MEMORY. Local. */
+LODE_MUST_USE lode_status_t lode_evaluate_set_select(lode_evaluate_set_t *set);
+
+#endif
