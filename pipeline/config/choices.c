@@ -67,8 +67,8 @@ const lode_choice_t lode_loss_choices[] = {
 const lode_choice_t lode_protocol_choices[] = {
     {"gptq", LODE_PROTOCOL_GPTQ},
     {"llama.cpp", LODE_PROTOCOL_LLAMA_CPP},
-    {"lm-eval", LODE_CHOICE_UNAVAILABLE},
-    {"nodelens", LODE_CHOICE_UNAVAILABLE},
+    {"lm-eval", LODE_PROTOCOL_LM_EVAL},
+    {"nodelens", LODE_PROTOCOL_NODELENS},
     {NULL, 0},
 };
 

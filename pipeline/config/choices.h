@@ -114,10 +114,12 @@ typedef enum lode_loss {
     LODE_LOSS_SUM,
 } lode_loss_t;
 
-/* How a perplexity is taken. */
+/* How a perplexity is taken: section 7 of the specification, stages/common/protocol. */
 typedef enum lode_protocol {
     LODE_PROTOCOL_GPTQ,
     LODE_PROTOCOL_LLAMA_CPP,
+    LODE_PROTOCOL_LM_EVAL,
+    LODE_PROTOCOL_NODELENS,
 } lode_protocol_t;
 
 /* Whether BOS is put before a text. AUTO leaves it to the tokenizer and to what the text is for. */
@@ -146,9 +148,8 @@ const char *lode_export_layout_name(lode_export_layout_t layout);
 /* One spelling of a set. */
 typedef struct lode_choice {
     const char *name; /* NULL ends the table */
-    int value;        /* of the enum; LODE_CHOICE_UNAVAILABLE where this version lacks it */
+    int value;        /* of the enum */
 } lode_choice_t;
-enum { LODE_CHOICE_UNAVAILABLE = -1 };
 
 extern const lode_choice_t lode_method_choices[];
 extern const lode_choice_t lode_core_choices[];

@@ -541,3 +541,25 @@ lode_status_t lode_config_check_model(const lode_config_t *config, int64_t max_p
                      (long long)config->classify.write_support, (long long)hidden, model_name,
                      (long long)hidden - 1);
 }
+
+static lode_status_t check_bos(const lode_config_t *config, const char *list, int64_t index,
+                               const char *model_name) {
+    char key[64];
+    snprintf(key, sizeof key, "evaluate.%s.[%lld].bos", list, (long long)index);
+    return lode_fail(LODE_ERR_CONFIG,
+                     "%s: %s: \"always\" needs a bos_token_id, and config.json of model %s has "
+                     "none; set it to \"auto\" or \"never\"",
+                     lode_config_where(config, key), key, model_name);
+}
+
+lode_status_t lode_config_check_bos(const lode_config_t *config, int32_t bos,
+                                    const char *model_name) {
+    const lode_config_evaluate_t *evaluate = &config->evaluate;
+    for (int64_t i = 0; bos < 0 && i < evaluate->perplexity_count; i++)
+        if (evaluate->perplexity[i].bos == LODE_BOS_ALWAYS)
+            return check_bos(config, "perplexity", i, model_name);
+    for (int64_t i = 0; bos < 0 && i < evaluate->task_count; i++)
+        if (evaluate->tasks[i].bos == LODE_BOS_ALWAYS)
+            return check_bos(config, "tasks", i, model_name);
+    return LODE_OK;
+}

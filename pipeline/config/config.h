@@ -99,6 +99,7 @@ typedef struct lode_config_perplexity {
     lode_corpus_format_t format;
     char *field; /* of a jsonl line */
     lode_protocol_t protocol;
+    lode_bos_t bos;
     int64_t length; /* tokens of a window */
     bool pruned;    /* of pruned variants too */
 } lode_config_perplexity_t;
@@ -231,6 +232,11 @@ LODE_MUST_USE lode_status_t lode_config_stage_difference(const lode_config_t *a,
 LODE_MUST_USE lode_status_t lode_config_check_model(const lode_config_t *config,
                                                     int64_t max_positions, int64_t hidden,
                                                     const char *model_name);
+
+/* Checks that the model has a BOS wherever a text is to begin with it (bos = "always").
+ * bos: in, token id, −1 for none; model_name: in, for the message. */
+LODE_MUST_USE lode_status_t lode_config_check_bos(const lode_config_t *config, int32_t bos,
+                                                  const char *model_name);
 
 /* Where the key at an indexed path ("models.[0].path") was written, like "exp.cfg:12" or "--set …";
  * the file alone where the key has its default. The experiment's own. */

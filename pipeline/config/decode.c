@@ -179,18 +179,14 @@ static lode_status_t decode_choice(const lode_key_t *key, const lode_value_t *va
     if (value->kind != LODE_VALUE_TEXT)
         return fail_type(value, path, "a string in double quotes");
     const lode_choice_t *choice = lode_choice_find(key->choices, value->text);
-    if (choice && choice->value != LODE_CHOICE_UNAVAILABLE) {
+    if (choice) {
         memcpy(field, &choice->value, sizeof choice->value);
         return LODE_OK;
     }
     lode_buffer_t all = {0};
     lode_status_t status = lode_schema_choices_text(key->choices, &all);
     const char *near = lode_schema_near_choice(key->choices, value->text);
-    if (status == LODE_OK && choice)
-        status =
-            lode_value_fail(value, path, "\"%s\" is not available in this version; choose from %s",
-                            value->text, all.data);
-    else if (status == LODE_OK && near)
+    if (status == LODE_OK && near)
         status = lode_value_fail(value, path, "\"%.*s\" is not a choice; did you mean \"%s\"?",
                                  SHOWN_MAX, value->text, near);
     else if (status == LODE_OK)

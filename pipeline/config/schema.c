@@ -385,7 +385,18 @@ static const lode_key_t keys[] = {
      .choices = lode_protocol_choices,
      IN(lode_config_perplexity_t, protocol),
      .stages = LODE_DECIDES_TOKENIZE | LODE_DECIDES_EVALUATE,
-     .meaning = "which windows and targets; perplexities of two protocols do not compare"},
+     .meaning = "which windows, which targets and which figure; perplexities of two protocols do "
+                "not compare"},
+    {.path = "evaluate.perplexity.[].bos",
+     .type = LODE_KEY_CHOICE,
+     .fallback = "\"auto\"",
+     .choices = lode_bos_choices,
+     IN(lode_config_perplexity_t, bos),
+     .stages = LODE_DECIDES_TOKENIZE | LODE_DECIDES_EVALUATE,
+     .meaning = "what stands before the text, for `llama.cpp` also first in every window; auto: "
+                "what the tokenizer adds; always: BOS of config.json; never: nothing. `lm-eval` "
+                "predicts that and the text from one token before them in any case: the "
+                "tokenizer's BOS, or EOS where it has none"},
     {.path = "evaluate.perplexity.[].length",
      .type = LODE_KEY_INTEGER,
      .fallback = "2048",
@@ -393,7 +404,8 @@ static const lode_key_t keys[] = {
      .high = 1 << 30,
      IN(lode_config_perplexity_t, length),
      .stages = LODE_DECIDES_EVALUATE,
-     .meaning = "tokens of a window; at most the model's positions"},
+     .meaning = "tokens of a window, of `lm-eval` those that the model sees at once; at most the "
+                "model's positions"},
     {.path = "evaluate.perplexity.[].pruned",
      .type = LODE_KEY_BOOLEAN,
      .fallback = "true",
@@ -816,8 +828,6 @@ lode_status_t lode_schema_range_text(const lode_key_t *key, lode_buffer_t *text)
 lode_status_t lode_schema_choices_text(const lode_choice_t *choices, lode_buffer_t *text) {
     const char *separator = "";
     for (; choices->name; choices++) {
-        if (choices->value == LODE_CHOICE_UNAVAILABLE)
-            continue;
         LODE_TRY(lode_buffer_printf(text, "%s%s", separator, choices->name));
         separator = ", ";
     }

@@ -90,7 +90,7 @@ const char *lode_schema_near_choice(const lode_choice_t *choices, const char *na
 /* Appends the range of a number, like "above 0 and below 1"; nothing where it has none. */
 LODE_MUST_USE lode_status_t lode_schema_range_text(const lode_key_t *key, lode_buffer_t *text);
 
-/* Appends the choices that this version has, separated by commas. */
+/* Appends the choices, separated by commas. */
 LODE_MUST_USE lode_status_t lode_schema_choices_text(const lode_choice_t *choices,
                                                      lode_buffer_t *text);
 

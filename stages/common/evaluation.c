@@ -5,7 +5,6 @@
 #include <string.h>
 
 #include "base/memory.h"
-#include "text/tokenizer.h"
 #include "transformer/pass.h"
 
 /* --- what variants have in common ------------------------------------------------------------ */
@@ -229,35 +228,38 @@ lode_status_t lode_evaluation_run(const lode_run_t *run, const lode_evaluation_t
 
 /* --- texts of perplexities ------------------------------------------------------------------- */
 
-lode_status_t lode_evaluation_bos(int32_t *bos, const lode_run_t *run) {
-    const char *path;
-    lode_tokenizer_t *tokenizer;
-    lode_status_t status = LODE_OK;
-    *bos = -1;
-    if (run->comm->rank == 0) {
-        status = lode_checkpoint_tokenizer(run->checkpoint, &path);
-        if (status == LODE_OK)
-            status = lode_tokenizer_load(&tokenizer, path);
-        if (status == LODE_OK) {
-            if (!lode_tokenizer_bos(tokenizer, bos))
-                *bos = -1;
-            lode_tokenizer_destroy(&tokenizer);
-        }
-    }
-    LODE_TRY(lode_comm_agree(run->comm, status));
-    return lode_comm_broadcast(run->comm, bos, sizeof *bos, 0);
+static lode_status_t read_token(lode_store_t *tokenize, const char *group, const char *name,
+                                int32_t *id) {
+    int64_t value = -1;
+    LODE_TRY(lode_store_get_attribute_i64(tokenize, group, name, &value));
+    *id = (int32_t)value;
+    return LODE_OK;
 }
 
-lode_status_t lode_evaluation_windows(lode_windows_t *windows, lode_store_t *tokenize,
-                                      const lode_config_perplexity_t *entry, int32_t bos) {
-    char path[512];
-    int32_t *ids;
-    int64_t count;
+lode_status_t lode_evaluation_windows(lode_windows_t *windows, int32_t *bos, lode_store_t *tokenize,
+                                      const lode_config_perplexity_t *entry) {
+    char group[512], path[520];
+    int32_t *ids = NULL;
+    int64_t *offsets = NULL, count = 0;
+    lode_documents_t documents = {0};
+    lode_status_t status;
     *windows = (lode_windows_t){0};
-    snprintf(path, sizeof path, "/perplexity/%s/ids", entry->name);
-    LODE_TRY(lode_store_read_all(tokenize, path, LODE_TYPE_I32, &ids, &count));
-    const lode_status_t status =
-        lode_windows_create(windows, entry->protocol, entry->length, ids, count, bos);
+    snprintf(group, sizeof group, "/perplexity/%s", entry->name);
+    LODE_TRY(read_token(tokenize, group, "bos", &documents.bos));
+    LODE_TRY(read_token(tokenize, group, "prefix", &documents.prefix));
+    LODE_TRY(lode_store_get_attribute_i64(tokenize, group, "words", &documents.words));
+    LODE_TRY(lode_store_get_attribute_i64(tokenize, group, "bytes", &documents.bytes));
+    snprintf(path, sizeof path, "%s/offsets", group);
+    LODE_GUARD(status, lode_store_read_all(tokenize, path, LODE_TYPE_I64, &offsets, &count), done);
+    snprintf(path, sizeof path, "%s/ids", group);
+    LODE_GUARD(status, lode_store_read_all(tokenize, path, LODE_TYPE_I32, &ids, NULL), done);
+    documents.ids = ids;
+    documents.offsets = offsets;
+    documents.count = count - 1;
+    *bos = documents.bos;
+    status = lode_windows_create(windows, entry->protocol, entry->length, &documents);
+done:
     free(ids);
+    free(offsets);
     return status;
 }

@@ -71,13 +71,11 @@ LODE_MUST_USE lode_status_t lode_evaluation_run(const lode_run_t *run,
 
 /* --- texts of perplexities ------------------------------------------------------------------- */
 
-/* The token that the tokenizer puts before every text, −1 where it adds none. Read by one rank.
- * Errors: those of reading tokenizer.json. Collective. */
-LODE_MUST_USE lode_status_t lode_evaluation_bos(int32_t *bos, const lode_run_t *run);
-
-/* The windows of a perplexity, from the open tokenize file; for lode_windows_free. Local. */
-LODE_MUST_USE lode_status_t lode_evaluation_windows(lode_windows_t *windows, lode_store_t *tokenize,
-                                                    const lode_config_perplexity_t *entry,
-                                                    int32_t bos);
+/* The windows of a perplexity, from the open tokenize file; for lode_windows_free. *bos out:
+ * the token before the text, −1 for none. Errors: LODE_ERR_MEMORY,
+ * LODE_ERR_CONFIG (lode_windows_create), those of reading. Local. */
+LODE_MUST_USE lode_status_t lode_evaluation_windows(lode_windows_t *windows, int32_t *bos,
+                                                    lode_store_t *tokenize,
+                                                    const lode_config_perplexity_t *entry);
 
 #endif

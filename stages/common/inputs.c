@@ -251,7 +251,7 @@ static lode_status_t list_texts(texts_t *texts, const lode_run_t *run) {
         *next++ = evaluate->perplexity[i].corpus;
     for (int64_t i = 0; i < evaluate->task_count; i++)
         *next++ = evaluate->tasks[i].path;
-    if (evaluate->task_count > 0 && texts->prefix)
+    if (texts->prefix)
         *next++ = texts->prefix;
     texts->count = next - texts->path;
     return LODE_OK;
@@ -301,8 +301,17 @@ static lode_status_t hash_dataset(lode_hash_t *hash, lode_store_t *store, const 
 
 static lode_status_t hash_perplexity(lode_hash_t *hash, lode_store_t *store,
                                      const lode_config_perplexity_t *entry) {
-    char name[512];
-    snprintf(name, sizeof name, "/perplexity/%s/ids", entry->name);
+    static const char *const attributes[] = {"bos", "prefix", "words", "bytes"};
+    char group[512], name[520];
+    snprintf(group, sizeof group, "/perplexity/%s", entry->name);
+    for (size_t i = 0; i < sizeof attributes / sizeof *attributes; i++) {
+        int64_t value = 0;
+        LODE_TRY(lode_store_get_attribute_i64(store, group, attributes[i], &value));
+        lode_hash_add(hash, &value, sizeof value);
+    }
+    snprintf(name, sizeof name, "%s/ids", group);
+    LODE_TRY(hash_dataset(hash, store, name));
+    snprintf(name, sizeof name, "%s/offsets", group);
     return hash_dataset(hash, store, name);
 }
 
@@ -412,6 +421,8 @@ static lode_status_t add_dependencies(lode_hash_t *hash, lode_run_t *run, lode_s
     switch (stage) {
     case LODE_STAGE_TOKENIZE:
         lode_hash_add_text(hash, run->text_digest);
+        lode_hash_add(hash, &run->architecture.bos, sizeof run->architecture.bos);
+        lode_hash_add(hash, &run->architecture.eos, sizeof run->architecture.eos);
         break;
     case LODE_STAGE_CALIBRATE:
     case LODE_STAGE_ACCUMULATE:

@@ -1,5 +1,6 @@
 #include "evaluate/perplexity.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "base/log.h"
@@ -10,6 +11,7 @@ typedef struct data {
     lode_evaluate_set_t set; /* first: it is the context of lode_evaluate_set_edit */
     const lode_config_perplexity_t *entry;
     lode_windows_t windows;
+    int32_t bos;    /* token before the text, −1 for none */
     double *scored; /* [longest micro-batch] */
 } data_t;
 
@@ -21,15 +23,15 @@ static lode_status_t on_losses(void *context, int64_t variant, const lode_batch_
     for (int64_t t = 0; t < batch->tokens; t++)
         if (data->windows.target[batch->first_token + t] >= 0)
             data->scored[scored++] = nll[t];
-    const int64_t offset = batch->first_sequence * data->windows.per_window;
+    const int64_t offset = data->windows.first_target[batch->first_sequence];
     return lode_store_write(data->set.work->store,
                             data->set.items[data->set.selected[variant]].path, &offset, &scored,
                             data->scored);
 }
 
-static lode_status_t prepare(data_t *data, lode_evaluate_work_t *work, int32_t bos) {
+static lode_status_t prepare(data_t *data, lode_evaluate_work_t *work) {
     const int64_t micro_batch = work->run->config->micro_batch, length = data->entry->length;
-    LODE_TRY(lode_evaluation_windows(&data->windows, work->tokenize, data->entry, bos));
+    LODE_TRY(lode_evaluation_windows(&data->windows, &data->bos, work->tokenize, data->entry));
     LODE_TRY(LODE_NEW(&data->scored, length > micro_batch ? length : micro_batch, "losses"));
     return lode_evaluate_set_create(&data->set, work, "/perplexity", data->entry->name,
                                     data->entry->pruned, &data->windows.text);
@@ -37,7 +39,7 @@ static lode_status_t prepare(data_t *data, lode_evaluate_work_t *work, int32_t b
 
 static lode_status_t create_datasets(data_t *data) {
     lode_store_t *store = data->set.work->store;
-    const int64_t targets = data->windows.windows * data->windows.per_window;
+    const int64_t targets = data->windows.targets;
     for (int64_t v = 0; v < data->set.variants; v++) {
         const lode_reuse_item_t *item = &data->set.items[v];
         LODE_TRY(lode_store_dataset(store, item->path, LODE_TYPE_F64, 1, &targets, false));
@@ -64,32 +66,62 @@ static lode_status_t run_variants(data_t *data) {
     return lode_evaluation_run(work->run, &evaluation);
 }
 
-/* Attributes of a variant's losses, computed by all ranks from what was written. */
+/* <name> and <name>_stderr. */
+static lode_status_t write_estimate(lode_store_t *store, const char *path, const char *name,
+                                    lode_estimate_t estimate) {
+    char error[64];
+    snprintf(error, sizeof error, "%s_stderr", name);
+    LODE_TRY(lode_store_attribute_f64(store, path, name, estimate.value));
+    return lode_store_attribute_f64(store, path, error, estimate.standard_error);
+}
+
+/* What only lm-eval has. */
+static lode_status_t write_units(lode_store_t *store, const char *path,
+                                 const lode_windows_t *windows,
+                                 const lode_perplexity_t *perplexity) {
+    LODE_TRY(lode_store_attribute_i64(store, path, "words", windows->words));
+    LODE_TRY(lode_store_attribute_i64(store, path, "bytes", windows->bytes));
+    LODE_TRY(write_estimate(store, path, "word_perplexity", perplexity->value));
+    LODE_TRY(write_estimate(store, path, "byte_perplexity", perplexity->byte_perplexity));
+    LODE_TRY(write_estimate(store, path, "bits_per_byte", perplexity->bits_per_byte));
+    return write_estimate(store, path, "token_perplexity", perplexity->token);
+}
+
+static lode_status_t write_attributes(const data_t *data, const char *path,
+                                      const lode_perplexity_t *perplexity) {
+    lode_store_t *store = data->set.work->store;
+    const lode_windows_t *windows = &data->windows;
+    const char *protocol = lode_protocol_name(data->entry->protocol);
+    LODE_TRY(lode_store_attribute_f64(store, path, "value", perplexity->value.value));
+    LODE_TRY(lode_store_attribute_f64(store, path, "stderr", perplexity->value.standard_error));
+    LODE_TRY(lode_store_attribute_text(store, path, "protocol", protocol));
+    LODE_TRY(lode_store_attribute_i64(store, path, "length", data->entry->length));
+    LODE_TRY(lode_store_attribute_i64(store, path, "windows", windows->windows));
+    LODE_TRY(lode_store_attribute_i64(store, path, "targets", windows->targets));
+    LODE_TRY(lode_store_attribute_i64(store, path, "bos", data->bos));
+    return data->entry->protocol == LODE_PROTOCOL_LM_EVAL
+               ? write_units(store, path, windows, perplexity)
+               : LODE_OK;
+}
+
+/* Attributes of a variant's losses, from what was written. Collective. */
 static lode_status_t write_value(const data_t *data, int64_t variant) {
     const lode_evaluate_work_t *work = data->set.work;
-    const lode_windows_t *windows = &data->windows;
-    const lode_protocol_t protocol = data->entry->protocol;
     const char *path = data->set.items[variant].path;
-    double *nll = NULL, value = 0, standard_error = 0;
+    lode_perplexity_t perplexity = {0};
+    double *nll = NULL;
     lode_status_t status = LODE_OK;
     if (work->run->comm->rank == 0)
         status = lode_store_read_all(work->store, path, LODE_TYPE_F64, &nll, NULL);
     if (status == LODE_OK && nll)
-        lode_windows_value(protocol, nll, windows->windows, windows->per_window, &value,
-                           &standard_error);
+        perplexity = lode_windows_value(&data->windows, nll);
     free(nll);
     LODE_TRY(lode_comm_agree(work->run->comm, status));
-    LODE_TRY(lode_store_attribute_f64(work->store, path, "value", value));
-    LODE_TRY(lode_store_attribute_f64(work->store, path, "stderr", standard_error));
-    LODE_TRY(
-        lode_store_attribute_text(work->store, path, "protocol", lode_protocol_name(protocol)));
-    LODE_TRY(lode_store_attribute_i64(work->store, path, "length", data->entry->length));
-    LODE_TRY(lode_store_attribute_i64(work->store, path, "windows", windows->windows));
-    LODE_TRY(lode_store_attribute_i64(work->store, path, "targets",
-                                      windows->windows * windows->per_window));
+    LODE_TRY(write_attributes(data, path, &perplexity));
     lode_log_info("%s: perplexity of %s is %.4f ± %.4f (%s, %lld)", data->entry->name,
-                  lode_evaluate_variant_name(work, variant), value, standard_error,
-                  lode_protocol_name(protocol), (long long)data->entry->length);
+                  lode_evaluate_variant_name(work, variant), perplexity.value.value,
+                  perplexity.value.standard_error, lode_protocol_name(data->entry->protocol),
+                  (long long)data->entry->length);
     return LODE_OK;
 }
 
@@ -100,9 +132,9 @@ static void data_free(data_t *data) {
 }
 
 static lode_status_t evaluate_entry(lode_evaluate_work_t *work,
-                                    const lode_config_perplexity_t *entry, int32_t bos) {
+                                    const lode_config_perplexity_t *entry) {
     data_t data = {.entry = entry};
-    lode_status_t status = lode_comm_agree(work->run->comm, prepare(&data, work, bos));
+    lode_status_t status = lode_comm_agree(work->run->comm, prepare(&data, work));
     if (status == LODE_OK)
         status = create_datasets(&data);
     if (status == LODE_OK)
@@ -117,9 +149,7 @@ static lode_status_t evaluate_entry(lode_evaluate_work_t *work,
 
 lode_status_t lode_evaluate_perplexities(lode_evaluate_work_t *work) {
     const lode_config_evaluate_t *evaluate = &work->run->config->evaluate;
-    int32_t bos;
-    LODE_TRY(lode_evaluation_bos(&bos, work->run));
     for (int64_t i = 0; i < evaluate->perplexity_count; i++)
-        LODE_TRY(evaluate_entry(work, &evaluate->perplexity[i], bos));
+        LODE_TRY(evaluate_entry(work, &evaluate->perplexity[i]));
     return LODE_OK;
 }

@@ -51,6 +51,8 @@ static lode_status_t check_model(const lode_config_t *config, const lode_config_
         status = lode_config_check_model(config, architecture.max_positions, architecture.hidden,
                                          model->name);
     if (status == LODE_OK)
+        status = lode_config_check_bos(config, architecture.bos, model->name);
+    if (status == LODE_OK)
         status = lode_statistics_check_padding(config, model->name, architecture.eos);
     if (status == LODE_OK && verbose)
         printf("model %s: %s, %lld layers, hidden %lld, %lld channels, vocabulary %lld, %.3g M "

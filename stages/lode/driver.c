@@ -264,6 +264,7 @@ static lode_status_t open_run(lode_run_t *run, driver_t *driver, const lode_conf
     run->architecture = *lode_checkpoint_architecture(run->checkpoint);
     LODE_TRY(lode_config_check_model(config, run->architecture.max_positions,
                                      run->architecture.hidden, model->name));
+    LODE_TRY(lode_config_check_bos(config, run->architecture.bos, model->name));
     LODE_TRY(lode_layout_create(&run->layout, &run->architecture, config->calibration.max_length,
                                 driver->comm->size, driver->comm->rank, config->replicas));
     if (driver->comm->rank != 0)

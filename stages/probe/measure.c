@@ -111,6 +111,18 @@ typedef struct figures {
     double *perplexity, *perplexity_stderr, *delta, *delta_stderr;
 } figures_t;
 
+/* Perplexity by the unit of the text's protocol, of losses in a row of [sequences]. */
+static void perplexity_of(const lode_probe_text_t *text, int64_t row, double *perplexity,
+                          double *standard_error) {
+    lode_probe_figures(perplexity, standard_error, text->mean + row, text->variance + row,
+                       text->targets, text->text.sequences);
+    if (text->per_unit == 1)
+        return;
+    const double error = *standard_error / *perplexity;
+    *perplexity = exp(text->per_unit * log(*perplexity));
+    *standard_error = *perplexity * text->per_unit * error;
+}
+
 /* By rank 0, which alone has the losses. */
 static lode_status_t work_out(figures_t *figures, const lode_probe_work_t *work,
                               const lode_probe_group_t *group) {
@@ -122,8 +134,7 @@ static lode_status_t work_out(figures_t *figures, const lode_probe_work_t *work,
     figures->delta_stderr = figures->delta + n;
     for (int64_t c = 0; c < n && work->run->comm->rank == 0; c++) {
         const int64_t row = (group->first + c) * sequences;
-        lode_probe_figures(&figures->perplexity[c], &figures->perplexity_stderr[c],
-                           text->mean + row, text->variance + row, text->targets, sequences);
+        perplexity_of(text, row, &figures->perplexity[c], &figures->perplexity_stderr[c]);
         lode_probe_difference(&figures->delta[c], &figures->delta_stderr[c], text->mean + row,
                               text->mean, text->targets, sequences);
     }
@@ -239,8 +250,7 @@ static lode_status_t write_text(lode_probe_work_t *work, const lode_probe_text_t
     for (int64_t s = 0; s < sequences; s++)
         targets += text->targets[s];
     if (work->run->comm->rank == 0)
-        lode_probe_figures(&perplexity, &standard_error, text->mean, text->variance, text->targets,
-                           sequences);
+        perplexity_of(text, 0, &perplexity, &standard_error);
     LODE_TRY(lode_probe_put(work, path, "targets", LODE_TYPE_I64, 1, &sequences, text->targets));
     LODE_TRY(lode_probe_put(work, path, "dense_nll", LODE_TYPE_F64, 1, &sequences, text->mean));
     LODE_TRY(lode_store_attribute_text(work->store, path, "source", text->source));
@@ -248,7 +258,7 @@ static lode_status_t write_text(lode_probe_work_t *work, const lode_probe_text_t
     LODE_TRY(lode_store_attribute_i64(work->store, path, "length", text->length));
     LODE_TRY(lode_store_attribute_i64(work->store, path, "sequences", sequences));
     LODE_TRY(lode_store_attribute_i64(work->store, path, "targets", targets));
-    LODE_TRY(lode_store_attribute_f64(work->store, path, "nll", log(perplexity)));
+    LODE_TRY(lode_store_attribute_f64(work->store, path, "nll", log(perplexity) / text->per_unit));
     LODE_TRY(lode_store_attribute_f64(work->store, path, "perplexity", perplexity));
     lode_log_info("probe: perplexity of the unchanged model is %.4f ± %.4f (%s, %s, %lld)",
                   perplexity, standard_error, text->source, text->protocol,

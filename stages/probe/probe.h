@@ -18,12 +18,12 @@
  * /texts/<text>, where a check uses it, S sequences (windows, for `perplexity`):
  * | targets   i64 [S] | scored next tokens of each sequence                                      |
  * | dense_nll f64 [S] | mean negative log-likelihood (NLL) of each, in nats, unchanged model     |
- * attributes: source (name of the perplexity, "corpus" or "calibration"), protocol ("gptq",
- * "llama.cpp"; "texts" where every next token of every text is scored), length, sequences, targets,
+ * attributes: source (name of the perplexity, "corpus" or "calibration"), protocol (of the
+ * perplexity; "texts" where every next token of every text is scored), length, sequences, targets,
  * nll (mean over all targets), perplexity, stderr (of the perplexity).
  *
  * Every check's group, n candidates:
- * | perplexity        f64 [n]    | exp of the mean NLL                                           |
+ * | perplexity        f64 [n]    | exp of the mean NLL; of protocol lm-eval, word perplexity     |
  * | perplexity_stderr f64 [n]    | its standard error over targets, as llama.cpp prints it       |
  * | delta_nll         f64 [n]    | mean NLL over all targets, minus that of the unchanged model  |
  * | delta_nll_stderr  f64 [n]    | its standard error over sequences, paired; NaN for one        |

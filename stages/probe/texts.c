@@ -50,17 +50,20 @@ done:
     return status;
 }
 
-static lode_status_t read_windows(lode_probe_work_t *work, lode_probe_text_t *text, int32_t bos) {
+static lode_status_t read_windows(lode_probe_work_t *work, lode_probe_text_t *text) {
     const lode_config_perplexity_t *entry;
+    int32_t bos;
     LODE_TRY(lode_probe_perplexity(&entry, work->run->config));
     text->source = entry->name;
     text->protocol = lode_protocol_name(entry->protocol);
     text->length = entry->length;
-    LODE_TRY(lode_evaluation_windows(&text->windows, work->tokenize, entry, bos));
+    LODE_TRY(lode_evaluation_windows(&text->windows, &bos, work->tokenize, entry));
     text->text = text->windows.text;
+    if (entry->protocol == LODE_PROTOCOL_LM_EVAL)
+        text->per_unit = (double)text->windows.targets / (double)text->windows.words;
     LODE_TRY(LODE_NEW(&text->targets, text->text.sequences, "texts"));
     for (int64_t s = 0; s < text->text.sequences; s++)
-        text->targets[s] = text->windows.per_window;
+        text->targets[s] = text->windows.first_target[s + 1] - text->windows.first_target[s];
     return LODE_OK;
 }
 
@@ -78,7 +81,7 @@ static void number_variants(lode_probe_work_t *work) {
     }
 }
 
-static lode_status_t read_texts(lode_probe_work_t *work, int32_t bos) {
+static lode_status_t read_texts(lode_probe_work_t *work) {
     const lode_config_probe_t *probe = &work->run->config->probe;
     lode_probe_text_t *windows = &work->text[LODE_PROBE_TEXT_PERPLEXITY],
                       *ablation = &work->text[LODE_PROBE_TEXT_ABLATION],
@@ -87,7 +90,7 @@ static lode_status_t read_texts(lode_probe_work_t *work, int32_t bos) {
     halo->length =
         probe->halo_max_length < probe->max_length ? probe->halo_max_length : probe->max_length;
     if (windows->variants > 0)
-        LODE_TRY(read_windows(work, windows, bos));
+        LODE_TRY(read_windows(work, windows));
     if (ablation->variants > 0)
         LODE_TRY(read_sequences(work, ablation, probe->sequences));
     if (halo->variants > 0)
@@ -97,6 +100,7 @@ static lode_status_t read_texts(lode_probe_work_t *work, int32_t bos) {
     for (int i = 0; i < LODE_PROBE_TEXTS; i++) {
         lode_probe_text_t *text = &work->text[i];
         const int64_t each = text->variants * text->text.sequences;
+        text->per_unit = text->per_unit > 0 ? text->per_unit : 1;
         LODE_TRY(LODE_NEW(&text->mean, 2 * each, "losses of sequences"));
         text->variance = text->mean + each;
     }
@@ -104,14 +108,11 @@ static lode_status_t read_texts(lode_probe_work_t *work, int32_t bos) {
 }
 
 lode_status_t lode_probe_texts_read(lode_probe_work_t *work) {
-    int32_t bos = -1;
     work->text[LODE_PROBE_TEXT_PERPLEXITY].name = "perplexity";
     work->text[LODE_PROBE_TEXT_ABLATION].name = "ablation";
     work->text[LODE_PROBE_TEXT_HALO].name = "halo";
     number_variants(work);
-    if (work->text[LODE_PROBE_TEXT_PERPLEXITY].variants > 0)
-        LODE_TRY(lode_evaluation_bos(&bos, work->run));
-    return lode_comm_agree(work->run->comm, read_texts(work, bos));
+    return lode_comm_agree(work->run->comm, read_texts(work));
 }
 
 void lode_probe_texts_free(lode_probe_work_t *work) {

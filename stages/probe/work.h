@@ -44,7 +44,8 @@ typedef struct lode_probe_text {
     const char *name, *source, *protocol; /* borrowed; name "perplexity" … */
     int64_t length;                       /* most tokens of a sequence */
     lode_text_t text;
-    int64_t *targets;       /* [sequences] scored tokens of each */
+    int64_t *targets; /* [sequences] scored tokens of each */
+    double per_unit;  /* scored tokens per unit of the perplexity: a token, of lm-eval a word */
     lode_windows_t windows; /* owns what `text` points at, for the windows of a perplexity */
     int64_t *offsets;       /* the same for other texts, with the following */
     int32_t *ids, *target;

@@ -138,7 +138,9 @@ static lode_status_t compare_to_dense(const blocks_t *blocks, lode_comparison_fa
 static lode_status_t compare_family(lode_report_case_t *item, const blocks_t *blocks, int64_t begin,
                                     int64_t end, const lode_report_figure_t *dense, bool open) {
     lode_comparison_family_t family = {
-        .dense = dense, .blocks = blocks->blocks, .targets = blocks->targets};
+        .dense = dense, .blocks = blocks->blocks, .targets = blocks->targets, .per_unit = 1};
+    if (blocks->figures[begin].words > 0)
+        family.per_unit = (double)blocks->targets / (double)blocks->figures[begin].words;
     lode_status_t status = LODE_NEW(&family.members, end - begin, "comparisons");
     for (int64_t i = begin; status == LODE_OK && i < end; i++)
         if (isfinite(blocks->figures[i].value))
@@ -188,14 +190,18 @@ static lode_status_t write_heading(lode_report_case_t *item, const blocks_t *blo
     return lode_buffer_printf(
         page,
         " at length %lld: ΔNLL is the mean over the same %lld targets of the difference of two "
-        "variants’ losses, the log of the ratio of their perplexities. Brackets are 95 %% "
+        "variants’ losses, %s. Brackets are 95 %% "
         "intervals by Student’s t over the means of %lld consecutive blocks of about %lld targets, "
         "so that correlated neighbours do not count as independent. A variant is <i>worse</i> or "
         "<i>better</i> where that holds at 5 %% among all comparisons of the sparsity together "
         "(Holm), <i>likely</i> so where only its own interval excludes 0. All pairs are in "
         "comparisons.csv.</p>\n",
-        (long long)any->length, (long long)blocks->targets, (long long)blocks->blocks,
-        (long long)(blocks->targets / blocks->blocks));
+        (long long)any->length, (long long)blocks->targets,
+        any->words > 0
+            ? "which, times the targets of a word, is the log of the ratio of their word "
+              "perplexities"
+            : "the log of the ratio of their perplexities",
+        (long long)blocks->blocks, (long long)(blocks->targets / blocks->blocks));
 }
 
 static lode_status_t compare_dataset(lode_report_case_t *item, blocks_t *blocks) {

@@ -43,7 +43,8 @@ typedef struct lode_comparison_family {
     int64_t count, left_out;              /* left_out: beyond LODE_COMPARE_MOST */
     const lode_report_figure_t *dense;    /* NULL where it was not evaluated */
     int64_t blocks, targets;
-    lode_comparison_pair_t *pairs;    /* [count, count], i against j; the diagonal is not used */
+    double per_unit;               /* targets per unit of the perplexity: 1, or those of a word */
+    lode_comparison_pair_t *pairs; /* [count, count], i against j; the diagonal is not used */
     lode_comparison_pair_t *to_dense; /* [count]; NULL without dense */
 } lode_comparison_family_t;
 

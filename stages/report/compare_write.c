@@ -31,7 +31,8 @@ static lode_status_t write_row(lode_report_case_t *item, const lode_comparison_f
     for (int i = 0; i < 5; i++)
         LODE_TRY(write_field(out, fields[i]));
     LODE_TRY(lode_buffer_printf(out, "%.17g,%.17g,%.17g,%.17g,%s,", pair->paired.difference,
-                                pair->paired.low, pair->paired.high, exp(pair->paired.difference),
+                                pair->paired.low, pair->paired.high,
+                                exp(pair->paired.difference * family->per_unit),
                                 csv_verdict(pair->verdict)));
     LODE_TRY(write_field(out, item->point));
     return lode_buffer_printf(out, "%.17g,%.17g,%.17g,%.17g,%lld,%lld\n", a->variant.sparsity,
@@ -72,13 +73,15 @@ static lode_status_t write_interval(lode_buffer_t *page, const lode_paired_t *pa
 
 /* The ratio of perplexities to the unpruned model's, with its interval; and the verdict where it is
  * not what everybody expects of a pruned model. */
-static lode_status_t write_ratio(lode_buffer_t *page, const lode_comparison_pair_t *pair) {
+static lode_status_t write_ratio(lode_buffer_t *page, const lode_comparison_family_t *family,
+                                 const lode_comparison_pair_t *pair) {
+    const double unit = family->per_unit;
     const lode_paired_t *paired = &pair->paired;
     return lode_buffer_printf(
         page,
         "<td class=\"n\">%.3f <span class=\"point\">[%.3f, %.3f]%s%s"
         "</span></td>",
-        exp(paired->difference), exp(paired->low), exp(paired->high),
+        exp(unit * paired->difference), exp(unit * paired->low), exp(unit * paired->high),
         pair->verdict == LODE_VERDICT_WORSE ? "" : " ",
         pair->verdict == LODE_VERDICT_WORSE ? "" : lode_verdict_text(pair->verdict));
 }
@@ -115,7 +118,7 @@ static lode_status_t write_table_row(lode_buffer_t *page, const lode_comparison_
                                     lode_verdict_text(pair->verdict)));
     }
     if (family->to_dense)
-        LODE_TRY(write_ratio(page, &family->to_dense[i]));
+        LODE_TRY(write_ratio(page, family, &family->to_dense[i]));
     return lode_buffer_printf(page, "</tr>\n");
 }
 

@@ -165,7 +165,9 @@ static lode_chart_panel_t panel_of(const group_t *group, const lode_chart_series
                                    int64_t count) {
     const lode_report_figure_t *dense = dense_of(group);
     return (lode_chart_panel_t){.x_label = "channels removed, %",
-                                .y_label = group->logarithmic ? "perplexity" : "accuracy",
+                                .y_label = !group->logarithmic           ? "accuracy"
+                                           : group->figures[0].words > 0 ? "word perplexity"
+                                                                         : "perplexity",
                                 .log_y = group->logarithmic,
                                 .level = dense ? dense->value : 0,
                                 .level_name = dense ? "dense" : NULL,
@@ -178,13 +180,10 @@ static lode_status_t add_figure(lode_plot_t *plot, const group_t *group, const l
     const lode_report_figure_t *any = &group->figures[0];
     lode_buffer_t title = {0}, caption = {0};
     lode_status_t status;
-    LODE_GUARD(status,
-               lode_buffer_printf(&title, "%s on %s%s",
-                                  group->logarithmic                     ? "Perplexity"
-                                  : strcmp(any->metric, "acc_norm") == 0 ? "Normalised accuracy"
-                                                                         : "Accuracy",
-                                  any->dataset, what),
-               done);
+    LODE_GUARD(
+        status,
+        lode_buffer_printf(&title, "%s on %s%s", lode_report_metric_title(any), any->dataset, what),
+        done);
     if (any->protocol[0])
         LODE_GUARD(status,
                    lode_buffer_printf(&caption,
@@ -336,9 +335,10 @@ lode_status_t lode_figures_curves(lode_plot_t *plot, lode_report_case_t *item) {
         for (end = begin + 1; end < item->figure_count; end++)
             if (!lode_report_same_axis(&item->figures[end], first))
                 break;
-        group_t group = {.figures = first,
-                         .count = end - begin,
-                         .logarithmic = strcmp(first->metric, "perplexity") == 0};
+        if (lode_report_is_derived(first))
+            continue;
+        group_t group = {
+            .figures = first, .count = end - begin, .logarithmic = lode_report_is_loss(first)};
         set_base(&group);
         status = draw_methods(plot, &group, page);
         for (factor_t factor = CORE; status == LODE_OK && factor < FACTORS; factor++)

@@ -95,13 +95,16 @@ static lode_status_t add_figure(lode_report_case_t *item, int64_t *capacity, con
     return LODE_OK;
 }
 
-static lode_status_t read_perplexity(lode_store_t *store, const char *path,
-                                     lode_report_figure_t *figure) {
-    LODE_TRY(lode_store_get_attribute_f64(store, path, "value", &figure->value));
-    LODE_TRY(lode_store_get_attribute_f64(store, path, "stderr", &figure->standard_error));
+/* One figure of a perplexity's losses, by the attributes `value` and `error`. */
+static lode_status_t read_perplexity(lode_store_t *store, const char *path, const char *value,
+                                     const char *error, lode_report_figure_t *figure) {
+    LODE_TRY(lode_store_get_attribute_f64(store, path, value, &figure->value));
+    LODE_TRY(lode_store_get_attribute_f64(store, path, error, &figure->standard_error));
     LODE_TRY(lode_store_get_attribute_text(store, path, "protocol", &figure->protocol));
     LODE_TRY(lode_store_get_attribute_i64(store, path, "length", &figure->length));
     LODE_TRY(lode_store_get_attribute_i64(store, path, "windows", &figure->windows));
+    if (lode_store_has_attribute(store, path, "words"))
+        LODE_TRY(lode_store_get_attribute_i64(store, path, "words", &figure->words));
     return lode_store_get_attribute_i64(store, path, "targets", &figure->count);
 }
 
@@ -123,13 +126,22 @@ static lode_status_t read_variant(lode_store_t *store, lode_report_case_t *item,
                                   const char *path, bool task, const char *dataset,
                                   const char *variant) {
     static const char *const metrics[] = {"acc", "acc_norm", "perplexity"};
+    static const char *const units[] = {"byte_perplexity", "bits_per_byte"};
     lode_report_figure_t *figure;
     if (!task) {
         LODE_TRY(add_figure(item, capacity, "perplexity", dataset, variant, &figure));
         figure->per_token = true;
-        return read_perplexity(store, path, figure);
+        LODE_TRY(read_perplexity(store, path, "value", "stderr", figure));
     }
-    for (size_t i = 0; i < sizeof metrics / sizeof metrics[0]; i++) {
+    for (size_t i = 0; !task && i < sizeof units / sizeof *units; i++) {
+        char error[64];
+        if (!lode_store_has_attribute(store, path, units[i]))
+            continue;
+        snprintf(error, sizeof error, "%s_stderr", units[i]);
+        LODE_TRY(add_figure(item, capacity, units[i], dataset, variant, &figure));
+        LODE_TRY(read_perplexity(store, path, units[i], error, figure));
+    }
+    for (size_t i = 0; task && i < sizeof metrics / sizeof metrics[0]; i++) {
         if (!lode_store_has_attribute(store, path, metrics[i]))
             continue;
         LODE_TRY(add_figure(item, capacity, metrics[i], dataset, variant, &figure));
@@ -164,13 +176,34 @@ bool lode_report_same_axis(const lode_report_figure_t *a, const lode_report_figu
            strcmp(a->protocol, b->protocol) == 0 && a->length == b->length;
 }
 
+bool lode_report_is_derived(const lode_report_figure_t *figure) {
+    return strcmp(figure->metric, "byte_perplexity") == 0 ||
+           strcmp(figure->metric, "bits_per_byte") == 0;
+}
+
+bool lode_report_is_loss(const lode_report_figure_t *figure) {
+    return strcmp(figure->metric, "perplexity") == 0 || lode_report_is_derived(figure);
+}
+
+const char *lode_report_metric_title(const lode_report_figure_t *figure) {
+    static const char *const titles[][2] = {{"byte_perplexity", "Byte perplexity"},
+                                            {"bits_per_byte", "Bits per byte"},
+                                            {"acc", "Accuracy"},
+                                            {"acc_norm", "Normalised accuracy"}};
+    for (size_t i = 0; i < sizeof titles / sizeof titles[0]; i++)
+        if (strcmp(figure->metric, titles[i][0]) == 0)
+            return titles[i][1];
+    return figure->words > 0 ? "Word perplexity" : "Perplexity";
+}
+
 static int compare_figures(const void *left, const void *right) {
     const lode_report_figure_t *a = left, *b = right;
-    bool a_task = strcmp(a->metric, "perplexity") != 0,
-         b_task = strcmp(b->metric, "perplexity") != 0;
+    const bool a_task = !lode_report_is_loss(a), b_task = !lode_report_is_loss(b);
     if (a_task != b_task)
         return a_task ? 1 : -1;
     int order = strcmp(a->dataset, b->dataset);
+    if (order == 0)
+        order = lode_report_is_derived(a) - lode_report_is_derived(b);
     if (order == 0)
         order = strcmp(a->metric, b->metric);
     if (order == 0)

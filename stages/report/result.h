@@ -29,13 +29,15 @@ LODE_MUST_USE lode_status_t lode_report_variant_parse(lode_report_variant_t *var
 
 /* One figure: a row of summary.csv. */
 typedef struct lode_report_figure {
-    const char *metric; /* "perplexity", "acc" or "acc_norm"; static */
+    const char *metric; /* "perplexity", "byte_perplexity", "bits_per_byte", "acc" or "acc_norm";
+                         * static */
     char *dataset, *protocol;
     lode_report_variant_t variant;
     bool per_token;               /* evaluate.h5 has the loss of every target */
     double value, standard_error; /* NaN where not known */
     int64_t count;                /* targets of a perplexity, items of a task */
     int64_t length, windows;      /* of a perplexity, else 0 */
+    int64_t words;                /* that a perplexity by words is of, else 0 */
 } lode_report_figure_t;
 
 /* One layer's supernodes. */
@@ -127,6 +129,15 @@ LODE_MUST_USE lode_status_t lode_report_measure(lode_report_case_t *item,
 /* Whether two figures may share an axis: the same metric of the same dataset, taken by the same
  * protocol at the same length. */
 bool lode_report_same_axis(const lode_report_figure_t *a, const lode_report_figure_t *b);
+
+/* Whether a figure is one of losses rather than of answers: lower is better. */
+bool lode_report_is_loss(const lode_report_figure_t *figure);
+
+/* Whether it says in other units what a perplexity of the same losses says. */
+bool lode_report_is_derived(const lode_report_figure_t *figure);
+
+/* What the figure is, to begin a title with: "Perplexity", "Word perplexity" …; static. */
+const char *lode_report_metric_title(const lode_report_figure_t *figure);
 
 /* Entries of a row of ragged indices before its first −1. */
 int64_t lode_report_row_length(const int32_t *row, int64_t extent);

@@ -14,16 +14,20 @@ static int decimals(double value) {
     return value >= 1000 ? 0 : value >= 100 ? 1 : 2;
 }
 
+/* The figure of losses that headlines and overviews show. */
 static bool is_perplexity(const lode_report_figure_t *figure) {
-    return strcmp(figure->metric, "perplexity") == 0;
+    return lode_report_is_loss(figure) && !lode_report_is_derived(figure);
 }
 
-/* A figure as people write it: a perplexity to four digits, an accuracy in percent. */
+/* A figure as people write it: a perplexity to four digits, of a byte to five, an accuracy in
+ * percent. */
 static void format_value(char text[NUMBER], const lode_report_figure_t *figure, double value) {
     if (!isfinite(value))
         snprintf(text, NUMBER, "–");
-    else if (!is_perplexity(figure))
+    else if (!lode_report_is_loss(figure))
         snprintf(text, NUMBER, "%.1f %%", 100 * value);
+    else if (lode_report_is_derived(figure))
+        snprintf(text, NUMBER, "%.4f", value);
     else if (fabs(figure->value) >= 1e6)
         snprintf(text, NUMBER, "%.3g", value);
     else
@@ -61,7 +65,8 @@ static bool is_best(const lode_report_case_t *item, const lode_report_figure_t *
         if (!lode_report_same_axis(other, figure) ||
             other->variant.sparsity != figure->variant.sparsity)
             continue;
-        if (is_perplexity(figure) ? other->value < figure->value : other->value > figure->value)
+        if (lode_report_is_loss(figure) ? other->value < figure->value
+                                        : other->value > figure->value)
             return false;
     }
     return true;
@@ -97,6 +102,13 @@ static lode_status_t write_headline(lode_buffer_t *page, const char *label, cons
     return lode_buffer_printf(page, "</dd></div>\n");
 }
 
+/* "gptq at 256": what perplexities must share to compare. */
+static lode_status_t append_axis(lode_buffer_t *text, const lode_report_figure_t *figure) {
+    if (!figure->protocol[0])
+        return lode_buffer_printf(text, "task");
+    return lode_buffer_printf(text, "%s at %lld", figure->protocol, (long long)figure->length);
+}
+
 static lode_status_t write_dense(lode_buffer_t *page, const lode_report_figure_t *figure) {
     char value[NUMBER], error[NUMBER + 8] = "", number[NUMBER];
     format_value(value, figure, figure->value);
@@ -104,12 +116,17 @@ static lode_status_t write_dense(lode_buffer_t *page, const lode_report_figure_t
         format_value(number, figure, figure->standard_error);
         snprintf(error, sizeof error, "± %s", number);
     }
-    lode_buffer_t below = {0};
-    lode_status_t status = lode_buffer_printf(&below, "%s, %s at %lld", figure->dataset,
-                                              figure->protocol, (long long)figure->length);
+    lode_buffer_t below = {0}, label = {0};
+    lode_status_t status = lode_buffer_printf(&below, "%s, ", figure->dataset);
     if (status == LODE_OK)
-        status = write_headline(page, "Dense perplexity", value, error, below.data);
+        status = append_axis(&below, figure);
+    if (status == LODE_OK)
+        status = lode_buffer_printf(&label, "%s of the unpruned model",
+                                    lode_report_metric_title(figure));
+    if (status == LODE_OK)
+        status = write_headline(page, label.data, value, error, below.data);
     lode_buffer_free(&below);
+    lode_buffer_free(&label);
     return status;
 }
 
@@ -146,8 +163,10 @@ static lode_status_t write_best(lode_buffer_t *page, const lode_report_case_t *i
     if (dense && dense->value > 0)
         snprintf(ratio, sizeof ratio, "%.2f× dense", figure->value / dense->value);
     lode_buffer_t below = {0};
-    lode_status_t status = lode_buffer_printf(&below, "%s%s on %s", figure->variant.method,
+    lode_status_t status = lode_buffer_printf(&below, "%s%s on %s, ", figure->variant.method,
                                               figure->variant.options, figure->dataset);
+    if (status == LODE_OK)
+        status = append_axis(&below, figure);
     if (status == LODE_OK)
         status = write_headline(page, label, value, ratio, below.data);
     lode_buffer_free(&below);
@@ -169,10 +188,86 @@ lode_status_t lode_table_headline(lode_buffer_t *page, const lode_report_case_t 
     return lode_buffer_printf(page, "</dl>\n");
 }
 
+/* --- axes ------------------------------------------------------------------------------- */
+
+/* The protocols and lengths that figures were taken by, each once, as one figure of each. */
+typedef struct axes {
+    const lode_report_figure_t **axis;
+    int64_t count, capacity;
+} axes_t;
+
+static bool is_on(const lode_report_figure_t *axis, const lode_report_figure_t *figure) {
+    return strcmp(axis->protocol, figure->protocol) == 0 && axis->length == figure->length;
+}
+
+static lode_status_t add_axis(axes_t *axes, const lode_report_figure_t *figure) {
+    for (int64_t i = 0; i < axes->count; i++)
+        if (is_on(axes->axis[i], figure))
+            return LODE_OK;
+    if (axes->count == axes->capacity) {
+        const lode_report_figure_t **larger;
+        const int64_t capacity = axes->capacity ? 2 * axes->capacity : 8;
+        LODE_TRY(LODE_NEW(&larger, capacity, "protocols"));
+        if (axes->count > 0)
+            memcpy(larger, axes->axis, (size_t)axes->count * sizeof *larger);
+        free(axes->axis);
+        axes->axis = larger;
+        axes->capacity = capacity;
+    }
+    axes->axis[axes->count++] = figure;
+    return LODE_OK;
+}
+
+/* The axes of a case's figures, or of its perplexities alone. */
+static lode_status_t collect_axes(axes_t *axes, const lode_report_case_t *item, bool perplexities) {
+    for (int64_t i = 0; i < item->figure_count; i++)
+        if (!perplexities || is_perplexity(&item->figures[i]))
+            LODE_TRY(add_axis(axes, &item->figures[i]));
+    return LODE_OK;
+}
+
+/* Why there are several tables. */
+static lode_status_t write_why(lode_buffer_t *page, const axes_t *axes) {
+    if (axes->count < 2)
+        return LODE_OK;
+    return lode_buffer_printf(page, "<p class=\"method\">Each protocol and each length has a table "
+                                    "of its own: perplexities of different ones are different "
+                                    "quantities and do not compare.</p>\n");
+}
+
+/* What a table is of, above it. */
+static lode_status_t write_axis(lode_buffer_t *page, const lode_report_figure_t *axis) {
+    if (!axis->protocol[0])
+        return lode_buffer_printf(page, "<p class=\"method axis\"><b>Tasks</b></p>\n");
+    LODE_TRY(lode_buffer_printf(page, "<p class=\"method axis\">Protocol <b>"));
+    LODE_TRY(lode_page_text(page, axis->protocol));
+    return lode_buffer_printf(page, "</b> at length <b>%lld</b></p>\n", (long long)axis->length);
+}
+
 /* --- overview --------------------------------------------------------------------------- */
 
+/* Perplexities of the unpruned model, or of the best variants. */
+static lode_status_t write_overview_cell(lode_buffer_t *page, const lode_report_case_t *item,
+                                         const lode_report_figure_t *axis, bool best) {
+    const char *separator = "";
+    char value[NUMBER];
+    for (int64_t i = 0; axis && i < item->figure_count; i++) {
+        const lode_report_figure_t *figure = &item->figures[i];
+        if (!is_on(axis, figure) ||
+            !(best ? leads(item, i) : is_perplexity(figure) && is_dense(figure)))
+            continue;
+        format_value(value, figure, figure->value);
+        LODE_TRY(lode_buffer_printf(page, "%s%s ", separator, value));
+        LODE_TRY(lode_buffer_printf(page, "<span class=\"point\">"));
+        LODE_TRY(lode_page_text(page, best ? figure->variant.name : figure->dataset));
+        LODE_TRY(lode_buffer_printf(page, "</span>"));
+        separator = "<br>";
+    }
+    return LODE_OK;
+}
+
 static lode_status_t write_overview_row(lode_buffer_t *page, const lode_report_case_t *item,
-                                        int64_t number) {
+                                        int64_t number, const lode_report_figure_t *axis) {
     char value[NUMBER];
     LODE_TRY(lode_buffer_printf(page, "<tr><th scope=\"row\"><a href=\"#case-%lld\">",
                                 (long long)number));
@@ -184,34 +279,60 @@ static lode_status_t write_overview_row(lode_buffer_t *page, const lode_report_c
         LODE_TRY(core_mass_range(item, range));
     format_plain(value, range[0], 1, " %");
     LODE_TRY(lode_buffer_printf(page, "</td><td class=\"n\">%s</td><td>", value));
-    for (int pass = 0; pass < 2; pass++) {
-        const char *separator = "";
-        for (int64_t i = 0; i < item->figure_count; i++) {
-            const lode_report_figure_t *figure = &item->figures[i];
-            if (!(pass ? leads(item, i) : is_perplexity(figure) && is_dense(figure)))
-                continue;
-            format_value(value, figure, figure->value);
-            LODE_TRY(lode_buffer_printf(page, "%s%s ", separator, value));
-            LODE_TRY(lode_buffer_printf(page, "<span class=\"point\">"));
-            LODE_TRY(lode_page_text(page, pass ? figure->variant.name : figure->dataset));
-            LODE_TRY(lode_buffer_printf(page, "</span>"));
-            separator = "<br>";
-        }
-        LODE_TRY(lode_buffer_printf(page, pass ? "</td></tr>\n" : "</td><td>"));
+    LODE_TRY(write_overview_cell(page, item, axis, false));
+    LODE_TRY(lode_buffer_printf(page, "</td><td>"));
+    LODE_TRY(write_overview_cell(page, item, axis, true));
+    return lode_buffer_printf(page, "</td></tr>\n");
+}
+
+/* Whether a case has a row in the table of an axis: where it has a perplexity there, and in the
+ * first one also where it has none at all. */
+static bool has_row(const lode_report_case_t *item, const axes_t *axes, int64_t axis) {
+    bool any = false;
+    for (int64_t i = 0; i < item->figure_count; i++) {
+        if (!is_perplexity(&item->figures[i]))
+            continue;
+        any = true;
+        if (is_on(axes->axis[axis], &item->figures[i]))
+            return true;
+    }
+    return axis == 0 && !any;
+}
+
+static lode_status_t write_overview(lode_buffer_t *page, const lode_report_case_t *cases,
+                                    int64_t count, const axes_t *axes) {
+    LODE_TRY(write_why(page, axes));
+    for (int64_t axis = 0; axis == 0 || axis < axes->count; axis++) {
+        if (axes->count > 1)
+            LODE_TRY(write_axis(page, axes->axis[axis]));
+        LODE_TRY(lode_buffer_printf(
+            page, "<div class=\"wide\" tabindex=\"0\">"
+                  "<table>\n<thead><tr><th>model</th><th>setting</th><th class=\"n\">core mass, "
+                  "median</th><th>dense perplexity</th><th>best variant at each sparsity</th></tr>"
+                  "</thead>\n<tbody>\n"));
+        for (int64_t i = 0; i < count; i++)
+            if (axes->count < 2 || has_row(&cases[i], axes, axis))
+                LODE_TRY(write_overview_row(page, &cases[i], i + 1,
+                                            axes->count > 0 ? axes->axis[axis] : NULL));
+        LODE_TRY(lode_buffer_printf(page, "</tbody></table></div>\n"));
     }
     return LODE_OK;
 }
 
 lode_status_t lode_table_overview(lode_buffer_t *page, const lode_report_case_t *cases,
                                   int64_t count) {
-    LODE_TRY(lode_buffer_printf(
-        page, "<section id=\"overview\">\n<h2>Overview</h2>\n<div class=\"wide\" tabindex=\"0\">"
-              "<table>\n<thead><tr><th>model</th><th>setting</th><th class=\"n\">core mass, median"
-              "</th><th>dense perplexity</th><th>best variant at each sparsity</th></tr></thead>\n"
-              "<tbody>\n"));
-    for (int64_t i = 0; i < count; i++)
-        LODE_TRY(write_overview_row(page, &cases[i], i + 1));
-    return lode_buffer_printf(page, "</tbody></table></div>\n</section>\n");
+    axes_t axes = {0};
+    lode_status_t status = LODE_OK;
+    for (int64_t i = 0; status == LODE_OK && i < count; i++)
+        status = collect_axes(&axes, &cases[i], true);
+    if (status == LODE_OK)
+        status = lode_buffer_printf(page, "<section id=\"overview\">\n<h2>Overview</h2>\n");
+    if (status == LODE_OK)
+        status = write_overview(page, cases, count, &axes);
+    if (status == LODE_OK)
+        status = lode_buffer_printf(page, "</section>\n");
+    free(axes.axis);
+    return status;
 }
 
 /* --- layers ----------------------------------------------------------------------------- */
@@ -245,45 +366,57 @@ lode_status_t lode_table_layers(lode_buffer_t *page, const lode_report_case_t *i
 /* --- all figures ------------------------------------------------------------------------ */
 
 static lode_status_t write_figure_row(lode_buffer_t *page, const lode_report_case_t *item,
-                                      int64_t index) {
-    const lode_report_figure_t *figure = &item->figures[index], *before = figure - 1;
+                                      const lode_report_figure_t *figure,
+                                      const lode_report_figure_t *before) {
     const lode_report_figure_t *dense = dense_of(item, figure);
-    bool breaks = index > 0 && (!lode_report_same_axis(before, figure) ||
-                                before->variant.sparsity != figure->variant.sparsity);
-    char value[NUMBER], error[NUMBER], ratio[NUMBER], length[NUMBER] = "–", windows[NUMBER] = "–";
+    const bool breaks = before && (!lode_report_same_axis(before, figure) ||
+                                   before->variant.sparsity != figure->variant.sparsity);
+    char value[NUMBER], error[NUMBER], ratio[NUMBER], windows[NUMBER] = "–";
     format_value(value, figure, figure->value);
     format_value(error, figure, figure->standard_error);
     format_plain(ratio, dense && dense->value > 0 ? figure->value / dense->value : NAN, 3, "");
-    if (figure->windows > 0) {
-        snprintf(length, sizeof length, "%lld", (long long)figure->length);
+    if (figure->windows > 0)
         snprintf(windows, sizeof windows, "%lld", (long long)figure->windows);
-    }
     LODE_TRY(lode_buffer_printf(page, "<tr%s><td>", breaks ? " class=\"break\"" : ""));
     LODE_TRY(lode_page_text(page, figure->dataset));
     LODE_TRY(lode_buffer_printf(page, "</td><td>%s</td><td>", figure->metric));
     LODE_TRY(lode_page_text(page, figure->variant.name));
-    LODE_TRY(lode_buffer_printf(page,
-                                "</td><td class=\"n%s\">%s</td><td class=\"n\">%s</td>"
-                                "<td class=\"n\">%s</td><td>",
-                                is_best(item, figure) ? " best" : "", value, error, ratio));
-    LODE_TRY(lode_page_text(page, figure->protocol[0] ? figure->protocol : "–"));
     return lode_buffer_printf(page,
-                              "</td><td class=\"n\">%s</td><td class=\"n\">%s</td>"
+                              "</td><td class=\"n%s\">%s</td><td class=\"n\">%s</td>"
+                              "<td class=\"n\">%s</td><td class=\"n\">%s</td>"
                               "<td class=\"n\">%lld</td></tr>\n",
-                              length, windows, (long long)figure->count);
+                              is_best(item, figure) ? " best" : "", value, error, ratio, windows,
+                              (long long)figure->count);
 }
 
-lode_status_t lode_table_figures(lode_buffer_t *page, const lode_report_case_t *item) {
-    if (item->figure_count == 0)
-        return LODE_OK;
+/* The figures of one protocol and length. */
+static lode_status_t write_figures(lode_buffer_t *page, const lode_report_case_t *item,
+                                   const lode_report_figure_t *axis) {
+    const lode_report_figure_t *before = NULL;
+    LODE_TRY(write_axis(page, axis));
     LODE_TRY(lode_buffer_printf(
         page, "<div class=\"wide\" tabindex=\"0\"><table "
               "class=\"small\">\n<thead><tr>"
               "<th>dataset</th><th>metric</th><th>variant</th><th class=\"n\">value</th>"
-              "<th class=\"n\">± std. error</th><th class=\"n\">÷ dense</th><th>protocol</th>"
-              "<th class=\"n\">length</th><th class=\"n\">windows</th><th class=\"n\">count</th>"
+              "<th class=\"n\">± std. error</th><th class=\"n\">÷ dense</th>"
+              "<th class=\"n\">windows</th><th class=\"n\">count</th>"
               "</tr></thead>\n<tbody>\n"));
-    for (int64_t i = 0; i < item->figure_count; i++)
-        LODE_TRY(write_figure_row(page, item, i));
+    for (int64_t i = 0; i < item->figure_count; i++) {
+        if (!is_on(axis, &item->figures[i]))
+            continue;
+        LODE_TRY(write_figure_row(page, item, &item->figures[i], before));
+        before = &item->figures[i];
+    }
     return lode_buffer_printf(page, "</tbody></table></div>\n");
+}
+
+lode_status_t lode_table_figures(lode_buffer_t *page, const lode_report_case_t *item) {
+    axes_t axes = {0};
+    lode_status_t status = collect_axes(&axes, item, false);
+    if (status == LODE_OK)
+        status = write_why(page, &axes);
+    for (int64_t i = 0; status == LODE_OK && i < axes.count; i++)
+        status = write_figures(page, item, axes.axis[i]);
+    free(axes.axis);
+    return status;
 }

@@ -4,7 +4,8 @@
 
 #include "report/result.h"
 
-/* One row for each case: perplexities of the unpruned model, core mass, best variants. */
+/* One row for each case: perplexities of the unpruned model, core mass, best variants; a table for
+ * each protocol and length. */
 LODE_MUST_USE lode_status_t lode_table_overview(lode_buffer_t *page,
                                                 const lode_report_case_t *cases, int64_t count);
 
@@ -15,7 +16,8 @@ LODE_MUST_USE lode_status_t lode_table_headline(lode_buffer_t *page,
 /* One row for each layer. */
 LODE_MUST_USE lode_status_t lode_table_layers(lode_buffer_t *page, const lode_report_case_t *item);
 
-/* One row for each figure, with its ratio to the unpruned model's. */
+/* One row for each figure, with its ratio to the unpruned model's; a table for each protocol and
+ * length. */
 LODE_MUST_USE lode_status_t lode_table_figures(lode_buffer_t *page, const lode_report_case_t *item);
 
 #endif

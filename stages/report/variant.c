@@ -19,7 +19,7 @@ static bool copy_part(char *part, const char *begin, size_t length) {
 static void default_core(lode_report_variant_t *variant) {
     const lode_choice_t *method = lode_choice_find(lode_method_choices, variant->method);
     lode_core_t core = LODE_CORE_NONE;
-    if (method && method->value != LODE_CHOICE_UNAVAILABLE) {
+    if (method) {
         core = lode_mask_core((lode_method_t)method->value, LODE_CORE_DEFAULT);
         variant->order = 1 + method->value;
     }

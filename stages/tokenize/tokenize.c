@@ -12,15 +12,15 @@
 /* What becomes datasets; filled on rank 0. */
 typedef struct output {
     lode_ids_t calibration;
-    lode_ids_t *perplexity; /* [evaluate.perplexity_count] */
-    lode_task_ids_t *tasks; /* [evaluate.task_count] */
+    lode_tokenized_t *perplexity; /* [evaluate.perplexity_count] */
+    lode_task_ids_t *tasks;       /* [evaluate.task_count] */
     lode_ids_t probe;
 } output_t;
 
 static void free_output(output_t *output, const lode_config_t *config) {
     lode_ids_free(&output->calibration);
     for (int64_t i = 0; output->perplexity && i < config->evaluate.perplexity_count; i++)
-        lode_ids_free(&output->perplexity[i]);
+        lode_tokenized_free(&output->perplexity[i]);
     free(output->perplexity);
     for (int64_t i = 0; output->tasks && i < config->evaluate.task_count; i++)
         lode_task_ids_free(&output->tasks[i]);
@@ -57,18 +57,20 @@ static lode_status_t load_tokenizer(lode_tokenizer_t **tokenizer, const lode_run
 }
 
 /* Every id must have its row of the embedding. */
-static lode_status_t check_ids(const lode_ids_t *ids, const lode_run_t *run) {
+static lode_status_t check_id(int32_t id, const lode_run_t *run) {
     const char *path;
-    for (int64_t i = 0; i < ids->count; i++) {
-        if (ids->id[i] >= 0 && ids->id[i] < run->architecture.vocab)
-            continue;
-        LODE_TRY(lode_checkpoint_tokenizer(run->checkpoint, &path));
-        return lode_fail(
-            LODE_ERR_FORMAT,
-            "%s: gives token id %d, but the model's vocabulary has %lld; the tokenizer "
-            "belongs to another model",
-            path, (int)ids->id[i], (long long)run->architecture.vocab);
-    }
+    if (id >= 0 && id < run->architecture.vocab)
+        return LODE_OK;
+    LODE_TRY(lode_checkpoint_tokenizer(run->checkpoint, &path));
+    return lode_fail(LODE_ERR_FORMAT,
+                     "%s: gives token id %d, but the model's vocabulary has %lld; the tokenizer "
+                     "belongs to another model",
+                     path, (int)id, (long long)run->architecture.vocab);
+}
+
+static lode_status_t check_ids(const lode_ids_t *ids, const lode_run_t *run) {
+    for (int64_t i = 0; i < ids->count; i++)
+        LODE_TRY(check_id(ids->id[i], run));
     return LODE_OK;
 }
 
@@ -79,8 +81,10 @@ static lode_status_t encode_all(output_t *output, const lode_run_t *run, const l
     LODE_TRY(lode_tokenize_calibration(&output->calibration, run, crew));
     LODE_TRY(check_ids(&output->calibration, run));
     for (int64_t i = 0; i < evaluate->perplexity_count; i++) {
-        LODE_TRY(lode_tokenize_perplexity(&output->perplexity[i], &evaluate->perplexity[i], crew));
-        LODE_TRY(check_ids(&output->perplexity[i], run));
+        lode_tokenized_t *text = &output->perplexity[i];
+        LODE_TRY(lode_tokenize_perplexity(text, run, &evaluate->perplexity[i], crew));
+        LODE_TRY(check_ids(&text->ids, run));
+        LODE_TRY(check_id(text->prefix >= 0 ? text->prefix : 0, run));
     }
     for (int64_t i = 0; i < evaluate->task_count; i++) {
         LODE_TRY(lode_tokenize_task(&output->tasks[i], run, &evaluate->tasks[i], crew));
@@ -126,32 +130,38 @@ lode_status_t lode_tokenize_put(lode_store_t *store, const lode_run_t *run, cons
     return LODE_OK;
 }
 
-/* <group>/ids and, where there are sequences, <group>/offsets. */
+/* <group>/ids and <group>/offsets. */
 static lode_status_t put_ids(lode_store_t *store, const lode_run_t *run, const char *group,
-                             const lode_ids_t *ids, bool sequences) {
+                             const lode_ids_t *ids) {
     char name[512];
     snprintf(name, sizeof name, "%s/ids", group);
     LODE_TRY(lode_tokenize_put(store, run, name, LODE_TYPE_I32, ids->count, ids->id));
-    if (!sequences)
-        return LODE_OK;
     snprintf(name, sizeof name, "%s/offsets", group);
     return lode_tokenize_put(store, run, name, LODE_TYPE_I64, ids->sequences + 1, ids->offset);
+}
+
+/* What a perplexity's group says of its ids. Rank 0's values count. */
+static lode_status_t put_text(lode_store_t *store, const lode_run_t *run, const char *name,
+                              const lode_tokenized_t *text) {
+    char group[512];
+    snprintf(group, sizeof group, "/perplexity/%s", name);
+    LODE_TRY(put_ids(store, run, group, &text->ids));
+    LODE_TRY(lode_store_attribute_i64(store, group, "bos", text->bos));
+    LODE_TRY(lode_store_attribute_i64(store, group, "prefix", text->prefix));
+    LODE_TRY(lode_store_attribute_i64(store, group, "words", text->words));
+    return lode_store_attribute_i64(store, group, "bytes", text->bytes);
 }
 
 static lode_status_t write_output(lode_store_t *store, const lode_run_t *run,
                                   const output_t *output) {
     const lode_config_evaluate_t *evaluate = &run->config->evaluate;
-    LODE_TRY(put_ids(store, run, "/calibration", &output->calibration, true));
-    for (int64_t i = 0; i < evaluate->perplexity_count; i++) {
-        char group[512];
-        snprintf(group, sizeof group, "/perplexity/%s", evaluate->perplexity[i].name);
-        LODE_TRY(put_ids(store, run, group, &output->perplexity[i], false));
-    }
+    LODE_TRY(put_ids(store, run, "/calibration", &output->calibration));
+    for (int64_t i = 0; i < evaluate->perplexity_count; i++)
+        LODE_TRY(put_text(store, run, evaluate->perplexity[i].name, &output->perplexity[i]));
     for (int64_t i = 0; i < evaluate->task_count; i++)
         LODE_TRY(lode_tokenize_put_task(store, run, evaluate->tasks[i].name, &output->tasks[i]));
-    return lode_tokenize_has_probe(run->config)
-               ? put_ids(store, run, "/probe", &output->probe, true)
-               : LODE_OK;
+    return lode_tokenize_has_probe(run->config) ? put_ids(store, run, "/probe", &output->probe)
+                                                : LODE_OK;
 }
 
 /* --- the stage ------------------------------------------------------------------------------ */

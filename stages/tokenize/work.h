@@ -13,9 +13,19 @@
 LODE_MUST_USE lode_status_t lode_tokenize_calibration(lode_ids_t *ids, const lode_run_t *run,
                                                       const lode_crew_t *crew);
 
-/* The text of a perplexity entry, as one run of ids. Errors: LODE_ERR_INPUT (no corpus, one shorter
- * than a window), LODE_ERR_FORMAT. */
-LODE_MUST_USE lode_status_t lode_tokenize_perplexity(lode_ids_t *ids,
+/* The text of a perplexity (common/protocol): a sequence for each document. */
+typedef struct lode_tokenized {
+    lode_ids_t ids;       /* with the token before each document, without the prefix */
+    int32_t bos;          /* the token before each document, −1 for none */
+    int32_t prefix;       /* of lm-eval, else −1 */
+    int64_t words, bytes; /* of all documents */
+} lode_tokenized_t;
+void lode_tokenized_free(lode_tokenized_t *text); /* leaves {0}. Local. */
+
+/* Tokenises the text of a perplexity entry as its protocol and its key bos want; `text` is {0}
+ * before, and for lode_tokenized_free whatever is returned. Errors: LODE_ERR_INPUT (no corpus, one
+ * shorter than a window, no prefix token), LODE_ERR_FORMAT. */
+LODE_MUST_USE lode_status_t lode_tokenize_perplexity(lode_tokenized_t *text, const lode_run_t *run,
                                                      const lode_config_perplexity_t *entry,
                                                      const lode_crew_t *crew);
 

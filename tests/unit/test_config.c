@@ -123,6 +123,7 @@ static void test_defaults(void **state) {
     assert_string_equal(c->evaluate.perplexity[0].name, "p");
     assert_int_equal(c->evaluate.perplexity[0].format, LODE_CORPUS_TEXT);
     assert_int_equal(c->evaluate.perplexity[0].protocol, LODE_PROTOCOL_GPTQ);
+    assert_int_equal(c->evaluate.perplexity[0].bos, LODE_BOS_AUTO);
     assert_int_equal(c->evaluate.perplexity[0].length, 2048);
     assert_int_equal(c->sweep_count, 0);
     lode_config_destroy(&c);
@@ -445,14 +446,15 @@ static void test_choices(void **state) {
                    "exp.cfg:4: prune.compensation: \"least-square\" is not a choice; did you mean "
                    "\"least-squares\"?");
     assert_refused(BASE "evaluate = { perplexity = ( { name = \"p\"; corpus = \"t\";\n"
-                        "  protocol = \"lm-eval\"; } ); };",
+                        "  protocol = \"ppl\"; } ); };",
                    LODE_ERR_CONFIG,
-                   "exp.cfg:5: evaluate.perplexity.[0].protocol: \"lm-eval\" is not available in "
-                   "this version; choose from gptq, llama.cpp");
+                   "exp.cfg:5: evaluate.perplexity.[0].protocol: \"ppl\" is not a choice; choose "
+                   "from gptq, llama.cpp, lm-eval, nodelens");
     assert_refused(BASE "evaluate = { perplexity = ( { name = \"p\"; corpus = \"t\";\n"
-                        "  protocol = \"nodelens\"; } ); };",
+                        "  bos = \"yes\"; } ); };",
                    LODE_ERR_CONFIG,
-                   "exp.cfg:5: evaluate.perplexity.[0].protocol: \"nodelens\" is not available");
+                   "exp.cfg:5: evaluate.perplexity.[0].bos: \"yes\" is not a choice; choose from "
+                   "auto, always, never");
     assert_refused(BASE "evaluate = { tasks = ( { name = \"a\"; path = \"b\";\n"
                         "  limit = -1; } ); };",
                    LODE_ERR_CONFIG, "exp.cfg:5: evaluate.tasks.[0].limit: -1");
@@ -869,7 +871,7 @@ static const char *other_value(const lode_key_t *key, const lode_config_t *confi
         break;
     case LODE_KEY_CHOICE:
         for (const lode_choice_t *choice = key->choices; choice->name && !value; choice++)
-            if (choice->value != LODE_CHOICE_UNAVAILABLE && !strstr(now.data, choice->name))
+            if (!strstr(now.data, choice->name))
                 value = choice->name;
         break;
     case LODE_KEY_TEXT:
@@ -993,6 +995,27 @@ static void test_check_model(void **state) {
     lode_config_destroy(&config);
 }
 
+static void test_check_bos(void **state) {
+    (void)state;
+    lode_config_t *config = parse(
+        BASE "evaluate = { perplexity = ( { name = \"p\"; corpus = \"t\"; bos = \"never\"; },\n"
+             " { name = \"q\"; corpus = \"t\";\n bos = \"always\"; } ); };");
+    LODE_ASSERT_OK(lode_config_check_bos(config, 0, "s"));
+    LODE_ASSERT_FAILS(
+        lode_config_check_bos(config, -1, "s"), LODE_ERR_CONFIG,
+        "exp.cfg:6: evaluate.perplexity.[1].bos: \"always\" needs a bos_token_id, and "
+        "config.json of model s has none; set it to \"auto\" or \"never\"");
+    lode_config_destroy(&config);
+    config = parse(BASE "evaluate = { tasks = ( { name = \"p\"; path = \"t\";\n"
+                        " bos = \"always\"; } ); };");
+    LODE_ASSERT_FAILS(lode_config_check_bos(config, -1, "s"), LODE_ERR_CONFIG,
+                      "exp.cfg:5: evaluate.tasks.[0].bos");
+    lode_config_destroy(&config);
+    config = parse(BASE);
+    LODE_ASSERT_OK(lode_config_check_bos(config, -1, "s"));
+    lode_config_destroy(&config);
+}
+
 static void test_hostile_files(void **state) {
     (void)state;
     lode_config_t *config;
@@ -1098,6 +1121,7 @@ int main(void) {
         cmocka_unit_test(test_wrong_sweeps),
         cmocka_unit_test(test_stage_hashes),
         cmocka_unit_test(test_check_model),
+        cmocka_unit_test(test_check_bos),
         cmocka_unit_test(test_hostile_files),
         cmocka_unit_test(test_truncation),
         cmocka_unit_test(test_describe),
