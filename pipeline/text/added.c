@@ -24,7 +24,9 @@ typedef struct trie {
     uint64_t mask;
     int32_t *tokens; /* [nodes] index of the token that ends here, −1 */
     int32_t nodes;
-    bool starts[256]; /* whether any token starts with the byte */
+    bool starts[256];                       /* whether any token starts with the byte */
+    bool looks_left[256], looks_right[256]; /* and one that starts, ends so looks beyond itself */
+    uint64_t neighbours[256][4]; /* bit b of row a: some token has the byte b behind the byte a */
 } trie_t;
 
 struct lode_added {
@@ -71,6 +73,8 @@ static int32_t trie_add(trie_t *trie, const char *pattern, size_t length, int32_
     trie->starts[(unsigned char)pattern[0]] = true;
     for (size_t i = 0; i < length; i++) {
         unsigned char byte = (unsigned char)pattern[i];
+        if (i > 0)
+            trie->neighbours[(unsigned char)pattern[i - 1]][byte / 64] |= UINT64_C(1) << byte % 64;
         uint64_t at = edge_slot(trie, node, byte);
         if (!trie->keys[at]) {
             trie->keys[at] = ((uint64_t)node << 8 | byte) + 1;
@@ -143,7 +147,7 @@ static lode_status_t make_pattern(lode_buffer_t *pattern, lode_buffer_t *spare,
                                   const token_t *token, const lode_normalizer_t *normalizer) {
     pattern->length = 0;
     LODE_TRY(lode_buffer_append(pattern, token->content, strlen(token->content)));
-    return token->normalized ? lode_normalizer_apply(normalizer, pattern, spare) : LODE_OK;
+    return token->normalized ? lode_normalizer_apply(normalizer, pattern, spare, false) : LODE_OK;
 }
 
 static lode_status_t add_patterns(lode_added_t *added, const lode_normalizer_t *normalizer,
@@ -165,8 +169,12 @@ static lode_status_t add_patterns(lode_added_t *added, const lode_normalizer_t *
             return lode_fail(LODE_ERR_UNSUPPORTED,
                              "%s: the normalizer leaves nothing of \"%.100s\"", where,
                              token->content);
-        int32_t twin =
-            trie_add(&added->tries[token->normalized], pattern->data, pattern->length, i);
+        trie_t *trie = &added->tries[token->normalized];
+        const unsigned char first = (unsigned char)pattern->data[0];
+        const unsigned char last = (unsigned char)pattern->data[pattern->length - 1];
+        trie->looks_left[first] |= token->single_word || token->lstrip;
+        trie->looks_right[last] |= token->single_word || token->rstrip;
+        int32_t twin = trie_add(trie, pattern->data, pattern->length, i);
         if (twin >= 0)
             return lode_fail(LODE_ERR_FORMAT,
                              "%s: \"%.100s\" and \"%.100s\" are found by the same text", where,
@@ -230,6 +238,13 @@ const char *lode_added_token(const lode_added_t *added, int32_t id) {
 
 int32_t lode_added_size(const lode_added_t *added) {
     return added->size;
+}
+
+bool lode_added_divides(const lode_added_t *added, lode_added_set_t set, unsigned char left,
+                        unsigned char right) {
+    const trie_t *trie = &added->tries[set];
+    return !trie->looks_right[left] && !trie->looks_left[right] &&
+           !(trie->neighbours[left][right / 64] >> right % 64 & 1);
 }
 
 /* --- walking -------------------------------------------------------------------------------- */

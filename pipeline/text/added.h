@@ -38,6 +38,12 @@ int32_t lode_added_size(const lode_added_t *added);
 /* Which tokens are looked for. */
 typedef enum lode_added_set { LODE_ADDED_RAW, LODE_ADDED_NORMALIZED } lode_added_set_t;
 
+/* Whether a text may be walked in parts at a place: no token of the set reaches across it, or looks
+ * across it, when `left` is the last byte before and `right` the first behind it, not both of them
+ * white space. A token may end or start there. */
+bool lode_added_divides(const lode_added_t *added, lode_added_set_t set, unsigned char left,
+                        unsigned char right);
+
 /* A walk over a text from left to right: initialise with {.added = …, .set = …}. */
 typedef struct lode_added_walk {
     const lode_added_t *added;

@@ -15,9 +15,11 @@
 enum {
     NO_RANK = INT32_MAX, /* of a pair that no merge joins */
     SHORT_PIECE = 24,    /* symbols up to which scanning beats the heap */
-    CACHED_BYTES = 48,   /* longest piece worth remembering */
+    CACHE_BYTES = 26,    /* longest word that is remembered … */
+    CACHE_IDS = 8,       /* … and most ids of one */
     CACHE_LEAST = 1024,  /* text below which nothing repeats enough to be remembered */
-    CACHE_SLOTS = 1 << 16
+    CACHE_SLOTS = 1 << 15,
+    DIRECT = 0x800 /* code points whose ids are looked up by themselves */
 };
 
 typedef struct pair_slot {
@@ -44,14 +46,17 @@ struct lode_bpe {
     int32_t unknown;            /* … and its id, −1 if it is not in the vocabulary */
     int32_t fallback[256];      /* ids of <0x00> … <0xFF>, −1 if missing */
     byte_symbol_t symbols[256]; /* byte-level only */
+    int32_t direct[DIRECT];     /* ids of characters, −1 if not in the vocabulary */
 };
 
+/* A word and its ids: one line of the processor's cache. */
 typedef struct cache_slot {
-    uint64_t hash;
-    size_t start;          /* of the piece in the text */
-    int64_t ids;           /* where its ids are in the encoder's */
-    int32_t length, count; /* bytes and ids; length 0 is a free slot */
+    uint32_t tag;          /* of its hash */
+    uint8_t length, count; /* bytes and ids; length 0 is a free slot */
+    char bytes[CACHE_BYTES];
+    int32_t ids[CACHE_IDS];
 } cache_slot_t;
+_Static_assert(sizeof(cache_slot_t) == 64, "a slot of the word cache is a cache line");
 
 struct lode_bpe_encoder {
     const lode_bpe_t *bpe;
@@ -226,6 +231,13 @@ static void make_symbols(lode_bpe_t *bpe) {
     }
 }
 
+static void find_characters(lode_bpe_t *bpe) {
+    for (uint32_t c = 0; c < DIRECT; c++) {
+        char text[4];
+        bpe->direct[c] = lode_vocab_find(bpe->vocab, text, (size_t)lode_utf8_encode(c, text));
+    }
+}
+
 static lode_status_t parse_model(lode_bpe_t *bpe, const json_t *model, const char *where) {
     json_t *vocab, *merges;
     LODE_TRY(lode_field_expect(model, JSON_OBJECT, "the model", where));
@@ -237,6 +249,7 @@ static lode_status_t parse_model(lode_bpe_t *bpe, const json_t *model, const cha
     LODE_TRY(lode_field_get(&merges, model, "merges", JSON_ARRAY, where));
     LODE_TRY(lode_vocab_parse(&bpe->vocab, vocab, where));
     make_symbols(bpe);
+    find_characters(bpe);
     bpe->cut_at_mark = !bpe->byte_level && !bpe->ignore_merges &&
                        lode_vocab_find(bpe->vocab, MARK, MARK_BYTES) >= 0;
     LODE_TRY(parse_unknown(bpe, model, where));
@@ -293,8 +306,8 @@ lode_status_t lode_bpe_encoder_create(lode_bpe_encoder_t **encoder, const lode_b
     made->bpe = bpe;
     lode_status_t status = LODE_OK;
     if (expected >= CACHE_LEAST) {
-        uint64_t slots = 256;
-        while (slots < CACHE_SLOTS && slots < expected / 16)
+        uint64_t slots = 64;
+        while (slots < CACHE_SLOTS && slots < expected / 32)
             slots *= 2;
         made->cache_mask = slots - 1;
         status = LODE_NEW(&made->cache, (int64_t)slots, "word cache");
@@ -366,15 +379,13 @@ lode_status_t lode_bpe_append(lode_bpe_encoder_t *encoder, int32_t id) {
     return LODE_OK;
 }
 
-void lode_bpe_take(lode_bpe_encoder_t *encoder, int32_t **ids, int64_t *count) {
-    *ids = encoder->count ? encoder->ids : NULL;
+const int32_t *lode_bpe_ids(const lode_bpe_encoder_t *encoder, int64_t *count) {
     *count = encoder->count;
-    if (!encoder->count)
-        free(encoder->ids);
-    encoder->ids = NULL;
-    encoder->count = encoder->capacity = 0;
-    if (encoder->cache) /* it pointed into the ids */
-        memset(encoder->cache, 0, (encoder->cache_mask + 1) * sizeof *encoder->cache);
+    return encoder->ids;
+}
+
+void lode_bpe_clear(lode_bpe_encoder_t *encoder) {
+    encoder->count = 0;
 }
 
 /* --- symbols -------------------------------------------------------------------------------- */
@@ -391,6 +402,15 @@ static void settle_unknown(const lode_bpe_t *bpe, spelling_t *spelling) {
     if (spelling->unknown_due)
         spelling->symbol[spelling->count++] = bpe->unknown;
     spelling->unknown_due = false;
+}
+
+/* The id of the character at text[0], −1 where the vocabulary has none. */
+static int32_t find_character(const lode_bpe_t *bpe, const char *text, int length) {
+    if (length == 1)
+        return bpe->direct[(unsigned char)text[0]];
+    if (length == 2)
+        return bpe->direct[((unsigned char)text[0] & 0x1F) << 6 | ((unsigned char)text[1] & 0x3F)];
+    return lode_vocab_find(bpe->vocab, text, (size_t)length);
 }
 
 static lode_status_t spell_unknown(const lode_bpe_t *bpe, spelling_t *spelling, const char *text,
@@ -433,7 +453,7 @@ static lode_status_t spell(lode_bpe_encoder_t *encoder, int64_t *count, const ch
             used = 1;
         } else {
             used = bytes = (int)lode_utf8_length(piece[i]);
-            id = lode_vocab_find(bpe->vocab, text, (size_t)bytes);
+            id = find_character(bpe, text, bytes);
         }
         if (id >= 0) {
             settle_unknown(bpe, &spelling);
@@ -600,28 +620,48 @@ static lode_status_t encode_afresh(lode_bpe_encoder_t *encoder, const char *piec
     return LODE_OK;
 }
 
-static lode_status_t encode_word(lode_bpe_encoder_t *encoder, const char *text, size_t start,
-                                 size_t length) {
-    if (!encoder->cache || length > CACHED_BYTES)
-        return encode_afresh(encoder, text + start, length);
-    uint64_t hash = XXH3_64bits(text + start, length);
+static bool equal_bytes(const char *a, const char *b, size_t length) {
+    uint64_t x, y;
+    if (length >= sizeof x) { /* the last eight may overlap those before */
+        for (size_t i = 0; i + sizeof x < length; i += sizeof x) {
+            memcpy(&x, a + i, sizeof x);
+            memcpy(&y, b + i, sizeof y);
+            if (x != y)
+                return false;
+        }
+        memcpy(&x, a + length - sizeof x, sizeof x);
+        memcpy(&y, b + length - sizeof y, sizeof y);
+        return x == y;
+    }
+    for (size_t i = 0; i < length; i++)
+        if (a[i] != b[i])
+            return false;
+    return true;
+}
+
+static lode_status_t encode_word(lode_bpe_encoder_t *encoder, const char *word, size_t length) {
+    if (!encoder->cache || length > CACHE_BYTES)
+        return encode_afresh(encoder, word, length);
+    const uint64_t hash = XXH3_64bits(word, length);
+    const uint32_t tag = (uint32_t)(hash >> 32);
     cache_slot_t *slot = &encoder->cache[hash & encoder->cache_mask];
-    if (slot->hash == hash && slot->length == (int32_t)length &&
-        memcmp(text + slot->start, text + start, length) == 0) {
-        LODE_TRY(reserve_ids(encoder, slot->count));
-        if (slot->count > 0)
-            memcpy(encoder->ids + encoder->count, encoder->ids + slot->ids,
-                   (size_t)slot->count * sizeof *encoder->ids);
+    if (slot->tag == tag && slot->length == length && equal_bytes(slot->bytes, word, length)) {
+        LODE_TRY(reserve_ids(encoder, CACHE_IDS));
+        memcpy(encoder->ids + encoder->count, slot->ids, sizeof slot->ids);
         encoder->count += slot->count;
         return LODE_OK;
     }
-    int64_t before = encoder->count;
-    LODE_TRY(encode_afresh(encoder, text + start, length));
-    *slot = (cache_slot_t){.hash = hash,
-                           .start = start,
-                           .ids = before,
-                           .length = (int32_t)length,
-                           .count = (int32_t)(encoder->count - before)};
+    const int64_t before = encoder->count;
+    LODE_TRY(encode_afresh(encoder, word, length));
+    const int64_t count = encoder->count - before;
+    if (count > CACHE_IDS)
+        return LODE_OK;
+    slot->tag = tag;
+    slot->length = (uint8_t)length;
+    slot->count = (uint8_t)count;
+    memcpy(slot->bytes, word, length);
+    if (count > 0)
+        memcpy(slot->ids, encoder->ids + before, (size_t)count * sizeof *slot->ids);
     return LODE_OK;
 }
 
@@ -641,15 +681,26 @@ static size_t word_end(const char *text, size_t length) {
     return length;
 }
 
+const lode_bpe_t *lode_bpe_of(const lode_bpe_encoder_t *encoder) {
+    return encoder->bpe;
+}
+
+bool lode_bpe_divides(const lode_bpe_t *bpe, const char *text, size_t start, size_t length,
+                      size_t at) {
+    const char *place = text + start + at;
+    return bpe->cut_at_mark && at > 0 && length - at >= MARK_BYTES &&
+           memcmp(place, MARK, MARK_BYTES) == 0 && !ends_with_mark(text + start, at);
+}
+
 lode_status_t lode_bpe_encode(lode_bpe_encoder_t *encoder, const char *text, size_t start,
                               size_t length) {
     if (length == 0)
         return LODE_OK;
     if (!encoder->bpe->cut_at_mark)
-        return encode_word(encoder, text, start, length);
+        return encode_word(encoder, text + start, length);
     while (length > 0) {
         size_t word = word_end(text + start, length);
-        LODE_TRY(encode_word(encoder, text, start, word));
+        LODE_TRY(encode_word(encoder, text + start, word));
         start += word;
         length -= word;
     }

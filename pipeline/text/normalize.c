@@ -302,12 +302,27 @@ static lode_status_t apply_step(const step_t *step, lode_buffer_t *out, const lo
     return LODE_OK;
 }
 
+bool lode_normalizer_divisible(const lode_normalizer_t *normalizer) {
+    bool replaced = false;
+    for (int i = 0; i < normalizer->count; i++) {
+        const step_t *step = &normalizer->steps[i];
+        const int single = step->kind == STEP_REPLACE ? lode_regex_ascii_length(step->pattern) : 1;
+        /* What a replacement puts in may combine with what is before it. */
+        if (single != 1 || (step->kind == STEP_UNICODE && replaced))
+            return false;
+        replaced |= step->kind == STEP_REPLACE;
+    }
+    return true;
+}
+
 lode_status_t lode_normalizer_apply(const lode_normalizer_t *normalizer, lode_buffer_t *text,
-                                    lode_buffer_t *spare) {
+                                    lode_buffer_t *spare, bool continued) {
     /* No Unicode form takes more than 18 times the bytes; a file whose replacements grow a text
      * without bound is not served. */
     const size_t most = 64 * text->length + (1 << 20);
     for (int i = 0; i < normalizer->count; i++) {
+        if (continued && normalizer->steps[i].kind == STEP_PREPEND)
+            continue;
         spare->length = 0;
         LODE_TRY(apply_step(&normalizer->steps[i], spare, text, most));
         lode_buffer_t swap = *text;

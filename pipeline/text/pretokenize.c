@@ -224,21 +224,30 @@ bool lode_pretokenizer_byte_level(const lode_pretokenizer_t *pretokenizer) {
     return pretokenizer->byte_level;
 }
 
+bool lode_pretokenizer_divisible(const lode_pretokenizer_t *pretokenizer) {
+    bool split = false;
+    for (int i = 0; i < pretokenizer->count; i++) {
+        const step_t *step = &pretokenizer->steps[i];
+        if (step->kind == STEP_SPLIT && lode_regex_looks_behind(step->pattern))
+            return false;
+        if (step->kind == STEP_PREFIX && split)
+            return false;
+        split |= step->kind == STEP_SPLIT;
+    }
+    return true;
+}
+
 /* --- running -------------------------------------------------------------------------------- */
 
 typedef struct runner {
     const lode_pretokenizer_t *pretokenizer;
     lode_buffer_t *text;
     lode_bpe_encoder_t *encoder;
+    bool *joined;
 } runner_t;
 
-/* A stretch of the text, as offsets, because the text moves when pieces are appended to it. */
-typedef struct piece {
-    size_t start, length;
-    bool first; /* at the very start of the whole text */
-} piece_t;
-
-static lode_status_t run_step(const runner_t *runner, int index, piece_t piece);
+/* Pieces are stretches within one; offsets, because the text moves when pieces are appended. */
+static lode_status_t run_step(const runner_t *runner, int index, lode_stretch_t piece);
 
 /* Matches and the stretches between them, on their way through a split's behaviour: one is held
  * back, because the next may have to join it. */
@@ -246,16 +255,25 @@ typedef struct splitter {
     const runner_t *runner;
     const step_t *step;
     int next; /* the step that the pieces go to */
-    piece_t whole;
+    lode_stretch_t whole;
     bool holding, held_match;
     size_t held_start, held_end; /* relative to the whole */
+    bool done;                   /* what comes now is the next part's */
 } splitter_t;
 
-static lode_status_t emit(const splitter_t *splitter, size_t start, size_t end) {
-    if (start == end)
+static lode_status_t emit(splitter_t *splitter, size_t start, size_t end) {
+    const lode_stretch_t *whole = &splitter->whole;
+    if (start >= whole->own)
+        splitter->done = true;
+    if (start == end || splitter->done)
         return LODE_OK;
-    piece_t piece = {splitter->whole.start + start, end - start,
-                     splitter->whole.first && start == 0};
+    splitter->done = end >= whole->own && whole->own < whole->length;
+    lode_stretch_t piece = {.start = whole->start + start,
+                            .length = end - start,
+                            .own = end < whole->own ? end - start : whole->own - start,
+                            .first = whole->first && start == 0,
+                            .continued = whole->continued && start == 0,
+                            .open = end > whole->own && end == whole->length && whole->open};
     return run_step(splitter->runner, splitter->next, piece);
 }
 
@@ -291,58 +309,91 @@ static lode_status_t feed(splitter_t *splitter, size_t start, size_t end, bool m
     return LODE_OK;
 }
 
-static lode_status_t run_split(const runner_t *runner, int index, piece_t piece) {
+/* Feeds the matches of a piece and what is between them. A match across the part's end, or one that
+ * what follows may change before it, is not what the next part would find. */
+static lode_status_t feed_matches(splitter_t *splitter, lode_regex_walk_t *walk) {
+    const runner_t *runner = splitter->runner;
+    const lode_stretch_t *whole = &splitter->whole;
+    for (size_t fed = 0; !splitter->done;) {
+        bool found;
+        LODE_TRY(
+            lode_regex_walk_next(walk, &found, runner->text->data + whole->start, whole->length));
+        size_t stop = found ? walk->start : whole->length;
+        if (found ? walk->start < whole->own && walk->end > whole->own
+                  : walk->none_before < whole->own) {
+            *runner->joined = false;
+            splitter->holding = false;
+            return LODE_OK;
+        }
+        if (stop > fed)
+            LODE_TRY(feed(splitter, fed, stop, false));
+        if (!found)
+            break;
+        LODE_TRY(feed(splitter, walk->start, walk->end, true));
+        fed = walk->end;
+    }
+    return LODE_OK;
+}
+
+static lode_status_t run_split(const runner_t *runner, int index, lode_stretch_t piece) {
     const step_t *step = &runner->pretokenizer->steps[index];
     splitter_t splitter = {.runner = runner, .step = step, .next = index + 1, .whole = piece};
     lode_regex_walk_t walk;
     LODE_TRY(lode_regex_walk_start(&walk, step->pattern));
-    lode_status_t status = LODE_OK;
-    size_t fed = 0;
-    for (;;) {
-        bool found;
-        LODE_GUARD(
-            status,
-            lode_regex_walk_next(&walk, &found, runner->text->data + piece.start, piece.length),
-            done);
-        size_t stop = found ? walk.start : piece.length;
-        if (stop > fed)
-            LODE_GUARD(status, feed(&splitter, fed, stop, false), done);
-        if (!found)
-            break;
-        LODE_GUARD(status, feed(&splitter, walk.start, walk.end, true), done);
-        fed = walk.end;
-    }
-    status = flush(&splitter);
-done:
+    walk.open = piece.open;
+    lode_status_t status = feed_matches(&splitter, &walk);
+    if (status == LODE_OK)
+        status = flush(&splitter);
     lode_regex_walk_stop(&walk);
     return status;
 }
 
-/* Puts what `append` writes of a piece behind the text, and goes on with that. The piece is copied
+/* Puts what a step makes of a piece behind the text, and goes on with that. The piece is copied
  * aside first: appending may move the memory it is read from. */
-static lode_status_t run_rewrite(const runner_t *runner, int index, piece_t piece) {
+static lode_status_t run_rewrite(const runner_t *runner, int index, lode_stretch_t piece) {
     const step_t *step = &runner->pretokenizer->steps[index];
     lode_buffer_t made = {0};
     const char *from = runner->text->data + piece.start;
-    lode_status_t status;
-    if (step->kind == STEP_REPLACE) {
-        status = lode_regex_replace(&made, step->pattern, from, piece.length, step->content,
-                                    step->length, SIZE_MAX);
+    lode_stretch_t rewritten = piece;
+    lode_status_t status = LODE_OK;
+    if (step->kind ==
+        STEP_REPLACE) { /* of one character, so that halves can be done by themselves */
+        LODE_GUARD(status,
+                   lode_regex_replace(&made, step->pattern, from, piece.own, step->content,
+                                      step->length, SIZE_MAX),
+                   done);
+        rewritten.own = made.length;
+        LODE_GUARD(status,
+                   lode_regex_replace(&made, step->pattern, from + piece.own,
+                                      piece.length - piece.own, step->content, step->length,
+                                      SIZE_MAX),
+                   done);
     } else {
-        status = lode_buffer_append(&made, step->content, step->length);
-        if (status == LODE_OK)
-            status = lode_buffer_append(&made, from, piece.length);
+        LODE_GUARD(status, lode_buffer_append(&made, step->content, step->length), done);
+        LODE_GUARD(status, lode_buffer_append(&made, from, piece.length), done);
+        rewritten.own = piece.own + step->length;
     }
-    piece_t rewritten = {runner->text->length, made.length, piece.first};
-    if (status == LODE_OK)
-        status = lode_buffer_append(runner->text, made.data, made.length);
+    rewritten.start = runner->text->length;
+    rewritten.length = made.length;
+    status = lode_buffer_append(runner->text, made.data, made.length);
+done:
     lode_buffer_free(&made);
     return status == LODE_OK ? run_step(runner, index + 1, rewritten) : status;
 }
 
-static lode_status_t run_step(const runner_t *runner, int index, piece_t piece) {
+static lode_status_t encode_piece(const runner_t *runner, lode_stretch_t piece) {
+    if (piece.own < piece.length &&
+        !lode_bpe_divides(lode_bpe_of(runner->encoder), runner->text->data, piece.start,
+                          piece.length, piece.own)) {
+        *runner->joined = false;
+        return LODE_OK;
+    }
+    return lode_bpe_encode(runner->encoder, runner->text->data, piece.start, piece.own);
+}
+
+static lode_status_t run_step(const runner_t *runner, int index, lode_stretch_t piece) {
     if (index == runner->pretokenizer->count)
-        return lode_bpe_encode(runner->encoder, runner->text->data, piece.start, piece.length);
+        return encode_piece(runner, piece);
     const step_t *step = &runner->pretokenizer->steps[index];
     bool has_prefix = piece.length >= step->length &&
                       memcmp(runner->text->data + piece.start, step->content, step->length) == 0;
@@ -353,7 +404,7 @@ static lode_status_t run_step(const runner_t *runner, int index, piece_t piece) 
         return run_rewrite(runner, index, piece);
     case STEP_PREFIX:
     case STEP_PREFIX_FIRST:
-        if (!has_prefix && (step->kind == STEP_PREFIX || piece.first))
+        if (!has_prefix && !piece.continued && (step->kind == STEP_PREFIX || piece.first))
             return run_rewrite(runner, index, piece);
         break;
     case STEP_BYTES:
@@ -363,10 +414,11 @@ static lode_status_t run_step(const runner_t *runner, int index, piece_t piece) 
 }
 
 lode_status_t lode_pretokenizer_run(const lode_pretokenizer_t *pretokenizer, lode_buffer_t *text,
-                                    size_t start, size_t length, bool first,
-                                    lode_bpe_encoder_t *encoder) {
-    runner_t runner = {.pretokenizer = pretokenizer, .text = text, .encoder = encoder};
-    if (length == 0)
+                                    lode_stretch_t stretch, lode_bpe_encoder_t *encoder,
+                                    bool *joined) {
+    runner_t runner = {
+        .pretokenizer = pretokenizer, .text = text, .encoder = encoder, .joined = joined};
+    if (stretch.own == 0)
         return LODE_OK;
-    return run_step(&runner, 0, (piece_t){start, length, first});
+    return run_step(&runner, 0, stretch);
 }

@@ -387,7 +387,7 @@ static lode_status_t compile(lode_regex_t *regex, const char *pattern, size_t le
     pcre2_set_match_limit(regex->limits, MOST_STEPS);
     pcre2_set_heap_limit(regex->limits, MOST_HEAP_KIB);
     /* Where the machine has no JIT the interpreter gives the same matches. */
-    (void)pcre2_jit_compile(regex->code, PCRE2_JIT_COMPLETE);
+    (void)pcre2_jit_compile(regex->code, PCRE2_JIT_COMPLETE | PCRE2_JIT_PARTIAL_HARD);
     return LODE_OK;
 }
 
@@ -448,6 +448,20 @@ void lode_regex_destroy(lode_regex_t **regex) {
     *regex = NULL;
 }
 
+int lode_regex_ascii_length(const lode_regex_t *regex) {
+    size_t length = 0;
+    while (length < regex->literal_length && (unsigned char)regex->literal[length] < 0x80)
+        length++;
+    return length == regex->literal_length && length < 1024 ? (int)length : 0;
+}
+
+bool lode_regex_looks_behind(const lode_regex_t *regex) {
+    uint32_t characters = 0;
+    if (regex->code && pcre2_pattern_info(regex->code, PCRE2_INFO_MAXLOOKBEHIND, &characters) != 0)
+        return true;
+    return characters > 0;
+}
+
 /* --- matching ------------------------------------------------------------------------------- */
 
 lode_status_t lode_regex_walk_start(lode_regex_walk_t *walk, const lode_regex_t *regex) {
@@ -469,7 +483,11 @@ void lode_regex_walk_stop(lode_regex_walk_t *walk) {
 static lode_status_t search(lode_regex_walk_t *walk, bool *found, const char *text, size_t length) {
     const lode_regex_t *regex = walk->regex;
     *found = false;
+    walk->none_before = length;
     if (!regex->code) {
+        if (walk->open) /* one may start in the last bytes */
+            walk->none_before =
+                length < regex->literal_length ? 0 : length - regex->literal_length + 1;
         const char *hit =
             memmem(text + walk->at, length - walk->at, regex->literal, regex->literal_length);
         *found = hit != NULL;
@@ -477,12 +495,15 @@ static lode_status_t search(lode_regex_walk_t *walk, bool *found, const char *te
         walk->end = hit ? walk->start + regex->literal_length : length;
         return LODE_OK;
     }
-    int result = pcre2_match(regex->code, (PCRE2_SPTR)text, length, walk->at, PCRE2_NO_UTF_CHECK,
+    const uint32_t options = PCRE2_NO_UTF_CHECK | (walk->open ? PCRE2_PARTIAL_HARD : 0);
+    int result = pcre2_match(regex->code, (PCRE2_SPTR)text, length, walk->at, options,
                              walk->scratch, regex->limits);
     if (result == PCRE2_ERROR_JIT_STACKLIMIT) /* the interpreter keeps its state on the heap */
         result = pcre2_match(regex->code, (PCRE2_SPTR)text, length, walk->at,
-                             PCRE2_NO_UTF_CHECK | PCRE2_NO_JIT, walk->scratch, regex->limits);
-    if (result == PCRE2_ERROR_NOMATCH)
+                             options | PCRE2_NO_JIT, walk->scratch, regex->limits);
+    if (result == PCRE2_ERROR_PARTIAL) /* what follows decides whether a match starts here */
+        walk->none_before = pcre2_get_ovector_pointer(walk->scratch)[0];
+    if (result == PCRE2_ERROR_NOMATCH || result == PCRE2_ERROR_PARTIAL)
         return LODE_OK;
     if (result < 0) {
         PCRE2_UCHAR reason[256];
@@ -502,6 +523,7 @@ lode_status_t lode_regex_walk_next(lode_regex_walk_t *walk, bool *found, const c
                                    size_t length) {
     for (;;) {
         *found = false;
+        walk->none_before = length;
         if (walk->at > length)
             return LODE_OK;
         LODE_TRY(search(walk, found, text, length));

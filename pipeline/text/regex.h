@@ -38,6 +38,12 @@ LODE_MUST_USE lode_status_t lode_regex_parse(lode_regex_t **out, const json_t *j
                                              const char *where);
 void lode_regex_destroy(lode_regex_t **regex);
 
+/* How many bytes of ASCII the literal is; 0 where it has others or is no literal. */
+int lode_regex_ascii_length(const lode_regex_t *regex);
+
+/* Whether a match can depend on what is before it. */
+bool lode_regex_looks_behind(const lode_regex_t *regex);
+
 /* A walk over the matches of one text, from left to right. */
 typedef struct lode_regex_walk {
     const lode_regex_t *regex; /* by reference */
@@ -45,6 +51,8 @@ typedef struct lode_regex_walk {
     size_t start, end;         /* the match that was found */
     size_t at;                 /* where the next search starts */
     size_t last_end;           /* end of the last match, SIZE_MAX before the first */
+    bool open;                 /* the caller's to set: the text goes on behind what is shown */
+    size_t none_before;        /* where nothing was found: no match starts before this */
 } lode_regex_walk_t;
 
 LODE_MUST_USE lode_status_t lode_regex_walk_start(lode_regex_walk_t *walk,
@@ -52,8 +60,10 @@ LODE_MUST_USE lode_status_t lode_regex_walk_start(lode_regex_walk_t *walk,
 void lode_regex_walk_stop(lode_regex_walk_t *walk); /* {0} is allowed */
 
 /* Finds the next match in text[0 … length), valid UTF-8; *found says whether there was one. An
- * empty match right behind another match does not count. The text may move between calls. Errors:
- * LODE_ERR_UNSUPPORTED (a match that takes too many steps), LODE_ERR_MEMORY. */
+ * empty match right behind another match does not count. The text may move between calls. In a walk
+ * that is `open`, a match counts only where nothing that follows the text could change it; the
+ * first that something could change ends the walk. Errors: LODE_ERR_UNSUPPORTED (a match that takes
+ * too many steps), LODE_ERR_MEMORY. */
 LODE_MUST_USE lode_status_t lode_regex_walk_next(lode_regex_walk_t *walk, bool *found,
                                                  const char *text, size_t length);
 

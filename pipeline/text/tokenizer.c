@@ -195,72 +195,260 @@ void lode_tokenizer_destroy(lode_tokenizer_t **tokenizer) {
 
 /* --- encoding ------------------------------------------------------------------------------- */
 
-typedef struct session {
+struct lode_encoder {
     const lode_tokenizer_t *tokenizer;
-    lode_bpe_encoder_t *encoder;
-    lode_buffer_t text;             /* normalized, one stretch behind the other */
+    lode_bpe_encoder_t *bpe;
+    lode_buffer_t text;             /* a stretch, normalized, and pieces that were rewritten */
     lode_buffer_t stretch, scratch; /* for the normalizer */
-} session_t;
+    bool joined;                    /* the next part goes on where this one ends */
+};
+
+static lode_status_t normalize(lode_encoder_t *encoder, const char *text, size_t length,
+                               bool continued) {
+    encoder->stretch.length = 0;
+    LODE_TRY(lode_buffer_append(&encoder->stretch, text, length));
+    LODE_TRY(lode_normalizer_apply(encoder->tokenizer->normalizer, &encoder->stretch,
+                                   &encoder->scratch, continued));
+    return lode_buffer_append(&encoder->text, encoder->stretch.data, encoder->stretch.length);
+}
 
 /* A stretch of the text between added tokens: normalize, look for the tokens that are found in
- * normalized text only, cut and encode what is between those. */
-static lode_status_t encode_stretch(session_t *session, const char *text, size_t length,
-                                    bool first) {
-    const lode_tokenizer_t *tokenizer = session->tokenizer;
-    session->stretch.length = 0;
-    LODE_TRY(lode_buffer_append(&session->stretch, text, length));
-    LODE_TRY(lode_normalizer_apply(tokenizer->normalizer, &session->stretch, &session->scratch));
-    size_t base = session->text.length, size = session->stretch.length;
-    LODE_TRY(lode_buffer_append(&session->text, session->stretch.data, size));
+ * normalized text only, cut and encode what is between those. `raw` is a stretch of `text`. */
+static lode_status_t encode_stretch(lode_encoder_t *encoder, const char *text, lode_stretch_t raw) {
+    const lode_tokenizer_t *tokenizer = encoder->tokenizer;
+    encoder->text.length = 0;
+    LODE_TRY(normalize(encoder, text + raw.start, raw.own, raw.continued));
+    const size_t own = encoder->text.length;
+    if (raw.own < raw.length)
+        LODE_TRY(normalize(encoder, text + raw.start + raw.own, raw.length - raw.own, true));
+    const size_t size = encoder->text.length;
     lode_added_walk_t walk = {.added = tokenizer->added, .set = LODE_ADDED_NORMALIZED};
-    while (lode_added_walk_next(&walk, session->text.data + base, size)) {
-        if (walk.id >= 0)
-            LODE_TRY(lode_bpe_append(session->encoder, walk.id));
-        else
-            LODE_TRY(lode_pretokenizer_run(tokenizer->pretokenizer, &session->text,
-                                           base + walk.start, walk.end - walk.start,
-                                           first && walk.start == 0, session->encoder));
+    while (lode_added_walk_next(&walk, encoder->text.data, size)) {
+        if (raw.own < raw.length && walk.start >= own)
+            break;
+        if (walk.id >= 0) {
+            LODE_TRY(lode_bpe_append(encoder->bpe, walk.id));
+            encoder->joined &= walk.end != own || raw.own == raw.length;
+            continue;
+        }
+        const lode_stretch_t stretch = {.start = walk.start,
+                                        .length = walk.end - walk.start,
+                                        .own = (walk.end < own ? walk.end : own) - walk.start,
+                                        .first = raw.first && walk.start == 0,
+                                        .continued = raw.continued && walk.start == 0,
+                                        .open = raw.open && walk.end == size};
+        LODE_TRY(lode_pretokenizer_run(tokenizer->pretokenizer, &encoder->text, stretch,
+                                       encoder->bpe, &encoder->joined));
     }
     return LODE_OK;
 }
 
-static lode_status_t append_side(session_t *session, const side_t *side, bool add_special) {
+static lode_status_t append_side(lode_encoder_t *encoder, const side_t *side, bool add_special) {
     for (int i = 0; add_special && i < side->count; i++)
-        LODE_TRY(lode_bpe_append(session->encoder, side->ids[i]));
+        LODE_TRY(lode_bpe_append(encoder->bpe, side->ids[i]));
     return LODE_OK;
 }
 
-static lode_status_t encode(session_t *session, const char *text, size_t length, bool add_special) {
-    const lode_tokenizer_t *tokenizer = session->tokenizer;
-    LODE_TRY(lode_utf8_check(text, length, "text to tokenise"));
-    LODE_TRY(append_side(session, &tokenizer->before, add_special));
+static lode_status_t encode(lode_encoder_t *encoder, const lode_text_part_t *part,
+                            bool add_special) {
+    const lode_tokenizer_t *tokenizer = encoder->tokenizer;
+    const bool ends = part->last && part->visible == part->length;
+    LODE_TRY(lode_utf8_check(part->text, part->visible, "text to tokenise"));
+    LODE_TRY(append_side(encoder, &tokenizer->before, add_special && part->first));
     lode_added_walk_t walk = {.added = tokenizer->added, .set = LODE_ADDED_RAW};
-    while (lode_added_walk_next(&walk, text, length)) {
-        if (walk.id >= 0)
-            LODE_TRY(lode_bpe_append(session->encoder, walk.id));
-        else
-            LODE_TRY(
-                encode_stretch(session, text + walk.start, walk.end - walk.start, walk.start == 0));
+    while (lode_added_walk_next(&walk, part->text, part->visible)) {
+        if (walk.start >= part->length)
+            break;
+        if (walk.id >= 0) {
+            LODE_TRY(lode_bpe_append(encoder->bpe, walk.id));
+            encoder->joined &= walk.end != part->length || ends;
+            continue;
+        }
+        const size_t own = walk.end < part->length ? walk.end : part->length;
+        const lode_stretch_t stretch = {.start = walk.start,
+                                        .length = walk.end - walk.start,
+                                        .own = own - walk.start,
+                                        .first = part->first && walk.start == 0,
+                                        .continued = !part->first && walk.start == 0,
+                                        .open = walk.end == part->visible && !part->last &&
+                                                own < walk.end};
+        LODE_TRY(encode_stretch(encoder, part->text, stretch));
     }
-    return append_side(session, &tokenizer->behind, add_special);
+    return append_side(encoder, &tokenizer->behind, add_special && ends);
+}
+
+lode_status_t lode_encoder_create(lode_encoder_t **encoder, const lode_tokenizer_t *tokenizer,
+                                  size_t expected) {
+    *encoder = NULL;
+    lode_encoder_t *made = NULL;
+    LODE_TRY(LODE_NEW(&made, 1, "encoder"));
+    made->tokenizer = tokenizer;
+    lode_status_t status = lode_bpe_encoder_create(&made->bpe, tokenizer->bpe, expected);
+    if (status != LODE_OK)
+        lode_encoder_destroy(&made);
+    *encoder = made;
+    return status;
+}
+
+void lode_encoder_destroy(lode_encoder_t **encoder) {
+    if (!*encoder)
+        return;
+    lode_bpe_encoder_destroy(&(*encoder)->bpe);
+    lode_buffer_free(&(*encoder)->text);
+    lode_buffer_free(&(*encoder)->stretch);
+    lode_buffer_free(&(*encoder)->scratch);
+    free(*encoder);
+    *encoder = NULL;
+}
+
+lode_status_t lode_encoder_encode(lode_encoder_t *encoder, const lode_text_part_t *part,
+                                  bool add_special, const int32_t **ids, int64_t *count,
+                                  bool *joined) {
+    *ids = NULL;
+    *count = 0;
+    *joined = false;
+    lode_bpe_clear(encoder->bpe);
+    encoder->joined = true;
+    lode_status_t status = encode(encoder, part, add_special);
+    if (status != LODE_OK)
+        return lode_fail_context(status, "%s", encoder->tokenizer->name);
+    *ids = lode_bpe_ids(encoder->bpe, count);
+    *joined = encoder->joined;
+    return LODE_OK;
 }
 
 lode_status_t lode_tokenizer_encode(const lode_tokenizer_t *tokenizer, const char *text,
                                     size_t length, bool add_special, int32_t **ids,
                                     int64_t *count) {
+    const lode_text_part_t all = {
+        .text = text, .length = length, .visible = length, .first = true, .last = true};
+    lode_encoder_t *encoder;
+    const int32_t *made;
+    bool joined;
     *ids = NULL;
     *count = 0;
-    session_t session = {.tokenizer = tokenizer};
-    LODE_TRY(lode_bpe_encoder_create(&session.encoder, tokenizer->bpe, length));
-    lode_status_t status = encode(&session, text, length, add_special);
-    if (status == LODE_OK)
-        lode_bpe_take(session.encoder, ids, count);
+    LODE_TRY(lode_encoder_create(&encoder, tokenizer, length));
+    lode_status_t status = lode_encoder_encode(encoder, &all, add_special, &made, count, &joined);
+    if (status == LODE_OK && *count > 0)
+        status = LODE_NEW_RAW(ids, *count, "token ids");
+    if (status == LODE_OK && *count > 0)
+        memcpy(*ids, made, (size_t)*count * sizeof **ids);
     else
-        status = lode_fail_context(status, "%s", tokenizer->name);
-    lode_bpe_encoder_destroy(&session.encoder);
-    lode_buffer_free(&session.text);
-    lode_buffer_free(&session.stretch);
-    lode_buffer_free(&session.scratch);
+        *count = 0;
+    lode_encoder_destroy(&encoder);
+    return status;
+}
+
+/* --- parts ---------------------------------------------------------------------------------- */
+
+enum {
+    CUT_REACH = 64 << 10, /* how far a cut is looked for */
+    CUT_TRIES = 64,       /* and how many places are tried */
+    CUT_BEFORE = 512,     /* bytes before a place that it is tried on */
+    CUT_BEHIND = 256      /* bytes behind it that are visible */
+};
+
+static bool is_ascii(char c) {
+    return (unsigned char)c < 0x80;
+}
+
+/* The byte that a character is before or behind a cut, in normalized text; −1 where it is none. */
+static lode_status_t normal_byte(lode_encoder_t *encoder, int *byte, char c, bool last) {
+    encoder->text.length = 0;
+    LODE_TRY(normalize(encoder, &c, 1, true));
+    const size_t length = encoder->text.length;
+    *byte = length ? (unsigned char)encoder->text.data[last ? length - 1 : 0] : -1;
+    return LODE_OK;
+}
+
+/* Whether added tokens and normal forms of text[0 … length) are the same on both sides of offset
+ * `at` whether it is cut there or not. */
+static lode_status_t is_place(lode_encoder_t *encoder, bool *place, const char *text, size_t length,
+                              size_t at) {
+    const lode_added_t *added = encoder->tokenizer->added;
+    *place = false;
+    if (at == 0 || at >= length || !is_ascii(text[at - 1]) || !is_ascii(text[at]))
+        return LODE_OK;
+    const char left = text[at - 1], right = text[at];
+    if (at + 1 < length && !is_ascii(text[at + 1]))
+        return LODE_OK;
+    if (lode_utf8_is_space((uint32_t)left) && lode_utf8_is_space((uint32_t)right))
+        return LODE_OK;
+    int before, behind;
+    LODE_TRY(normal_byte(encoder, &before, left, true));
+    LODE_TRY(normal_byte(encoder, &behind, right, false));
+    *place = before >= 0 && behind >= 0 &&
+             lode_added_divides(added, LODE_ADDED_RAW, (unsigned char)left, (unsigned char)right) &&
+             lode_added_divides(added, LODE_ADDED_NORMALIZED, (unsigned char)before,
+                                (unsigned char)behind);
+    return LODE_OK;
+}
+
+/* The first place at or behind `from`; `length` where there is none within reach. */
+static lode_status_t next_place(lode_encoder_t *encoder, size_t *place, const char *text,
+                                size_t length, size_t from) {
+    const size_t most = length - from < CUT_REACH ? length : from + CUT_REACH;
+    bool found = false;
+    for (*place = from; *place < most; ++*place) {
+        LODE_TRY(is_place(encoder, &found, text, length, *place));
+        if (found)
+            return LODE_OK;
+    }
+    *place = length;
+    return LODE_OK;
+}
+
+/* Whether a piece ends at `at` when the text is read from `start`, a place before. */
+static lode_status_t try_cut(lode_encoder_t *encoder, bool *holds, const char *text, size_t length,
+                             size_t start, size_t at, size_t visible) {
+    const lode_text_part_t part = {.text = text + start,
+                                   .length = at - start,
+                                   .visible = visible - start,
+                                   .first = start == 0,
+                                   .last = visible == length};
+    const int32_t *ids;
+    int64_t count;
+    lode_status_t status = lode_encoder_encode(encoder, &part, false, &ids, &count, holds);
+    if (status == LODE_ERR_MEMORY)
+        return status;
+    *holds &= status == LODE_OK; /* the encoding itself will tell what is wrong */
+    return LODE_OK;
+}
+
+static lode_status_t find_cut(lode_encoder_t *encoder, bool *found, const char *text, size_t length,
+                              size_t from, size_t *cut, size_t *visible) {
+    size_t start = 0, at = from;
+    if (from > CUT_BEFORE)
+        LODE_TRY(next_place(encoder, &start, text, length, from - CUT_BEFORE));
+    if (start >= at)
+        at = start + 1;
+    if (at >= length)
+        return LODE_OK;
+    for (int tries = 0; tries < CUT_TRIES && !*found; tries++) {
+        LODE_TRY(next_place(encoder, &at, text, length, at));
+        if (at >= length || at - from >= CUT_REACH)
+            return LODE_OK;
+        *cut = at;
+        *visible = length;
+        if (length - at > CUT_BEHIND)
+            LODE_TRY(next_place(encoder, visible, text, length, at + CUT_BEHIND));
+        LODE_TRY(try_cut(encoder, found, text, length, start, at, *visible));
+        at++;
+    }
+    return LODE_OK;
+}
+
+lode_status_t lode_tokenizer_find_cut(const lode_tokenizer_t *tokenizer, bool *found,
+                                      const char *text, size_t length, size_t from, size_t *cut,
+                                      size_t *visible) {
+    lode_encoder_t *encoder;
+    *found = false;
+    if (!lode_normalizer_divisible(tokenizer->normalizer) ||
+        !lode_pretokenizer_divisible(tokenizer->pretokenizer))
+        return LODE_OK;
+    LODE_TRY(lode_encoder_create(&encoder, tokenizer, 0));
+    lode_status_t status = find_cut(encoder, found, text, length, from, cut, visible);
+    lode_encoder_destroy(&encoder);
     return status;
 }
 

@@ -56,6 +56,50 @@ LODE_MUST_USE lode_status_t lode_tokenizer_encode(const lode_tokenizer_t *tokeni
                                                   const char *text, size_t length, bool add_special,
                                                   int32_t **ids, int64_t *count);
 
+/* A part of a text that is encoded apart from the rest. */
+typedef struct lode_text_part {
+    const char *text; /* its first byte */
+    size_t length;    /* bytes of the part */
+    size_t visible;   /* bytes that may be looked at, ≥ length: the part and what follows it */
+    bool first;       /* the text starts here */
+    bool last;        /* the text ends behind what is visible */
+} lode_text_part_t;
+
+/* Looks for a place where a text may be cut into parts, and for how much of what follows must be
+ * visible in the part before it.
+ *   text      [length], valid UTF-8
+ *   from      offset of the first place that will do
+ *   cut       out, in (0, length); not set where there is none
+ *   visible   out, offset in (cut, length] up to which the part before must see
+ * False where the tokenizer cannot be shown to allow parts (a step that looks behind, a Replace of
+ * more than one character …), or where no such place is near: within 64 KiB. Places are tried out
+ * on the text just before them; only lode_encoder_encode of all of the part before makes certain
+ * that a cut holds. Errors: LODE_ERR_MEMORY. */
+LODE_MUST_USE lode_status_t lode_tokenizer_find_cut(const lode_tokenizer_t *tokenizer, bool *found,
+                                                    const char *text, size_t length, size_t from,
+                                                    size_t *cut, size_t *visible);
+
+/* The memory of one thread that encodes many texts: words that come again are mostly remembered,
+ * and nothing is allocated for a text like those before. */
+typedef struct lode_encoder lode_encoder_t;
+
+/* The encoder keeps the tokenizer by reference. `expected` is about how many bytes it will encode
+ * in all; it only sizes the memory. Errors: LODE_ERR_MEMORY. */
+LODE_MUST_USE lode_status_t lode_encoder_create(lode_encoder_t **encoder,
+                                                const lode_tokenizer_t *tokenizer, size_t expected);
+void lode_encoder_destroy(lode_encoder_t **encoder);
+
+/* Encodes a part whose ends are the text's or places that lode_tokenizer_find_cut gave: `before`
+ * tokens only with the first, `behind` tokens only with the last.
+ *   ids      out: the encoder's, until it is used again
+ *   joined   out: whether the ids of this part followed by those of the next are proved to be what
+ *            the text gives where it is not cut there. Where it is true of all parts of a text, the
+ *            ids of the parts are the ids of the text.
+ * Otherwise as lode_tokenizer_encode. */
+LODE_MUST_USE lode_status_t lode_encoder_encode(lode_encoder_t *encoder,
+                                                const lode_text_part_t *part, bool add_special,
+                                                const int32_t **ids, int64_t *count, bool *joined);
+
 /* Largest id + 1, added tokens included. The model's vocabulary may be larger (padding). */
 int32_t lode_tokenizer_vocab_size(const lode_tokenizer_t *tokenizer);
 

@@ -10,6 +10,7 @@
 #include "base/memory.h"
 #include "testing/compare.h"
 #include "testing/data.h"
+#include "testing/tokenizer_json.h"
 #include "text/tokenizer.h"
 
 static json_t *vectors; /* tests/golden/tokenizer_vectors.json */
@@ -64,25 +65,9 @@ static void assert_all(const lode_tokenizer_t *tokenizer, const char *name, bool
         assert_ids(tokenizer, name, json_array_get(texts, i), add_special, json_array_get(want, i));
 }
 
-/* A base tokenizer with members of it and of its model replaced; in "vocab", null removes. */
 static json_t *make_variant(const char *base, json_t *members, json_t *model) {
-    json_t *made = json_deep_copy(json_object_get(json_object_get(vectors, "bases"), base));
-    const char *key;
-    json_t *value;
+    json_t *made = lode_test_tokenizer(vectors, base, members, model);
     assert_non_null(made);
-    json_object_update(made, members);
-    json_t *own = json_object_get(made, "model");
-    json_object_foreach(model, key, value) {
-        if (strcmp(key, "vocab") != 0) {
-            json_object_set(own, key, value);
-            continue;
-        }
-        const char *token;
-        json_t *null;
-        json_object_foreach(value, token, null) {
-            assert_int_equal(json_object_del(json_object_get(own, "vocab"), token), 0);
-        }
-    }
     return made;
 }
 
