@@ -198,6 +198,8 @@ const char *lode_report_metric_title(const lode_report_figure_t *figure) {
     for (size_t i = 0; i < sizeof titles / sizeof titles[0]; i++)
         if (strcmp(figure->metric, titles[i][0]) == 0)
             return titles[i][1];
+    if (!figure->protocol[0])
+        return "Perplexity of continuations";
     return figure->words > 0 ? "Word perplexity" : "Perplexity";
 }
 
