@@ -75,6 +75,8 @@ static range_t y_range(const lode_chart_panel_t *panel) {
     }
     if (panel->level != 0 || panel->level_name)
         widen(&range, panel->level, panel->log_y);
+    if (panel->floor_name)
+        widen(&range, panel->floor, panel->log_y);
     const bool floored = panel->from_zero && !panel->log_y && range.low >= 0;
     range = padded(range, panel->log_y, 0.06);
     if (floored)
@@ -453,21 +455,29 @@ static lode_status_t write_y_label(lode_buffer_t *script, const lode_chart_panel
                               0.5 * (frame->top + frame->bottom));
 }
 
+/* A line across at `level`, with its name above its right end where it has one. */
+static lode_status_t write_level(lode_buffer_t *script, double level, const char *name, int dash) {
+    if (!isfinite(level))
+        return LODE_OK;
+    LODE_TRY(lode_buffer_printf(script,
+                                "set arrow from graph 0, first %.9g to graph 1, first %.9g "
+                                "nohead front lc rgb '#3c4149' lw 1.1 dt %d\n",
+                                level, level, dash));
+    if (!name)
+        return LODE_OK;
+    LODE_TRY(lode_buffer_printf(script, "set label "));
+    LODE_TRY(lode_plot_text(script, name));
+    return lode_buffer_printf(script,
+                              " at graph 0.995, first %.9g right offset 0,0.5 noenhanced "
+                              "font ',11' textcolor rgb '#3c4149'\n",
+                              level);
+}
+
 static lode_status_t write_lines(lode_buffer_t *script, const lode_chart_panel_t *panel) {
-    if ((panel->level != 0 || panel->level_name) && isfinite(panel->level)) {
-        LODE_TRY(lode_buffer_printf(script,
-                                    "set arrow from graph 0, first %.9g to graph 1, first %.9g "
-                                    "nohead front lc rgb '#3c4149' lw 1.1 dt 2\n",
-                                    panel->level, panel->level));
-        if (panel->level_name) {
-            LODE_TRY(lode_buffer_printf(script, "set label "));
-            LODE_TRY(lode_plot_text(script, panel->level_name));
-            LODE_TRY(lode_buffer_printf(script,
-                                        " at graph 0.995, first %.9g right offset 0,0.5 noenhanced "
-                                        "font ',11' textcolor rgb '#3c4149'\n",
-                                        panel->level));
-        }
-    }
+    if (panel->level != 0 || panel->level_name)
+        LODE_TRY(write_level(script, panel->level, panel->level_name, 2));
+    if (panel->floor_name)
+        LODE_TRY(write_level(script, panel->floor, panel->floor_name, 3));
     if (panel->divider != 0)
         LODE_TRY(lode_buffer_printf(script,
                                     "set arrow from first %.9g, graph 0 to first %.9g, graph 1 "

@@ -57,6 +57,8 @@ typedef struct lode_chart_panel {
     double y_low, y_high;
     double level; /* dashed line across, drawn where it is not 0 or has a name */
     const char *level_name;
+    double floor; /* dotted line across, drawn where it has a name: what chance gives */
+    const char *floor_name;
     double divider; /* dashed upright line; 0 for none */
     const lode_chart_series_t *series;
     int64_t count;

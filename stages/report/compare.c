@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "report/page.h"
+#include "score/answer.h"
 
 static const double level = 0.95;
 
@@ -14,13 +15,13 @@ const char *lode_verdict_text(lode_verdict_t verdict) {
     return texts[verdict];
 }
 
-static lode_verdict_t verdict_of(const lode_comparison_pair_t *pair) {
+static lode_verdict_t verdict_of(const lode_comparison_pair_t *pair, bool accuracy) {
     const lode_paired_t *paired = &pair->paired;
     if (isnan(paired->p) || isnan(pair->adjusted))
         return LODE_VERDICT_UNKNOWN;
     if (paired->difference == 0 && paired->standard_error == 0)
         return LODE_VERDICT_EQUAL;
-    const bool better = paired->difference < 0;
+    const bool better = accuracy ? paired->difference > 0 : paired->difference < 0;
     if (pair->adjusted < 1 - level)
         return better ? LODE_VERDICT_BETTER : LODE_VERDICT_WORSE;
     if (paired->low > 0 || paired->high < 0)
@@ -30,12 +31,15 @@ static lode_verdict_t verdict_of(const lode_comparison_pair_t *pair) {
 
 /* --- block means ------------------------------------------------------------------------ */
 
-/* Block means of all figures of a dataset, begun where the first one's losses are read. */
+/* Block means of all figures of a dataset, begun where the first one's losses are read; or what
+ * items of a task each has right, where every item is a block. */
 typedef struct blocks {
     lode_store_t *store;
     const lode_report_figure_t *figures;
     int64_t count, targets, blocks;
     double *means; /* [count, blocks] */
+    bool accuracy;
+    double quantile; /* of the accuracies' intervals */
 } blocks_t;
 
 static lode_status_t read_means(blocks_t *blocks, int64_t index) {
@@ -72,7 +76,7 @@ static int compare_members(const void *left, const void *right) {
     const lode_report_figure_t *a = *(const lode_report_figure_t *const *)left;
     const lode_report_figure_t *b = *(const lode_report_figure_t *const *)right;
     if (a->value != b->value)
-        return a->value < b->value ? -1 : 1;
+        return (a->value < b->value) == lode_report_is_loss(a) ? -1 : 1;
     return (a > b) - (a < b); /* both are of one array, in a fixed order */
 }
 
@@ -82,8 +86,12 @@ static const double *means_of(const blocks_t *blocks, const lode_report_figure_t
 
 static void compare_pair(const blocks_t *blocks, const lode_report_figure_t *a,
                          const lode_report_figure_t *b, lode_comparison_pair_t *pair) {
-    lode_paired_compare(&pair->paired, means_of(blocks, a), means_of(blocks, b), blocks->blocks,
-                        blocks->targets, level);
+    if (blocks->accuracy)
+        lode_answers_compare(&pair->paired, means_of(blocks, a), means_of(blocks, b),
+                             blocks->blocks, blocks->quantile);
+    else
+        lode_paired_compare(&pair->paired, means_of(blocks, a), means_of(blocks, b), blocks->blocks,
+                            blocks->targets, level);
 }
 
 /* Every unordered pair once, and its mirror image. */
@@ -106,12 +114,12 @@ static lode_status_t compare_members_all(const blocks_t *blocks, lode_comparison
             lode_comparison_pair_t *pair = &family->pairs[i * n + j];
             lode_comparison_pair_t *mirrored = &family->pairs[j * n + i];
             pair->adjusted = adjusted[next++];
-            pair->verdict = verdict_of(pair);
+            pair->verdict = verdict_of(pair, family->accuracy);
             *mirrored = *pair;
             mirrored->paired.difference = -pair->paired.difference;
             mirrored->paired.low = -pair->paired.high;
             mirrored->paired.high = -pair->paired.low;
-            mirrored->verdict = verdict_of(mirrored);
+            mirrored->verdict = verdict_of(mirrored, family->accuracy);
         }
     free(p);
     return status;
@@ -128,7 +136,7 @@ static lode_status_t compare_to_dense(const blocks_t *blocks, lode_comparison_fa
     lode_status_t status = lode_paired_holm(p + n, p, n);
     for (int64_t i = 0; status == LODE_OK && i < n; i++) {
         family->to_dense[i].adjusted = p[n + i];
-        family->to_dense[i].verdict = verdict_of(&family->to_dense[i]);
+        family->to_dense[i].verdict = verdict_of(&family->to_dense[i], family->accuracy);
     }
     free(p);
     return status;
@@ -137,8 +145,11 @@ static lode_status_t compare_to_dense(const blocks_t *blocks, lode_comparison_fa
 /* The family of figures [begin, end), which have one sparsity. */
 static lode_status_t compare_family(lode_report_case_t *item, const blocks_t *blocks, int64_t begin,
                                     int64_t end, const lode_report_figure_t *dense, bool open) {
-    lode_comparison_family_t family = {
-        .dense = dense, .blocks = blocks->blocks, .targets = blocks->targets, .per_unit = 1};
+    lode_comparison_family_t family = {.accuracy = blocks->accuracy,
+                                       .dense = dense,
+                                       .blocks = blocks->blocks,
+                                       .targets = blocks->targets,
+                                       .per_unit = 1};
     if (blocks->figures[begin].words > 0)
         family.per_unit = (double)blocks->targets / (double)blocks->figures[begin].words;
     lode_status_t status = LODE_NEW(&family.members, end - begin, "comparisons");
@@ -159,7 +170,8 @@ static lode_status_t compare_family(lode_report_case_t *item, const blocks_t *bl
         LODE_GUARD(status, compare_to_dense(blocks, &family), done);
     }
     LODE_GUARD(status, lode_compare_rows(item, &family), done);
-    status = lode_compare_page(item, &family, open);
+    status = blocks->accuracy ? lode_compare_page_tasks(item, &family, open)
+                              : lode_compare_page(item, &family, open);
 done:
     free(family.to_dense);
     free(family.pairs);
@@ -204,16 +216,46 @@ static lode_status_t write_heading(lode_report_case_t *item, const blocks_t *blo
         (long long)blocks->blocks, (long long)(blocks->targets / blocks->blocks));
 }
 
+static lode_status_t write_task_heading(lode_report_case_t *item, const blocks_t *blocks) {
+    const lode_report_figure_t *any = &blocks->figures[0];
+    lode_buffer_t *page = &item->topics[LODE_TOPIC_COMPARISONS];
+    LODE_TRY(lode_buffer_printf(page, "<p class=\"method\">On the task <b>"));
+    LODE_TRY(lode_page_text(page, any->dataset));
+    return lode_buffer_printf(
+        page,
+        "</b>: differences of %s over the same %lld items, item by item, with 95 %% intervals by "
+        "Student’s t. A variant is <i>worse</i> or <i>better</i> where McNemar’s exact test says "
+        "so "
+        "at 5 %% among all comparisons of the sparsity together (Holm), <i>likely</i> so where "
+        "only "
+        "its own interval excludes 0. All pairs are in comparisons.csv.</p>\n",
+        strcmp(any->metric, "acc_norm") == 0 ? "normalised accuracy" : "accuracy",
+        (long long)blocks->targets);
+}
+
+static lode_status_t read_dataset(blocks_t *blocks) {
+    if (!blocks->accuracy) {
+        for (int64_t i = 0; i < blocks->count; i++)
+            LODE_TRY(read_means(blocks, i));
+        return LODE_OK;
+    }
+    LODE_TRY(lode_compare_read_tasks(&blocks->means, &blocks->targets, blocks->store,
+                                     blocks->figures, blocks->count));
+    blocks->blocks = blocks->targets < 2 ? 0 : blocks->targets;
+    if (blocks->blocks > 0)
+        blocks->quantile = lode_student_quantile(level, blocks->blocks - 1);
+    return LODE_OK;
+}
+
 static lode_status_t compare_dataset(lode_report_case_t *item, blocks_t *blocks) {
-    for (int64_t i = 0; i < blocks->count; i++)
-        LODE_TRY(read_means(blocks, i));
+    LODE_TRY(read_dataset(blocks));
     if (blocks->blocks == 0 || blocks->count < 2)
         return LODE_OK;
     const lode_report_figure_t *dense = NULL;
     for (int64_t i = 0; !dense && i < blocks->count; i++)
         if (strcmp(blocks->figures[i].variant.name, "dense") == 0)
             dense = &blocks->figures[i];
-    LODE_TRY(write_heading(item, blocks));
+    LODE_TRY(blocks->accuracy ? write_task_heading(item, blocks) : write_heading(item, blocks));
     const double shown = shown_sparsity(blocks);
     for (int64_t begin = 0, end; begin < blocks->count; begin = end) {
         const double sparsity = blocks->figures[begin].variant.sparsity;
@@ -224,6 +266,16 @@ static lode_status_t compare_dataset(lode_report_case_t *item, blocks_t *blocks)
             LODE_TRY(compare_family(item, blocks, begin, end, dense, sparsity == shown));
     }
     return LODE_OK;
+}
+
+/* Whether a figure is an accuracy whose items are known. */
+static bool has_items(lode_store_t *store, const lode_report_figure_t *figure) {
+    lode_buffer_t path = {0};
+    const bool has = !lode_report_is_loss(figure) && !figure->repeats &&
+                     lode_buffer_printf(&path, "/task_items/%s", figure->dataset) == LODE_OK &&
+                     lode_store_has(store, path.data);
+    lode_buffer_free(&path);
+    return has;
 }
 
 lode_status_t lode_compare_case(lode_report_case_t *item) {
@@ -237,9 +289,11 @@ lode_status_t lode_compare_case(lode_report_case_t *item) {
         for (end = begin + 1; end < item->figure_count; end++)
             if (!lode_report_same_axis(&item->figures[end], first))
                 break;
-        if (!first->per_token)
+        const bool accuracy = has_items(store, first);
+        if (!first->per_token && !accuracy)
             continue;
-        blocks_t blocks = {.store = store, .figures = first, .count = end - begin};
+        blocks_t blocks = {
+            .store = store, .figures = first, .count = end - begin, .accuracy = accuracy};
         status = compare_dataset(item, &blocks);
         free(blocks.means);
     }

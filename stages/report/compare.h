@@ -2,7 +2,8 @@
  * (score/paired.h). Local.
  *
  * Compared are the variants of one sparsity on one dataset, each with each, and each with the
- * unpruned model; of more than LODE_COMPARE_MOST variants those of lowest perplexity. The p values
+ * unpruned model; of more than LODE_COMPARE_MOST variants the best. Answers to tasks are compared
+ * item by item in the same way (score/answer.h). The p values
  * of all pairs of a sparsity are adjusted together by Holm's method, those against the unpruned
  * model too. A verdict then says
  *   better, worse            beyond chance among all the comparisons made (adjusted p < 0.05)
@@ -32,17 +33,18 @@ typedef enum lode_verdict {
 
 /* One pair. */
 typedef struct lode_comparison_pair {
-    lode_paired_t paired; /* loss of the first minus that of the second */
+    lode_paired_t paired; /* loss, or accuracy, of the first minus that of the second */
     double adjusted;      /* p */
     lode_verdict_t verdict;
 } lode_comparison_pair_t;
 
-/* The variants of one sparsity on one dataset, in ascending order of perplexity. */
+/* The variants of one sparsity on one dataset, the best first. */
 typedef struct lode_comparison_family {
+    bool accuracy;                        /* of a task, not a perplexity */
     const lode_report_figure_t **members; /* [count] */
     int64_t count, left_out;              /* left_out: beyond LODE_COMPARE_MOST */
     const lode_report_figure_t *dense;    /* NULL where it was not evaluated */
-    int64_t blocks, targets;
+    int64_t blocks, targets;              /* both the items of a task */
     double per_unit;               /* targets per unit of the perplexity: 1, or those of a word */
     lode_comparison_pair_t *pairs; /* [count, count], i against j; the diagonal is not used */
     lode_comparison_pair_t *to_dense; /* [count]; NULL without dense */
@@ -64,5 +66,17 @@ LODE_MUST_USE lode_status_t lode_compare_rows(lode_report_case_t *item,
                                               const lode_comparison_family_t *family);
 LODE_MUST_USE lode_status_t lode_compare_page(lode_report_case_t *item,
                                               const lode_comparison_family_t *family, bool open);
+
+/* The same for a family of accuracies. */
+LODE_MUST_USE lode_status_t lode_compare_page_tasks(lode_report_case_t *item,
+                                                    const lode_comparison_family_t *family,
+                                                    bool open);
+
+/* Whether items are right, of all `count` figures of one task and metric: *right [count, items],
+ * the caller's, 1 or 0. Errors: LODE_ERR_SHAPE where variants have different items. */
+LODE_MUST_USE lode_status_t lode_compare_read_tasks(double **right, int64_t *items,
+                                                    lode_store_t *store,
+                                                    const lode_report_figure_t *figures,
+                                                    int64_t count);
 
 #endif

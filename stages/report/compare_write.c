@@ -27,17 +27,18 @@ static lode_status_t write_row(lode_report_case_t *item, const lode_comparison_f
                                const lode_report_figure_t *a, const lode_report_figure_t *b,
                                const lode_comparison_pair_t *pair) {
     lode_buffer_t *out = &item->comparisons;
+    const lode_paired_t *paired = &pair->paired;
+    const double loss = family->accuracy ? NAN : paired->difference;
     const char *fields[] = {item->model, a->dataset, a->protocol, a->variant.name, b->variant.name};
     for (int i = 0; i < 5; i++)
         LODE_TRY(write_field(out, fields[i]));
-    LODE_TRY(lode_buffer_printf(out, "%.17g,%.17g,%.17g,%.17g,%s,", pair->paired.difference,
-                                pair->paired.low, pair->paired.high,
-                                exp(pair->paired.difference * family->per_unit),
-                                csv_verdict(pair->verdict)));
+    LODE_TRY(lode_buffer_printf(out, "%.17g,%.17g,%.17g,%.17g,%s,", loss, paired->low, paired->high,
+                                exp(loss * family->per_unit), csv_verdict(pair->verdict)));
     LODE_TRY(write_field(out, item->point));
-    return lode_buffer_printf(out, "%.17g,%.17g,%.17g,%.17g,%lld,%lld\n", a->variant.sparsity,
-                              pair->paired.standard_error, pair->paired.p, pair->adjusted,
-                              (long long)family->blocks, (long long)family->targets);
+    return lode_buffer_printf(out, "%.17g,%.17g,%.17g,%.17g,%lld,%lld,%s,%.17g\n",
+                              a->variant.sparsity, paired->standard_error, paired->p,
+                              pair->adjusted, (long long)family->blocks, (long long)family->targets,
+                              a->metric, paired->difference);
 }
 
 lode_status_t lode_compare_rows(lode_report_case_t *item, const lode_comparison_family_t *family) {
@@ -53,7 +54,7 @@ lode_status_t lode_compare_rows(lode_report_case_t *item, const lode_comparison_
 lode_status_t lode_compare_csv(const lode_report_case_t *cases, int64_t count, lode_buffer_t *out) {
     LODE_TRY(lode_buffer_printf(out, "model,dataset,protocol,variant_a,variant_b,delta_nll,low,"
                                      "high,perplexity_ratio,verdict,point,sparsity,stderr,p,"
-                                     "p_adjusted,blocks,targets\n"));
+                                     "p_adjusted,blocks,targets,metric,difference\n"));
     for (int64_t i = 0; i < count; i++)
         if (cases[i].comparisons.length > 0)
             LODE_TRY(

@@ -46,7 +46,8 @@ static const char *level_of(const lode_report_variant_t *variant, factor_t facto
 }
 
 static bool is_drawn(const lode_report_figure_t *figure) {
-    return figure->variant.sparsity > 0 && isfinite(figure->value) && figure->value > 0;
+    return figure->variant.sparsity > 0 && isfinite(figure->value) &&
+           (figure->value > 0 || !lode_report_is_loss(figure));
 }
 
 static bool is_base(const group_t *group, const lode_report_variant_t *variant, factor_t factor) {
@@ -171,6 +172,8 @@ static lode_chart_panel_t panel_of(const group_t *group, const lode_chart_series
                                 .log_y = group->logarithmic,
                                 .level = dense ? dense->value : 0,
                                 .level_name = dense ? "dense" : NULL,
+                                .floor = group->figures[0].chance,
+                                .floor_name = isfinite(group->figures[0].chance) ? "chance" : NULL,
                                 .series = series,
                                 .count = count};
 }
@@ -272,6 +275,10 @@ static lode_chart_series_t level_look(const lode_report_variant_t *variant, fact
 static void share_range(const group_t *group, lode_chart_panel_t *panels, int count) {
     double low = panels[0].level > 0 ? panels[0].level : INFINITY,
            high = panels[0].level > 0 ? panels[0].level : -INFINITY;
+    if (panels[0].floor_name) {
+        low = fmin(low, panels[0].floor);
+        high = fmax(high, panels[0].floor);
+    }
     for (int p = 0; p < count; p++)
         for (int64_t s = 0; s < panels[p].count; s++)
             for (int64_t i = 0; i < panels[p].series[s].count; i++) {
@@ -335,7 +342,7 @@ lode_status_t lode_figures_curves(lode_plot_t *plot, lode_report_case_t *item) {
         for (end = begin + 1; end < item->figure_count; end++)
             if (!lode_report_same_axis(&item->figures[end], first))
                 break;
-        if (lode_report_is_derived(first))
+        if (lode_report_is_derived(first) || first->repeats)
             continue;
         group_t group = {
             .figures = first, .count = end - begin, .logarithmic = lode_report_is_loss(first)};

@@ -88,7 +88,8 @@ static lode_status_t add_figure(lode_report_case_t *item, int64_t *capacity, con
         *capacity = larger;
     }
     lode_report_figure_t *figure = &item->figures[item->figure_count++];
-    *figure = (lode_report_figure_t){.metric = metric, .value = NAN, .standard_error = NAN};
+    *figure = (lode_report_figure_t){
+        .metric = metric, .value = NAN, .standard_error = NAN, .chance = NAN};
     LODE_TRY(lode_strdup(&figure->dataset, dataset));
     LODE_TRY(lode_report_variant_parse(&figure->variant, variant));
     *out = figure;
@@ -118,6 +119,10 @@ static lode_status_t read_task(lode_store_t *store, const char *path,
     if (lode_store_has_attribute(store, path, error_name))
         LODE_TRY(lode_store_get_attribute_f64(store, path, error_name, &figure->standard_error));
     LODE_TRY(lode_store_get_attribute_i64(store, path, "items", &figure->count));
+    if (!lode_report_is_loss(figure) && lode_store_has_attribute(store, path, "chance"))
+        LODE_TRY(lode_store_get_attribute_f64(store, path, "chance", &figure->chance));
+    figure->repeats = strcmp(figure->metric, "acc_norm") == 0 &&
+                      lode_store_has_attribute(store, path, "perplexity");
     return lode_strdup(&figure->protocol, "");
 }
 
@@ -193,6 +198,8 @@ const char *lode_report_metric_title(const lode_report_figure_t *figure) {
     for (size_t i = 0; i < sizeof titles / sizeof titles[0]; i++)
         if (strcmp(figure->metric, titles[i][0]) == 0)
             return titles[i][1];
+    if (!figure->protocol[0])
+        return "Perplexity of continuations";
     return figure->words > 0 ? "Word perplexity" : "Perplexity";
 }
 

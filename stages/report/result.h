@@ -37,7 +37,9 @@ typedef struct lode_report_figure {
     double value, standard_error; /* NaN where not known */
     int64_t count;                /* targets of a perplexity, items of a task */
     int64_t length, windows;      /* of a perplexity, else 0 */
-    int64_t words;                /* that a perplexity by words is of, else 0 */
+    double chance;                /* accuracy of drawn answers, NaN where that means nothing */
+    bool repeats;  /* says what another figure of the data set says: acc_norm of last words */
+    int64_t words; /* that a perplexity by words is of, else 0 */
 } lode_report_figure_t;
 
 /* One layer's supernodes. */

@@ -14,9 +14,13 @@ static int decimals(double value) {
     return value >= 1000 ? 0 : value >= 100 ? 1 : 2;
 }
 
-/* The figure of losses that headlines and overviews show. */
+/* The figure of losses that headlines and overviews show; tasks have their accuracies for that. */
 static bool is_perplexity(const lode_report_figure_t *figure) {
-    return lode_report_is_loss(figure) && !lode_report_is_derived(figure);
+    return figure->protocol[0] && lode_report_is_loss(figure) && !lode_report_is_derived(figure);
+}
+
+static bool is_accuracy(const lode_report_figure_t *figure) {
+    return strcmp(figure->metric, "acc") == 0;
 }
 
 /* A figure as people write it: a perplexity to four digits, of a byte to five, an accuracy in
@@ -75,7 +79,7 @@ static bool is_best(const lode_report_case_t *item, const lode_report_figure_t *
 /* Whether the figure is the first, in the order of methods, of the best of its sparsity. */
 static bool leads(const lode_report_case_t *item, int64_t index) {
     const lode_report_figure_t *figure = &item->figures[index];
-    if (!is_perplexity(figure) || !is_best(item, figure))
+    if (!is_best(item, figure))
         return false;
     for (int64_t i = 0; i < index; i++) {
         const lode_report_figure_t *other = &item->figures[i];
@@ -84,6 +88,64 @@ static bool leads(const lode_report_case_t *item, int64_t index) {
             return false;
     }
     return true;
+}
+
+/* --- tasks ------------------------------------------------------------------------------ */
+
+/* Accuracy on one task: figures [begin, end) of a case. */
+static lode_status_t write_task_row(lode_buffer_t *page, const lode_report_case_t *item,
+                                    int64_t begin, int64_t end) {
+    const lode_report_figure_t *any = &item->figures[begin], *dense = dense_of(item, any);
+    const char *separator = "";
+    char value[NUMBER], error[NUMBER], chance[NUMBER];
+    format_value(value, any, dense ? dense->value : NAN);
+    format_value(error, any, dense ? dense->standard_error : NAN);
+    format_value(chance, any, any->chance);
+    LODE_TRY(lode_buffer_printf(page, "<tr><th scope=\"row\">"));
+    LODE_TRY(lode_page_text(page, item->model));
+    LODE_TRY(lode_buffer_printf(page, "</th><td>"));
+    LODE_TRY(lode_page_text(page, item->point[0] ? item->point : "–"));
+    LODE_TRY(lode_buffer_printf(page, "</td><td>"));
+    LODE_TRY(lode_page_text(page, any->dataset));
+    LODE_TRY(lode_buffer_printf(page,
+                                "</td><td class=\"n\">%lld</td><td class=\"n\">%s</td>"
+                                "<td class=\"n\">%s ± %s</td><td>",
+                                (long long)any->count, chance, value, error));
+    for (int64_t i = begin; i < end; i++) {
+        if (!leads(item, i))
+            continue;
+        format_value(value, any, item->figures[i].value);
+        LODE_TRY(lode_buffer_printf(page, "%s%s <span class=\"point\">", separator, value));
+        LODE_TRY(lode_page_text(page, item->figures[i].variant.name));
+        LODE_TRY(lode_buffer_printf(page, "</span>"));
+        separator = "<br>";
+    }
+    return lode_buffer_printf(page, "</td></tr>\n");
+}
+
+/* Accuracies of the unpruned models and of the best variants, where there are tasks. */
+static lode_status_t write_tasks(lode_buffer_t *page, const lode_report_case_t *cases,
+                                 int64_t count) {
+    bool any = false;
+    for (int64_t c = 0; c < count; c++)
+        for (int64_t begin = 0, end; begin < cases[c].figure_count; begin = end) {
+            const lode_report_figure_t *figures = cases[c].figures;
+            for (end = begin + 1; end < cases[c].figure_count; end++)
+                if (!lode_report_same_axis(&figures[end], &figures[begin]))
+                    break;
+            if (!is_accuracy(&figures[begin]))
+                continue;
+            if (!any)
+                LODE_TRY(lode_buffer_printf(
+                    page, "<p class=\"method axis\"><b>Tasks</b></p>\n<div class=\"wide\" "
+                          "tabindex=\"0\"><table>\n<thead><tr><th>model</th><th>setting</th>"
+                          "<th>task</th><th class=\"n\">items</th><th class=\"n\">chance</th>"
+                          "<th class=\"n\">dense accuracy</th><th>best variant at each sparsity"
+                          "</th></tr></thead>\n<tbody>\n"));
+            any = true;
+            LODE_TRY(write_task_row(page, &cases[c], begin, end));
+        }
+    return any ? lode_buffer_printf(page, "</tbody></table></div>\n") : LODE_OK;
 }
 
 /* --- headline --------------------------------------------------------------------------- */
@@ -183,9 +245,10 @@ lode_status_t lode_table_headline(lode_buffer_t *page, const lode_report_case_t 
     if (item->layer_count > 0)
         LODE_TRY(write_core_mass(page, item));
     for (int64_t i = 0; i < item->figure_count; i++)
-        if (leads(item, i))
+        if (is_perplexity(&item->figures[i]) && leads(item, i))
             LODE_TRY(write_best(page, item, &item->figures[i]));
-    return lode_buffer_printf(page, "</dl>\n");
+    LODE_TRY(lode_buffer_printf(page, "</dl>\n"));
+    return write_tasks(page, item, 1);
 }
 
 /* --- axes ------------------------------------------------------------------------------- */
@@ -253,8 +316,8 @@ static lode_status_t write_overview_cell(lode_buffer_t *page, const lode_report_
     char value[NUMBER];
     for (int64_t i = 0; axis && i < item->figure_count; i++) {
         const lode_report_figure_t *figure = &item->figures[i];
-        if (!is_on(axis, figure) ||
-            !(best ? leads(item, i) : is_perplexity(figure) && is_dense(figure)))
+        if (!is_on(axis, figure) || !is_perplexity(figure) ||
+            !(best ? leads(item, i) : is_dense(figure)))
             continue;
         format_value(value, figure, figure->value);
         LODE_TRY(lode_buffer_printf(page, "%s%s ", separator, value));
@@ -330,6 +393,8 @@ lode_status_t lode_table_overview(lode_buffer_t *page, const lode_report_case_t 
     if (status == LODE_OK)
         status = write_overview(page, cases, count, &axes);
     if (status == LODE_OK)
+        status = write_tasks(page, cases, count);
+    if (status == LODE_OK)
         status = lode_buffer_printf(page, "</section>\n");
     free(axes.axis);
     return status;
@@ -402,7 +467,7 @@ static lode_status_t write_figures(lode_buffer_t *page, const lode_report_case_t
               "<th class=\"n\">windows</th><th class=\"n\">count</th>"
               "</tr></thead>\n<tbody>\n"));
     for (int64_t i = 0; i < item->figure_count; i++) {
-        if (!is_on(axis, &item->figures[i]))
+        if (!is_on(axis, &item->figures[i]) || item->figures[i].repeats)
             continue;
         LODE_TRY(write_figure_row(page, item, &item->figures[i], before));
         before = &item->figures[i];

@@ -526,7 +526,7 @@ static pair_t find_pair(char *table, const char *a, const char *b) {
     int count;
     for (line = copy; *line && !pair.verdict;) {
         line = lode_test_row(line, fields, &count);
-        assert_int_equal(count, 17);
+        assert_int_equal(count, 19);
         if (strcmp(fields[3], a) != 0 || strcmp(fields[4], b) != 0)
             continue;
         for (int i = 0; i < 3; i++)
