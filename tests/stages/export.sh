@@ -12,7 +12,7 @@ source "$(dirname "$0")/common.sh"
 head -n 25 configs/quickstart/text/evaluation.txt >"$work/short.txt"
 settings=(--set calibration.sequences=8 --set calibration.max_length=64 --set micro_batch=256
     --set "evaluate.perplexity.[0].corpus=$work/short.txt"
-    --set 'evaluate.perplexity.[0].length=64')
+    --set 'evaluate.perplexity.[0].length=64' --set 'evaluate.tasks=()')
 pruned=(--set 'prune.methods=["scar-prot"]' --set 'prune.sparsity=(0.5)'
     --set 'prune.allocation=["uniform","global"]'
     --set 'prune.compensation=["none","least-squares"]')

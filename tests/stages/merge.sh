@@ -19,7 +19,7 @@ settings=(--set calibration.max_length=64 --set calibration.sequences=12
     --set 'calibration.second_moment="float64"'
     --set 'prune.methods=["scar-prot","wanda-channel"]' --set 'prune.sparsity=(0.5)'
     --set "evaluate.perplexity.[0].corpus=$work/short.txt"
-    --set 'evaluate.perplexity.[0].length=64')
+    --set 'evaluate.perplexity.[0].length=64' --set 'evaluate.tasks=()')
 model=books3m
 
 # run NAME [OPTION ...]: the experiment under a name of its own; what it says goes to $work/log

@@ -23,7 +23,7 @@ settings=(--set "models.[0].path=$inputs/model"
     --set calibration.sequences=8 --set calibration.max_length=64 --set calibration.keep_logits=2
     --set micro_batch=256 --set 'prune.methods=["scar-prot"]' --set 'prune.sparsity=(0.5)'
     --set "evaluate.perplexity.[0].corpus=$inputs/text/short.txt"
-    --set 'evaluate.perplexity.[0].length=64')
+    --set 'evaluate.perplexity.[0].length=64' --set 'evaluate.tasks=()')
 model=quickstart/books3m # folder of the results
 
 # run FOLDER [COMMAND ...] -- [OPTION ...]: the experiment into a results folder; what it says goes
