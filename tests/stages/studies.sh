@@ -11,7 +11,7 @@ source "$(dirname "$0")/common.sh"
 # The folders that studies name, filled with what there is.
 model=$root/configs/quickstart/model
 text=$root/configs/quickstart/text
-export LODE_MODELS=$work/models LODE_CORPORA=$work/corpora
+export LODE_MODELS=$work/models LODE_CORPORA=$work/corpora LODE_TASKS=$work/tasks
 grep -oh 'LODE_MODELS/[^"]*' configs/studies/*.cfg | sort -u | while read -r name; do
     mkdir -p "$(dirname "$work/models/${name#LODE_MODELS/}")"
     ln -s "$model" "$work/models/${name#LODE_MODELS/}"
@@ -28,23 +28,32 @@ grep -oh 'LODE_CORPORA/[^"]*' configs/studies/*.cfg configs/studies/settings/*.c
         esac >"$work/corpora/${name#LODE_CORPORA/}"
     done
 
-# What a model this small and a test this short need otherwise. Studies with two perplexities have
-# `two`.
+mkdir "$work/tasks"
+grep -oh 'LODE_TASKS/[^"]*' configs/studies/*.cfg configs/studies/settings/*.cfg | sort -u |
+    while read -r name; do
+        head -n 3 configs/quickstart/tasks/continuations.jsonl >"$work/tasks/${name#LODE_TASKS/}"
+    done
+
+# What a model this small and a test this short need otherwise. Those that take what was
+# published have two perplexities and six tasks.
 settings=(--set "results=$work/results" --set "prune.sparsity=(0.5)" --set calibration.sequences=6
     --set calibration.max_length=48 --set classify.write_support=12
     --set classify.controls.draws=20 --set classify.controls.channels=32
     --set evaluate.perplexity.[0].length=64)
 probe="probe.sequences=4 probe.max_length=48 probe.halo_sequences=2 probe.channels=8 probe.bins=4
     probe.draws=2 probe.random_cores=2"
-two="evaluate.perplexity.[1].length=64"
+published="evaluate.perplexity.[1].length=64"
+for task in 0 1 2 3 4 5; do
+    published+=" evaluate.tasks.[$task].limit=1 evaluate.tasks.[$task].shots=1"
+done
 declare -A more=(
-    [llama-3.1-8b]="$two"
-    [llama-3.1-8b-random]="$two"
-    [llama-3.1-70b]="$two"
-    [llama-2-7b]="$two"
-    [mistral-7b]="$two"
-    [qwen2-7b]="$two"
-    [score-core]="$two"
+    [llama-3.1-8b]="$published"
+    [llama-3.1-8b-random]="$published"
+    [llama-3.1-70b]="$published"
+    [llama-2-7b]="$published"
+    [mistral-7b]="$published"
+    [qwen2-7b]="$published"
+    [score-core]="$published"
     [causal]="$probe"
     [small-stories]="$probe"
     [small-books]="$probe"
