@@ -118,7 +118,8 @@ static lode_status_t write_value(const data_t *data, int64_t variant) {
     free(nll);
     LODE_TRY(lode_comm_agree(work->run->comm, status));
     LODE_TRY(write_attributes(data, path, &perplexity));
-    lode_log_info("%s: perplexity of %s is %.4f ± %.4f (%s, %lld)", data->entry->name,
+    lode_log_info("%s: %s of %s is %.4f ± %.4f (%s, %lld)", data->entry->name,
+                  data->entry->protocol == LODE_PROTOCOL_LM_EVAL ? "word perplexity" : "perplexity",
                   lode_evaluate_variant_name(work, variant), perplexity.value.value,
                   perplexity.value.standard_error, lode_protocol_name(data->entry->protocol),
                   (long long)data->entry->length);

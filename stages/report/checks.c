@@ -191,9 +191,11 @@ lode_status_t lode_check_text(const lode_check_t *check, lode_buffer_t *caption)
                                   text->source, (long long)text->length);
     return lode_buffer_printf(caption,
                               " Measured on %s: protocol %s at length %lld, %lld windows, %lld "
-                              "targets.",
+                              "targets.%s",
                               text->source, text->protocol, (long long)text->length,
-                              (long long)text->sequences, (long long)text->targets);
+                              (long long)text->sequences, (long long)text->targets,
+                              strcmp(text->protocol, "lm-eval") == 0 ? " Perplexities are by word."
+                                                                     : "");
 }
 
 lode_status_t lode_check_draw(const lode_check_t *check, const lode_chart_t *chart,

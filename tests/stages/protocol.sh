@@ -122,6 +122,7 @@ sed -i 's/"bos_token_id": 1/"bos_token_id": null/; s/"eos_token_id": 2/"eos_toke
     "$work/none/config.json"
 refused 3 'evaluate.perplexity.\[2\].bos: "always" needs a bos_token_id' "$work/none"
 rm "$work/none/tokenizer_config.json"
+# shellcheck disable=SC2016
 lm_eval='evaluate.perplexity=( { name = "p"; corpus = "$LODE_PROTOCOL/text.txt"; protocol = "lm-eval"; length = 64; } )'
 refused 4 'names a BOS or EOS token, and evaluate.perplexity "p"' "$work/none" --set "$lm_eval"
 echo '{ "bos_token": "<|begin|>" }' >"$work/none/tokenizer_config.json"

@@ -28,14 +28,23 @@ grep -oh 'LODE_CORPORA/[^"]*' configs/studies/*.cfg configs/studies/settings/*.c
         esac >"$work/corpora/${name#LODE_CORPORA/}"
     done
 
-# What a model this small and a test this short need otherwise.
+# What a model this small and a test this short need otherwise. Studies with two perplexities have
+# `two`.
 settings=(--set "results=$work/results" --set "prune.sparsity=(0.5)" --set calibration.sequences=6
     --set calibration.max_length=48 --set classify.write_support=12
     --set classify.controls.draws=20 --set classify.controls.channels=32
     --set evaluate.perplexity.[0].length=64)
 probe="probe.sequences=4 probe.max_length=48 probe.halo_sequences=2 probe.channels=8 probe.bins=4
     probe.draws=2 probe.random_cores=2"
+two="evaluate.perplexity.[1].length=64"
 declare -A more=(
+    [llama-3.1-8b]="$two"
+    [llama-3.1-8b-random]="$two"
+    [llama-3.1-70b]="$two"
+    [llama-2-7b]="$two"
+    [mistral-7b]="$two"
+    [qwen2-7b]="$two"
+    [score-core]="$two"
     [causal]="$probe"
     [small-stories]="$probe"
     [small-books]="$probe"
