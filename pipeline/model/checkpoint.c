@@ -501,8 +501,17 @@ const char *lode_checkpoint_file_path(const lode_checkpoint_t *checkpoint, int64
 
 lode_status_t lode_checkpoint_tokenizer(const lode_checkpoint_t *checkpoint, const char **path) {
     *path = checkpoint->tokenizer;
-    if (!checkpoint->tokenizer)
-        return lode_fail(LODE_ERR_INPUT, "%s: has no tokenizer.json; fetch the model's",
-                         checkpoint->folder);
-    return LODE_OK;
+    if (checkpoint->tokenizer)
+        return LODE_OK;
+    char *model = NULL;
+    LODE_TRY(find_file(&model, checkpoint->folder, "tokenizer.model"));
+    const bool convertible = model != NULL;
+    free(model);
+    return lode_fail(LODE_ERR_INPUT,
+                     convertible ? "%s: has tokenizer.model but no tokenizer.json; write one: "
+                                   "python3 -c 'import sys, transformers as t; "
+                                   "t.AutoTokenizer.from_pretrained(sys.argv[1])"
+                                   ".save_pretrained(sys.argv[1])' FOLDER"
+                                 : "%s: has no tokenizer.json; fetch the model's",
+                     checkpoint->folder);
 }

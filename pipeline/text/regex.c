@@ -349,8 +349,12 @@ static lode_status_t rewrite_one(rewriter_t *rewriter) {
         rewriter->last_letter = 0;
         rewriter->quantifiable = true;
         return put(rewriter, "[^\\x{a}]");
+    case '$': /* the end of a line, whether a newline follows or nothing */
+        rewriter->at++;
+        rewriter->last_letter = 0;
+        rewriter->quantifiable = false;
+        return put(rewriter, "(?![^\\x{a}])");
     case '^':
-    case '$':
         return refuse(rewriter, from, 1);
     default:
         return put_literal(rewriter, take(rewriter), from);
