@@ -1,9 +1,10 @@
 /* kernels/attention: causal grouped-query attention of one sequence, blockwise.
  *
  * Queries are taken in blocks against all keys they may see, so that the scores held at any time
- * are [rows of a block, tokens] and never [tokens, tokens]; the backward computes them again
- * instead of keeping them. Query head h reads key/value head h / (heads / kv_heads).
- * Everything here is Local.
+ * are [rows of a block, keys] and never [tokens, tokens]; the backward computes them again instead
+ * of keeping them. Query head h reads key/value head h / (heads / kv_heads). With a window, a token
+ * sees itself and the window − 1 tokens before it, and keys that no query of a block sees cost
+ * nothing. Everything here is Local.
  */
 #ifndef LODE_KERNELS_ATTENTION_H
 #define LODE_KERNELS_ATTENTION_H
@@ -13,13 +14,16 @@
 typedef struct lode_attention_shape {
     int64_t heads, kv_heads; /* heads is a multiple of kv_heads */
     int64_t head_dim;
+    double scale;   /* of scores, 1/√head_dim in most models */
+    double cap;     /* c > 0: scores s become c·tanh(s/c); 0: they do not */
+    int64_t window; /* tokens that one sees, itself included; 0: all before it */
 } lode_attention_shape_t;
 
 /* Reals of `workspace` that one thread needs for sequences of up to `tokens` tokens; callers give
  * that times the number of threads. */
 int64_t lode_attention_workspace(const lode_attention_shape_t *shape, int64_t tokens);
 
-/* o = softmax(q·kᵀ/√head_dim, causal)·v per head, after rotary embedding of q and k.
+/* o = softmax(cap(scale·q·kᵀ), causal)·v per head, after rotary embedding of q and k.
  * q, o [tokens, heads, head_dim]; k, v [tokens, kv_heads, head_dim]. */
 void lode_attention_forward(const lode_attention_shape_t *shape, int64_t tokens,
                             const lode_real_t *q, const lode_real_t *k, const lode_real_t *v,

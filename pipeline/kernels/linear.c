@@ -16,6 +16,8 @@ lode_weight_t lode_weight_of(const lode_tensor_t *tensor) {
                            .dtype = tensor->dtype,
                            .rows = tensor->shape[0],
                            .cols = tensor->shape[1],
+                           .pitch = tensor->pitch,
+                           .transposed = tensor->transposed,
                            .out = tensor->shape[0],
                            .in = tensor->shape[1]};
 }
@@ -69,43 +71,50 @@ void lode_convert(lode_real_t *out, const void *data, lode_dtype_t dtype, int64_
     }
 }
 
-/* One element, for scattered columns. */
+/* One element, for scattered places. */
 static lode_real_t element(const unsigned char *bytes, lode_dtype_t dtype, int64_t index) {
     lode_real_t value;
     lode_convert(&value, bytes + (size_t)index * lode_dtype_size(dtype), dtype, 1);
     return value;
 }
 
-/* Converts rows [row, row + rows) × columns [col, col + cols) of the matrix as used into
- * block [rows, cols]. */
-static void convert_block(lode_real_t *block, const lode_weight_t *weight, int64_t row,
-                          int64_t rows, int64_t col, int64_t cols) {
+/* target[j] = element index[j] of a line. */
+static void gather(lode_real_t *target, const unsigned char *line, lode_dtype_t dtype,
+                   const int32_t *index, int64_t count) {
+    switch (dtype) { /* a constant dtype lets each loop specialise */
+    case LODE_DTYPE_F32:
+        for (int64_t j = 0; j < count; j++)
+            target[j] = element(line, LODE_DTYPE_F32, index[j]);
+        break;
+    case LODE_DTYPE_F16:
+        for (int64_t j = 0; j < count; j++)
+            target[j] = element(line, LODE_DTYPE_F16, index[j]);
+        break;
+    case LODE_DTYPE_BF16:
+        for (int64_t j = 0; j < count; j++)
+            target[j] = element(line, LODE_DTYPE_BF16, index[j]);
+        break;
+    }
+}
+
+/* Converts lines [line, line + lines) × places [place, place + places) of the matrix as used into
+ * block [lines, places]. Lines are rows, or columns where the matrix is stored transposed: either
+ * way they are read along memory, and BLAS does the transposing. */
+static void convert_block(lode_real_t *block, const lode_weight_t *weight, int64_t line,
+                          int64_t lines, int64_t place, int64_t places) {
     const size_t size = lode_dtype_size(weight->dtype);
+    const int32_t *line_index = weight->transposed ? weight->col_index : weight->row_index;
+    const int32_t *place_index = weight->transposed ? weight->row_index : weight->col_index;
 #pragma omp parallel for schedule(static)
-    for (int64_t i = 0; i < rows; i++) {
-        const int64_t stored = weight->row_index ? weight->row_index[row + i] : row + i;
+    for (int64_t i = 0; i < lines; i++) {
+        const int64_t stored = line_index ? line_index[line + i] : line + i;
         const unsigned char *source =
-            (const unsigned char *)weight->data + (size_t)(stored * weight->cols) * size;
-        lode_real_t *target = block + i * cols;
-        if (!weight->col_index) {
-            lode_convert(target, source + (size_t)col * size, weight->dtype, cols);
-            continue;
-        }
-        const int32_t *index = weight->col_index + col;
-        switch (weight->dtype) { /* a constant dtype lets each loop specialise */
-        case LODE_DTYPE_F32:
-            for (int64_t j = 0; j < cols; j++)
-                target[j] = element(source, LODE_DTYPE_F32, index[j]);
-            break;
-        case LODE_DTYPE_F16:
-            for (int64_t j = 0; j < cols; j++)
-                target[j] = element(source, LODE_DTYPE_F16, index[j]);
-            break;
-        case LODE_DTYPE_BF16:
-            for (int64_t j = 0; j < cols; j++)
-                target[j] = element(source, LODE_DTYPE_BF16, index[j]);
-            break;
-        }
+            (const unsigned char *)weight->data + (size_t)(stored * weight->pitch) * size;
+        lode_real_t *target = block + i * places;
+        if (place_index)
+            gather(target, source, weight->dtype, place_index + place, places);
+        else
+            lode_convert(target, source + (size_t)place * size, weight->dtype, places);
     }
 }
 
@@ -149,9 +158,37 @@ static void gemm(CBLAS_TRANSPOSE transpose, int64_t m, int64_t n, int64_t k, con
                     b, (int)ldb, accumulate ? 1 : 0, c, (int)ldc);
 }
 
+/* y = 0 or as it is, for products that are empty sums. */
 static void zero_unless(bool accumulate, lode_real_t *y, int64_t count) {
     if (!accumulate)
         memset(y, 0, (size_t)count * sizeof *y);
+}
+
+static void add_bias(const lode_weight_t *weight, int64_t tokens, lode_real_t *y) {
+    const int64_t out = weight->out;
+    const int32_t *index = weight->row_index;
+    if (!weight->bias)
+        return;
+#pragma omp parallel for schedule(static)
+    for (int64_t t = 0; t < tokens; t++)
+        for (int64_t i = 0; i < out; i++)
+            y[t * out + i] += weight->bias[index ? index[i] : i];
+}
+
+/* Blocks of rows of a matrix that must be converted. */
+static void forward_converted(const lode_weight_t *weight, int64_t tokens, const lode_real_t *x,
+                              bool accumulate, lode_real_t *y, lode_real_t *workspace) {
+    const int64_t in = weight->in, out = weight->out, extent = block_extent(out, in);
+    for (int64_t row = 0; row < out; row += extent) {
+        const int64_t rows = out - row < extent ? out - row : extent;
+        if (weight->transposed) {
+            convert_block(workspace, weight, 0, in, row, rows);
+            gemm(CblasNoTrans, tokens, rows, in, x, in, workspace, rows, accumulate, y + row, out);
+        } else {
+            convert_block(workspace, weight, row, rows, 0, in);
+            gemm(CblasTrans, tokens, rows, in, x, in, workspace, in, accumulate, y + row, out);
+        }
+    }
 }
 
 void lode_linear_forward(const lode_weight_t *weight, int64_t tokens, const lode_real_t *x,
@@ -159,20 +196,30 @@ void lode_linear_forward(const lode_weight_t *weight, int64_t tokens, const lode
     const int64_t in = weight->in, out = weight->out;
     if (tokens == 0 || out == 0)
         return;
-    if (in == 0) { /* BLAS need not touch C where k = 0 */
+    if (in == 0) /* BLAS need not touch C where k = 0 */
         zero_unless(accumulate, y, tokens * out);
-        return;
-    }
-    if (readable_in_place(weight)) {
-        gemm(CblasTrans, tokens, out, in, x, in, (const lode_real_t *)weight->data, in, accumulate,
-             y, out);
-        return;
-    }
-    const int64_t extent = block_extent(out, in);
-    for (int64_t row = 0; row < out; row += extent) {
-        const int64_t rows = out - row < extent ? out - row : extent;
-        convert_block(workspace, weight, row, rows, 0, in);
-        gemm(CblasTrans, tokens, rows, in, x, in, workspace, in, accumulate, y + row, out);
+    else if (readable_in_place(weight))
+        gemm(weight->transposed ? CblasNoTrans : CblasTrans, tokens, out, in, x, in,
+             (const lode_real_t *)weight->data, weight->pitch, accumulate, y, out);
+    else
+        forward_converted(weight, tokens, x, accumulate, y, workspace);
+    add_bias(weight, tokens, y);
+}
+
+/* Blocks of columns, so that each element of dx is one sum and not a sum of partial sums. */
+static void backward_converted(const lode_weight_t *weight, int64_t tokens, const lode_real_t *dy,
+                               bool accumulate, lode_real_t *dx, lode_real_t *workspace) {
+    const int64_t in = weight->in, out = weight->out, extent = block_extent(in, out);
+    for (int64_t col = 0; col < in; col += extent) {
+        const int64_t cols = in - col < extent ? in - col : extent;
+        if (weight->transposed) {
+            convert_block(workspace, weight, col, cols, 0, out);
+            gemm(CblasTrans, tokens, cols, out, dy, out, workspace, out, accumulate, dx + col, in);
+        } else {
+            convert_block(workspace, weight, 0, out, col, cols);
+            gemm(CblasNoTrans, tokens, cols, out, dy, out, workspace, cols, accumulate, dx + col,
+                 in);
+        }
     }
 }
 
@@ -181,22 +228,13 @@ void lode_linear_backward(const lode_weight_t *weight, int64_t tokens, const lod
     const int64_t in = weight->in, out = weight->out;
     if (tokens == 0 || in == 0)
         return;
-    if (out == 0) {
+    if (out == 0)
         zero_unless(accumulate, dx, tokens * in);
-        return;
-    }
-    if (readable_in_place(weight)) {
-        gemm(CblasNoTrans, tokens, in, out, dy, out, (const lode_real_t *)weight->data, in,
-             accumulate, dx, in);
-        return;
-    }
-    /* Blocks of columns, so that each element of dx is one sum and not a sum of partial sums. */
-    const int64_t extent = block_extent(in, out);
-    for (int64_t col = 0; col < in; col += extent) {
-        const int64_t cols = in - col < extent ? in - col : extent;
-        convert_block(workspace, weight, 0, out, col, cols);
-        gemm(CblasNoTrans, tokens, cols, out, dy, out, workspace, cols, accumulate, dx + col, in);
-    }
+    else if (readable_in_place(weight))
+        gemm(weight->transposed ? CblasTrans : CblasNoTrans, tokens, in, out, dy, out,
+             (const lode_real_t *)weight->data, weight->pitch, accumulate, dx, in);
+    else
+        backward_converted(weight, tokens, dy, accumulate, dx, workspace);
 }
 
 static int blas_threads = 1;

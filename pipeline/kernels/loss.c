@@ -1,5 +1,7 @@
 #include "kernels/loss.h"
 
+#include "kernels/lanes.h"
+
 enum { CHUNK_ELEMENTS = 1 << 24, CHUNK_MIN = 32, CHUNK_MAX = 512 };
 
 int64_t lode_loss_chunk(int64_t vocab) {
@@ -9,6 +11,18 @@ int64_t lode_loss_chunk(int64_t vocab) {
 
 int64_t lode_loss_workspace(const lode_weight_t *head) {
     return lode_loss_chunk(head->out) * head->out + lode_linear_workspace(head);
+}
+
+/* Σ exp(z_j − most) of logits that are still needed; in the order of lode_lanes_total. */
+static double sum_exponentials(const lode_real_t *z, int64_t count, lode_real_t most) {
+    double lanes[LODE_LANES] = {0};
+    int64_t i = 0;
+    for (; i + LODE_LANES <= count; i += LODE_LANES)
+        for (int j = 0; j < LODE_LANES; j++)
+            lanes[j] += (double)lode_exp_nonpositive(z[i + j] - most);
+    for (; i < count; i++)
+        lanes[0] += (double)lode_exp_nonpositive(z[i] - most);
+    return lode_lanes_sum(lanes);
 }
 
 /* Turns z into weight · (softmax(z) − onehot(target)), times the derivative of the soft cap. */
@@ -51,21 +65,16 @@ static void row_loss(const lode_loss_t *loss, int64_t row, lode_real_t *z) {
         loss->nll[row] = 0;
         return;
     }
-    lode_real_t most = z[0];
-    for (int64_t j = 1; j < vocab; j++)
-        most = z[j] > most ? z[j] : most;
-    const lode_real_t z_target = z[target];
+    const lode_real_t most = lode_lanes_most(z, vocab), z_target = z[target];
     if (loss->greedy)
         loss->greedy[row] = is_greedy(z, target, most);
-    double sum = 0;
-    if (!loss->dh || loss->cap > 0) {
-        for (int64_t j = 0; j < vocab; j++)
-            sum += (double)lode_exp_nonpositive(z[j] - most);
+    double sum;
+    if (loss->dh && loss->cap > 0) {
+        sum = sum_exponentials(z, vocab, most);
     } else {
-        for (int64_t j = 0; j < vocab; j++) {
+        for (int64_t j = 0; j < vocab; j++)
             z[j] = lode_exp_nonpositive(z[j] - most);
-            sum += (double)z[j];
-        }
+        sum = lode_lanes_total(z, vocab);
     }
     if (loss->dh)
         row_gradient(z, vocab, target, loss->weight[row], loss->cap, most, sum);

@@ -1,60 +1,115 @@
 #include "kernels/norm.h"
 
-enum { LANES = 16 }; /* partial sums: a fixed order that vectorises without reassociation */
+#include "kernels/lanes.h"
 
-static double sum_lanes(const double lanes[LANES]) {
-    double sum = 0;
-    for (int i = 0; i < LANES; i++)
-        sum += lanes[i];
-    return sum;
+/* A factor or addend that may be missing; loops over it are unswitched. */
+static inline lode_real_t at(const lode_real_t *vector, int64_t i, lode_real_t missing) {
+    return vector ? vector[i] : missing;
 }
 
-static double sum_squares(const lode_real_t *x, int64_t count) {
-    double lanes[LANES] = {0};
+static double sum_squares(const lode_real_t *x, int64_t count, double centre) {
+    double lanes[LODE_LANES] = {0};
     int64_t i = 0;
-    for (; i + LANES <= count; i += LANES)
-        for (int j = 0; j < LANES; j++)
-            lanes[j] += (double)x[i + j] * (double)x[i + j];
+    for (; i + LODE_LANES <= count; i += LODE_LANES)
+        for (int j = 0; j < LODE_LANES; j++)
+            lanes[j] += ((double)x[i + j] - centre) * ((double)x[i + j] - centre);
     for (; i < count; i++)
-        lanes[0] += (double)x[i] * (double)x[i];
-    return sum_lanes(lanes);
+        lanes[0] += ((double)x[i] - centre) * ((double)x[i] - centre);
+    return lode_lanes_sum(lanes);
 }
 
-/* Σ a·b·c */
-static double sum_products(const lode_real_t *a, const lode_real_t *b, const lode_real_t *c,
-                           int64_t count) {
-    double lanes[LANES] = {0};
+/* Σ dy·(x − centre)·w */
+static double sum_products(const lode_real_t *dy, const lode_real_t *x, double centre,
+                           const lode_real_t *w, int64_t count) {
+    double lanes[LODE_LANES] = {0};
     int64_t i = 0;
-    for (; i + LANES <= count; i += LANES)
-        for (int j = 0; j < LANES; j++)
-            lanes[j] += (double)a[i + j] * (double)b[i + j] * (double)c[i + j];
+    for (; i + LODE_LANES <= count; i += LODE_LANES)
+        for (int j = 0; j < LODE_LANES; j++)
+            lanes[j] += (double)dy[i + j] * ((double)x[i + j] - centre) * (double)at(w, i + j, 1);
     for (; i < count; i++)
-        lanes[0] += (double)a[i] * (double)b[i] * (double)c[i];
-    return sum_lanes(lanes);
+        lanes[0] += (double)dy[i] * ((double)x[i] - centre) * (double)at(w, i, 1);
+    return lode_lanes_sum(lanes);
 }
 
-void lode_rmsnorm_forward(int64_t tokens, int64_t d, double eps, const lode_real_t *x,
-                          const lode_real_t *w, lode_real_t *y, lode_real_t *inverse) {
+/* Σ dy·w */
+static double sum_weighted(const lode_real_t *dy, const lode_real_t *w, int64_t count) {
+    double lanes[LODE_LANES] = {0};
+    int64_t i = 0;
+    for (; i + LODE_LANES <= count; i += LODE_LANES)
+        for (int j = 0; j < LODE_LANES; j++)
+            lanes[j] += (double)dy[i + j] * (double)at(w, i + j, 1);
+    for (; i < count; i++)
+        lanes[0] += (double)dy[i] * (double)at(w, i, 1);
+    return lode_lanes_sum(lanes);
+}
+
+static void rms_forward(const lode_norm_t *norm, const lode_real_t *x, lode_real_t *y,
+                        lode_real_t r) {
+    const lode_real_t *w = norm->weight;
+    for (int64_t i = 0; i < norm->width; i++)
+        y[i] = x[i] * r * at(w, i, 1);
+    for (int64_t i = 0; norm->bias && i < norm->width; i++)
+        y[i] += norm->bias[i];
+}
+
+static void layer_forward(const lode_norm_t *norm, const lode_real_t *x, lode_real_t *y, double r,
+                          double centre) {
+    const lode_real_t *w = norm->weight;
+    for (int64_t i = 0; i < norm->width; i++)
+        y[i] = (lode_real_t)(((double)x[i] - centre) * r) * at(w, i, 1);
+    for (int64_t i = 0; norm->bias && i < norm->width; i++)
+        y[i] += norm->bias[i];
+}
+
+void lode_norm_forward(const lode_norm_t *norm, int64_t rows, const lode_real_t *x, lode_real_t *y,
+                       lode_real_t *inverse) {
+    const int64_t d = norm->width;
+    if (norm->kind == LODE_NORM_NONE) {
+        if (y != x)
+            memcpy(y, x, (size_t)(rows * d) * sizeof *y);
+        return;
+    }
 #pragma omp parallel for schedule(static)
-    for (int64_t t = 0; t < tokens; t++) {
+    for (int64_t t = 0; t < rows; t++) {
         const lode_real_t *row = x + t * d;
-        const lode_real_t r = (lode_real_t)(1.0 / sqrt(sum_squares(row, d) / (double)d + eps));
-        for (int64_t i = 0; i < d; i++)
-            y[t * d + i] = row[i] * r * w[i];
+        const bool centred = norm->kind == LODE_NORM_LAYER;
+        const double centre = centred ? lode_lanes_total(row, d) / (double)d : 0;
+        const double r = 1.0 / sqrt(sum_squares(row, d, centre) / (double)d + norm->eps);
+        if (centred)
+            layer_forward(norm, row, y + t * d, r, centre);
+        else
+            rms_forward(norm, row, y + t * d, (lode_real_t)r);
         if (inverse)
-            inverse[t] = r;
+            inverse[t] = (lode_real_t)r;
     }
 }
 
-void lode_rmsnorm_backward(int64_t tokens, int64_t d, const lode_real_t *dy, const lode_real_t *x,
-                           const lode_real_t *w, const lode_real_t *inverse, lode_real_t *dx) {
-#pragma omp parallel for schedule(static)
-    for (int64_t t = 0; t < tokens; t++) {
-        const lode_real_t *dy_row = dy + t * d, *x_row = x + t * d;
-        const double r = (double)inverse[t];
-        const double mean = sum_products(dy_row, x_row, w, d) / (double)d;
-        const lode_real_t scale = (lode_real_t)r, pull = (lode_real_t)(r * r * r * mean);
-        for (int64_t i = 0; i < d; i++)
-            dx[t * d + i] += scale * (w[i] * dy_row[i]) - pull * x_row[i];
+static void row_backward(const lode_norm_t *norm, const lode_real_t *dy, const lode_real_t *x,
+                         double r, bool accumulate, lode_real_t *dx) {
+    const int64_t d = norm->width;
+    const lode_real_t *w = norm->weight;
+    const bool centred = norm->kind == LODE_NORM_LAYER;
+    const double centre = centred ? lode_lanes_total(x, d) / (double)d : 0;
+    const double mean = sum_products(dy, x, centre, w, d) / (double)d;
+    const lode_real_t scale = (lode_real_t)r, pull = (lode_real_t)(r * r * r * mean);
+    const lode_real_t shift = centred ? (lode_real_t)(r * sum_weighted(dy, w, d) / (double)d) : 0;
+    for (int64_t i = 0; i < d; i++) {
+        const lode_real_t from_centre = (lode_real_t)((double)x[i] - centre);
+        const lode_real_t gradient = scale * (at(w, i, 1) * dy[i]) - pull * from_centre - shift;
+        dx[i] = accumulate ? dx[i] + gradient : gradient;
     }
+}
+
+void lode_norm_backward(const lode_norm_t *norm, int64_t rows, const lode_real_t *dy,
+                        const lode_real_t *x, const lode_real_t *inverse, bool accumulate,
+                        lode_real_t *dx) {
+    const int64_t d = norm->width;
+    if (norm->kind == LODE_NORM_NONE) {
+        for (int64_t i = 0; i < rows * d; i++)
+            dx[i] = accumulate ? dx[i] + dy[i] : dy[i];
+        return;
+    }
+#pragma omp parallel for schedule(static)
+    for (int64_t t = 0; t < rows; t++)
+        row_backward(norm, dy + t * d, x + t * d, (double)inverse[t], accumulate, dx + t * d);
 }

@@ -1,18 +1,31 @@
-/* kernels/norm: RMSNorm (Zhang & Sennrich 2019, as Llama applies it). Everything here is Local. */
+/* kernels/norm: RMSNorm (Zhang & Sennrich 2019) and LayerNorm (Ba et al. 2016) of rows. Everything
+ * here is Local. */
 #ifndef LODE_KERNELS_NORM_H
 #define LODE_KERNELS_NORM_H
 
 #include "kernels/real.h"
+#include "model/architecture.h"
 
-/* y_ti = x_ti · r_t · w_i with r_t = 1 / √(mean_i x_ti² + eps); the mean in double.
- * x, y [tokens, d] (y may be x), w [d], inverse [tokens] receives r, or NULL. */
-void lode_rmsnorm_forward(int64_t tokens, int64_t d, double eps, const lode_real_t *x,
-                          const lode_real_t *w, lode_real_t *y, lode_real_t *inverse);
+typedef struct lode_norm {
+    lode_norm_kind_t kind;
+    int64_t width; /* of a row, also where nothing is normalised */
+    double eps;
+    const lode_real_t *weight; /* w [width], NULL: 1; not owned */
+    const lode_real_t *bias;   /* b [width], NULL: 0; not owned */
+} lode_norm_t;
 
-/* Adds the gradient with respect to x to dx:
- * dx_ti += r_t·(w_i dy_ti − x_ti · r_t² · mean_j(w_j dy_tj x_tj)).
- * dy, x, dx [tokens, d], w [d], inverse [tokens] as the forward left it. */
-void lode_rmsnorm_backward(int64_t tokens, int64_t d, const lode_real_t *dy, const lode_real_t *x,
-                           const lode_real_t *w, const lode_real_t *inverse, lode_real_t *dx);
+/* y_ti = (x_ti − c_t) · r_t · w_i + b_i with r_t = 1 / √(mean_i (x_ti − c_t)² + eps), where c_t is
+ * 0 in RMSNorm and mean_i x_ti in LayerNorm; y = x without a norm. Means in double. x, y [rows,
+ * width] (y may be x); inverse [rows] receives r, or NULL; without a norm it is left as it is. */
+void lode_norm_forward(const lode_norm_t *norm, int64_t rows, const lode_real_t *x, lode_real_t *y,
+                       lode_real_t *inverse);
+
+/* The gradient with respect to x, into dx or added to it where `accumulate`:
+ * dx_ti = r_t·(g_ti − a_t − n_ti · mean_j(g_tj n_tj)) with g = w ⊙ dy, n = (x − c)·r, and a_t = 0
+ * in RMSNorm, mean_j g_tj in LayerNorm. dy, x, dx [rows, width] (dx may be dy unless `accumulate`);
+ * inverse [rows] as the forward left it. */
+void lode_norm_backward(const lode_norm_t *norm, int64_t rows, const lode_real_t *dy,
+                        const lode_real_t *x, const lode_real_t *inverse, bool accumulate,
+                        lode_real_t *dx);
 
 #endif

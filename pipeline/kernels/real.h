@@ -85,4 +85,33 @@ static inline lode_real_t lode_sigmoid(lode_real_t x) {
     return (x < 0 ? e : (lode_real_t)1) / ((lode_real_t)1 + e);
 }
 
+/* Φ(x) = erfc(−x/√2)/2, the normal distribution function, likewise without branches. Relative error
+ * below 2e-6 for x > −4, and growing with x² below that; NaN stays NaN. */
+static inline float lode_normal_f32(float x) {
+    const float z = (x < 0 ? -x : x) * 0.70710678f;
+    const float t = 1 / (1 + 0.4f * z);
+    /* A least-maximum fit of exp(z²)·erfc(z)/t in t. */
+    float p = -2.9175767675042152e-2f;
+    p = p * t + 1.4023448526859283e-1f;
+    p = p * t - 2.3503337800502777e-1f;
+    p = p * t + 1.3691233098506927e-1f;
+    p = p * t - 4.6365682035684586e-2f;
+    p = p * t + 8.363892883062363e-2f;
+    p = p * t + 1.1910174041986465e-1f;
+    p = p * t + 1.7171964049339294e-1f;
+    p = p * t + 2.0761613547801971e-1f;
+    p = p * t + 2.2567570209503174e-1f;
+    p = p * t + 2.2567583620548248e-1f;
+    const float tail = 0.5f * p * t * lode_exp_nonpositive_f32(-z * z);
+    return x < 0 ? tail : 1 - tail;
+}
+
+static inline lode_real_t lode_normal(lode_real_t x) {
+#ifdef LODE_REAL_DOUBLE
+    return 0.5 * erfc(-x * 0.70710678118654752440);
+#else
+    return lode_normal_f32(x);
+#endif
+}
+
 #endif

@@ -18,9 +18,16 @@ enum { NAME_BYTES = 128, SHAPE_BYTES = 128, SHOWN_SHARDS = 4 };
 typedef struct item {
     int64_t file, index;
     int64_t owner;
-    lode_role_t role;
+    int part_count;
+    lode_tensor_part_t parts[LODE_TENSOR_MAX_PARTS];
     const char *name; /* the entry's */
 } item_t;
+
+/* Where the weights of a role are. */
+typedef struct slot {
+    const item_t *item; /* NULL where the model has none */
+    int64_t begin;      /* of the part */
+} slot_t;
 
 struct lode_checkpoint {
     lode_architecture_t architecture;
@@ -31,16 +38,16 @@ struct lode_checkpoint {
     int64_t file_count;
     lode_safetensors_t **files; /* [file_count], by name */
     int64_t item_count;
-    item_t *items;  /* [item_count], by name */
-    item_t **slots; /* [L · LODE_LAYER_ROLES + the other roles] */
+    item_t *items; /* [item_count], by name */
+    slot_t *slots; /* [L · LODE_LAYER_ROLES + the other roles] */
 };
 
 static int64_t slot_count(const lode_checkpoint_t *checkpoint) {
     return checkpoint->architecture.layers * LODE_LAYER_ROLES + LODE_ROLE_COUNT - LODE_LAYER_ROLES;
 }
 
-/* The tensor of a role; `layer` counts only in the roles of a layer. */
-static item_t **slot(const lode_checkpoint_t *checkpoint, lode_role_t role, int64_t layer) {
+/* The place of a role; `layer` counts only in the roles of a layer. */
+static slot_t *slot(const lode_checkpoint_t *checkpoint, lode_role_t role, int64_t layer) {
     int64_t layers = checkpoint->architecture.layers;
     if (role < LODE_LAYER_ROLES)
         return &checkpoint->slots[layer * LODE_LAYER_ROLES + (int64_t)role];
@@ -228,8 +235,7 @@ static lode_status_t list_items(lode_checkpoint_t *checkpoint) {
     item_t *item = checkpoint->items;
     for (int64_t f = 0; f < checkpoint->file_count; f++) {
         for (int64_t i = 0; i < lode_safetensors_count(checkpoint->files[f]); i++, item++) {
-            *item = (item_t){
-                .file = f, .index = i, .owner = LODE_OWNER_UNUSED, .role = LODE_ROLE_COUNT};
+            *item = (item_t){.file = f, .index = i, .owner = LODE_OWNER_UNUSED};
             item->name = entry_of(checkpoint, item)->name;
         }
     }
@@ -263,13 +269,27 @@ static void shape_text(char text[SHAPE_BYTES], const int64_t *shape, int rank) {
     snprintf(text + used, (size_t)(SHAPE_BYTES - used), rank > LODE_TENSOR_MAX_RANK ? ", …]" : "]");
 }
 
+/* What config.json makes of the tensor of a role: its stored shape, all parts together. */
+static int expected_shape(int64_t shape[2], const lode_checkpoint_t *checkpoint, lode_role_t role) {
+    const lode_architecture_t *a = &checkpoint->architecture;
+    const lode_family_tensor_t *tensors = lode_family(a->model_type)->tensors;
+    const lode_family_tensor_t *wanted = &tensors[role];
+    int64_t out = 0;
+    for (int part = 0; part < LODE_ROLE_COUNT; part++)
+        if (lode_family_has(a, (lode_role_t)part) && strcmp(tensors[part].name, wanted->name) == 0)
+            out += lode_family_extent(a, tensors[part].shape[0]);
+    const int64_t in = lode_family_extent(a, wanted->shape[1]); /* 0 in vectors */
+    shape[0] = wanted->transposed ? in : out;
+    shape[1] = wanted->transposed ? out : in;
+    return wanted->shape[1] == LODE_EXTENT_NONE ? 1 : 2;
+}
+
 static lode_status_t check_tensor(const lode_checkpoint_t *checkpoint, const item_t *item,
-                                  const lode_family_tensor_t *wanted) {
+                                  lode_role_t role) {
     const lode_safetensors_entry_t *entry = entry_of(checkpoint, item);
     const char *path = lode_safetensors_path(checkpoint->files[item->file]);
-    int64_t shape[2] = {lode_family_extent(&checkpoint->architecture, wanted->shape[0]),
-                        lode_family_extent(&checkpoint->architecture, wanted->shape[1])};
-    int rank = wanted->shape[1] == LODE_EXTENT_NONE ? 1 : 2;
+    int64_t shape[2];
+    int rank = expected_shape(shape, checkpoint, role);
     bool fits = entry->rank == rank && entry->shape[0] == shape[0] && entry->shape[1] == shape[1];
     if (!fits) {
         char found[SHAPE_BYTES], expected[SHAPE_BYTES];
@@ -291,8 +311,11 @@ static lode_status_t check_tensor(const lode_checkpoint_t *checkpoint, const ite
 /* Finds the tensor of a role, with or without the family's prefix, and makes `owner` its owner. */
 static lode_status_t assign(lode_checkpoint_t *checkpoint, lode_role_t role, int64_t layer,
                             int64_t owner) {
-    const lode_family_t *family = lode_family(checkpoint->architecture.model_type);
+    const lode_architecture_t *a = &checkpoint->architecture;
+    const lode_family_t *family = lode_family(a->model_type);
     char name[NAME_BYTES], bare[NAME_BYTES];
+    if (!lode_family_has(a, role))
+        return LODE_OK;
     lode_family_tensor_name(name, sizeof name, family, role, layer, true);
     lode_family_tensor_name(bare, sizeof bare, family, role, layer, false);
     item_t *item = find_item(checkpoint, name);
@@ -307,19 +330,27 @@ static lode_status_t assign(lode_checkpoint_t *checkpoint, lode_role_t role, int
                                      "\"tie_word_embeddings\": true"
                                    : "; fetch the whole checkpoint");
     }
+    LODE_ASSERT(item->part_count < LODE_TENSOR_MAX_PARTS);
+    const lode_tensor_part_t *last = item->part_count ? &item->parts[item->part_count - 1] : NULL;
+    lode_tensor_part_t *part = &item->parts[item->part_count++];
+    part->role = role;
+    part->begin = last ? last->begin + last->count : 0;
+    part->count = lode_family_extent(a, family->tensors[role].shape[0]);
     item->owner = owner;
-    item->role = role;
-    *slot(checkpoint, role, layer) = item;
-    return check_tensor(checkpoint, item, &family->tensors[role]);
+    *slot(checkpoint, role, layer) = (slot_t){.item = item, .begin = part->begin};
+    return check_tensor(checkpoint, item, role);
 }
 
+/* The roles of a layer in order, so that the parts of fused tensors are. */
 static lode_status_t assign_all(lode_checkpoint_t *checkpoint) {
     LODE_TRY(LODE_NEW(&checkpoint->slots, slot_count(checkpoint), "checkpoint slots"));
     LODE_TRY(assign(checkpoint, LODE_ROLE_EMBEDDING, 0, LODE_OWNER_EMBEDDING));
+    LODE_TRY(assign(checkpoint, LODE_ROLE_POSITIONS, 0, LODE_OWNER_EMBEDDING));
     for (int64_t layer = 0; layer < checkpoint->architecture.layers; layer++)
         for (int role = 0; role < LODE_LAYER_ROLES; role++)
             LODE_TRY(assign(checkpoint, (lode_role_t)role, layer, layer));
     LODE_TRY(assign(checkpoint, LODE_ROLE_FINAL_NORM, 0, LODE_OWNER_FINAL_NORM));
+    LODE_TRY(assign(checkpoint, LODE_ROLE_FINAL_NORM_BIAS, 0, LODE_OWNER_FINAL_NORM));
     if (!checkpoint->architecture.tied)
         return assign(checkpoint, LODE_ROLE_HEAD, 0, LODE_OWNER_HEAD);
     *slot(checkpoint, LODE_ROLE_HEAD, 0) = *slot(checkpoint, LODE_ROLE_EMBEDDING, 0);
@@ -364,7 +395,7 @@ void lode_checkpoint_close(lode_checkpoint_t **checkpoint) {
         lode_safetensors_close(&closing->files[f]);
     free((void *)closing->files);
     free(closing->items);
-    free((void *)closing->slots);
+    free(closing->slots);
     free(closing->folder);
     free(closing->tokenizer);
     free(closing->config);
@@ -378,10 +409,58 @@ const lode_architecture_t *lode_checkpoint_architecture(const lode_checkpoint_t 
 
 /* --- weights -------------------------------------------------------------------------------- */
 
+/* Maps a role's tensor and describes its part in it; {0} where the model has none. */
 static lode_status_t map_role(lode_checkpoint_t *checkpoint, lode_role_t role, int64_t layer,
                               lode_tensor_t *out) {
-    const item_t *item = *slot(checkpoint, role, layer);
-    return lode_safetensors_map(checkpoint->files[item->file], item->index, out);
+    const slot_t *place = slot(checkpoint, role, layer);
+    *out = (lode_tensor_t){0};
+    if (!place->item)
+        return LODE_OK;
+    const lode_architecture_t *a = &checkpoint->architecture;
+    const lode_family_tensor_t *wanted = &lode_family(a->model_type)->tensors[role];
+    lode_tensor_t whole;
+    LODE_TRY(
+        lode_safetensors_map(checkpoint->files[place->item->file], place->item->index, &whole));
+    const int64_t out_extent = lode_family_extent(a, wanted->shape[0]);
+    const int64_t in_extent = lode_family_extent(a, wanted->shape[1]);
+    const bool lines = whole.rank == 2 && !wanted->transposed;
+    const int64_t skipped = place->begin * (lines ? whole.shape[1] : 1);
+    const char *data = (const char *)whole.data + skipped * (int64_t)lode_dtype_size(whole.dtype);
+    *out = whole.rank == 1 ? lode_tensor_vector(data, whole.dtype, out_extent)
+                           : lode_tensor_matrix(data, whole.dtype, out_extent, in_extent);
+    out->transposed = wanted->transposed;
+    if (wanted->transposed)
+        out->pitch = whole.shape[1];
+    return LODE_OK;
+}
+
+lode_tensor_t *lode_layer_weights_role(lode_layer_weights_t *weights, lode_role_t role) {
+    lode_tensor_t *const tensors[LODE_LAYER_ROLES] = {
+        [LODE_ROLE_ATTENTION_NORM] = &weights->attention_norm,
+        [LODE_ROLE_ATTENTION_NORM_BIAS] = &weights->attention_norm_bias,
+        [LODE_ROLE_Q] = &weights->q,
+        [LODE_ROLE_K] = &weights->k,
+        [LODE_ROLE_V] = &weights->v,
+        [LODE_ROLE_O] = &weights->o,
+        [LODE_ROLE_Q_BIAS] = &weights->q_bias,
+        [LODE_ROLE_K_BIAS] = &weights->k_bias,
+        [LODE_ROLE_V_BIAS] = &weights->v_bias,
+        [LODE_ROLE_O_BIAS] = &weights->o_bias,
+        [LODE_ROLE_Q_NORM] = &weights->q_norm,
+        [LODE_ROLE_K_NORM] = &weights->k_norm,
+        [LODE_ROLE_ATTENTION_POST_NORM] = &weights->attention_post_norm,
+        [LODE_ROLE_FFN_NORM] = &weights->ffn_norm,
+        [LODE_ROLE_FFN_NORM_BIAS] = &weights->ffn_norm_bias,
+        [LODE_ROLE_GATE] = &weights->gate,
+        [LODE_ROLE_UP] = &weights->up,
+        [LODE_ROLE_DOWN] = &weights->down,
+        [LODE_ROLE_GATE_BIAS] = &weights->gate_bias,
+        [LODE_ROLE_UP_BIAS] = &weights->up_bias,
+        [LODE_ROLE_DOWN_BIAS] = &weights->down_bias,
+        [LODE_ROLE_FFN_POST_NORM] = &weights->ffn_post_norm,
+    };
+    LODE_ASSERT(role < LODE_LAYER_ROLES);
+    return tensors[role];
 }
 
 lode_status_t lode_checkpoint_layer(lode_checkpoint_t *checkpoint, int64_t layer,
@@ -389,19 +468,9 @@ lode_status_t lode_checkpoint_layer(lode_checkpoint_t *checkpoint, int64_t layer
     *out = (lode_layer_weights_t){0};
     if (layer < 0 || layer >= checkpoint->architecture.layers)
         return lode_fail(LODE_ERR_INTERNAL, "%s: has no layer %" PRId64, checkpoint->folder, layer);
-    lode_tensor_t *const targets[LODE_LAYER_ROLES] = {
-        [LODE_ROLE_INPUT_NORM] = &out->input_norm,
-        [LODE_ROLE_Q] = &out->q,
-        [LODE_ROLE_K] = &out->k,
-        [LODE_ROLE_V] = &out->v,
-        [LODE_ROLE_O] = &out->o,
-        [LODE_ROLE_POST_NORM] = &out->post_norm,
-        [LODE_ROLE_GATE] = &out->gate,
-        [LODE_ROLE_UP] = &out->up,
-        [LODE_ROLE_DOWN] = &out->down,
-    };
     for (int role = 0; role < LODE_LAYER_ROLES; role++) {
-        lode_status_t status = map_role(checkpoint, (lode_role_t)role, layer, targets[role]);
+        lode_status_t status = map_role(checkpoint, (lode_role_t)role, layer,
+                                        lode_layer_weights_role(out, (lode_role_t)role));
         if (status != LODE_OK) {
             lode_checkpoint_release_layer(checkpoint, layer);
             *out = (lode_layer_weights_t){0};
@@ -414,8 +483,9 @@ lode_status_t lode_checkpoint_layer(lode_checkpoint_t *checkpoint, int64_t layer
 void lode_checkpoint_release_layer(lode_checkpoint_t *checkpoint, int64_t layer) {
     LODE_ASSERT(layer >= 0 && layer < checkpoint->architecture.layers);
     for (int role = 0; role < LODE_LAYER_ROLES; role++) {
-        const item_t *item = *slot(checkpoint, (lode_role_t)role, layer);
-        lode_safetensors_unmap(checkpoint->files[item->file], item->index);
+        const item_t *item = slot(checkpoint, (lode_role_t)role, layer)->item;
+        if (item)
+            lode_safetensors_unmap(checkpoint->files[item->file], item->index);
     }
 }
 
@@ -423,8 +493,16 @@ lode_status_t lode_checkpoint_embedding(lode_checkpoint_t *checkpoint, lode_tens
     return map_role(checkpoint, LODE_ROLE_EMBEDDING, 0, out);
 }
 
+lode_status_t lode_checkpoint_positions(lode_checkpoint_t *checkpoint, lode_tensor_t *out) {
+    return map_role(checkpoint, LODE_ROLE_POSITIONS, 0, out);
+}
+
 lode_status_t lode_checkpoint_final_norm(lode_checkpoint_t *checkpoint, lode_tensor_t *out) {
     return map_role(checkpoint, LODE_ROLE_FINAL_NORM, 0, out);
+}
+
+lode_status_t lode_checkpoint_final_norm_bias(lode_checkpoint_t *checkpoint, lode_tensor_t *out) {
+    return map_role(checkpoint, LODE_ROLE_FINAL_NORM_BIAS, 0, out);
 }
 
 lode_status_t lode_checkpoint_head(lode_checkpoint_t *checkpoint, lode_tensor_t *out) {
@@ -462,10 +540,17 @@ lode_tensor_info_t lode_checkpoint_tensor_info(const lode_checkpoint_t *checkpoi
         .bytes = entry->end - entry->begin,
         .file = lode_safetensors_path(checkpoint->files[item->file]),
         .owner = item->owner,
-        .role = item->role,
+        .role = LODE_ROLE_COUNT,
+        .part_count = item->part_count,
         .mapped_ever = entry->mapped_ever,
     };
     memcpy(info.shape, entry->shape, sizeof info.shape);
+    memcpy(info.parts, item->parts, sizeof info.parts);
+    if (item->part_count > 0) {
+        info.role = item->parts[0].role;
+        info.transposed =
+            lode_family(checkpoint->architecture.model_type)->tensors[info.role].transposed;
+    }
     return info;
 }
 

@@ -20,36 +20,60 @@
 typedef struct lode_checkpoint lode_checkpoint_t;
 
 /* The weights of one layer; shapes in the notation of model/architecture.h. All matrices are
- * [out, in], as y = x·Wᵀ wants them. */
+ * [out, in], as y = x·Wᵀ + b wants them; they may be views of a fused or a transposed tensor. data
+ * is NULL where the model has none; the order is that of the roles. */
 typedef struct lode_layer_weights {
-    lode_tensor_t input_norm; /* [d] */
-    lode_tensor_t q;          /* [H·a, d] */
-    lode_tensor_t k, v;       /* [G·a, d] */
-    lode_tensor_t o;          /* [d, H·a] */
-    lode_tensor_t post_norm;  /* [d], before the FFN */
-    lode_tensor_t gate, up;   /* [m, d] */
-    lode_tensor_t down;       /* [d, m] */
+    lode_tensor_t attention_norm, attention_norm_bias; /* [d] */
+    lode_tensor_t q;                                   /* [H·a, d] */
+    lode_tensor_t k, v;                                /* [G·a, d] */
+    lode_tensor_t o;                                   /* [d, H·a] */
+    lode_tensor_t q_bias;                              /* [H·a] */
+    lode_tensor_t k_bias, v_bias;                      /* [G·a] */
+    lode_tensor_t o_bias;                              /* [d] */
+    lode_tensor_t q_norm, k_norm;                      /* [H·a] and [G·a], or [a] twice */
+    lode_tensor_t attention_post_norm;                 /* [d] */
+    lode_tensor_t ffn_norm, ffn_norm_bias;             /* [d] */
+    lode_tensor_t gate, up;                            /* [m, d] */
+    lode_tensor_t down;                                /* [d, m] */
+    lode_tensor_t gate_bias, up_bias;                  /* [m] */
+    lode_tensor_t down_bias;                           /* [d] */
+    lode_tensor_t ffn_post_norm;                       /* [d] */
 } lode_layer_weights_t;
+
+/* The weights of a role of a layer. Local. */
+lode_tensor_t *lode_layer_weights_role(lode_layer_weights_t *weights, lode_role_t role);
 
 /* Who uses a tensor: a layer's index from 0, or one of these. */
 enum {
-    LODE_OWNER_EMBEDDING = -1, /* also the head of a tied model */
+    LODE_OWNER_EMBEDDING = -1, /* and learned positions; also the head of a tied model */
     LODE_OWNER_FINAL_NORM = -2,
     LODE_OWNER_HEAD = -3,
     LODE_OWNER_UNUSED = -4, /* in the files, but no part of the computation */
 };
+
+enum { LODE_TENSOR_MAX_PARTS = 3 };
+
+/* What a part of a tensor is for. Parts lie along the first stored extent, or along the last one
+ * where the tensor is stored transposed. */
+typedef struct lode_tensor_part {
+    lode_role_t role;
+    int64_t begin, count; /* lines of the role's [out, in], or elements of a vector */
+} lode_tensor_part_t;
 
 /* One tensor of the checkpoint, used or not. The strings belong to the checkpoint. */
 typedef struct lode_tensor_info {
     const char *name;  /* as the file spells it */
     const char *dtype; /* as safetensors spells it; unused tensors may have any */
     int rank;          /* extents, may exceed LODE_TENSOR_MAX_RANK in unused tensors */
-    int64_t shape[LODE_TENSOR_MAX_RANK]; /* the leading ones */
+    int64_t shape[LODE_TENSOR_MAX_RANK]; /* the leading ones, as they are stored */
     int64_t bytes;
     const char *file; /* path */
     int64_t owner;    /* layer, or LODE_OWNER_… */
-    lode_role_t role; /* LODE_ROLE_COUNT where unused */
-    bool mapped_ever; /* by this handle */
+    lode_role_t role; /* of the first part; LODE_ROLE_COUNT where unused */
+    int part_count;   /* 0 where unused, 1 for most, more for fused tensors */
+    lode_tensor_part_t parts[LODE_TENSOR_MAX_PARTS]; /* they cover the tensor, in order */
+    bool transposed;                                 /* a matrix stored [in, out] */
+    bool mapped_ever;                                /* by this handle */
 } lode_tensor_info_t;
 
 /* Opens the folder and proves, without touching weights, that every tensor the architecture needs
@@ -80,9 +104,15 @@ void lode_checkpoint_release_layer(lode_checkpoint_t *checkpoint, int64_t layer)
 LODE_MUST_USE lode_status_t lode_checkpoint_embedding(lode_checkpoint_t *checkpoint,
                                                       lode_tensor_t *out);
 
-/* Maps the weight of the norm before the head, [d]. */
+/* Maps the learned positions, [P,d]; {0} where the model has none. */
+LODE_MUST_USE lode_status_t lode_checkpoint_positions(lode_checkpoint_t *checkpoint,
+                                                      lode_tensor_t *out);
+
+/* Maps the weight of the norm before the head, [d], and its bias; {0} where the model has none. */
 LODE_MUST_USE lode_status_t lode_checkpoint_final_norm(lode_checkpoint_t *checkpoint,
                                                        lode_tensor_t *out);
+LODE_MUST_USE lode_status_t lode_checkpoint_final_norm_bias(lode_checkpoint_t *checkpoint,
+                                                            lode_tensor_t *out);
 
 /* Maps the output head, [V,d]: the embedding where config.json ties them (an lm_head.weight in the
  * files is then ignored, as transformers 4 does). */

@@ -4,110 +4,34 @@
 #include <stdio.h>
 #include <string.h>
 
-/* Limits under which no count of parameters or operations leaves 63 bits. */
-enum {
-    MAX_LAYERS = 1 << 12,
-    MAX_WIDTH = 1 << 24,
-    MAX_HEADS = 1 << 20,
-    MAX_TOKENS = INT32_MAX, /* token ids and positions are 32-bit integers */
-};
+bool lode_family_reads(const lode_family_t *family, const char *key) {
+    for (const lode_family_size_t *size = family->sizes; size->key; size++)
+        if (strcmp(size->key, key) == 0)
+            return true;
+    for (const lode_family_real_t *real = family->reals; real->key; real++)
+        if (strcmp(real->key, key) == 0)
+            return true;
+    for (const lode_family_switch_t *entry = family->switches; entry->key; entry++)
+        if (strcmp(entry->key, key) == 0)
+            return true;
+    for (const lode_family_option_t *option = family->options; option->key; option++)
+        if (strcmp(option->key, key) == 0)
+            return true;
+    if (family->attention_scalar_key && strcmp(family->attention_scalar_key, key) == 0)
+        return true;
+    return family->window != LODE_FAMILY_WINDOW_NEVER &&
+           (strcmp(key, "sliding_window") == 0 || strcmp(key, "use_sliding_window") == 0);
+}
 
-#define FIELD(name) offsetof(lode_architecture_t, name)
+const char *lode_family_size_key(const lode_family_t *family, size_t field) {
+    const lode_family_size_t *size = family->sizes;
+    while (size->field != field)
+        size++;
+    return size->key;
+}
 
-static const lode_family_size_t llama_sizes[] = {
-    {"num_hidden_layers", FIELD(layers), MAX_LAYERS, 0},
-    {"hidden_size", FIELD(hidden), MAX_WIDTH, 0},
-    {"intermediate_size", FIELD(intermediate), MAX_WIDTH, 0},
-    {"num_attention_heads", FIELD(heads), MAX_HEADS, 0},
-    {"vocab_size", FIELD(vocab), MAX_TOKENS, 0},
-    {"max_position_embeddings", FIELD(max_positions), MAX_TOKENS, 2048},
-    {0},
-};
-
-static const lode_family_real_t llama_reals[] = {
-    {"rms_norm_eps", FIELD(norm_eps), 1e-6},
-    {0},
-};
-
-/* Options of Llama, and of relatives that are published as "llama" with changes. */
-static const lode_family_option_t llama_options[] = {
-    {"attention_bias", LODE_NEUTRAL_FALSE},
-    {"mlp_bias", LODE_NEUTRAL_FALSE},
-    {"quantization_config", LODE_NEUTRAL_EMPTY},
-    {"sliding_window", 0},
-    {"sliding_window_size", 0},
-    {"use_sliding_window", LODE_NEUTRAL_FALSE},
-    {"layer_types", LODE_NEUTRAL_EMPTY | LODE_NEUTRAL_FULL_ATTENTION},
-    {"use_bidirectional_attention", LODE_NEUTRAL_FALSE},
-    {"partial_rotary_factor", LODE_NEUTRAL_ONE},
-    {"rope_interleaved", LODE_NEUTRAL_FALSE},
-    {"no_rope_layers", LODE_NEUTRAL_EMPTY},
-    {"alibi", LODE_NEUTRAL_FALSE},
-    {"clip_qkv", 0},
-    {"qk_norm", LODE_NEUTRAL_FALSE},
-    {"use_qk_norm", LODE_NEUTRAL_FALSE},
-    {"attn_logit_softcapping", 0},
-    {"final_logit_softcapping", 0},
-    {"query_pre_attn_scalar", 0},
-    {"attention_multiplier", 0},
-    {"embedding_multiplier", LODE_NEUTRAL_ONE},
-    {"residual_multiplier", LODE_NEUTRAL_ONE},
-    {"logits_scaling", LODE_NEUTRAL_ONE},
-    {"logit_scale", LODE_NEUTRAL_ONE},
-    {"parallel_attn", LODE_NEUTRAL_FALSE},
-    {"use_parallel_residual", LODE_NEUTRAL_FALSE},
-    {"num_experts", LODE_NEUTRAL_ZERO | LODE_NEUTRAL_ONE},
-    {"num_local_experts", LODE_NEUTRAL_ZERO | LODE_NEUTRAL_ONE},
-    {"pruned_heads", LODE_NEUTRAL_EMPTY},
-    {"is_encoder_decoder", LODE_NEUTRAL_FALSE},
-    {0},
-};
-
-static const lode_family_t families[LODE_MODEL_TYPE_COUNT] = {
-    [LODE_MODEL_LLAMA] =
-        {
-            .model_type = "llama",
-            .sizes = llama_sizes,
-            .reals = llama_reals,
-            .options = llama_options,
-            .activation_key = "hidden_act",
-            .ffn_bias_key = "mlp_bias",
-            .tied_key = "tie_word_embeddings",
-            .tied_preset = false,
-            .bos_preset = 1,
-            .eos_preset = 2,
-            .prefix = "model.",
-            .tensors =
-                {
-                    [LODE_ROLE_INPUT_NORM] = {"layers.#.input_layernorm.weight",
-                                              {LODE_EXTENT_HIDDEN}},
-                    [LODE_ROLE_Q] = {"layers.#.self_attn.q_proj.weight",
-                                     {LODE_EXTENT_QUERY, LODE_EXTENT_HIDDEN}},
-                    [LODE_ROLE_K] = {"layers.#.self_attn.k_proj.weight",
-                                     {LODE_EXTENT_KEY_VALUE, LODE_EXTENT_HIDDEN}},
-                    [LODE_ROLE_V] = {"layers.#.self_attn.v_proj.weight",
-                                     {LODE_EXTENT_KEY_VALUE, LODE_EXTENT_HIDDEN}},
-                    [LODE_ROLE_O] = {"layers.#.self_attn.o_proj.weight",
-                                     {LODE_EXTENT_HIDDEN, LODE_EXTENT_QUERY}},
-                    [LODE_ROLE_POST_NORM] = {"layers.#.post_attention_layernorm.weight",
-                                             {LODE_EXTENT_HIDDEN}},
-                    [LODE_ROLE_GATE] = {"layers.#.mlp.gate_proj.weight",
-                                        {LODE_EXTENT_INTERMEDIATE, LODE_EXTENT_HIDDEN}},
-                    [LODE_ROLE_UP] = {"layers.#.mlp.up_proj.weight",
-                                      {LODE_EXTENT_INTERMEDIATE, LODE_EXTENT_HIDDEN}},
-                    [LODE_ROLE_DOWN] = {"layers.#.mlp.down_proj.weight",
-                                        {LODE_EXTENT_HIDDEN, LODE_EXTENT_INTERMEDIATE}},
-                    [LODE_ROLE_EMBEDDING] = {"embed_tokens.weight",
-                                             {LODE_EXTENT_VOCAB, LODE_EXTENT_HIDDEN}},
-                    [LODE_ROLE_FINAL_NORM] = {"norm.weight", {LODE_EXTENT_HIDDEN}},
-                    [LODE_ROLE_HEAD] = {"lm_head.weight", {LODE_EXTENT_VOCAB, LODE_EXTENT_HIDDEN}},
-                },
-        },
-};
-
-const lode_family_t *lode_family(lode_model_type_t model_type) {
-    LODE_ASSERT((unsigned)model_type < LODE_MODEL_TYPE_COUNT);
-    return &families[model_type];
+const char *lode_family_width_key(const lode_family_t *family) {
+    return lode_family_size_key(family, offsetof(lode_architecture_t, intermediate));
 }
 
 int64_t lode_family_extent(const lode_architecture_t *architecture, lode_extent_t extent) {
@@ -122,10 +46,29 @@ int64_t lode_family_extent(const lode_architecture_t *architecture, lode_extent_
         return architecture->heads * architecture->head_dim;
     case LODE_EXTENT_KEY_VALUE:
         return architecture->kv_heads * architecture->head_dim;
+    case LODE_EXTENT_HEAD:
+        return architecture->head_dim;
     case LODE_EXTENT_VOCAB:
         return architecture->vocab;
+    case LODE_EXTENT_POSITIONS:
+        return architecture->max_positions;
     }
     return 0;
+}
+
+bool lode_family_has(const lode_architecture_t *architecture, lode_role_t role) {
+    const lode_family_tensor_t *tensor = &lode_family(architecture->model_type)->tensors[role];
+    if (!tensor->name || (role == LODE_ROLE_HEAD && architecture->tied))
+        return false;
+    return tensor->only_if == 0 || *((const char *)architecture + tensor->only_if) != 0;
+}
+
+int64_t lode_family_elements(const lode_architecture_t *architecture, lode_role_t role) {
+    if (!lode_family_has(architecture, role))
+        return 0;
+    const lode_extent_t *shape = lode_family(architecture->model_type)->tensors[role].shape;
+    const int64_t rows = lode_family_extent(architecture, shape[0]);
+    return shape[1] == LODE_EXTENT_NONE ? rows : rows * lode_family_extent(architecture, shape[1]);
 }
 
 void lode_family_tensor_name(char *bytes, size_t capacity, const lode_family_t *family,

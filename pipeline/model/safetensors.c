@@ -479,6 +479,7 @@ lode_status_t lode_safetensors_map(lode_safetensors_t *file, int64_t index, lode
     out->dtype = entry->element;
     out->rank = entry->rank;
     memcpy(out->shape, entry->shape, sizeof out->shape);
+    out->pitch = out->rank == 2 ? out->shape[1] : 0;
     return LODE_OK;
 }
 

@@ -24,7 +24,7 @@ static lode_status_t divide(lode_layout_t *layout, int64_t **first,
     double *cost;
     LODE_TRY(LODE_NEW(&cost, parts, "layer costs"));
     for (int64_t i = 0; i < architecture->layers; i++)
-        cost[i] = (double)lode_architecture_layer_flops(architecture, length);
+        cost[i] = (double)lode_architecture_layer_flops(architecture, i, length);
     cost[parts - 1] = (double)lode_architecture_head_flops(architecture);
     lode_status_t status = LODE_NEW(first, stages + 1, "layer ranges");
     if (status == LODE_OK)

@@ -440,11 +440,11 @@ static lode_status_t run_head(engine_t *engine, const work_t *work) {
     const lode_pass_t *pass = engine->pass;
     const lode_batch_t *batch = work->batch;
     const lode_stack_t *stack = pass->stack;
-    const int64_t d = stack->d, rows = head_rows(engine, batch);
+    const int64_t rows = head_rows(engine, batch);
     logits_view_t view = {.pass = pass, .batch = batch};
-    lode_rmsnorm_forward(rows, d, stack->eps, engine->final, stack->final_norm, engine->normed,
-                         engine->inverse);
+    lode_norm_forward(&stack->final_norm, rows, engine->final, engine->normed, engine->inverse);
     lode_loss_run(&(lode_loss_t){.head = &stack->head_weight,
+                                 .cap = stack->logit_cap,
                                  .rows = rows,
                                  .h = engine->normed,
                                  .target = engine->target,
@@ -468,9 +468,8 @@ static lode_status_t run_head(engine_t *engine, const work_t *work) {
         engine->greedy[engine->row[r]] = engine->row_greedy[r];
     }
     if (pass->backward) {
-        memset(engine->gradient, 0, (size_t)(batch->tokens * d) * sizeof(lode_real_t));
-        lode_rmsnorm_backward(rows, d, engine->normed, engine->final, stack->final_norm,
-                              engine->inverse, engine->gradient);
+        lode_norm_backward(&stack->final_norm, rows, engine->normed, engine->final, engine->inverse,
+                           false, engine->gradient);
     }
     return show_losses(engine, work);
 }
@@ -492,7 +491,7 @@ static void forward_input(engine_t *engine, const lode_batch_t *batch, lode_real
     if (pass->stack->embedding) {
         const int32_t *ids = pass->batches->text->ids + batch->first_token;
         if (engine->sound)
-            note(engine, lode_stack_embed(pass->stack, batch->tokens, ids, x));
+            note(engine, lode_stack_embed(pass->stack, &batch->sequences, ids, x));
         return;
     }
     lode_real_t *received;

@@ -6,36 +6,86 @@
 #include "kernels/loss.h"
 #include "kernels/rope.h"
 
-/* Converts a norm weight [d] into the next free private memory. */
-static lode_real_t *take_vector(lode_real_t **next, const lode_tensor_t *tensor, int64_t d) {
+/* Converts a vector into the next free private memory; NULL where the model has none. */
+static lode_real_t *take_vector(lode_real_t **next, const lode_tensor_t *tensor) {
     lode_real_t *vector = *next;
-    lode_convert(vector, tensor->data, tensor->dtype, d);
-    *next += d;
+    if (!tensor->data)
+        return NULL;
+    lode_convert(vector, tensor->data, tensor->dtype, tensor->shape[0]);
+    *next += tensor->shape[0];
     return vector;
 }
 
-static void layer_set(lode_layer_t *layer, const lode_architecture_t *architecture,
-                      const lode_layer_weights_t *weights, lode_real_t **next) {
-    layer->d = architecture->hidden;
-    layer->m = architecture->intermediate;
-    layer->eps = architecture->norm_eps;
-    layer->attention = (lode_attention_shape_t){.heads = architecture->heads,
-                                                .kv_heads = architecture->kv_heads,
-                                                .head_dim = architecture->head_dim};
-    layer->attention_norm = take_vector(next, &weights->input_norm, layer->d);
-    layer->ffn_norm = take_vector(next, &weights->post_norm, layer->d);
-    layer->q = lode_weight_of(&weights->q);
-    layer->k = lode_weight_of(&weights->k);
-    layer->v = lode_weight_of(&weights->v);
-    layer->o = lode_weight_of(&weights->o);
-    layer->gate = lode_weight_of(&weights->gate);
-    layer->up = lode_weight_of(&weights->up);
-    layer->down = lode_weight_of(&weights->down);
+/* A norm of hidden states. */
+static lode_norm_t norm_of(const lode_architecture_t *architecture, bool applied,
+                           const lode_tensor_t *weight, const lode_tensor_t *bias,
+                           lode_real_t **next) {
+    lode_real_t *factor = applied ? take_vector(next, weight) : NULL;
+    for (int64_t i = 0; factor && architecture->norm_offset && i < architecture->hidden; i++)
+        factor[i] += 1;
+    return (lode_norm_t){.kind = applied ? architecture->norm : LODE_NORM_NONE,
+                         .width = architecture->hidden,
+                         .eps = architecture->norm_eps,
+                         .weight = factor,
+                         .bias = applied ? take_vector(next, bias) : NULL};
+}
+
+/* A norm of queries or keys, `heads` of them a token. */
+static lode_norm_t head_norm_of(const lode_architecture_t *architecture, int64_t heads,
+                                const lode_tensor_t *weight, lode_real_t **next) {
+    const lode_qk_norm_t kind = architecture->qk_norm;
+    const int64_t width = architecture->head_dim * (kind == LODE_QK_NORM_HEAD ? 1 : heads);
+    return (lode_norm_t){.kind = kind == LODE_QK_NORM_NONE ? LODE_NORM_NONE : LODE_NORM_RMS,
+                         .width = width,
+                         .eps = architecture->norm_eps,
+                         .weight = take_vector(next, weight)};
+}
+
+static lode_weight_t weight_of(const lode_tensor_t *matrix, const lode_tensor_t *bias,
+                               lode_real_t **next) {
+    lode_weight_t weight = lode_weight_of(matrix);
+    weight.bias = take_vector(next, bias);
+    return weight;
+}
+
+static void layer_set(lode_layer_t *layer, const lode_architecture_t *architecture, int64_t index,
+                      const lode_layer_weights_t *w, lode_real_t **next) {
+    const lode_tensor_t none = {0};
+    *layer = (lode_layer_t){.d = architecture->hidden,
+                            .m = architecture->intermediate,
+                            .attention = {.heads = architecture->heads,
+                                          .kv_heads = architecture->kv_heads,
+                                          .head_dim = architecture->head_dim,
+                                          .scale = architecture->attention_scale,
+                                          .cap = architecture->attention_cap,
+                                          .window = lode_architecture_window(architecture, index)},
+                            .clip = architecture->clip_qkv,
+                            .activation = architecture->activation};
+    layer->attention_norm = norm_of(architecture, architecture->attention_norm, &w->attention_norm,
+                                    &w->attention_norm_bias, next);
+    layer->attention_post_norm = norm_of(architecture, architecture->attention_post_norm,
+                                         &w->attention_post_norm, &none, next);
+    layer->ffn_norm =
+        norm_of(architecture, architecture->ffn_norm, &w->ffn_norm, &w->ffn_norm_bias, next);
+    layer->ffn_post_norm =
+        norm_of(architecture, architecture->ffn_post_norm, &w->ffn_post_norm, &none, next);
+    layer->q_norm = head_norm_of(architecture, architecture->heads, &w->q_norm, next);
+    layer->k_norm = head_norm_of(architecture, architecture->kv_heads, &w->k_norm, next);
+    layer->q = weight_of(&w->q, &w->q_bias, next);
+    layer->k = weight_of(&w->k, &w->k_bias, next);
+    layer->v = weight_of(&w->v, &w->v_bias, next);
+    layer->o = weight_of(&w->o, &w->o_bias, next);
+    if (architecture->gated)
+        layer->gate = weight_of(&w->gate, &w->gate_bias, next);
+    layer->up = weight_of(&w->up, &w->up_bias, next);
+    layer->down = weight_of(&w->down, &w->down_bias, next);
 }
 
 static int64_t workspace_needed(const lode_stack_t *stack, int64_t max_tokens, int64_t longest,
                                 int threads) {
     int64_t most = stack->head ? lode_loss_workspace(&stack->head_weight) : 0;
+    if (stack->positions.data && most < stack->d)
+        most = stack->d; /* a row of them */
     for (int64_t i = 0; i < stack->count; i++) {
         /* An edited layer converts even weights that are otherwise read in place, so room is made
          * for a selection of everything, the largest there can be. A replaced down projection has
@@ -49,34 +99,58 @@ static int64_t workspace_needed(const lode_stack_t *stack, int64_t max_tokens, i
     return most;
 }
 
-static lode_status_t stack_fill(lode_stack_t *stack, lode_checkpoint_t *checkpoint,
-                                int64_t longest) {
-    const lode_architecture_t *architecture = lode_checkpoint_architecture(checkpoint);
-    const int64_t d = stack->d, half = architecture->head_dim / 2;
-    LODE_TRY(LODE_NEW(&stack->layer, stack->count, "layers"));
-    LODE_TRY(LODE_NEW(&stack->whole, stack->count, "layers"));
-    stack->private_count = (2 * stack->count + 1) * d + 2 * longest * half;
-    LODE_TRY(LODE_NEW_RAW(&stack->private_memory, stack->private_count,
-                          "norm weights and rotary tables"));
-    lode_real_t *cosines = stack->private_memory, *sines = cosines + longest * half;
-    lode_real_t *next = sines + longest * half;
-    lode_rope_table(longest, architecture->head_dim, architecture->rope_theta, cosines, sines);
+/* Vectors are converted, matrices are not. */
+static int64_t vector_reals(const lode_tensor_t *tensor) {
+    return tensor->data && tensor->rank == 1 ? tensor->shape[0] : 0;
+}
+
+/* What the stack maps beside its layers. */
+typedef struct ends {
+    lode_tensor_t head, norm, norm_bias;
+} ends_t;
+
+/* Maps everything and says how many reals of it are converted; *weights [count]. */
+static lode_status_t map_weights(lode_stack_t *stack, lode_checkpoint_t *checkpoint,
+                                 lode_layer_weights_t *weights, ends_t *ends, int64_t *reals) {
+    *reals = 0;
     for (int64_t i = 0; i < stack->count; i++) {
-        lode_layer_weights_t weights;
-        LODE_TRY(lode_checkpoint_layer(checkpoint, stack->first_layer + i, &weights));
-        layer_set(&stack->layer[i], architecture, &weights, &next);
-        stack->layer[i].cosines = cosines;
-        stack->layer[i].sines = sines;
+        LODE_TRY(lode_checkpoint_layer(checkpoint, stack->first_layer + i, &weights[i]));
+        for (int role = 0; role < LODE_LAYER_ROLES; role++)
+            *reals += vector_reals(lode_layer_weights_role(&weights[i], (lode_role_t)role));
+    }
+    if (stack->embedding) {
+        LODE_TRY(lode_checkpoint_embedding(checkpoint, &stack->embedding_table));
+        LODE_TRY(lode_checkpoint_positions(checkpoint, &stack->positions));
+    }
+    if (stack->head) {
+        LODE_TRY(lode_checkpoint_head(checkpoint, &ends->head));
+        LODE_TRY(lode_checkpoint_final_norm(checkpoint, &ends->norm));
+        LODE_TRY(lode_checkpoint_final_norm_bias(checkpoint, &ends->norm_bias));
+        *reals += vector_reals(&ends->norm) + vector_reals(&ends->norm_bias);
+    }
+    return LODE_OK;
+}
+
+static lode_status_t stack_fill(lode_stack_t *stack, lode_checkpoint_t *checkpoint,
+                                lode_layer_weights_t *weights, int64_t longest) {
+    const lode_architecture_t *architecture = lode_checkpoint_architecture(checkpoint);
+    const int64_t tables = lode_rope_memory(&architecture->rotary, longest);
+    ends_t ends = {0};
+    LODE_TRY(map_weights(stack, checkpoint, weights, &ends, &stack->private_count));
+    stack->private_count += tables;
+    LODE_TRY(LODE_NEW_RAW(&stack->private_memory, stack->private_count,
+                          "norm weights, biases and rotary tables"));
+    lode_real_t *next = stack->private_memory + tables;
+    const lode_rope_t rope =
+        lode_rope_create(&architecture->rotary, longest, stack->private_memory);
+    for (int64_t i = 0; i < stack->count; i++) {
+        layer_set(&stack->layer[i], architecture, stack->first_layer + i, &weights[i], &next);
+        stack->layer[i].rope = rope;
         stack->whole[i] = stack->layer[i];
     }
-    if (stack->embedding)
-        LODE_TRY(lode_checkpoint_embedding(checkpoint, &stack->embedding_table));
     if (stack->head) {
-        lode_tensor_t head, norm;
-        LODE_TRY(lode_checkpoint_head(checkpoint, &head));
-        LODE_TRY(lode_checkpoint_final_norm(checkpoint, &norm));
-        stack->head_weight = lode_weight_of(&head);
-        stack->final_norm = take_vector(&next, &norm, d);
+        stack->head_weight = lode_weight_of(&ends.head);
+        stack->final_norm = norm_of(architecture, true, &ends.norm, &ends.norm_bias, &next);
     }
     return LODE_OK;
 }
@@ -89,12 +163,21 @@ lode_status_t lode_stack_create(lode_stack_t **out, lode_checkpoint_t *checkpoin
     lode_stack_t *stack = *out;
     stack->d = architecture->hidden;
     stack->vocab = architecture->vocab;
-    stack->eps = architecture->norm_eps;
+    stack->logit_cap = architecture->logit_cap;
+    stack->embedding_scale = (lode_real_t)architecture->embedding_scale;
     stack->first_layer = layout->first_layer;
     stack->count = layout->layer_end - layout->first_layer;
     stack->embedding = layout->embedding;
     stack->head = layout->head;
-    lode_status_t status = stack_fill(stack, checkpoint, longest);
+    lode_layer_weights_t *weights = NULL;
+    lode_status_t status = LODE_NEW(&stack->layer, stack->count, "layers");
+    if (status == LODE_OK)
+        status = LODE_NEW(&stack->whole, stack->count, "layers");
+    if (status == LODE_OK)
+        status = LODE_NEW(&weights, stack->count, "layers");
+    if (status == LODE_OK)
+        status = stack_fill(stack, checkpoint, weights, longest);
+    free(weights);
     if (status == LODE_OK) {
         stack->workspace_count = workspace_needed(stack, max_tokens, longest, threads);
         status = LODE_NEW_RAW(&stack->workspace, stack->workspace_count, "work space");
@@ -128,23 +211,49 @@ void lode_stack_edit(lode_stack_t *stack, int64_t index, const lode_ffn_edit_t *
     }
     if (edit->down.data) {
         layer->down = lode_weight_of(&edit->down);
+        layer->down.bias = stack->whole[index].down.bias;
         LODE_ASSERT(layer->down.out == layer->d && layer->down.in == layer->m);
     }
     layer->bias = edit->bias;
 }
 
-lode_status_t lode_stack_embed(const lode_stack_t *stack, int64_t tokens, const int32_t *ids,
-                               lode_real_t *x) {
-    const lode_tensor_t *table = &stack->embedding_table;
-    const size_t row = (size_t)stack->d * lode_dtype_size(table->dtype);
+/* x [d] = the row `row` of the table. */
+static void read_row(const lode_tensor_t *table, int64_t row, lode_real_t *x) {
+    const size_t bytes = (size_t)table->pitch * lode_dtype_size(table->dtype);
+    lode_convert(x, (const char *)table->data + (size_t)row * bytes, table->dtype, table->shape[1]);
+}
+
+/* Adds the learned position of each token of a sequence; `row` [d] is room for one. */
+static void add_positions(const lode_stack_t *stack, int64_t tokens, lode_real_t *x,
+                          lode_real_t *row) {
+    for (int64_t t = 0; t < tokens; t++) {
+        read_row(&stack->positions, t, row);
+        for (int64_t i = 0; i < stack->d; i++)
+            x[t * stack->d + i] += row[i];
+    }
+}
+
+lode_status_t lode_stack_embed(const lode_stack_t *stack, const lode_sequences_t *sequences,
+                               const int32_t *ids, lode_real_t *x) {
+    const int64_t d = stack->d, tokens = sequences->offsets[sequences->count];
     for (int64_t t = 0; t < tokens; t++) {
         if (ids[t] < 0 || ids[t] >= stack->vocab)
             return lode_fail(LODE_ERR_FORMAT,
                              "token id %d is outside the model's vocabulary of %lld; the folder's "
                              "tokenizer.json belongs to another model",
                              (int)ids[t], (long long)stack->vocab);
-        lode_convert(x + t * stack->d, (const char *)table->data + (size_t)ids[t] * row,
-                     table->dtype, stack->d);
+        read_row(&stack->embedding_table, ids[t], x + t * d);
+        for (int64_t i = 0; stack->embedding_scale != 1 && i < d; i++)
+            x[t * d + i] *= stack->embedding_scale;
+    }
+    for (int64_t s = 0; stack->positions.data && s < sequences->count; s++) {
+        const int64_t first = sequences->offsets[s], length = sequences->offsets[s + 1] - first;
+        if (length > stack->positions.shape[0])
+            return lode_fail(LODE_ERR_CONFIG,
+                             "a sequence of %lld tokens is longer than the model's %lld learned "
+                             "positions; lower the length",
+                             (long long)length, (long long)stack->positions.shape[0]);
+        add_positions(stack, length, x + first * d, stack->workspace);
     }
     return LODE_OK;
 }

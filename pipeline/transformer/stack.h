@@ -1,7 +1,7 @@
 /* transformer/stack: the part of a model that one rank owns, ready to be computed with.
  *
- * Weights stay mapped in the checkpoint; private are only the norm weights, the rotary tables and
- * the work space. Everything here is Local.
+ * Weights stay mapped in the checkpoint; private are only the vectors (norm weights and biases),
+ * the rotary tables and the work space. Everything here is Local.
  */
 #ifndef LODE_TRANSFORMER_STACK_H
 #define LODE_TRANSFORMER_STACK_H
@@ -12,15 +12,17 @@
 
 typedef struct lode_stack {
     int64_t d, vocab;
-    double eps;
     int64_t first_layer, count; /* layers first_layer … first_layer + count − 1 of the model */
     lode_layer_t *layer;        /* [count] as they are computed */
     lode_layer_t *whole;        /* [count] as the checkpoint has them */
     bool embedding, head;       /* whether the following are set */
     lode_tensor_t embedding_table; /* [vocab, d] */
+    lode_real_t embedding_scale;   /* its factor */
+    lode_tensor_t positions;       /* learned, [positions, d]; data NULL without */
     lode_weight_t head_weight;     /* [vocab, d] */
-    lode_real_t *final_norm;       /* [d] */
-    lode_real_t *private_memory;   /* norm weights and rotary tables */
+    lode_norm_t final_norm;        /* before the head */
+    double logit_cap;              /* soft cap of the logits, 0 for none */
+    lode_real_t *private_memory;   /* norm weights, biases and rotary tables */
     int64_t private_count;         /* reals */
     lode_real_t *workspace;        /* for the kernels */
     int64_t workspace_count;       /* reals */
@@ -35,14 +37,15 @@ LODE_MUST_USE lode_status_t lode_stack_create(lode_stack_t **stack, lode_checkpo
                                               int64_t longest, int threads);
 void lode_stack_destroy(lode_stack_t **stack);
 
-/* What a variant of the model changes in a layer's feed-forward block: y = x' + u·Wdownᵀ + b with
- * the kept channels alone, another Wdown, another b. {0} changes nothing. */
+/* What a variant of the model changes in a layer's feed-forward block: the output u·Wdownᵀ + b + c,
+ * which the post-norm takes where the model has one, has the kept channels alone, another Wdown, an
+ * addition c; the checkpoint's own bias b stays. {0} changes nothing. */
 typedef struct lode_ffn_edit {
     const int32_t *channels; /* [count] kept, ascending; NULL: all m of them */
     int64_t count;           /* may be 0; not read where channels is NULL */
     lode_tensor_t down; /* [d, count], instead of the checkpoint's columns of the kept channels;
                            data NULL: those */
-    const lode_real_t *bias; /* b [d]; NULL: none */
+    const lode_real_t *bias; /* c [d]; NULL: none */
 } lode_ffn_edit_t;
 
 /* Computes the stack's layer `index` as `edit` says from now on, at its smaller size and not
@@ -50,9 +53,11 @@ typedef struct lode_ffn_edit {
  * stay while it is in use. */
 void lode_stack_edit(lode_stack_t *stack, int64_t index, const lode_ffn_edit_t *edit);
 
-/* x[t] = embedding[ids[t]]; ids [tokens], x [tokens, d] out. Errors: LODE_ERR_FORMAT for an id
- * outside the vocabulary. */
-LODE_MUST_USE lode_status_t lode_stack_embed(const lode_stack_t *stack, int64_t tokens,
-                                             const int32_t *ids, lode_real_t *x);
+/* x[t] = scale · embedding[ids[t]], plus the position's row where positions are learned; ids
+ * [tokens], x [tokens, d] out, tokens those of the sequences. Errors: LODE_ERR_FORMAT for an id
+ * outside the vocabulary, LODE_ERR_CONFIG for a sequence longer than the learned positions. */
+LODE_MUST_USE lode_status_t lode_stack_embed(const lode_stack_t *stack,
+                                             const lode_sequences_t *sequences, const int32_t *ids,
+                                             lode_real_t *x);
 
 #endif

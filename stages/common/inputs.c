@@ -113,13 +113,17 @@ lode_status_t lode_inputs_file(char digest[LODE_DIGEST_TEXT], lode_inputs_t *inp
 
 /* --- models --------------------------------------------------------------------------------- */
 
+/* A vector is one line; the lines of a matrix may be apart. */
 static void hash_tensor(lode_hash_t *hash, const lode_tensor_t *tensor) {
-    int64_t elements = 1;
+    const bool matrix = tensor->rank == 2;
+    const int64_t lines = matrix ? tensor->shape[tensor->transposed] : 1;
+    const int64_t length = tensor->shape[matrix && !tensor->transposed];
+    const size_t size = lode_dtype_size(tensor->dtype);
     lode_hash_add_text(hash, lode_dtype_name(tensor->dtype));
-    for (int i = 0; i < tensor->rank; i++)
-        elements *= tensor->shape[i];
     lode_hash_add(hash, tensor->shape, (size_t)tensor->rank * sizeof *tensor->shape);
-    lode_hash_add(hash, tensor->data, (size_t)elements * lode_dtype_size(tensor->dtype));
+    for (int64_t i = 0; i < lines; i++)
+        lode_hash_add(hash, (const char *)tensor->data + (size_t)(i * tensor->pitch) * size,
+                      (size_t)length * size);
 }
 
 static lode_status_t hash_layer(char digest[LODE_DIGEST_TEXT], const lode_run_t *run,
@@ -128,10 +132,11 @@ static lode_status_t hash_layer(char digest[LODE_DIGEST_TEXT], const lode_run_t 
     lode_hash_t *hash;
     LODE_TRY(lode_checkpoint_layer(run->checkpoint, layer, &w));
     LODE_TRY(lode_hash_create(&hash));
-    const lode_tensor_t *tensors[] = {&w.input_norm, &w.q,    &w.k,  &w.v,   &w.o,
-                                      &w.post_norm,  &w.gate, &w.up, &w.down};
-    for (size_t i = 0; i < sizeof tensors / sizeof *tensors; i++)
-        hash_tensor(hash, tensors[i]);
+    for (int role = 0; role < LODE_LAYER_ROLES; role++) {
+        const lode_tensor_t *tensor = lode_layer_weights_role(&w, (lode_role_t)role);
+        if (tensor->data)
+            hash_tensor(hash, tensor);
+    }
     lode_hash_text(hash, digest);
     lode_hash_destroy(&hash);
     return LODE_OK;

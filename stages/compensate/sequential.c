@@ -15,7 +15,6 @@
 #include "common/moment.h"
 #include "common/spool.h"
 #include "compensate/internal.h"
-#include "kernels/glu.h"
 #include "linalg/compensation.h"
 
 enum { NAME_MAX_BYTES = 48 };
@@ -143,12 +142,13 @@ static lode_status_t first_half(sequential_t *s, int64_t index, int64_t variant,
     x_name(x, variant);
     u_name(u, layer);
     if (layer == 0)
-        LODE_TRY(lode_stack_embed(s->stack, batch->tokens, s->read.ids + batch->first_token, s->x));
+        LODE_TRY(
+            lode_stack_embed(s->stack, &batch->sequences, s->read.ids + batch->first_token, s->x));
     else
         LODE_TRY(lode_spool_read(s->spool, x, batch->first_token, batch->tokens, s->x));
     lode_layer_forward(&s->stack->layer[index], &batch->sequences, &s->activations, NULL,
                        s->stack->workspace, NULL, NULL);
-    lode_swiglu_forward(batch->tokens * s->work->m, s->activations.gate, s->activations.up, s->u);
+    lode_layer_channels(&s->stack->layer[index], batch->tokens, &s->activations, s->u);
     LODE_TRY(lode_spool_write(s->spool, u, batch->first_token, batch->tokens, s->u));
     return lode_spool_write(s->spool, x, batch->first_token, batch->tokens, s->activations.x_mid);
 }
@@ -170,8 +170,7 @@ static lode_status_t second_half(sequential_t *s, int64_t index, int64_t variant
     for (int64_t t = 0; t < batch->tokens; t++)
         for (int64_t j = 0; j < kept; j++)
             s->u[t * kept + j] = s->u[t * m + s->kept[j]];
-    const lode_tensor_t down = {
-        .data = s->down, .dtype = LODE_DTYPE_F32, .rank = 2, .shape = {d, kept}};
+    const lode_tensor_t down = lode_tensor_matrix(s->down, LODE_DTYPE_F32, d, kept);
     const lode_weight_t weight = lode_weight_of(&down);
     LODE_ASSERT(lode_linear_workspace(&weight) <= s->stack->workspace_count);
     if (kept > 0)

@@ -75,8 +75,7 @@ static lode_status_t map_down(lode_edits_t *edits, int64_t variant, int64_t l) {
                          "variant's mask asks for; run the stage compensate again (--force)",
                          path, edits->run->folder, (long long)edits->d, (long long)kept);
     LODE_TRY(lode_store_map(edits->compensate, path, LODE_TYPE_F32, &data, NULL));
-    edits->down[place] = (lode_tensor_t){
-        .data = data, .dtype = LODE_DTYPE_F32, .rank = 2, .shape = {edits->d, kept}};
+    edits->down[place] = lode_tensor_matrix(data, LODE_DTYPE_F32, edits->d, kept);
     return LODE_OK;
 }
 

@@ -266,14 +266,6 @@ lode_status_t lode_export_plan_create(lode_export_plan_t *plan, const lode_run_t
 
 /* --- config.json ---------------------------------------------------------------------------- */
 
-/* The key that holds the number of channels. */
-static const char *width_key(const lode_family_t *family) {
-    const lode_family_size_t *size = family->sizes;
-    while (size->field != offsetof(lode_architecture_t, intermediate))
-        size++;
-    return size->key;
-}
-
 /* The JSON with its real numbers as short as they read back to the same bits, so that 1e-05 stays
  * that; the caller's, NULL without memory. */
 static char *dump_json(const json_t *root) {
@@ -292,7 +284,8 @@ static char *dump_json(const json_t *root) {
 /* The source's JSON with another number of channels, and the switch of the biases. */
 static lode_status_t change_config(const lode_export_plan_t *plan, const lode_family_t *family,
                                    json_t *root, lode_buffer_t *text) {
-    int failed = json_object_set_new(root, width_key(family), json_integer(plan->width));
+    int failed =
+        json_object_set_new(root, lode_family_width_key(family), json_integer(plan->width));
     if (plan->biased)
         failed |= json_object_set_new(root, family->ffn_bias_key, json_true());
     char *dump = failed ? NULL : dump_json(root);

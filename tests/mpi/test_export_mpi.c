@@ -48,7 +48,7 @@ static const lode_architecture_t architecture = {.model_type = LODE_MODEL_LLAMA,
                                                  .vocab = 11,
                                                  .max_positions = 64,
                                                  .norm_eps = 1e-5,
-                                                 .rope_theta = 10000,
+                                                 .rotary.theta = 10000,
                                                  .tied = true,
                                                  .bos = 1,
                                                  .eos = 2};
@@ -196,9 +196,9 @@ static void check_layer(const char *variant, lode_checkpoint_t *source, lode_che
     lode_layer_weights_t a, b;
     LODE_REQUIRE(lode_checkpoint_layer(source, l, &a) == LODE_OK);
     LODE_REQUIRE(lode_checkpoint_layer(made, l, &b) == LODE_OK);
-    LODE_CHECK(same_tensor(&a.input_norm, &b.input_norm) && same_tensor(&a.q, &b.q) &&
+    LODE_CHECK(same_tensor(&a.attention_norm, &b.attention_norm) && same_tensor(&a.q, &b.q) &&
                same_tensor(&a.k, &b.k) && same_tensor(&a.v, &b.v) && same_tensor(&a.o, &b.o) &&
-               same_tensor(&a.post_norm, &b.post_norm));
+               same_tensor(&a.ffn_norm, &b.ffn_norm));
     LODE_CHECK(b.gate.shape[0] == width && b.down.shape[1] == width);
     LODE_CHECK(b.gate.dtype == a.gate.dtype && b.down.dtype == a.down.dtype);
     int64_t k = 0;

@@ -404,7 +404,7 @@ static void write_model(char path[600], const char *name, lode_dtype_t dtype, bo
                                               .vocab = VOCAB,
                                               .max_positions = 64,
                                               .norm_eps = 1e-5,
-                                              .rope_theta = 1e4,
+                                              .rotary.theta = 1e4,
                                               .tied = tied,
                                               .bos = 1,
                                               .eos = 2};

@@ -37,7 +37,7 @@ static const lode_architecture_t architecture = {.layers = L,
                                                  .vocab = 40,
                                                  .max_positions = 64,
                                                  .norm_eps = 1e-5,
-                                                 .rope_theta = 10000,
+                                                 .rotary.theta = 10000,
                                                  .bos = 1,
                                                  .eos = 2};
 

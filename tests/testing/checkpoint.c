@@ -143,7 +143,7 @@ lode_status_t lode_test_write_config(const char *folder, const lode_architecture
         " \"max_position_embeddings\": %" PRId64 ",\n \"rms_norm_eps\": %.17g,\n"
         " \"rope_theta\": %.17g,\n \"tie_word_embeddings\": %s",
         a->layers, a->hidden, a->intermediate, a->heads, a->kv_heads, a->head_dim, a->vocab,
-        a->max_positions, a->norm_eps, a->rope_theta, a->tied ? "true" : "false");
+        a->max_positions, a->norm_eps, a->rotary.theta, a->tied ? "true" : "false");
     const char *keys[2] = {"bos_token_id", "eos_token_id"};
     int32_t ids[2] = {a->bos, a->eos};
     for (int i = 0; status == LODE_OK && i < 2; i++)

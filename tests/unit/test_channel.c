@@ -19,8 +19,7 @@ static const double activation_mean[M] = {1, 2, -1};
 static const double inverse_input[D] = {0.5, 0.25}, inverse_u[M] = {2, 0.5, 3};
 
 static lode_tensor_t matrix(const float *data, int64_t rows, int64_t columns) {
-    return (lode_tensor_t){
-        .data = data, .dtype = LODE_DTYPE_F32, .rank = 2, .shape = {rows, columns}};
+    return lode_tensor_matrix(data, LODE_DTYPE_F32, rows, columns);
 }
 
 static lode_score_inputs_t all_inputs(void) {

@@ -24,7 +24,7 @@ static const lode_architecture_t small = {
     .vocab = 30,
     .max_positions = 64,
     .norm_eps = 1e-5,
-    .rope_theta = 10000.0,
+    .rotary.theta = 10000.0,
     .bos = 1,
     .eos = 2,
 };
@@ -94,12 +94,12 @@ static void check_layer(lode_checkpoint_t *checkpoint, int64_t layer, lode_dtype
     const lode_architecture_t *a = lode_checkpoint_architecture(checkpoint);
     int64_t d = a->hidden, m = a->intermediate, q = a->heads * a->head_dim;
     LODE_ASSERT_OK(lode_checkpoint_layer(checkpoint, layer, &w));
-    check_tensor(w.input_norm, dtype, d, 0);
+    check_tensor(w.attention_norm, dtype, d, 0);
     check_tensor(w.q, dtype, q, d);
     check_tensor(w.k, dtype, a->kv_heads * a->head_dim, d);
     check_tensor(w.v, dtype, a->kv_heads * a->head_dim, d);
     check_tensor(w.o, dtype, d, q);
-    check_tensor(w.post_norm, dtype, d, 0);
+    check_tensor(w.ffn_norm, dtype, d, 0);
     check_tensor(w.gate, dtype, m, d);
     check_tensor(w.up, dtype, m, d);
     check_tensor(w.down, dtype, d, m);
@@ -454,7 +454,7 @@ static void maps_no_part_of_a_layer(void **state) {
     assert_string_not_equal(first.file, last.file);
     assert_int_equal(truncate(last.file, 10), 0);
     LODE_ASSERT_FAILS(lode_checkpoint_layer(checkpoint, 0, &weights), LODE_ERR_IO, last.file);
-    assert_null(weights.input_norm.data);
+    assert_null(weights.attention_norm.data);
     assert_int_equal(lode_checkpoint_bytes_mapped(checkpoint), 0);
     assert_true(lode_checkpoint_bytes_mapped_ever(checkpoint) > 0);
     lode_checkpoint_close(&checkpoint);

@@ -43,8 +43,7 @@ static int open_fixture(void **state) {
     f.halo = read_array(f.file, "halo", LODE_H5_I32);
     f.random = read_array(f.file, "controls/random", LODE_H5_I32);
     f.view = (lode_q_t){f.q.f32, f.q.extent[0], M, M};
-    f.tensor =
-        (lode_tensor_t){.data = f.down.f32, .dtype = LODE_DTYPE_F32, .rank = 2, .shape = {D, M}};
+    f.tensor = lode_tensor_matrix(f.down.f32, LODE_DTYPE_F32, D, M);
     f.options = (lode_redundancy_t){.top_k = 3, .positive_only = true};
     f.control = (lode_control_t){.draws = 40, .level = 0.95, .seed = 7, .layer = 2};
     *state = &f;
@@ -190,8 +189,8 @@ static void test_weights_against_numpy(void **state) {
     lode_h5_array_t gate = read_array(f->file, "input/gate", LODE_H5_F32);
     lode_h5_array_t up = read_array(f->file, "input/up", LODE_H5_F32);
     lode_h5_array_t support = read_array(f->file, "write_support", LODE_H5_I32);
-    const lode_tensor_t g = {.data = gate.f32, .dtype = LODE_DTYPE_F32, .rank = 2, .shape = {M, D}};
-    const lode_tensor_t u = {.data = up.f32, .dtype = LODE_DTYPE_F32, .rank = 2, .shape = {M, D}};
+    const lode_tensor_t g = lode_tensor_matrix(gate.f32, LODE_DTYPE_F32, M, D);
+    const lode_tensor_t u = lode_tensor_matrix(up.f32, LODE_DTYPE_F32, M, D);
     LODE_ASSERT_OK(lode_halo_read_connectivity(connectivity, &g, &u, support.i32, support.count));
     check(f, "read_connectivity", connectivity, M);
     lode_h5_free(&gate);
@@ -236,8 +235,7 @@ static void test_edges(void **state) {
     LODE_ASSERT_OK(lode_control_between(&mean, NULL, 2, 0, "draw", "other", f->control));
     assert_true(isnan(mean.mean) && isnan(mean.interval[1]));
     float zeros[D * M] = {0};
-    const lode_tensor_t nothing = {
-        .data = zeros, .dtype = LODE_DTYPE_F32, .rank = 2, .shape = {D, M}};
+    const lode_tensor_t nothing = lode_tensor_matrix(zeros, LODE_DTYPE_F32, D, M);
     double dimensions = 0;
     LODE_ASSERT_OK(lode_control_dimensions(&dimensions, &nothing, f->core.i32, K));
     assert_true(isnan(dimensions));

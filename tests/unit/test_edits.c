@@ -31,7 +31,7 @@ static const lode_architecture_t architecture = {.layers = LAYERS,
                                                  .vocab = VOCAB,
                                                  .max_positions = 64,
                                                  .norm_eps = 1e-5,
-                                                 .rope_theta = 1e4,
+                                                 .rotary.theta = 1e4,
                                                  .bos = 1,
                                                  .eos = 2};
 static lode_comm_t self;
@@ -149,9 +149,9 @@ static void formula(const char *name, lode_dtype_t dtype) {
     for (int32_t j = 0; j < M; j++)
         if (j % 3 != 1)
             channels[count++] = j;
-    const lode_tensor_t kept = {.data = bytes, .rank = 2, .shape = {D, count}};
-    const lode_tensor_t all = {.data = bytes, .rank = 2, .shape = {D, M}};
-    const lode_tensor_t none = {.data = bytes, .rank = 2, .shape = {D, 0}};
+    const lode_tensor_t kept = lode_tensor_matrix(bytes, LODE_DTYPE_F32, D, count);
+    const lode_tensor_t all = lode_tensor_matrix(bytes, LODE_DTYPE_F32, D, M);
+    const lode_tensor_t none = lode_tensor_matrix(bytes, LODE_DTYPE_F32, D, 0);
     check_edit(&model, &(lode_ffn_edit_t){0}, NULL);
     check_edit(&model, &(lode_ffn_edit_t){.bias = bias}, NULL);
     check_edit(&model, &(lode_ffn_edit_t){.channels = channels, .count = count}, NULL);

@@ -7,9 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "kernels/activation.h"
 #include "kernels/attention.h"
-#include "kernels/glu.h"
-#include "kernels/layer.h"
 #include "kernels/linear.h"
 #include "kernels/loss.h"
 #include "kernels/norm.h"
@@ -65,81 +64,170 @@ static void check_gradient(const char *name, functional_t functional, void *cont
     }
 }
 
-/* --- rmsnorm -------------------------------------------------------------------------------- */
+/* --- norms ---------------------------------------------------------------------------------- */
 
 typedef struct norm_case {
-    int64_t tokens, d;
-    double *x, *w, *y, *c, *inverse;
+    lode_norm_t norm;
+    int64_t rows;
+    double *x, *y, *c, *inverse;
 } norm_case_t;
 
 static double norm_functional(void *context) {
     norm_case_t *n = context;
-    lode_rmsnorm_forward(n->tokens, n->d, 1e-5, n->x, n->w, n->y, n->inverse);
-    return dot(n->y, n->c, n->tokens * n->d);
+    lode_norm_forward(&n->norm, n->rows, n->x, n->y, n->inverse);
+    return dot(n->y, n->c, n->rows * n->norm.width);
 }
 
-static void rmsnorm(void **state) {
-    (void)state;
-    norm_case_t n = {.tokens = 3, .d = 37};
-    const int64_t count = n.tokens * n.d;
+/* One row from the definition. */
+static void check_norm_row(const norm_case_t *n, int64_t row) {
+    const int64_t d = n->norm.width;
+    const double *x = n->x + row * d;
+    double mean = 0, square = 0;
+    for (int64_t i = 0; i < d; i++)
+        mean += n->norm.kind == LODE_NORM_LAYER ? x[i] / (double)d : 0;
+    for (int64_t i = 0; i < d; i++)
+        square += (x[i] - mean) * (x[i] - mean) / (double)d;
+    for (int64_t i = 0; i < d; i++) {
+        const double plain = (x[i] - mean) / sqrt(square + n->norm.eps);
+        const double want =
+            plain * (n->norm.weight ? n->norm.weight[i] : 1) + (n->norm.bias ? n->norm.bias[i] : 0);
+        LODE_ASSERT_CLOSE(
+            lode_compare_f64("norm y", &n->y[row * d + i], 1, &want, 1, 1e-13, 1e-13));
+    }
+}
+
+static void check_norm(lode_norm_kind_t kind, bool weight, bool bias) {
+    norm_case_t n = {.norm = {.kind = kind, .width = 37, .eps = 1e-2}, .rows = 3};
+    const int64_t count = n.rows * n.norm.width;
+    double *w = random_array(n.norm.width, 1), *b = random_array(n.norm.width, 1);
+    n.norm.weight = weight ? w : NULL;
+    n.norm.bias = bias ? b : NULL;
     n.x = random_array(count, 2);
-    n.w = random_array(n.d, 1);
     n.c = random_array(count, 1);
     n.y = zeros(count);
-    n.inverse = zeros(n.tokens);
-    double *dx = zeros(count);
+    n.inverse = zeros(n.rows);
+    for (int64_t i = 0; i < count; i++)
+        n.x[i] += 0.7; /* a mean that matters */
+    double *dx = zeros(count), *sum = random_array(count, 1), *start = zeros(count);
     norm_functional(&n);
-    lode_rmsnorm_backward(n.tokens, n.d, n.c, n.x, n.w, n.inverse, dx);
-    check_gradient("rmsnorm dx", norm_functional, &n, n.x, dx, count);
-    free(n.x);
-    free(n.w);
-    free(n.c);
-    free(n.y);
-    free(n.inverse);
-    free(dx);
+    check_norm_row(&n, 1);
+    lode_norm_backward(&n.norm, n.rows, n.c, n.x, n.inverse, false, dx);
+    check_gradient("norm dx", norm_functional, &n, n.x, dx, count);
+    norm_functional(&n); /* inverses of x as it is */
+    memcpy(start, sum, (size_t)count * sizeof *sum);
+    lode_norm_backward(&n.norm, n.rows, n.c, n.x, n.inverse, true, sum);
+    for (int64_t i = 0; i < count; i++)
+        start[i] += dx[i];
+    LODE_ASSERT_CLOSE(lode_compare_f64("norm dx added", sum, count, start, count, 1e-14, 0));
+    lode_norm_backward(&n.norm, n.rows, n.c, n.x, n.inverse, false, n.c); /* in place */
+    assert_memory_equal(n.c, dx, (size_t)count * sizeof *dx);
+    double *arrays[] = {w, b, n.x, n.c, n.y, n.inverse, dx, sum, start};
+    for (size_t i = 0; i < sizeof arrays / sizeof *arrays; i++)
+        free(arrays[i]);
+}
+
+static void norms(void **state) {
+    (void)state;
+    for (int parts = 0; parts < 4; parts++) {
+        check_norm(LODE_NORM_RMS, parts & 1, parts & 2);
+        check_norm(LODE_NORM_LAYER, parts & 1, parts & 2);
+    }
+    /* nothing, in place and not */
+    const lode_norm_t none = {.width = 5};
+    double x[5] = {1, 2, 3, 4, 5}, y[5] = {0};
+    lode_norm_forward(&none, 1, x, y, NULL);
+    lode_norm_forward(&none, 1, x, x, NULL);
+    assert_memory_equal(x, y, sizeof x);
+    lode_norm_backward(&none, 1, x, x, NULL, true, y);
+    assert_true(y[0] == 2 && y[4] == 10);
 }
 
 /* --- rope ----------------------------------------------------------------------------------- */
 
 typedef struct rope_case {
-    double *x, *y, *c, *cosines, *sines;
+    lode_rope_t rope;
+    int64_t tokens;
+    double *x, *y, *c, *workspace; /* [queries, then keys] */
 } rope_case_t;
 
-enum { ROPE_TOKENS = 5, ROPE_HEADS = 3, ROPE_DIM = 8 };
-enum { ROPE_COUNT = ROPE_TOKENS * ROPE_HEADS * ROPE_DIM };
+enum { ROPE_TOKENS = 5, ROPE_HEADS = 3, ROPE_KEYS = 1, ROPE_DIM = 8 };
+enum { ROPE_QUERY = ROPE_TOKENS * ROPE_HEADS * ROPE_DIM };
+enum { ROPE_COUNT = ROPE_TOKENS * (ROPE_HEADS + ROPE_KEYS) * ROPE_DIM };
+
+static void rope_turn(const rope_case_t *r, int64_t tokens, bool inverse, double *x) {
+    lode_rope_turn(&r->rope, tokens, ROPE_HEADS, ROPE_KEYS, ROPE_DIM, inverse, x, x + ROPE_QUERY,
+                   r->workspace);
+}
 
 static double rope_functional(void *context) {
     rope_case_t *r = context;
     memcpy(r->y, r->x, ROPE_COUNT * sizeof *r->y);
-    lode_rope_apply(ROPE_TOKENS, ROPE_HEADS, ROPE_DIM, r->cosines, r->sines, false, r->y);
+    rope_turn(r, r->tokens, false, r->y);
     return dot(r->y, r->c, ROPE_COUNT);
+}
+
+/* Every pair of a turned token against the frequencies for a sequence of `tokens`. */
+static void check_turn(const rope_case_t *r, int64_t tokens) {
+    const lode_rotary_t *rotary = r->rope.rotary;
+    double frequency[LODE_ROTARY_MAX_FREQUENCIES], factor;
+    lode_rotary_frequencies(rotary, tokens, frequency, &factor);
+    memcpy(r->y, r->x, ROPE_COUNT * sizeof *r->y);
+    rope_turn(r, tokens, false, r->y);
+    const int64_t t = tokens - 1, half = rotary->dims / 2;
+    for (int64_t i = 0; i < ROPE_DIM; i++) {
+        const double *x = r->x + t * ROPE_HEADS * ROPE_DIM;
+        const double angle = (double)t * frequency[i % half];
+        const double partner = i < half ? -x[i + half] : x[i - (i < 2 * half ? half : 0)];
+        const double want =
+            i < 2 * half ? factor * (x[i] * cos(angle) + partner * sin(angle)) : x[i];
+        LODE_ASSERT_CLOSE(
+            lode_compare_f64("rope", &r->y[t * ROPE_HEADS * ROPE_DIM + i], 1, &want, 1, 1e-13, 0));
+    }
+}
+
+static void check_rope(const lode_rotary_t *rotary) {
+    double *memory = zeros(lode_rope_memory(rotary, ROPE_TOKENS)), *dx = zeros(ROPE_COUNT);
+    rope_case_t r = {.rope = lode_rope_create(rotary, ROPE_TOKENS, memory),
+                     .x = random_array(ROPE_COUNT, 1),
+                     .c = random_array(ROPE_COUNT, 1),
+                     .y = zeros(ROPE_COUNT)};
+    r.workspace = zeros(lode_rope_workspace(&r.rope, ROPE_TOKENS));
+    for (r.tokens = 1; r.tokens <= ROPE_TOKENS; r.tokens++)
+        check_turn(&r, r.tokens);
+    r.tokens = ROPE_TOKENS;
+    memcpy(dx, r.c, ROPE_COUNT * sizeof *dx);
+    rope_turn(&r, ROPE_TOKENS, true, dx);
+    check_gradient("rope dx", rope_functional, &r, r.x, dx, ROPE_COUNT);
+    double *arrays[] = {memory, dx, r.x, r.c, r.y, r.workspace};
+    for (size_t i = 0; i < sizeof arrays / sizeof *arrays; i++)
+        free(arrays[i]);
 }
 
 static void rope(void **state) {
     (void)state;
-    rope_case_t r = {.x = random_array(ROPE_COUNT, 1),
-                     .c = random_array(ROPE_COUNT, 1),
-                     .y = zeros(ROPE_COUNT),
-                     .cosines = zeros(ROPE_TOKENS * ROPE_DIM),
-                     .sines = zeros(ROPE_TOKENS * ROPE_DIM)};
-    lode_rope_table(ROPE_TOKENS, ROPE_DIM, 10000, r.cosines, r.sines);
-    double *dx = zeros(ROPE_COUNT);
-    memcpy(dx, r.c, ROPE_COUNT * sizeof *dx);
-    lode_rope_apply(ROPE_TOKENS, ROPE_HEADS, ROPE_DIM, r.cosines, r.sines, true, dx);
-    check_gradient("rope dx", rope_functional, &r, r.x, dx, ROPE_COUNT);
-    /* position 0 is not turned, position 1 turns the first pair by one radian */
-    lode_rope_apply(ROPE_TOKENS, ROPE_HEADS, ROPE_DIM, r.cosines, r.sines, false,
-                    memcpy(r.y, r.x, ROPE_COUNT * sizeof *r.y));
-    assert_true(memcmp(r.y, r.x, ROPE_HEADS * ROPE_DIM * sizeof *r.y) == 0);
-    const double *x = r.x + ROPE_HEADS * ROPE_DIM, *y = r.y + ROPE_HEADS * ROPE_DIM;
-    const double want = x[0] * cos(1.0) - x[ROPE_DIM / 2] * sin(1.0);
-    LODE_ASSERT_CLOSE(lode_compare_f64("rope", y, 1, &want, 1, 1e-14, 0));
-    free(r.x);
-    free(r.y);
-    free(r.c);
-    free(r.cosines);
-    free(r.sines);
-    free(dx);
+    lode_rotary_t rotary = {
+        .kind = LODE_ROTARY_DEFAULT, .dims = ROPE_DIM, .theta = 10000, .attention_factor = 1};
+    check_rope(&rotary);
+    rotary.dims = 6; /* the rest of the head stays as it is */
+    rotary.attention_factor = 1.3;
+    check_rope(&rotary);
+    /* two sets of frequencies, and one for each length beyond the original one */
+    rotary.kind = LODE_ROTARY_LONGROPE;
+    rotary.original_positions = 3;
+    for (int i = 0; i < 3; i++) {
+        rotary.short_factor[i] = 1 + 0.1 * i;
+        rotary.long_factor[i] = 2 + 0.5 * i;
+    }
+    check_rope(&rotary);
+    rotary.kind = LODE_ROTARY_DYNAMIC;
+    rotary.factor = 2;
+    check_rope(&rotary);
+    /* a model without */
+    const lode_rope_t none = lode_rope_create(&(lode_rotary_t){0}, ROPE_TOKENS, NULL);
+    double x[ROPE_DIM] = {1}, want[ROPE_DIM] = {1};
+    assert_true(lode_rope_memory(&(lode_rotary_t){0}, ROPE_TOKENS) == 0);
+    lode_rope_turn(&none, 1, 1, 1, ROPE_DIM, false, x, x, NULL);
+    assert_memory_equal(x, want, sizeof x);
 }
 
 /* --- attention ------------------------------------------------------------------------------ */
@@ -166,7 +254,11 @@ static void attention_naive(const attention_case_t *a, double *o) {
             double sum = 0;
             for (int64_t s = 0; s <= t; s++) {
                 const double *k = a->k + (s * a->shape.kv_heads + h / group) * dim;
-                sum += p[s] = exp(dot(q, k, dim) / sqrt((double)dim));
+                double score = a->shape.scale * dot(q, k, dim);
+                if (a->shape.cap > 0)
+                    score = a->shape.cap * tanh(score / a->shape.cap);
+                p[s] = a->shape.window > 0 && t - s >= a->shape.window ? 0 : exp(score);
+                sum += p[s];
             }
             for (int64_t i = 0; i < dim; i++) {
                 double value = 0;
@@ -179,9 +271,10 @@ static void attention_naive(const attention_case_t *a, double *o) {
     free(p);
 }
 
-static void check_attention(int64_t heads, int64_t kv_heads, int64_t dim, int64_t tokens) {
-    attention_case_t a = {.shape = {heads, kv_heads, dim}, .tokens = tokens};
-    const int64_t nq = tokens * heads * dim, nk = tokens * kv_heads * dim;
+static void check_shape(lode_attention_shape_t shape, int64_t tokens) {
+    attention_case_t a = {.shape = shape, .tokens = tokens};
+    const int64_t nq = tokens * shape.heads * shape.head_dim;
+    const int64_t nk = tokens * shape.kv_heads * shape.head_dim;
     a.q = random_array(nq, 2);
     a.k = random_array(nk, 2);
     a.v = random_array(nk, 1);
@@ -201,6 +294,37 @@ static void check_attention(int64_t heads, int64_t kv_heads, int64_t dim, int64_
         free(arrays[i]);
 }
 
+static void check_attention(int64_t heads, int64_t kv_heads, int64_t dim, int64_t tokens) {
+    lode_attention_shape_t shape = {heads, kv_heads, dim, .scale = 0.9 / sqrt((double)dim)};
+    const int64_t windows[] = {0, 2, tokens / 2 + 1, tokens, tokens + 5};
+    for (size_t i = 0; i < sizeof windows / sizeof *windows; i++)
+        for (int capped = 0; capped < 2; capped++) {
+            shape.cap = capped ? 0.8 : 0; /* which bends most scores */
+            shape.window = windows[i];
+            if (tokens < 100 || (int)i == 2 * capped) /* the rest takes long */
+                check_shape(shape, tokens);
+        }
+}
+
+/* A window of one token gives every token its own value. */
+static void attention_to_oneself(void **state) {
+    (void)state;
+    enum { TOKENS = 40, DIM = 3, COUNT = TOKENS * DIM };
+    const lode_attention_shape_t shape = {1, 1, DIM, .scale = 1, .window = 1};
+    double *q = random_array(COUNT, 2), *v = random_array(COUNT, 1), *o = zeros(COUNT);
+    double *dq = zeros(COUNT), *dk = zeros(COUNT), *dv = zeros(COUNT), *nothing = zeros(COUNT);
+    double *workspace = zeros(lode_attention_workspace(&shape, TOKENS));
+    lode_attention_forward(&shape, TOKENS, q, q, v, o, workspace);
+    assert_memory_equal(o, v, COUNT * sizeof *o);
+    lode_attention_backward(&shape, TOKENS, q, q, v, o, q, dq, dk, dv, workspace);
+    assert_memory_equal(dv, q, COUNT * sizeof *dv);
+    LODE_ASSERT_CLOSE(lode_compare_f64("dq", dq, COUNT, nothing, COUNT, 1e-14, 0));
+    LODE_ASSERT_CLOSE(lode_compare_f64("dk", dk, COUNT, nothing, COUNT, 1e-14, 0));
+    double *arrays[] = {q, v, o, dq, dk, dv, nothing, workspace};
+    for (size_t i = 0; i < sizeof arrays / sizeof *arrays; i++)
+        free(arrays[i]);
+}
+
 static void attention(void **state) {
     (void)state;
     check_attention(4, 2, 6, 7);    /* one block */
@@ -210,33 +334,64 @@ static void attention(void **state) {
     check_attention(2, 2, 10, 300); /* blocks of 256 */
 }
 
-/* --- swiglu --------------------------------------------------------------------------------- */
+/* --- activations ---------------------------------------------------------------------------- */
 
-typedef struct glu_case {
+typedef struct activation_case {
+    lode_activation_t activation;
     int64_t count;
-    double *gate, *up, *u, *c;
-} glu_case_t;
+    double *gate, *up, *u, *c; /* gate NULL: none */
+} activation_case_t;
 
-static double glu_functional(void *context) {
-    glu_case_t *g = context;
-    lode_swiglu_forward(g->count, g->gate, g->up, g->u);
-    return dot(g->u, g->c, g->count);
+static double activation_functional(void *context) {
+    activation_case_t *a = context;
+    lode_activation_forward(a->activation, a->count, a->gate, a->up, a->u);
+    return dot(a->u, a->c, a->count);
 }
 
-static void swiglu(void **state) {
-    (void)state;
-    glu_case_t g = {.count = 59};
-    g.gate = random_array(g.count, 6);
-    g.up = random_array(g.count, 2);
-    g.c = random_array(g.count, 1);
-    g.u = zeros(g.count);
-    double *dgate = zeros(g.count), *dup = zeros(g.count);
-    lode_swiglu_backward(g.count, g.c, g.gate, g.up, dgate, dup);
-    check_gradient("swiglu dgate", glu_functional, &g, g.gate, dgate, g.count);
-    check_gradient("swiglu dup", glu_functional, &g, g.up, dup, g.count);
-    double *arrays[] = {g.gate, g.up, g.c, g.u, dgate, dup};
+static double activation_naive(lode_activation_t activation, double x) {
+    switch (activation) {
+    case LODE_ACTIVATION_SILU:
+        return x / (1 + exp(-x));
+    case LODE_ACTIVATION_GELU_TANH:
+        return x / 2 * (1 + tanh(sqrt(2 / acos(-1)) * (x + 0.044715 * x * x * x)));
+    case LODE_ACTIVATION_GELU:
+        return x / 2 * (1 + erf(x / sqrt(2)));
+    default:
+        return x > 0 ? x : 0;
+    }
+}
+
+static void check_activation(lode_activation_t activation, bool gated) {
+    const int64_t count = 2100; /* several chunks, the last one ragged */
+    activation_case_t a = {.activation = activation, .count = count, .u = zeros(count)};
+    double *gate = random_array(count, 4), *dgate = zeros(count), *dup = zeros(count);
+    a.gate = gated ? gate : NULL;
+    a.up = random_array(count, 4);
+    a.c = random_array(count, 1);
+    activation_functional(&a);
+    for (int64_t i = 0; i < count; i++) {
+        const double want = gated ? activation_naive(activation, gate[i]) * a.up[i]
+                                  : activation_naive(activation, a.up[i]);
+        LODE_ASSERT_CLOSE(lode_compare_f64("activation", &a.u[i], 1, &want, 1, 1e-13, 1e-12));
+    }
+    lode_activation_backward(activation, count, a.c, a.gate, a.up, dgate, dup);
+    if (gated)
+        check_gradient("dgate", activation_functional, &a, gate, dgate, count);
+    check_gradient("dup", activation_functional, &a, a.up, dup, count);
+    lode_activation_backward(activation, count, a.c, a.gate, a.up, gate, a.up); /* in place */
+    assert_memory_equal(a.up, dup, (size_t)count * sizeof *dup);
+    assert_true(!gated || memcmp(gate, dgate, (size_t)count * sizeof *dgate) == 0);
+    double *arrays[] = {gate, a.up, a.c, a.u, dgate, dup};
     for (size_t i = 0; i < sizeof arrays / sizeof *arrays; i++)
         free(arrays[i]);
+}
+
+static void activations(void **state) {
+    (void)state;
+    for (int i = 0; i < LODE_ACTIVATIONS; i++) {
+        check_activation((lode_activation_t)i, true);
+        check_activation((lode_activation_t)i, false);
+    }
 }
 
 /* --- linear, with every dtype and selection ------------------------------------------------- */
@@ -270,12 +425,19 @@ static void *random_weight(lode_dtype_t dtype, int64_t count, double *plain) {
     return bytes;
 }
 
-static void check_linear(lode_dtype_t dtype, int64_t rows, int64_t cols, bool select_rows,
-                         bool select_cols) {
-    double *plain = zeros(rows * cols);
-    void *data = random_weight(dtype, rows * cols, plain);
-    lode_tensor_t tensor = {.data = data, .dtype = dtype, .rank = 2, .shape = {rows, cols}};
+/* `transposed`: stored as [cols, rows]. `spare`: elements between the end of a stored line and the
+ * next one. */
+static void check_linear_view(lode_dtype_t dtype, int64_t rows, int64_t cols, bool select_rows,
+                              bool select_cols, bool transposed, int64_t spare) {
+    const int64_t lines = transposed ? cols : rows, pitch = (transposed ? rows : cols) + spare;
+    double *plain = zeros(lines * pitch);
+    void *data = random_weight(dtype, lines * pitch, plain);
+    lode_tensor_t tensor = lode_tensor_matrix(data, dtype, rows, cols);
+    tensor.pitch = pitch;
+    tensor.transposed = transposed;
     lode_weight_t weight = lode_weight_of(&tensor);
+    double *bias = random_array(rows, 1);
+    weight.bias = spare > 0 ? bias : NULL;
     int32_t *row_index = calloc((size_t)rows, sizeof *row_index);
     int32_t *col_index = calloc((size_t)cols, sizeof *col_index);
     if (select_rows) {
@@ -298,11 +460,14 @@ static void check_linear(lode_dtype_t dtype, int64_t rows, int64_t cols, bool se
     for (int64_t t = 0; t < tokens; t++)
         for (int64_t i = 0; i < out; i++)
             for (int64_t j = 0; j < in; j++) {
-                const double w = plain[(select_rows ? row_index[i] : i) * cols +
-                                       (select_cols ? col_index[j] : j)];
+                const int64_t row = select_rows ? row_index[i] : i;
+                const int64_t col = select_cols ? col_index[j] : j;
+                const double w = plain[transposed ? col * pitch + row : row * pitch + col];
                 want_y[t * out + i] += 2 * w * x[t * in + j]; /* twice: plain, then accumulated */
                 want_dx[t * in + j] += 2 * w * dy[t * out + i];
             }
+    for (int64_t i = 0; weight.bias && i < tokens * out; i++)
+        want_y[i] += 2 * bias[select_rows ? row_index[i % out] : i % out];
     lode_linear_forward(&weight, tokens, x, false, y, workspace);
     lode_linear_forward(&weight, tokens, x, true, y, workspace);
     lode_linear_backward(&weight, tokens, dy, false, dx, workspace);
@@ -311,9 +476,18 @@ static void check_linear(lode_dtype_t dtype, int64_t rows, int64_t cols, bool se
         lode_compare_f64("linear y", y, tokens * out, want_y, tokens * out, 1e-10, 1e-11));
     LODE_ASSERT_CLOSE(
         lode_compare_f64("linear dx", dx, tokens * in, want_dx, tokens * in, 1e-10, 1e-11));
-    void *arrays[] = {plain, data, row_index, col_index, x, dy, y, want_y, dx, want_dx, workspace};
+    void *arrays[] = {plain, data,   row_index, col_index, x,         dy,
+                      y,     want_y, dx,        want_dx,   workspace, bias};
     for (size_t i = 0; i < sizeof arrays / sizeof *arrays; i++)
         free(arrays[i]);
+}
+
+static void check_linear(lode_dtype_t dtype, int64_t rows, int64_t cols, bool select_rows,
+                         bool select_cols) {
+    check_linear_view(dtype, rows, cols, select_rows, select_cols, false, 0);
+    check_linear_view(dtype, rows, cols, select_rows, select_cols, true, 0);
+    check_linear_view(dtype, rows, cols, select_rows, select_cols, false, 7);
+    check_linear_view(dtype, rows, cols, select_rows, select_cols, true, 5);
 }
 
 static void linear(void **state) {
@@ -322,8 +496,9 @@ static void linear(void **state) {
     for (int i = 0; i < 3; i++) {
         for (int selection = 0; selection < 4; selection++)
             check_linear(dtypes[i], 13, 29, selection & 1, selection & 2);
-        check_linear(dtypes[i], 150, 9000, true, true); /* several blocks both ways */
-        check_linear(dtypes[i], 9000, 150, true, false);
+        /* several blocks both ways */
+        check_linear_view(dtypes[i], 150, 9000, true, true, i == 1, 0);
+        check_linear_view(dtypes[i], 9000, 150, true, false, i > 0, 3);
     }
 }
 
@@ -339,7 +514,7 @@ static void check_loss(double cap) {
     enum { VOCAB = 31, D = 10, ROWS = 1030 }; /* three chunks */
     double *plain = zeros(VOCAB * D);
     void *data = random_weight(LODE_DTYPE_F32, VOCAB * D, plain);
-    lode_tensor_t tensor = {.data = data, .rank = 2, .shape = {VOCAB, D}};
+    const lode_tensor_t tensor = lode_tensor_matrix(data, LODE_DTYPE_F32, VOCAB, D);
     const lode_weight_t head = lode_weight_of(&tensor);
     double *h = random_array(ROWS * D, 1), *weight = random_array(ROWS, 1), *nll = zeros(ROWS);
     double *workspace = zeros(lode_loss_workspace(&head)), *dh = zeros(ROWS * D);
@@ -383,122 +558,12 @@ static void loss(void **state) {
     check_loss(1.5); /* most logits are well inside the cap, some near it */
 }
 
-/* --- a whole layer -------------------------------------------------------------------------- */
-
-typedef struct layer_case {
-    lode_layer_t layer;
-    lode_sequences_t sequences;
-    lode_activations_t act;
-    int64_t tokens;
-    double *x, *y, *c, *workspace, *probe; /* probe [T, m]: an addition to u, to get dL/du */
-    void *owned[64];
-    int count;
-} layer_case_t;
-
-static void *own(layer_case_t *l, void *memory) {
-    l->owned[l->count++] = memory;
-    return memory;
-}
-
-static lode_weight_t layer_weight(layer_case_t *l, int64_t rows, int64_t cols) {
-    double *plain = own(l, zeros(rows * cols));
-    float *data = own(l, malloc((size_t)(rows * cols) * sizeof *data));
-    for (int64_t i = 0; i < rows * cols; i++)
-        data[i] = (float)(plain[i] = random_unit() * 0.5);
-    lode_tensor_t tensor = {.data = data, .rank = 2, .shape = {rows, cols}};
-    return lode_weight_of(&tensor);
-}
-
-static void layer_setup(layer_case_t *l, int64_t d, int64_t m, const int64_t *offsets,
-                        int64_t count) {
-    const lode_attention_shape_t shape = {4, 2, 6};
-    const int64_t qw = shape.heads * shape.head_dim, kw = shape.kv_heads * shape.head_dim;
-    *l = (layer_case_t){.sequences = {count, offsets}, .tokens = offsets[count]};
-    l->layer = (lode_layer_t){.d = d, .m = m, .eps = 1e-5, .attention = shape};
-    l->layer.attention_norm = own(l, random_array(d, 1));
-    l->layer.ffn_norm = own(l, random_array(d, 1));
-    l->layer.q = layer_weight(l, qw, d);
-    l->layer.k = layer_weight(l, kw, d);
-    l->layer.v = layer_weight(l, kw, d);
-    l->layer.o = layer_weight(l, d, qw);
-    l->layer.gate = layer_weight(l, m, d);
-    l->layer.up = layer_weight(l, m, d);
-    l->layer.down = layer_weight(l, d, m);
-    double *cosines = own(l, zeros(l->tokens * 3)), *sines = own(l, zeros(l->tokens * 3));
-    lode_rope_table(l->tokens, shape.head_dim, 100, cosines, sines);
-    l->layer.cosines = cosines;
-    l->layer.sines = sines;
-    l->x = own(l, random_array(l->tokens * d, 1));
-    l->y = own(l, zeros(l->tokens * d));
-    l->c = own(l, random_array(l->tokens * d, 1));
-    l->workspace = own(l, zeros(lode_layer_workspace(&l->layer, l->tokens, l->tokens, 1)));
-    l->act.x = l->x;
-    lode_activations_place(&l->act, &l->layer, l->tokens,
-                           own(l, zeros(l->tokens * lode_activations_per_token(&l->layer))));
-    l->probe = own(l, zeros(l->tokens * m));
-}
-
-static double layer_functional(void *context) {
-    layer_case_t *l = context;
-    lode_layer_forward(&l->layer, &l->sequences, &l->act, l->y, l->workspace, NULL, NULL);
-    double value = dot(l->y, l->c, l->tokens * l->layer.d);
-    /* a perturbation of u reaches y through the down projection alone */
-    double *extra = zeros(l->tokens * l->layer.d);
-    lode_linear_forward(&l->layer.down, l->tokens, l->probe, false, extra, l->workspace);
-    value += dot(extra, l->c, l->tokens * l->layer.d);
-    free(extra);
-    return value;
-}
-
-static void layer(void **state) {
-    (void)state;
-    const int64_t offsets[] = {0, 5, 6, 14}, d = 12, m = 20;
-    layer_case_t l;
-    layer_setup(&l, d, m, offsets, 3);
-    layer_functional(&l);
-    double *dx = own(&l, zeros(l.tokens * d)), *du_copy = own(&l, zeros(l.tokens * m));
-    memcpy(dx, l.c, (size_t)(l.tokens * d) * sizeof *dx);
-    const double *u, *du;
-    lode_layer_backward_ffn(&l.layer, &l.sequences, &l.act, dx, l.workspace, &u, &du);
-    memcpy(du_copy, du, (size_t)(l.tokens * m) * sizeof *du);
-    lode_layer_backward_rest(&l.layer, &l.sequences, &l.act, dx, l.workspace);
-    check_gradient("layer du", layer_functional, &l, l.probe, du_copy, l.tokens * m);
-    check_gradient("layer dx", layer_functional, &l, l.x, dx, l.tokens * d);
-    for (int i = 0; i < l.count; i++)
-        free(l.owned[i]);
-}
-
-/* A sequence must not see its neighbours in the micro-batch, and a layer without channels is
- * attention alone. */
-static void layer_sequences_and_empty_ffn(void **state) {
-    (void)state;
-    const int64_t together[] = {0, 5, 14}, alone[] = {0, 9}, d = 12;
-    layer_case_t l;
-    layer_setup(&l, d, 0, together, 2);
-    layer_functional(&l);
-    double *first = zeros(9 * d);
-    memcpy(first, l.y + 5 * d, (size_t)(9 * d) * sizeof *first);
-    memmove(l.x, l.x + 5 * d, (size_t)(9 * d) * sizeof *l.x);
-    l.sequences = (lode_sequences_t){1, alone};
-    lode_layer_forward(&l.layer, &l.sequences, &l.act, l.y, l.workspace, NULL, NULL);
-    LODE_ASSERT_CLOSE(lode_compare_f64("alone", l.y, 9 * d, first, 9 * d, 1e-13, 1e-12));
-    l.tokens = 9;
-    double *dx = zeros(9 * d);
-    memcpy(dx, l.c, (size_t)(9 * d) * sizeof *dx);
-    lode_layer_backward_rest(&l.layer, &l.sequences, &l.act, dx, l.workspace);
-    check_gradient("attention-only dx", layer_functional, &l, l.x, dx, 9 * d);
-    free(first);
-    free(dx);
-    for (int i = 0; i < l.count; i++)
-        free(l.owned[i]);
-}
-
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(rmsnorm),   cmocka_unit_test(rope),
-        cmocka_unit_test(attention), cmocka_unit_test(swiglu),
-        cmocka_unit_test(linear),    cmocka_unit_test(loss),
-        cmocka_unit_test(layer),     cmocka_unit_test(layer_sequences_and_empty_ffn),
+        cmocka_unit_test(norms),     cmocka_unit_test(rope),
+        cmocka_unit_test(attention), cmocka_unit_test(attention_to_oneself),
+        cmocka_unit_test(linear),    cmocka_unit_test(activations),
+        cmocka_unit_test(loss),
     };
     lode_set_threads(1);
     return cmocka_run_group_tests_name("gradients", tests, NULL, NULL);

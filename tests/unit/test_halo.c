@@ -14,10 +14,6 @@
 #include "score/weights.h"
 #include "testing/compare.h"
 
-static lode_tensor_t matrix(const void *data, lode_dtype_t dtype, int64_t rows, int64_t columns) {
-    return (lode_tensor_t){.data = data, .dtype = dtype, .rank = 2, .shape = {rows, columns}};
-}
-
 static void test_rows_of_every_dtype(void **state) {
     (void)state;
     /* One byte in front: nothing is aligned. */
@@ -26,7 +22,7 @@ static void test_rows_of_every_dtype(void **state) {
     const float single[] = {1.5f, -2, 1e-45f, 3e38f};
     const double want32[] = {1.5, -2, (double)1e-45f, (double)3e38f};
     memcpy(bytes + 1, single, sizeof single);
-    lode_tensor_t tensor = matrix(bytes + 1, LODE_DTYPE_F32, 2, 2);
+    lode_tensor_t tensor = lode_tensor_matrix(bytes + 1, LODE_DTYPE_F32, 2, 2);
     LODE_ASSERT_OK(lode_weights_row(row, &tensor, 0, "w"));
     LODE_ASSERT_OK(lode_weights_row(row + 2, &tensor, 1, "w"));
     LODE_ASSERT_CLOSE(lode_compare_f64("F32", row, 4, want32, 4, 0, 0));
@@ -34,7 +30,7 @@ static void test_rows_of_every_dtype(void **state) {
     const uint16_t half[] = {0x3c01, 0xc000, 0x8001, 0x7bff}; /* the third is subnormal */
     const double want16[] = {1 + 0x1p-10, -2, -0x1p-24, 65504};
     memcpy(bytes + 1, half, sizeof half);
-    tensor = matrix(bytes + 1, LODE_DTYPE_F16, 1, 4);
+    tensor = lode_tensor_matrix(bytes + 1, LODE_DTYPE_F16, 1, 4);
     LODE_ASSERT_OK(lode_weights_row(row, &tensor, 0, "w"));
     LODE_ASSERT_CLOSE(lode_compare_f64("F16", row, 4, want16, 4, 0, 0));
     const uint16_t least[] = {0x0400, 0x83ff, 0x0000, 0x3555};
@@ -46,7 +42,7 @@ static void test_rows_of_every_dtype(void **state) {
     const uint16_t brain[] = {0x3f80, 0xc000, 0x0001, 0x3f81};
     const double want_brain[] = {1, -2, 0x1p-133, 1 + 0x1p-7};
     memcpy(bytes + 1, brain, sizeof brain);
-    tensor = matrix(bytes + 1, LODE_DTYPE_BF16, 1, 4);
+    tensor = lode_tensor_matrix(bytes + 1, LODE_DTYPE_BF16, 1, 4);
     LODE_ASSERT_OK(lode_weights_row(row, &tensor, 0, "w"));
     LODE_ASSERT_CLOSE(lode_compare_f64("BF16", row, 4, want_brain, 4, 0, 0));
 }
@@ -56,13 +52,13 @@ static void test_bad_weights(void **state) {
     double row[2];
     const uint16_t half[] = {0x3c00, 0x7c00}, brain[] = {0x7fc0, 0x3f80};
     const float single[] = {1, 2, NAN, 4};
-    lode_tensor_t tensor = matrix(half, LODE_DTYPE_F16, 1, 2);
+    lode_tensor_t tensor = lode_tensor_matrix(half, LODE_DTYPE_F16, 1, 2);
     LODE_ASSERT_FAILS(lode_weights_row(row, &tensor, 0, "up_proj"), LODE_ERR_NUMERIC,
                       "up_proj[0, 1] is inf");
-    tensor = matrix(brain, LODE_DTYPE_BF16, 1, 2);
+    tensor = lode_tensor_matrix(brain, LODE_DTYPE_BF16, 1, 2);
     LODE_ASSERT_FAILS(lode_weights_row(row, &tensor, 0, "up_proj"), LODE_ERR_NUMERIC,
                       "up_proj[0, 0] is");
-    tensor = matrix(single, LODE_DTYPE_F32, 2, 2);
+    tensor = lode_tensor_matrix(single, LODE_DTYPE_F32, 2, 2);
     LODE_ASSERT_FAILS(lode_weights_row(row, &tensor, 1, "up_proj"), LODE_ERR_NUMERIC,
                       "up_proj[1, 0] is");
     const int32_t zero = 0;
@@ -87,7 +83,7 @@ static const float down_data[] = {                 /* [hidden 4, channels 5] */
 
 static void test_support_and_connectivity(void **state) {
     (void)state;
-    lode_tensor_t down = matrix(down_data, LODE_DTYPE_F32, 4, 5);
+    lode_tensor_t down = lode_tensor_matrix(down_data, LODE_DTYPE_F32, 4, 5);
     const int32_t core[] = {0, 1}; /* writes 3, 3, 3, 0: the tie takes the lower rows */
     int32_t support[3];
     LODE_ASSERT_OK(lode_halo_support(support, 2, &down, core, 2));
@@ -304,8 +300,8 @@ static void test_read_connectivity(void **state) {
     (void)state;
     const float gate[] = {1, -2, 0, /**/ 0, 0, 0, /**/ 1, 1, 2}; /* [channels 3, hidden 3] */
     const float up[] = {0, 1, 4, /**/ 0, 0, 0, /**/ -4, 0, 0};
-    const lode_tensor_t g = matrix(gate, LODE_DTYPE_F32, 3, 3);
-    lode_tensor_t u = matrix(up, LODE_DTYPE_F32, 3, 3);
+    const lode_tensor_t g = lode_tensor_matrix(gate, LODE_DTYPE_F32, 3, 3);
+    lode_tensor_t u = lode_tensor_matrix(up, LODE_DTYPE_F32, 3, 3);
     const int32_t support[] = {1, 2};
     const double want[] = {7.0 / 8, 0, 3.0 / 8};
     double got[3];
@@ -319,7 +315,7 @@ static void test_read_connectivity(void **state) {
 static void test_norms(void **state) {
     (void)state;
     const float values[] = {3, 0, -4, /**/ 0, 0, 12}; /* [2, 3] */
-    const lode_tensor_t tensor = matrix(values, LODE_DTYPE_F32, 2, 3);
+    const lode_tensor_t tensor = lode_tensor_matrix(values, LODE_DTYPE_F32, 2, 3);
     const double rows[] = {5, 12}, columns[] = {3, 0, sqrt(160)};
     double got[3];
     LODE_ASSERT_OK(lode_weights_row_norms(got, &tensor, "w"));
@@ -327,7 +323,7 @@ static void test_norms(void **state) {
     LODE_ASSERT_OK(lode_weights_column_norms(got, &tensor, "w"));
     LODE_ASSERT_CLOSE(lode_compare_f64("columns", got, 3, columns, 3, 0, 1e-15));
     const float bad[] = {1, INFINITY};
-    const lode_tensor_t broken = matrix(bad, LODE_DTYPE_F32, 1, 2);
+    const lode_tensor_t broken = lode_tensor_matrix(bad, LODE_DTYPE_F32, 1, 2);
     LODE_ASSERT_FAILS(lode_weights_row_norms(got, &broken, "w"), LODE_ERR_NUMERIC, "w[0, 1]");
     LODE_ASSERT_FAILS(lode_weights_column_norms(got, &broken, "w"), LODE_ERR_NUMERIC, "w[0, 1]");
 }

@@ -7,8 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "kernels/activation.h"
 #include "kernels/attention.h"
-#include "kernels/glu.h"
 #include "kernels/layer.h"
 #include "kernels/linear.h"
 #include "kernels/loss.h"
@@ -61,9 +61,8 @@ static float *random_floats(int64_t count, double scale) {
 }
 
 static lode_weight_t random_weight(int64_t rows, int64_t cols) {
-    const lode_tensor_t tensor = {.data = random_floats(rows * cols, sqrt(3.0 / (double)cols)),
-                                  .rank = 2,
-                                  .shape = {rows, cols}};
+    const lode_tensor_t tensor = lode_tensor_matrix(
+        random_floats(rows * cols, sqrt(3.0 / (double)cols)), LODE_DTYPE_F32, rows, cols);
     return lode_weight_of(&tensor);
 }
 
@@ -114,6 +113,36 @@ static void exponential(void **state) {
         assert_true(lode_exp_nonpositive_f32(tiny[i]) == 0.0f);
     assert_true(isnan(lode_exp_nonpositive_f32(NAN)));
     assert_true(isnan(lode_exp_nonpositive_f32(-NAN)));
+}
+
+static double worst_error(float (*got)(float), double (*want)(double), double from, double to) {
+    double worst = 0;
+    for (double x = from; x <= to; x += 0.000713) {
+        const double right = want((double)(float)x);
+        worst = fmax(worst, fabs((double)got((float)x) - right) / fabs(right));
+    }
+    return worst;
+}
+
+static double normal_of(double x) {
+    return 0.5 * erfc(-x / sqrt(2));
+}
+
+static void hyperbolic_tangent(void **state) {
+    (void)state;
+    assert_true(worst_error(lode_tanh_f32, tanh, -20, 20) <= 2.5e-7);
+    assert_true(worst_error(lode_tanh_f32, tanh, 1e-9, 1e-8) <= 2.5e-7);
+    assert_true(lode_tanh_f32(0.0f) == 0.0f && lode_tanh_f32(1e-38f) == 1e-38f);
+    assert_true(lode_tanh_f32(INFINITY) == 1.0f && lode_tanh_f32(-1e30f) == -1.0f);
+    assert_true(isnan(lode_tanh_f32(NAN)));
+}
+
+static void normal_distribution(void **state) {
+    (void)state;
+    assert_true(worst_error(lode_normal_f32, normal_of, -4, 10) <= 2e-6);
+    assert_true(worst_error(lode_normal_f32, normal_of, -12, -4) <= 2e-5);
+    assert_true(lode_normal_f32(0.0f) == 0.5f && lode_normal_f32(INFINITY) == 1.0f);
+    assert_true(lode_normal_f32(-INFINITY) == 0.0f && isnan(lode_normal_f32(NAN)));
 }
 
 static void sigmoid(void **state) {
@@ -233,9 +262,8 @@ static void linear_of_converted_weights(void **state) {
         halves[i] = (uint16_t)(bits_of((float)random_unit()) >> 16);
     float *values = floats(out * in);
     lode_convert(values, halves, LODE_DTYPE_BF16, out * in);
-    const lode_tensor_t half = {
-        .data = halves, .dtype = LODE_DTYPE_BF16, .rank = 2, .shape = {out, in}};
-    const lode_tensor_t full = {.data = values, .rank = 2, .shape = {out, in}};
+    const lode_tensor_t half = lode_tensor_matrix(halves, LODE_DTYPE_BF16, out, in);
+    const lode_tensor_t full = lode_tensor_matrix(values, LODE_DTYPE_F32, out, in);
     const lode_weight_t a = lode_weight_of(&half), b = lode_weight_of(&full);
     float *workspace = floats(lode_linear_workspace(&a) + lode_linear_workspace(&b));
     const float *x = random_floats(tokens * in, 1);
@@ -258,6 +286,7 @@ static void linear_workspace(void **state) {
                             .dtype = LODE_DTYPE_BF16,
                             .rows = ROWS,
                             .cols = COLS,
+                            .pitch = COLS,
                             .out = ROWS,
                             .in = COLS};
     const int64_t reals = lode_linear_workspace(&weight);
@@ -282,9 +311,12 @@ static void naive_probabilities(const lode_attention_shape_t *shape, int64_t tok
         for (int64_t s = 0; s < tokens; s++) {
             double score = 0;
             for (int64_t i = 0; i < dim; i++)
-                score += q[(t * shape->heads + head) * dim + i] *
+                score += shape->scale * q[(t * shape->heads + head) * dim + i] *
                          k[(s * shape->kv_heads + kv) * dim + i];
-            p[t * tokens + s] = s <= t ? exp(score / sqrt((double)dim)) : 0;
+            if (shape->cap > 0)
+                score = shape->cap * tanh(score / shape->cap);
+            const bool seen = s <= t && (shape->window == 0 || t - s < shape->window);
+            p[t * tokens + s] = seen ? exp(score) : 0;
             sum += p[t * tokens + s];
         }
         for (int64_t s = 0; s < tokens; s++)
@@ -328,7 +360,12 @@ static void naive_attention_backward(const lode_attention_shape_t *shape, int64_
                 double dp = 0;
                 for (int64_t i = 0; i < dim; i++)
                     dp += d_o[(t * H + h) * dim + i] * v[(s * G + g) * dim + i];
-                const double ds = p[t * tokens + s] * (dp - mean) / sqrt((double)dim);
+                double score = 0;
+                for (int64_t i = 0; i < dim; i++)
+                    score += shape->scale * q[(t * H + h) * dim + i] * k[(s * G + g) * dim + i];
+                const double bent = shape->cap > 0 ? tanh(score / shape->cap) : 0;
+                const double ds =
+                    p[t * tokens + s] * (dp - mean) * shape->scale * (1 - bent * bent);
                 for (int64_t i = 0; i < dim; i++) {
                     dq[(t * H + h) * dim + i] += ds * k[(s * G + g) * dim + i];
                     dk[(s * G + g) * dim + i] += ds * q[(t * H + h) * dim + i];
@@ -365,10 +402,37 @@ static void check_attention(lode_attention_shape_t shape, int64_t tokens) {
 
 static void attention(void **state) {
     (void)state;
-    check_attention((lode_attention_shape_t){1, 1, 2}, 1);
-    check_attention((lode_attention_shape_t){6, 2, 8}, 50);
-    check_attention((lode_attention_shape_t){4, 1, 16}, 130); /* several blocks of queries */
-    check_attention((lode_attention_shape_t){2, 2, 6}, 300);
+    check_attention((lode_attention_shape_t){1, 1, 2, .scale = 0.7}, 1);
+    check_attention((lode_attention_shape_t){6, 2, 8, .scale = 0.35}, 50);
+    check_attention((lode_attention_shape_t){4, 1, 16, .scale = 0.25, .cap = 1.5},
+                    130); /* blocks */
+    check_attention((lode_attention_shape_t){2, 2, 6, .scale = 0.4}, 300);
+    check_attention((lode_attention_shape_t){2, 2, 6, .scale = 0.4, .window = 20}, 600);
+    check_attention((lode_attention_shape_t){4, 2, 6, .scale = 0.4, .cap = 1, .window = 150}, 300);
+}
+
+/* Tokens out of the window are not looked at, whatever they hold. */
+static void attention_window(void **state) {
+    (void)state;
+    enum { TOKENS = 700, WINDOW = 30, DIM = 8, COUNT = TOKENS * DIM };
+    const lode_attention_shape_t shape = {1, 1, DIM, .scale = 0.3, .window = WINDOW};
+    const float *q = random_floats(COUNT, 1);
+    float *k = random_floats(COUNT, 1), *v = random_floats(COUNT, 1), *o = floats(COUNT);
+    float *d_o = floats(COUNT), *dq = floats(COUNT), *dk = floats(COUNT), *dv = floats(COUNT);
+    float *workspace = floats(lode_attention_workspace(&shape, TOKENS));
+    /* The last block of queries begins at 512, and the first key that it sees is 483. */
+    for (int64_t i = 0; i < (512 - WINDOW + 1) * DIM; i++)
+        k[i] = v[i] = NAN;
+    for (int64_t i = 512 * DIM; i < COUNT; i++)
+        d_o[i] = (float)random_unit();
+    lode_attention_forward(&shape, TOKENS, q, k, v, o, workspace);
+    for (int64_t i = 512 * DIM; i < COUNT; i++)
+        assert_true(isfinite(o[i]));
+    memset(o, 0, 512 * DIM * sizeof *o);
+    lode_attention_backward(&shape, TOKENS, q, k, v, o, d_o, dq, dk, dv, workspace);
+    for (int64_t i = 512 * DIM; i < COUNT; i++)
+        assert_true(isfinite(dq[i]) && isfinite(dk[i]) && isfinite(dv[i]));
+    assert_true(dk[600 * DIM] != 0);
 }
 
 /* --- loss ----------------------------------------------------------------------------------- */
@@ -478,7 +542,7 @@ static void greedy(void **state) {
     static float identity[VOCAB][VOCAB];
     for (int i = 0; i < VOCAB; i++)
         identity[i][i] = 1;
-    const lode_tensor_t tensor = {.data = identity, .rank = 2, .shape = {VOCAB, VOCAB}};
+    const lode_tensor_t tensor = lode_tensor_matrix(identity, LODE_DTYPE_F32, VOCAB, VOCAB);
     const lode_weight_t head = lode_weight_of(&tensor);
     for (int cap = 0; cap < 2; cap++) {
         double nll[ROWS];
@@ -509,26 +573,32 @@ static void loss(void **state) {
 
 enum { D = 24, M = 56, HEADS = 6, GROUPS = 2, DIM = 4, TOKENS = 40 };
 
+static const lode_rotary_t layer_rotary = {
+    .kind = LODE_ROTARY_DEFAULT, .dims = DIM, .theta = 10000, .attention_factor = 1};
+
 static lode_layer_t random_layer(void) {
-    float *norms = floats(2 * D), *tables = floats(2 * TOKENS * DIM / 2);
+    float *norms = floats(2 * D);
     for (int i = 0; i < 2 * D; i++)
         norms[i] = (float)(1 + 0.2 * random_unit());
-    lode_rope_table(TOKENS, DIM, 10000, tables, tables + TOKENS * DIM / 2);
-    return (lode_layer_t){.d = D,
-                          .m = M,
-                          .eps = 1e-5,
-                          .attention = {HEADS, GROUPS, DIM},
-                          .attention_norm = norms,
-                          .ffn_norm = norms + D,
-                          .q = random_weight(HEADS * DIM, D),
-                          .k = random_weight(GROUPS * DIM, D),
-                          .v = random_weight(GROUPS * DIM, D),
-                          .o = random_weight(D, HEADS * DIM),
-                          .gate = random_weight(M, D),
-                          .up = random_weight(M, D),
-                          .down = random_weight(D, M),
-                          .cosines = tables,
-                          .sines = tables + TOKENS * DIM / 2};
+    return (lode_layer_t){
+        .d = D,
+        .m = M,
+        .attention = {HEADS, GROUPS, DIM, .scale = 0.5},
+        .attention_norm = {.kind = LODE_NORM_RMS, .width = D, .eps = 1e-5, .weight = norms},
+        .attention_post_norm = {.width = D},
+        .ffn_norm = {.kind = LODE_NORM_RMS, .width = D, .eps = 1e-5, .weight = norms + D},
+        .ffn_post_norm = {.width = D},
+        .q_norm = {.width = DIM},
+        .k_norm = {.width = DIM},
+        .q = random_weight(HEADS * DIM, D),
+        .k = random_weight(GROUPS * DIM, D),
+        .v = random_weight(GROUPS * DIM, D),
+        .o = random_weight(D, HEADS * DIM),
+        .gate = random_weight(M, D),
+        .up = random_weight(M, D),
+        .down = random_weight(D, M),
+        .rope = lode_rope_create(&layer_rotary, TOKENS,
+                                 floats(lode_rope_memory(&layer_rotary, TOKENS)))};
 }
 
 static void naive_norm(int64_t tokens, const double *x, const float *w, double *y) {
@@ -560,7 +630,7 @@ static void naive_layer(const lode_layer_t *layer, int64_t tokens, const double 
     double h[TOKENS * D], q[TOKENS * HEADS * DIM], k[TOKENS * GROUPS * DIM];
     double v[TOKENS * GROUPS * DIM], o[TOKENS * HEADS * DIM], mid[TOKENS * D];
     double gate[TOKENS * M], moved[TOKENS * M];
-    naive_norm(tokens, x, layer->attention_norm, h);
+    naive_norm(tokens, x, layer->attention_norm.weight, h);
     naive_linear(&layer->q, tokens, h, q);
     naive_linear(&layer->k, tokens, h, k);
     naive_linear(&layer->v, tokens, h, v);
@@ -570,7 +640,7 @@ static void naive_layer(const lode_layer_t *layer, int64_t tokens, const double 
     naive_linear(&layer->o, tokens, o, mid);
     for (int64_t i = 0; i < tokens * D; i++)
         mid[i] += x[i];
-    naive_norm(tokens, mid, layer->ffn_norm, h);
+    naive_norm(tokens, mid, layer->ffn_norm.weight, h);
     naive_linear(&layer->gate, tokens, h, gate);
     naive_linear(&layer->up, tokens, h, u);
     for (int64_t i = 0; i < tokens * M; i++) {
@@ -697,31 +767,34 @@ enum { T_TOKENS = 90, T_D = 96, T_HEADS = 6, T_GROUPS = 2, T_DIM = 16, T_WIDTH =
 
 /* Runs every elementwise kernel on the same input and returns all results one after the other. */
 static double *everything(int threads, int64_t *count) {
-    const lode_attention_shape_t shape = {T_HEADS, T_GROUPS, T_DIM};
+    const lode_attention_shape_t shape = {T_HEADS, T_GROUPS, T_DIM, .scale = 0.25, .cap = 2};
+    const lode_rotary_t rotary = {
+        .kind = LODE_ROTARY_DEFAULT, .dims = T_DIM, .theta = 10000, .attention_factor = 1};
     enum { WIDE = T_TOKENS * T_D, NARROW = T_TOKENS * T_GROUPS * T_DIM };
-    enum { BROAD = T_TOKENS * T_WIDTH, TABLE = T_TOKENS * T_DIM / 2 };
+    enum { BROAD = T_TOKENS * T_WIDTH };
     random_state = 99;
     lode_set_threads(threads);
     const float *x = random_floats(WIDE, 1), *w = random_floats(T_D, 1);
     const float *k = random_floats(NARROW, 1), *v = random_floats(NARROW, 1);
     const float *d_o = random_floats(WIDE, 1), *u = random_floats(BROAD, 1);
     const float *g = random_floats(BROAD, 1);
-    float *cosines = floats(TABLE), *sines = floats(TABLE), *inverse = floats(T_TOKENS);
+    float *inverse = floats(T_TOKENS), *ignored = floats(NARROW);
+    const lode_norm_t layer_norm = {.kind = LODE_NORM_LAYER, .width = T_D, .weight = w, .bias = w};
+    const lode_rope_t rope =
+        lode_rope_create(&rotary, T_TOKENS, floats(lode_rope_memory(&rotary, T_TOKENS)));
     float *workspace = floats(2 * lode_attention_workspace(&shape, T_TOKENS));
     float *out = floats(5 * WIDE + 2 * NARROW + 3 * BROAD), *next = out;
     float *norm = next, *d_norm = next += WIDE, *turned = next += WIDE, *o = next += WIDE;
     float *dq = next += WIDE, *dk = next += WIDE, *dv = next += NARROW, *glu = next += NARROW;
     float *d_gate = next += BROAD, *d_up = next += BROAD;
-    lode_rmsnorm_forward(T_TOKENS, T_D, 1e-5, x, w, norm, inverse);
-    memcpy(d_norm, d_o, WIDE * sizeof *d_norm);
-    lode_rmsnorm_backward(T_TOKENS, T_D, d_o, x, w, inverse, d_norm);
-    lode_rope_table(T_TOKENS, T_DIM, 10000, cosines, sines);
+    lode_norm_forward(&layer_norm, T_TOKENS, x, norm, inverse);
+    lode_norm_backward(&layer_norm, T_TOKENS, d_o, x, inverse, false, d_norm);
     memcpy(turned, x, WIDE * sizeof *turned);
-    lode_rope_apply(T_TOKENS, T_HEADS, T_DIM, cosines, sines, false, turned);
+    lode_rope_turn(&rope, T_TOKENS, T_HEADS, T_GROUPS, T_DIM, false, turned, ignored, NULL);
     lode_attention_forward(&shape, T_TOKENS, turned, k, v, o, workspace);
     lode_attention_backward(&shape, T_TOKENS, turned, k, v, o, d_o, dq, dk, dv, workspace);
-    lode_swiglu_forward(BROAD, u, g, glu);
-    lode_swiglu_backward(BROAD, u, u, g, d_gate, d_up);
+    lode_activation_forward(LODE_ACTIVATION_SILU, BROAD, u, g, glu);
+    lode_activation_backward(LODE_ACTIVATION_SILU, BROAD, u, u, g, d_gate, d_up);
     double *sums = doubles(7 * T_WIDTH);
     lode_statistics_forward(T_TOKENS, T_WIDTH, u, sums + 6 * T_WIDTH, sums, sums + T_WIDTH);
     lode_statistics_backward(T_TOKENS, T_WIDTH, u, g, sums + 2 * T_WIDTH, sums + 3 * T_WIDTH,
@@ -751,11 +824,14 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_teardown(exponential, release),
         cmocka_unit_test_teardown(sigmoid, release),
+        cmocka_unit_test_teardown(hyperbolic_tangent, release),
+        cmocka_unit_test_teardown(normal_distribution, release),
         cmocka_unit_test_teardown(conversion, release),
         cmocka_unit_test_teardown(linear, release),
         cmocka_unit_test_teardown(linear_of_converted_weights, release),
         cmocka_unit_test_teardown(linear_workspace, release),
         cmocka_unit_test_teardown(attention, release),
+        cmocka_unit_test_teardown(attention_window, release),
         cmocka_unit_test_teardown(loss, release),
         cmocka_unit_test_teardown(greedy, release),
         cmocka_unit_test_teardown(layer, release),

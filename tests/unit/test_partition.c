@@ -128,7 +128,7 @@ static lode_architecture_t architecture_of(int64_t layers, int64_t vocab) {
                                  .vocab = vocab,
                                  .max_positions = 64,
                                  .norm_eps = 1e-5,
-                                 .rope_theta = 1e4};
+                                 .rotary.theta = 1e4};
 }
 
 /* The ranks of one replica, in order: they cover the model once, and know their neighbours. */
@@ -154,7 +154,7 @@ static void check_pipeline(const lode_layout_t *layouts, int replica, int stages
 static void check_balance(const lode_layout_t *layouts, const lode_architecture_t *architecture,
                           int64_t length) {
     const int64_t layers = architecture->layers;
-    const double each = (double)lode_architecture_layer_flops(architecture, length);
+    const double each = (double)lode_architecture_layer_flops(architecture, 0, length);
     const double head = (double)lode_architecture_head_flops(architecture);
     double cost[MAX_LAYERS + 1], dearest = 0;
     for (int64_t i = 0; i < layers; i++)

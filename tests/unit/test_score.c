@@ -84,11 +84,10 @@ static lode_tensor_t ffn_weight(const golden_t *golden, int64_t layer, const cha
     const char *dtype = json_string_value(json_object_get(entry, "dtype"));
     uint64_t length;
     memcpy(&length, golden->checkpoint.data, sizeof length);
-    return (lode_tensor_t){.data = golden->checkpoint.data + 8 + length + json_integer_value(begin),
-                           .dtype = strcmp(dtype, "BF16") == 0 ? LODE_DTYPE_BF16 : LODE_DTYPE_F32,
-                           .rank = 2,
-                           .shape = {json_integer_value(json_array_get(shape, 0)),
-                                     json_integer_value(json_array_get(shape, 1))}};
+    return lode_tensor_matrix(golden->checkpoint.data + 8 + length + json_integer_value(begin),
+                              strcmp(dtype, "BF16") == 0 ? LODE_DTYPE_BF16 : LODE_DTYPE_F32,
+                              json_integer_value(json_array_get(shape, 0)),
+                              json_integer_value(json_array_get(shape, 1)));
 }
 
 /* Row `layer` of a dataset [layers, count]. */
