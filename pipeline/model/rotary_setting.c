@@ -231,6 +231,25 @@ static lode_status_t read_kind_settings(lode_architecture_t *out, const lode_fam
     return read_longrope(out, rope, key, name);
 }
 
+/* Settings that are numbers may still give frequencies that are not. */
+static lode_status_t check_frequencies(const lode_architecture_t *out, const char *name) {
+    const int64_t lengths[2] = {1, out->max_positions};
+    double frequencies[LODE_ROTARY_MAX_FREQUENCIES], factor;
+    for (int i = 0; i < 2; i++) {
+        lode_rotary_frequencies(&out->rotary, lengths[i], frequencies, &factor);
+        bool finite = isfinite(factor);
+        for (int64_t f = 0; f < out->rotary.dims / 2; f++)
+            finite = finite && isfinite(frequencies[f]);
+        if (!finite)
+            return lode_fail(
+                LODE_ERR_FORMAT,
+                "%s: the \"%s\" rotary positions have frequencies that are no numbers; "
+                "correct \"rope_theta\" and the factors",
+                name, lode_rotary_name(out->rotary.kind));
+    }
+    return LODE_OK;
+}
+
 lode_status_t lode_rotary_setting(lode_architecture_t *out, const lode_family_t *family,
                                   json_t *root, const char *name) {
     json_t *rope;
@@ -249,5 +268,6 @@ lode_status_t lode_rotary_setting(lode_architecture_t *out, const lode_family_t 
                          " elements of a head, this version at most %d; use a checkpoint with "
                          "smaller heads",
                          name, out->rotary.dims, 2 * LODE_ROTARY_MAX_FREQUENCIES);
-    return read_kind_settings(out, family, root, rope, key, name);
+    LODE_TRY(read_kind_settings(out, family, root, rope, key, name));
+    return check_frequencies(out, name);
 }

@@ -8,6 +8,7 @@
 #include "common/statistics.h"
 #include "export/export.h"
 #include "model/checkpoint.h"
+#include "model/describe.h"
 #include "probe/probe.h"
 #include "text/corpus.h"
 #include "text/tokenizer.h"
@@ -20,6 +21,16 @@ static lode_status_t check_corpus(const char *path, lode_corpus_format_t format,
         printf("corpus %s: %lld texts\n", path, (long long)lode_corpus_count(corpus));
     lode_corpus_destroy(&corpus);
     return LODE_OK;
+}
+
+static void print_model(const char *name, const lode_architecture_t *architecture) {
+    char description[LODE_DESCRIPTION_BYTES];
+    lode_architecture_describe(description, architecture);
+    printf("model %s: %s, %lld layers, hidden %lld, %lld channels, vocabulary %lld, %.3g M "
+           "parameters\n",
+           name, description, (long long)architecture->layers, (long long)architecture->hidden,
+           (long long)architecture->intermediate, (long long)architecture->vocab,
+           (double)lode_architecture_parameters(architecture) / 1e6);
 }
 
 static lode_status_t check_model(const lode_config_t *config, const lode_config_model_t *model,
@@ -38,12 +49,7 @@ static lode_status_t check_model(const lode_config_t *config, const lode_config_
     if (status == LODE_OK)
         status = lode_statistics_check_padding(config, model->name, architecture.eos);
     if (status == LODE_OK && verbose)
-        printf("model %s: %s, %lld layers, hidden %lld, %lld channels, vocabulary %lld, %.3g M "
-               "parameters\n",
-               model->name, lode_model_type_name(architecture.model_type),
-               (long long)architecture.layers, (long long)architecture.hidden,
-               (long long)architecture.intermediate, (long long)architecture.vocab,
-               (double)lode_architecture_parameters(&architecture) / 1e6);
+        print_model(model->name, &architecture);
     lode_tokenizer_destroy(&tokenizer);
     lode_checkpoint_close(&checkpoint);
     return status;

@@ -365,6 +365,28 @@ bad $format 'model.safetensors.index.json' 'plain name'
 new_case "unknown model_type"
 edit model/config.json 's/"model_type": "llama"/"model_type": "mamba"/'
 bad $unsupported 'model/config.json: "model_type" is "mamba"' 'llama'
+new_case "a model of text and images"
+edit model/config.json 's/"model_type": "llama"/"model_type": "llava", "text_config": {}/'
+bad $unsupported 'model/config.json: "model_type" is "llava"' 'wraps a language model'
+new_case "option that is not implemented"
+edit model/config.json 's/"hidden_act": "silu"/"hidden_act": "quick_gelu"/'
+bad $unsupported 'model/config.json: "hidden_act" is "quick_gelu"' 'supported: "silu"'
+new_case "experts"
+edit model/config.json 's/"model_type": "llama"/"model_type": "llama", "num_local_experts": 8/'
+bad $unsupported 'model/config.json: "num_local_experts" is 8' 'use a checkpoint without it'
+new_case "rotary positions of an unknown kind"
+edit model/config.json 's/"model_type": "llama"/&, "rope_scaling": {"type": "ntk", "factor": 2}/'
+bad $unsupported 'model/config.json: "rope_scaling" is "ntk"' 'supported: "default", "linear"'
+new_case "rotary positions without a factor"
+edit model/config.json 's/"model_type": "llama"/&, "rope_scaling": {"rope_type": "yarn"}/'
+bad $format 'model/config.json: "rope_scaling" has no "factor"'
+new_case "fused tensor of another width"
+rm -rf model
+cp -r "$root/tests/golden/families/phi3" model
+cp sound/tokenizer.json model/
+edit model/config.json 's/"intermediate_size": 36/"intermediate_size": 40/'
+bad $shape 'model/model.safetensors: tensor "model.layers.0.mlp.gate_up_proj.weight"' \
+    'shape \[72, ?24\]' '\[80, ?24\]'
 new_case "config.json without a key"
 edit model/config.json '/intermediate_size/d'
 bad $format 'model/config.json: "intermediate_size" is missing'
