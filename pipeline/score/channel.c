@@ -38,6 +38,8 @@ unsigned lode_score_needs(lode_method_t method) {
     return 0;
 }
 
+static const char gate_name[] = "gate_proj", up_name[] = "up_proj", down_name[] = "down_proj";
+
 static lode_status_t check_array(const double *values, int64_t count, const char *what) {
     if (!values)
         return lode_fail(LODE_ERR_INTERNAL, "%s is missing among the inputs of a score", what);
@@ -90,81 +92,91 @@ static lode_status_t check_inputs(const lode_score_inputs_t *in, unsigned needs)
         LODE_TRY(check_inverse(in->inverse_u, in->m, "inverse second moment of u"));
     }
     if (needs & LODE_NEEDS_DOWN)
-        LODE_TRY(lode_weights_check(&in->down, in->d, in->m, "down_proj"));
-    if (needs & LODE_NEEDS_GATE_UP) {
-        LODE_TRY(lode_weights_check(&in->gate, in->m, in->d, "gate_proj"));
-        LODE_TRY(lode_weights_check(&in->up, in->m, in->d, "up_proj"));
-    }
+        LODE_TRY(lode_weights_check(&in->down, in->d, in->m, down_name));
+    if ((needs & LODE_NEEDS_GATE_UP) && in->gate.data)
+        LODE_TRY(lode_weights_check(&in->gate, in->m, in->d, gate_name));
+    if (needs & LODE_NEEDS_GATE_UP)
+        LODE_TRY(lode_weights_check(&in->up, in->m, in->d, up_name));
     return LODE_OK;
 }
 
-/* Adds to each channel the norm of its row of gate or up. */
-static lode_status_t add_row_norms(double *score, double *row, const lode_tensor_t *tensor,
-                                   const char *what) {
-    int64_t channels = tensor->shape[0], hidden = tensor->shape[1];
-    for (int64_t j = 0; j < channels; j++) {
-        double squares = 0;
-        LODE_TRY(lode_weights_row(row, tensor, j, what));
-        for (int64_t i = 0; i < hidden; i++)
-            squares += row[i] * row[i];
-        score[j] += sqrt(squares);
-    }
-    return LODE_OK;
+/* What a row of gate or up adds to its channel's score. */
+typedef double (*row_term_t)(const double *row, const double *input, int64_t hidden);
+
+/* Its norm; there is no input. */
+static double norm_of(const double *row, const double *input, int64_t hidden) {
+    double squares = 0;
+    (void)input;
+    for (int64_t i = 0; i < hidden; i++)
+        squares += row[i] * row[i];
+    return sqrt(squares);
 }
 
-/* Adds to each channel Σ_i W[j,i]²/inverse[i] over its row of gate or up. */
-static lode_status_t add_row_saliency(double *score, double *row, const lode_tensor_t *tensor,
-                                      const double *inverse, const char *what) {
-    int64_t channels = tensor->shape[0], hidden = tensor->shape[1];
-    for (int64_t j = 0; j < channels; j++) {
-        double sum = 0;
-        LODE_TRY(lode_weights_row(row, tensor, j, what));
-        for (int64_t i = 0; i < hidden; i++)
-            sum += row[i] * row[i] / inverse[i];
-        score[j] += sum;
-    }
-    return LODE_OK;
+/* Σ_i |W[j,i]|·norms[i]. */
+static double wanda_of(const double *row, const double *norms, int64_t hidden) {
+    double sum = 0;
+    for (int64_t i = 0; i < hidden; i++)
+        sum += fabs(row[i]) * norms[i];
+    return sum;
 }
 
-/* Adds to each channel Σ_i |W[j,i]|·norms[i] over its row of gate or up. */
-static lode_status_t add_row_sums(double *score, double *row, const lode_tensor_t *tensor,
-                                  const double *norms, const char *what) {
-    int64_t channels = tensor->shape[0], hidden = tensor->shape[1];
-    for (int64_t j = 0; j < channels; j++) {
-        double sum = 0;
-        LODE_TRY(lode_weights_row(row, tensor, j, what));
-        for (int64_t i = 0; i < hidden; i++)
-            sum += fabs(row[i]) * norms[i];
-        score[j] += sum;
+/* Σ_i W[j,i]²/inverse[i]. */
+static double saliency_of(const double *row, const double *inverse, int64_t hidden) {
+    double sum = 0;
+    for (int64_t i = 0; i < hidden; i++)
+        sum += row[i] * row[i] / inverse[i];
+    return sum;
+}
+
+static lode_status_t add_rows(double *score, const lode_tensor_t *tensor, row_term_t term,
+                              const double *input, const char *what) {
+    const int64_t channels = tensor->shape[0], hidden = tensor->shape[1];
+    lode_weights_reader_t reader;
+    lode_status_t status = lode_weights_open(&reader, tensor, channels, hidden, what);
+    for (int64_t j = 0; j < channels && status == LODE_OK; j++) {
+        const double *row;
+        LODE_GUARD(status, lode_weights_at(&reader, j, &row), done);
+        score[j] += term(row, input, hidden);
     }
-    return LODE_OK;
+done:
+    lode_weights_close(&reader);
+    return status;
+}
+
+/* The terms of the rows of gate, where there is one, and of up. */
+static lode_status_t add_gate_and_up(double *score, const lode_score_inputs_t *in, row_term_t term,
+                                     const double *input) {
+    if (in->gate.data)
+        LODE_TRY(add_rows(score, &in->gate, term, input, gate_name));
+    return add_rows(score, &in->up, term, input, up_name);
 }
 
 /* Per column of down: Σ_i |W[i,j]|, or Σ_i W[i,j]² where `squared`. */
-static lode_status_t column_sums(double *sums, double *row, const lode_tensor_t *down,
-                                 bool squared) {
-    int64_t hidden = down->shape[0], channels = down->shape[1];
-    memset(sums, 0, (size_t)channels * sizeof *sums);
-    for (int64_t i = 0; i < hidden; i++) {
-        LODE_TRY(lode_weights_row(row, down, i, "down_proj"));
-        for (int64_t j = 0; j < channels; j++)
+static lode_status_t column_sums(double *sums, const lode_score_inputs_t *in, bool squared) {
+    lode_weights_reader_t down;
+    lode_status_t status = lode_weights_open(&down, &in->down, in->d, in->m, down_name);
+    memset(sums, 0, (size_t)in->m * sizeof *sums);
+    for (int64_t i = 0; i < in->d && status == LODE_OK; i++) {
+        const double *row;
+        LODE_GUARD(status, lode_weights_at(&down, i, &row), done);
+        for (int64_t j = 0; j < in->m; j++)
             sums[j] += squared ? row[j] * row[j] : fabs(row[j]);
     }
-    return LODE_OK;
+done:
+    lode_weights_close(&down);
+    return status;
 }
 
 /* Working memory of the scores that read weights. */
 typedef struct scratch {
-    double *row;   /* [max(m, d)] one row of a tensor */
     double *sums;  /* [m] column sums */
     double *norms; /* [max(m, d)] norms of a projection's inputs */
 } scratch_t;
 
 static lode_status_t score_magnitude(double *score, const lode_score_inputs_t *in,
                                      scratch_t *scratch) {
-    LODE_TRY(add_row_norms(score, scratch->row, &in->gate, "gate_proj"));
-    LODE_TRY(add_row_norms(score, scratch->row, &in->up, "up_proj"));
-    LODE_TRY(column_sums(scratch->sums, scratch->row, &in->down, true));
+    LODE_TRY(add_gate_and_up(score, in, norm_of, NULL));
+    LODE_TRY(column_sums(scratch->sums, in, true));
     for (int64_t j = 0; j < in->m; j++)
         score[j] += sqrt(scratch->sums[j]);
     return LODE_OK;
@@ -172,10 +184,9 @@ static lode_status_t score_magnitude(double *score, const lode_score_inputs_t *i
 
 static lode_status_t score_wanda(double *score, const lode_score_inputs_t *in, scratch_t *scratch) {
     LODE_TRY(input_norms(scratch->norms, in->input_power_mean, in->d, "input power"));
-    LODE_TRY(add_row_sums(score, scratch->row, &in->gate, scratch->norms, "gate_proj"));
-    LODE_TRY(add_row_sums(score, scratch->row, &in->up, scratch->norms, "up_proj"));
+    LODE_TRY(add_gate_and_up(score, in, wanda_of, scratch->norms));
     LODE_TRY(input_norms(scratch->norms, in->u_power_mean, in->m, "activation power"));
-    LODE_TRY(column_sums(scratch->sums, scratch->row, &in->down, false));
+    LODE_TRY(column_sums(scratch->sums, in, false));
     for (int64_t j = 0; j < in->m; j++)
         score[j] += scratch->sums[j] * scratch->norms[j];
     return LODE_OK;
@@ -183,9 +194,8 @@ static lode_status_t score_wanda(double *score, const lode_score_inputs_t *in, s
 
 static lode_status_t score_sparsegpt(double *score, const lode_score_inputs_t *in,
                                      scratch_t *scratch) {
-    LODE_TRY(add_row_saliency(score, scratch->row, &in->gate, in->inverse_input, "gate_proj"));
-    LODE_TRY(add_row_saliency(score, scratch->row, &in->up, in->inverse_input, "up_proj"));
-    LODE_TRY(column_sums(scratch->sums, scratch->row, &in->down, true));
+    LODE_TRY(add_gate_and_up(score, in, saliency_of, in->inverse_input));
+    LODE_TRY(column_sums(scratch->sums, in, true));
     for (int64_t j = 0; j < in->m; j++)
         score[j] += scratch->sums[j] / in->inverse_u[j];
     return LODE_OK;
@@ -193,7 +203,7 @@ static lode_status_t score_sparsegpt(double *score, const lode_score_inputs_t *i
 
 /* The variance is never negative; where u hardly varies, rounding may say so. */
 static lode_status_t score_flap(double *score, const lode_score_inputs_t *in, scratch_t *scratch) {
-    LODE_TRY(column_sums(scratch->sums, scratch->row, &in->down, true));
+    LODE_TRY(column_sums(scratch->sums, in, true));
     for (int64_t j = 0; j < in->m; j++) {
         const double mean = in->activation_mean[j];
         score[j] = fmax(in->activation_power[j] - mean * mean, 0) * scratch->sums[j];
@@ -201,19 +211,31 @@ static lode_status_t score_flap(double *score, const lode_score_inputs_t *in, sc
     return LODE_OK;
 }
 
-/* −H_j = Σ_i p_i ln p_i. A column of zeros has no distribution; it writes nothing and gets the
- * least score there is, −ln d, that of a uniform writer. */
-static lode_status_t score_entropy(double *score, const lode_score_inputs_t *in,
-                                   scratch_t *scratch) {
-    LODE_TRY(column_sums(scratch->sums, scratch->row, &in->down, false));
-    for (int64_t i = 0; i < in->d; i++) {
-        LODE_TRY(lode_weights_row(scratch->row, &in->down, i, "down_proj"));
+/* Adds Σ_i p_ij ln p_ij, p_ij = |W[i,j]| / sums[j], of the columns of down. */
+static lode_status_t add_entropies(double *score, const lode_score_inputs_t *in,
+                                   const double *sums) {
+    lode_weights_reader_t down;
+    lode_status_t status = lode_weights_open(&down, &in->down, in->d, in->m, down_name);
+    for (int64_t i = 0; i < in->d && status == LODE_OK; i++) {
+        const double *row;
+        LODE_GUARD(status, lode_weights_at(&down, i, &row), done);
         for (int64_t j = 0; j < in->m; j++) {
-            double share = fabs(scratch->row[j]) / scratch->sums[j];
+            const double share = fabs(row[j]) / sums[j];
             if (share > 0)
                 score[j] += share * log(share);
         }
     }
+done:
+    lode_weights_close(&down);
+    return status;
+}
+
+/* −H_j. A column of zeros has no distribution; it writes nothing and gets the least score there is,
+ * −ln d, that of a uniform writer. */
+static lode_status_t score_entropy(double *score, const lode_score_inputs_t *in,
+                                   scratch_t *scratch) {
+    LODE_TRY(column_sums(scratch->sums, in, false));
+    LODE_TRY(add_entropies(score, in, scratch->sums));
     for (int64_t j = 0; j < in->m; j++)
         if (scratch->sums[j] == 0)
             score[j] = -log((double)in->d);
@@ -225,7 +247,6 @@ static lode_status_t score_from_weights(double *score, lode_method_t method,
     scratch_t scratch = {0};
     int64_t longest = in->m > in->d ? in->m : in->d;
     lode_status_t status;
-    LODE_GUARD(status, LODE_NEW_RAW(&scratch.row, longest, "row of weights"), done);
     LODE_GUARD(status, LODE_NEW_RAW(&scratch.sums, in->m, "column sums of down_proj"), done);
     LODE_GUARD(status, LODE_NEW_RAW(&scratch.norms, longest, "input norms"), done);
     memset(score, 0, (size_t)in->m * sizeof *score);
@@ -240,7 +261,6 @@ static lode_status_t score_from_weights(double *score, lode_method_t method,
     else
         status = score_entropy(score, in, &scratch);
 done:
-    free(scratch.row);
     free(scratch.sums);
     free(scratch.norms);
     return status;

@@ -1,19 +1,22 @@
 /* score/channel: the pruning score of every channel of a layer. The highest are kept.
  *
- * | method        | score of channel j                                                          |
- * |---------------|-----------------------------------------------------------------------------|
- * | scar-lp, lp   | LP_j                                                                        |
- * | scar-prot     | LP_j · P_j                                                                  |
- * | scar-conn     | LP_j · ((1 − Conn_j) + Conn_j · P_j)                                        |
- * | wanda-channel | Σ over gate row, up row and down column of |W|·√(mean over sequences Σ_t x²) |
- * | magnitude     | ‖gate row‖₂ + ‖up row‖₂ + ‖down column‖₂                                    |
- * | activation    | mean_t u_j²                                                                 |
- * | taylor        | mean_t |u_j·g_j|                                                            |
- * | entropy       | −H_j, H_j = −Σ_i p_i ln p_i, p_i = |Wdown[i,j]| / Σ_i |Wdown[i,j]|          |
- * | sparsegpt-channel | Σ over gate row, up row and down column of W²/[H⁻¹]_ii, H = second moment
- * of | |               | the projection's input + 1 % of its mean diagonal | | flap          |
- * (mean_t u_j² − (mean_t u_j)²) · ‖down column‖₂²                             | | random        |
- * uniform in [0, 1) from seed, layer and channel                              |
+ * | method            | score of channel j                                                  |
+ * |-------------------|---------------------------------------------------------------------|
+ * | scar-lp, lp       | LP_j                                                                |
+ * | scar-prot         | LP_j · P_j                                                          |
+ * | scar-conn         | LP_j · ((1 − Conn_j) + Conn_j · P_j)                                |
+ * | wanda-channel     | Σ over its rows and its column of |W|·√(mean over sequences Σ_t x²) |
+ * | magnitude         | Σ over its rows and its column of their L2 norms                    |
+ * | activation        | mean_t u_j²                                                         |
+ * | taylor            | mean_t |u_j·g_j|                                                    |
+ * | entropy           | −H_j, H_j = −Σ_i p_i ln p_i, p_i = |Wdown[i,j]| / Σ_i |Wdown[i,j]|  |
+ * | sparsegpt-channel | Σ over its rows and its column of W²/[H⁻¹]_ii, H = second           |
+ * |                   | moment of the projection's input + 1 % of its mean diagonal         |
+ * | flap              | (mean_t u_j² − (mean_t u_j)²) · ‖down column‖₂²                     |
+ * | random            | uniform in [0, 1) from seed, layer and channel                      |
+ *
+ * A channel's rows are those of gate and up, or of up alone in a block without a gate; its column
+ * is that of down. Biases have no part in any score.
  *
  * The scar methods are those of Supernodes and Halos (arXiv:2604.23475), wanda-channel the channel
  * form of Wanda (arXiv:2306.11695) used there, sparsegpt-channel that of SparseGPT's criterion
@@ -61,7 +64,7 @@ typedef struct lode_score_inputs {
     const double *activation_mean;  /* [m], mean over tokens of u */
     const double *inverse_input;    /* [d], diagonal of (E[h hᵀ] + damping)⁻¹ */
     const double *inverse_u;        /* [m], diagonal of (E[u uᵀ] + damping)⁻¹ */
-    lode_tensor_t gate, up;         /* [m, d] */
+    lode_tensor_t gate, up;         /* [m, d]; gate's data is NULL in a block without a gate */
     lode_tensor_t down;             /* [d, m] */
     int64_t seed, layer;            /* name the stream of `random` */
 } lode_score_inputs_t;

@@ -195,34 +195,35 @@ enum { SETS = 256 }; /* at once: bounds the working memory, and down is read onc
 
 /* Working memory of a block of random sets. */
 typedef struct sets {
-    int64_t *chosen; /* [sets, count] channels */
-    double *row;     /* [channels] of down */
-    double *written; /* [sets, hidden] */
+    int64_t *chosen;   /* [sets, count] channels */
+    double *magnitude; /* [channels] absolute values of a row of down */
+    double *written;   /* [sets, hidden] */
 } sets_t;
 
 static lode_status_t sets_allocate(sets_t *sets, const lode_tensor_t *down, int64_t block,
                                    int64_t count) {
     LODE_TRY(LODE_NEW_RAW(&sets->chosen, block * count, "random sets"));
-    LODE_TRY(LODE_NEW_RAW(&sets->row, down->shape[1], "row of down_proj"));
+    LODE_TRY(LODE_NEW_RAW(&sets->magnitude, down->shape[1], "row of down_proj"));
     return LODE_NEW_RAW(&sets->written, block * down->shape[0], written_name);
 }
 
 /* What sets[first … first + block) write. */
-static lode_status_t write_sets(sets_t *sets, const lode_tensor_t *down, int64_t first,
+static lode_status_t write_sets(sets_t *sets, lode_weights_reader_t *down, int64_t first,
                                 int64_t block, int64_t count, lode_control_t control) {
-    const int64_t hidden = down->shape[0], channels = down->shape[1];
+    const int64_t hidden = down->tensor->shape[0], channels = down->tensor->shape[1];
     for (int64_t i = 0; i < block; i++)
         lode_random_sample(lode_random_key(control.seed, "control set", control.layer, first + i),
                            sets->chosen + i * count, count, channels);
     for (int64_t h = 0; h < hidden; h++) {
-        LODE_TRY(lode_weights_row(sets->row, down, h, down_name));
+        const double *row;
+        LODE_TRY(lode_weights_at(down, h, &row));
         for (int64_t j = 0; j < channels; j++)
-            sets->row[j] = fabs(sets->row[j]);
+            sets->magnitude[j] = fabs(row[j]);
         for (int64_t i = 0; i < block; i++) {
             const int64_t *chosen = sets->chosen + i * count;
             double sum = 0;
             for (int64_t n = 0; n < count; n++)
-                sum += sets->row[chosen[n]];
+                sum += sets->magnitude[chosen[n]];
             sets->written[i * hidden + h] = sum;
         }
     }
@@ -233,14 +234,15 @@ lode_status_t lode_control_random_dimensions(double *dimensions, const lode_tens
                                              int64_t count, lode_control_t control) {
     const int64_t hidden = down->shape[0], channels = down->shape[1];
     LODE_ASSERT(1 <= count && count <= channels);
-    LODE_TRY(lode_weights_check(down, hidden, channels, down_name));
     const int64_t most = control.draws < SETS ? control.draws : SETS;
     sets_t sets = {0};
+    lode_weights_reader_t reader;
     lode_status_t status;
+    LODE_GUARD(status, lode_weights_open(&reader, down, hidden, channels, down_name), done);
     LODE_GUARD(status, sets_allocate(&sets, down, most, count), done);
     for (int64_t first = 0; first < control.draws; first += most) {
         const int64_t block = control.draws - first < most ? control.draws - first : most;
-        LODE_GUARD(status, write_sets(&sets, down, first, block, count, control), done);
+        LODE_GUARD(status, write_sets(&sets, &reader, first, block, count, control), done);
         for (int64_t i = 0; i < block; i++)
             LODE_GUARD(status,
                        lode_concentration_effective(
@@ -249,7 +251,8 @@ lode_status_t lode_control_random_dimensions(double *dimensions, const lode_tens
     }
 done:
     free(sets.chosen);
-    free(sets.row);
+    free(sets.magnitude);
+    lode_weights_close(&reader);
     free(sets.written);
     return status;
 }

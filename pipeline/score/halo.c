@@ -13,17 +13,17 @@ static const char down_name[] = "down_proj";
 lode_status_t lode_halo_written(double *written, const lode_tensor_t *down, const int32_t *set,
                                 int64_t count) {
     int64_t hidden = down->shape[0], channels = down->shape[1];
-    double *row;
-    LODE_TRY(lode_weights_check(down, hidden, channels, down_name));
-    LODE_TRY(LODE_NEW_RAW(&row, channels, "row of down_proj"));
-    lode_status_t status = LODE_OK;
+    lode_weights_reader_t reader;
+    lode_status_t status = lode_weights_open(&reader, down, hidden, channels, down_name);
     for (int64_t h = 0; h < hidden && status == LODE_OK; h++) {
-        status = lode_weights_row(row, down, h, down_name);
+        const double *row;
+        LODE_GUARD(status, lode_weights_at(&reader, h, &row), done);
         written[h] = 0;
-        for (int64_t i = 0; i < count && status == LODE_OK; i++)
+        for (int64_t i = 0; i < count; i++)
             written[h] += fabs(row[set[i]]);
     }
-    free(row);
+done:
+    lode_weights_close(&reader);
     return status;
 }
 
@@ -45,11 +45,12 @@ lode_status_t lode_halo_support(int32_t *support, int64_t support_size, const lo
 }
 
 /* Adds the absolute values of all rows to `whole`, and of those in the support to `inside`. */
-static lode_status_t add_write_sums(double *inside, double *whole, double *row,
-                                    const lode_tensor_t *down, const uint8_t *in_support) {
-    int64_t hidden = down->shape[0], channels = down->shape[1];
+static lode_status_t add_write_sums(double *inside, double *whole, lode_weights_reader_t *down,
+                                    const uint8_t *in_support) {
+    int64_t hidden = down->tensor->shape[0], channels = down->tensor->shape[1];
     for (int64_t h = 0; h < hidden; h++) {
-        LODE_TRY(lode_weights_row(row, down, h, down_name));
+        const double *row;
+        LODE_TRY(lode_weights_at(down, h, &row));
         for (int64_t j = 0; j < channels; j++)
             whole[j] += fabs(row[j]);
         for (int64_t j = 0; in_support[h] && j < channels; j++)
@@ -61,60 +62,62 @@ static lode_status_t add_write_sums(double *inside, double *whole, double *row,
 lode_status_t lode_halo_connectivity(double *connectivity, const lode_tensor_t *down,
                                      const int32_t *support, int64_t support_size) {
     int64_t hidden = down->shape[0], channels = down->shape[1];
-    LODE_TRY(lode_weights_check(down, hidden, channels, down_name));
     uint8_t *in_support = NULL;
-    double *row = NULL, *whole = NULL;
+    double *whole = NULL;
+    lode_weights_reader_t reader;
     lode_status_t status;
+    LODE_GUARD(status, lode_weights_open(&reader, down, hidden, channels, down_name), done);
     LODE_GUARD(status, LODE_NEW(&in_support, hidden, "write support"), done);
-    LODE_GUARD(status, LODE_NEW_RAW(&row, channels, "row of down_proj"), done);
     LODE_GUARD(status, LODE_NEW(&whole, channels, "column sums of down_proj"), done);
     for (int64_t i = 0; i < support_size; i++)
         in_support[support[i]] = 1;
     memset(connectivity, 0, (size_t)channels * sizeof *connectivity);
-    LODE_GUARD(status, add_write_sums(connectivity, whole, row, down, in_support), done);
+    LODE_GUARD(status, add_write_sums(connectivity, whole, &reader, in_support), done);
     for (int64_t j = 0; j < channels; j++)
         connectivity[j] = whole[j] > 0 ? connectivity[j] / whole[j] : 0;
 done:
     free(in_support);
-    free(row);
     free(whole);
+    lode_weights_close(&reader);
     return status;
 }
 
 /* Adds each row's absolute values to `whole`, and those of the support to `inside`. */
-static lode_status_t add_read_sums(double *inside, double *whole, double *row,
-                                   const lode_tensor_t *tensor, const int32_t *support,
-                                   int64_t support_size, const char *what) {
-    for (int64_t j = 0; j < tensor->shape[0]; j++) {
-        LODE_TRY(lode_weights_row(row, tensor, j, what));
-        for (int64_t i = 0; i < tensor->shape[1]; i++)
+static lode_status_t add_read_sums(double *inside, double *whole, const lode_tensor_t *tensor,
+                                   const int32_t *support, int64_t support_size, const char *what) {
+    const int64_t channels = tensor->shape[0], hidden = tensor->shape[1];
+    lode_weights_reader_t reader;
+    lode_status_t status = lode_weights_open(&reader, tensor, channels, hidden, what);
+    for (int64_t j = 0; j < channels && status == LODE_OK; j++) {
+        const double *row;
+        LODE_GUARD(status, lode_weights_at(&reader, j, &row), done);
+        for (int64_t i = 0; i < hidden; i++)
             whole[j] += fabs(row[i]);
         for (int64_t i = 0; i < support_size; i++)
             inside[j] += fabs(row[support[i]]);
     }
-    return LODE_OK;
+done:
+    lode_weights_close(&reader);
+    return status;
 }
 
 lode_status_t lode_halo_read_connectivity(double *connectivity, const lode_tensor_t *gate,
                                           const lode_tensor_t *up, const int32_t *support,
                                           int64_t support_size) {
-    const int64_t channels = gate->shape[0], hidden = gate->shape[1];
-    LODE_TRY(lode_weights_check(gate, channels, hidden, "gate_proj"));
+    const int64_t channels = up->shape[0], hidden = up->shape[1];
+    if (gate->data)
+        LODE_TRY(lode_weights_check(gate, channels, hidden, "gate_proj"));
     LODE_TRY(lode_weights_check(up, channels, hidden, "up_proj"));
-    double *row = NULL, *whole = NULL;
-    lode_status_t status;
-    LODE_GUARD(status, LODE_NEW_RAW(&row, hidden, "row of gate_proj"), done);
-    LODE_GUARD(status, LODE_NEW(&whole, channels, "row sums of gate_proj and up_proj"), done);
+    double *whole;
+    LODE_TRY(LODE_NEW(&whole, channels, "row sums of gate_proj and up_proj"));
+    lode_status_t status = LODE_OK;
     memset(connectivity, 0, (size_t)channels * sizeof *connectivity);
-    LODE_GUARD(status,
-               add_read_sums(connectivity, whole, row, gate, support, support_size, "gate_proj"),
-               done);
-    LODE_GUARD(status,
-               add_read_sums(connectivity, whole, row, up, support, support_size, "up_proj"), done);
-    for (int64_t j = 0; j < channels; j++)
+    if (gate->data)
+        status = add_read_sums(connectivity, whole, gate, support, support_size, "gate_proj");
+    if (status == LODE_OK)
+        status = add_read_sums(connectivity, whole, up, support, support_size, "up_proj");
+    for (int64_t j = 0; j < channels && status == LODE_OK; j++)
         connectivity[j] = whole[j] > 0 ? connectivity[j] / whole[j] : 0;
-done:
-    free(row);
     free(whole);
     return status;
 }

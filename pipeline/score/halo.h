@@ -40,7 +40,9 @@ LODE_MUST_USE lode_status_t lode_halo_connectivity(double *connectivity, const l
  * (Σ_{h∈S} |Wgate[j,h]| + Σ_{h∈S} |Wup[j,h]|) / (Σ_h |Wgate[j,h]| + Σ_h |Wup[j,h]|), sums over gate
  * before up, in the order of the support and of h; 0 for a channel that reads nothing. Weights
  * are taken as they are: the norm between the layers scales dimensions, and has no part in it.
- *   connectivity [channels] out, in [0, 1];  gate, up in, [channels, hidden];  support in */
+ *   connectivity [channels] out, in [0, 1];  support in
+ *   gate, up  in, [channels, hidden]; gate's data is NULL in a block without a gate, where up alone
+ *             counts */
 LODE_MUST_USE lode_status_t lode_halo_read_connectivity(double *connectivity,
                                                         const lode_tensor_t *gate,
                                                         const lode_tensor_t *up,

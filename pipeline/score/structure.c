@@ -14,7 +14,7 @@
 static const char loss_proxy_name[] = "loss proxy";
 static const char power_name[] = "activation power";
 
-enum { NORMS = 3 }; /* down, up, gate: the order of the figures */
+enum { GATE = 2, NORMS }; /* down, up, gate: the order of the figures */
 
 const char *lode_structure_name(int figure) {
     static const char *const names[] = {
@@ -122,7 +122,9 @@ static lode_status_t measure(work_t *work, double figure[LODE_STRUCTURE_COUNT]) 
         lode_concentration_rank_correlation(work->proxy.ranks, work->power.ranks, m);
     for (int i = 0; i < NORMS; i++)
         figure[LODE_STRUCTURE_SPEARMAN_DOWN_NORM + i] =
-            lode_concentration_rank_correlation(work->proxy.ranks, work->norm_ranks[i], m);
+            i == GATE && !in->gate_norm
+                ? NAN
+                : lode_concentration_rank_correlation(work->proxy.ranks, work->norm_ranks[i], m);
     figure[LODE_STRUCTURE_JACCARD_ACTIVATION] = jaccard;
     figure[LODE_STRUCTURE_OVERLAP_ACTIVATION] = 2 * jaccard / (1 + jaccard); /* |A| = |B| */
     return LODE_OK;
@@ -186,7 +188,9 @@ lode_status_t lode_structure_measure(lode_structure_t *structure,
     LODE_GUARD(status, work_allocate(&work), done);
     LODE_GUARD(status, check_inputs(inputs), done);
     for (int i = 0; i < NORMS; i++)
-        LODE_GUARD(status, lode_order_ranks(work.norm_ranks[i], norms[i], m, norm_names[i]), done);
+        if (norms[i])
+            LODE_GUARD(status, lode_order_ranks(work.norm_ranks[i], norms[i], m, norm_names[i]),
+                       done);
     memcpy(work.proxy.values, inputs->loss_proxy, (size_t)m * sizeof(double));
     memcpy(work.power.values, inputs->activation_power, (size_t)m * sizeof(double));
     LODE_GUARD(status, measure(&work, structure->figure), done);

@@ -14,7 +14,7 @@
  * | spearman_activation  | Spearman's correlation of log LP with log activation power           |
  * | spearman_down_norm   | … with the log L2 norm of the channel's down column                  |
  * | spearman_up_norm     | … of its up row                                                      |
- * | spearman_gate_norm   | … of its gate row                                                    |
+ * | spearman_gate_norm   | … of its gate row; NaN in a block without a gate                     |
  * | jaccard_activation   | Jaccard index of core and activation core                            |
  * | overlap_activation   | share of the core that is in the activation core                     |
  *
@@ -52,10 +52,11 @@ const char *lode_structure_name(int figure);
 
 /* One layer; all arrays belong to the caller. */
 typedef struct lode_structure_inputs {
-    int64_t channels, core_size;    /* 1 ≤ core_size ≤ channels */
-    const double *loss_proxy;       /* [channels] over all sequences, ≥ 0, in any unit */
-    const double *activation_power; /* [channels] likewise */
-    const double *down_norm, *up_norm, *gate_norm; /* [channels] */
+    int64_t channels, core_size;       /* 1 ≤ core_size ≤ channels */
+    const double *loss_proxy;          /* [channels] over all sequences, ≥ 0, in any unit */
+    const double *activation_power;    /* [channels] likewise */
+    const double *down_norm, *up_norm; /* [channels] */
+    const double *gate_norm;           /* [channels], NULL in a block without a gate */
     /* For the bootstrap: sums of each sequence, undivided, row s at s·stride. */
     int64_t sequences, stride; /* sequences ≥ 1; stride ≥ channels (L·m of [S,L,m]) */
     const double *loss_proxy_sums, *activation_power_sums;

@@ -6,6 +6,9 @@
 
 #include "base/memory.h"
 
+/* Rows of a transposed view in a panel: a cache line of the widest elements. */
+enum { TRANSPOSED_ROWS = 16 };
+
 lode_status_t lode_weights_check(const lode_tensor_t *tensor, int64_t rows, int64_t columns,
                                  const char *what) {
     if (!tensor->data)
@@ -36,88 +39,136 @@ static double double_of_half(uint16_t half) {
     return (double)float_of_bits(sign | exponent << 23 | fraction << 13);
 }
 
-static void widen_f32(double *out, const unsigned char *bytes, int64_t count) {
+/* `count` consecutive elements, each to the place `stride` after the one before. */
+static void widen_f32(double *out, const unsigned char *bytes, int64_t count, int64_t stride) {
     for (int64_t i = 0; i < count; i++) {
         float value;
         memcpy(&value, bytes + 4 * i, sizeof value);
-        out[i] = (double)value;
+        out[i * stride] = (double)value;
     }
 }
 
-static void widen_f16(double *out, const unsigned char *bytes, int64_t count) {
+static void widen_f16(double *out, const unsigned char *bytes, int64_t count, int64_t stride) {
     for (int64_t i = 0; i < count; i++) {
         uint16_t half;
         memcpy(&half, bytes + 2 * i, sizeof half);
-        out[i] = double_of_half(half);
+        out[i * stride] = double_of_half(half);
     }
 }
 
-static void widen_bf16(double *out, const unsigned char *bytes, int64_t count) {
+static void widen_bf16(double *out, const unsigned char *bytes, int64_t count, int64_t stride) {
     for (int64_t i = 0; i < count; i++) {
         uint16_t upper; /* the upper half of a float */
         memcpy(&upper, bytes + 2 * i, sizeof upper);
-        out[i] = (double)float_of_bits((uint32_t)upper << 16);
+        out[i * stride] = (double)float_of_bits((uint32_t)upper << 16);
     }
 }
 
-lode_status_t lode_weights_row(double *out, const lode_tensor_t *tensor, int64_t row,
-                               const char *what) {
-    int64_t columns = tensor->shape[1];
-    LODE_ASSERT(0 <= row && row < tensor->shape[0]);
+/* Elements [first, first + count) of a stored line. */
+static void widen(double *out, const lode_tensor_t *tensor, int64_t line, int64_t first,
+                  int64_t count, int64_t stride) {
     const unsigned char *bytes = tensor->data;
-    bytes += (size_t)(row * columns) * lode_dtype_size(tensor->dtype);
+    bytes += (size_t)(line * tensor->pitch + first) * lode_dtype_size(tensor->dtype);
     switch (tensor->dtype) {
     case LODE_DTYPE_F32:
-        widen_f32(out, bytes, columns);
+        widen_f32(out, bytes, count, stride);
         break;
     case LODE_DTYPE_F16:
-        widen_f16(out, bytes, columns);
+        widen_f16(out, bytes, count, stride);
         break;
     case LODE_DTYPE_BF16:
-        widen_bf16(out, bytes, columns);
+        widen_bf16(out, bytes, count, stride);
         break;
     }
-    for (int64_t i = 0; i < columns; i++)
+}
+
+lode_status_t lode_weights_panel(double *out, const lode_tensor_t *tensor, int64_t first,
+                                 int64_t rows, const char *what) {
+    const int64_t columns = tensor->shape[1];
+    LODE_ASSERT(0 <= first && first + rows <= tensor->shape[0]);
+    if (tensor->transposed)
+        for (int64_t j = 0; j < columns; j++)
+            widen(out + j, tensor, j, first, rows, columns);
+    else
+        for (int64_t i = 0; i < rows; i++)
+            widen(out + i * columns, tensor, first + i, 0, columns, 1);
+    for (int64_t i = 0; i < rows * columns; i++)
         if (!isfinite(out[i]))
             return lode_fail(LODE_ERR_NUMERIC,
                              "%s[%lld, %lld] is %g; the checkpoint is damaged or was not trained "
                              "to the end",
-                             what, (long long)row, (long long)i, out[i]);
+                             what, (long long)(first + i / columns), (long long)(i % columns),
+                             out[i]);
     return LODE_OK;
+}
+
+lode_status_t lode_weights_row(double *out, const lode_tensor_t *tensor, int64_t row,
+                               const char *what) {
+    return lode_weights_panel(out, tensor, row, 1, what);
+}
+
+lode_status_t lode_weights_open(lode_weights_reader_t *reader, const lode_tensor_t *tensor,
+                                int64_t rows, int64_t columns, const char *what) {
+    *reader = (lode_weights_reader_t){.tensor = tensor, .what = what};
+    LODE_TRY(lode_weights_check(tensor, rows, columns, what));
+    reader->height = tensor->transposed && rows > TRANSPOSED_ROWS ? TRANSPOSED_ROWS
+                     : tensor->transposed                         ? rows
+                                                                  : 1;
+    return LODE_NEW_RAW(&reader->panel, reader->height * columns, what);
+}
+
+lode_status_t lode_weights_at(lode_weights_reader_t *reader, int64_t row, const double **out) {
+    const int64_t rows = reader->tensor->shape[0], columns = reader->tensor->shape[1];
+    if (row < reader->first || row >= reader->first + reader->filled) {
+        const int64_t left = rows - row;
+        reader->filled = 0;
+        LODE_TRY(lode_weights_panel(reader->panel, reader->tensor, row,
+                                    left < reader->height ? left : reader->height, reader->what));
+        reader->first = row;
+        reader->filled = left < reader->height ? left : reader->height;
+    }
+    *out = reader->panel + (row - reader->first) * columns;
+    return LODE_OK;
+}
+
+void lode_weights_close(lode_weights_reader_t *reader) {
+    free(reader->panel);
+    *reader = (lode_weights_reader_t){0};
 }
 
 lode_status_t lode_weights_row_norms(double *norms, const lode_tensor_t *tensor, const char *what) {
     const int64_t rows = tensor->shape[0], columns = tensor->shape[1];
-    double *row;
-    LODE_TRY(lode_weights_check(tensor, rows, columns, what));
-    LODE_TRY(LODE_NEW_RAW(&row, columns, what));
-    lode_status_t status = LODE_OK;
+    lode_weights_reader_t reader;
+    lode_status_t status = lode_weights_open(&reader, tensor, rows, columns, what);
     for (int64_t i = 0; i < rows && status == LODE_OK; i++) {
-        status = lode_weights_row(row, tensor, i, what);
+        const double *row;
+        LODE_GUARD(status, lode_weights_at(&reader, i, &row), done);
         double squares = 0;
-        for (int64_t j = 0; status == LODE_OK && j < columns; j++)
+        for (int64_t j = 0; j < columns; j++)
             squares += row[j] * row[j];
         norms[i] = sqrt(squares);
     }
-    free(row);
+done:
+    lode_weights_close(&reader);
     return status;
 }
 
 lode_status_t lode_weights_column_norms(double *norms, const lode_tensor_t *tensor,
                                         const char *what) {
     const int64_t rows = tensor->shape[0], columns = tensor->shape[1];
-    double *row;
-    LODE_TRY(lode_weights_check(tensor, rows, columns, what));
-    LODE_TRY(LODE_NEW_RAW(&row, columns, what));
-    memset(norms, 0, (size_t)columns * sizeof *norms);
-    lode_status_t status = LODE_OK;
+    lode_weights_reader_t reader;
+    lode_status_t status = lode_weights_open(&reader, tensor, rows, columns, what);
+    if (status == LODE_OK)
+        memset(norms, 0, (size_t)columns * sizeof *norms);
     for (int64_t i = 0; i < rows && status == LODE_OK; i++) {
-        status = lode_weights_row(row, tensor, i, what);
-        for (int64_t j = 0; status == LODE_OK && j < columns; j++)
+        const double *row;
+        LODE_GUARD(status, lode_weights_at(&reader, i, &row), done);
+        for (int64_t j = 0; j < columns; j++)
             norms[j] += row[j] * row[j];
     }
-    for (int64_t j = 0; j < columns; j++)
+    for (int64_t j = 0; j < columns && status == LODE_OK; j++)
         norms[j] = sqrt(norms[j]);
-    free(row);
+done:
+    lode_weights_close(&reader);
     return status;
 }

@@ -53,20 +53,22 @@ static lode_status_t read_sums(const lode_classify_t *work, const char *name, do
 
 static lode_status_t measure(const lode_classify_t *work, double *norms, double *sums) {
     const int64_t m = work->m;
+    const bool gated = work->weights.gate.data != NULL;
     double *power_sums = sums + work->sequences * m;
     lode_structure_t structure;
     LODE_TRY(read_sums(work, "/sequences/loss_proxy", sums));
     LODE_TRY(read_sums(work, "/sequences/activation_power", power_sums));
     LODE_TRY(lode_weights_column_norms(norms, &work->weights.down, "down_proj"));
     LODE_TRY(lode_weights_row_norms(norms + m, &work->weights.up, "up_proj"));
-    LODE_TRY(lode_weights_row_norms(norms + 2 * m, &work->weights.gate, "gate_proj"));
+    if (gated)
+        LODE_TRY(lode_weights_row_norms(norms + 2 * m, &work->weights.gate, "gate_proj"));
     const lode_structure_inputs_t inputs = {.channels = m,
                                             .core_size = work->core_size,
                                             .loss_proxy = work->loss_proxy,
                                             .activation_power = work->activation_power,
                                             .down_norm = norms,
                                             .up_norm = norms + m,
-                                            .gate_norm = norms + 2 * m,
+                                            .gate_norm = gated ? norms + 2 * m : NULL,
                                             .sequences = work->sequences,
                                             .stride = m,
                                             .loss_proxy_sums = sums,

@@ -113,12 +113,16 @@ lode_status_t lode_inputs_file(char digest[LODE_DIGEST_TEXT], lode_inputs_t *inp
 
 /* --- models --------------------------------------------------------------------------------- */
 
-/* A vector is one line; the lines of a matrix may be apart. */
+/* Adds a tensor, if it is there. A vector is one line; the lines of a matrix may be apart. Which
+ * tensors there are, and which are stored transposed, config.json says, whose digest goes with this
+ * one. */
 static void hash_tensor(lode_hash_t *hash, const lode_tensor_t *tensor) {
     const bool matrix = tensor->rank == 2;
     const int64_t lines = matrix ? tensor->shape[tensor->transposed] : 1;
     const int64_t length = tensor->shape[matrix && !tensor->transposed];
     const size_t size = lode_dtype_size(tensor->dtype);
+    if (!tensor->data)
+        return;
     lode_hash_add_text(hash, lode_dtype_name(tensor->dtype));
     lode_hash_add(hash, tensor->shape, (size_t)tensor->rank * sizeof *tensor->shape);
     for (int64_t i = 0; i < lines; i++)
@@ -132,11 +136,8 @@ static lode_status_t hash_layer(char digest[LODE_DIGEST_TEXT], const lode_run_t 
     lode_hash_t *hash;
     LODE_TRY(lode_checkpoint_layer(run->checkpoint, layer, &w));
     LODE_TRY(lode_hash_create(&hash));
-    for (int role = 0; role < LODE_LAYER_ROLES; role++) {
-        const lode_tensor_t *tensor = lode_layer_weights_role(&w, (lode_role_t)role);
-        if (tensor->data)
-            hash_tensor(hash, tensor);
-    }
+    for (int role = 0; role < LODE_LAYER_ROLES; role++)
+        hash_tensor(hash, lode_layer_weights_role(&w, (lode_role_t)role));
     lode_hash_text(hash, digest);
     lode_hash_destroy(&hash);
     return LODE_OK;
@@ -144,19 +145,24 @@ static lode_status_t hash_layer(char digest[LODE_DIGEST_TEXT], const lode_run_t 
 
 typedef lode_status_t (*map_tensor_t)(lode_checkpoint_t *checkpoint, lode_tensor_t *out);
 
-static lode_status_t hash_single(char digest[LODE_DIGEST_TEXT], const lode_run_t *run,
-                                 map_tensor_t map) {
-    lode_tensor_t tensor;
+/* Of one tensor, and of another that goes with it, where that is there. */
+static lode_status_t hash_pair(char digest[LODE_DIGEST_TEXT], const lode_run_t *run,
+                               map_tensor_t map, map_tensor_t map_other) {
+    lode_tensor_t tensor, other = {0};
     lode_hash_t *hash;
     LODE_TRY(map(run->checkpoint, &tensor));
+    if (map_other)
+        LODE_TRY(map_other(run->checkpoint, &other));
     LODE_TRY(lode_hash_create(&hash));
     hash_tensor(hash, &tensor);
+    hash_tensor(hash, &other);
     lode_hash_text(hash, digest);
     lode_hash_destroy(&hash);
     return LODE_OK;
 }
 
-/* This rank's parts into their places of parts [L + 3]: the layers, embedding, final norm, head. */
+/* This rank's parts into their places of parts [L + 3]: the layers, embedding and positions, final
+ * norm, head. */
 static lode_status_t hash_parts(char (*parts)[LODE_DIGEST_TEXT], const lode_run_t *run) {
     const lode_layout_t *layout = &run->layout;
     const int64_t L = run->architecture.layers;
@@ -165,10 +171,11 @@ static lode_status_t hash_parts(char (*parts)[LODE_DIGEST_TEXT], const lode_run_
     for (int64_t l = layout->first_layer; l < layout->layer_end; l++)
         LODE_TRY(hash_layer(parts[l], run, l));
     if (layout->embedding)
-        LODE_TRY(hash_single(parts[L], run, lode_checkpoint_embedding));
+        LODE_TRY(hash_pair(parts[L], run, lode_checkpoint_embedding, lode_checkpoint_positions));
     if (layout->head) {
-        LODE_TRY(hash_single(parts[L + 1], run, lode_checkpoint_final_norm));
-        LODE_TRY(hash_single(parts[L + 2], run, lode_checkpoint_head));
+        LODE_TRY(hash_pair(parts[L + 1], run, lode_checkpoint_final_norm,
+                           lode_checkpoint_final_norm_bias));
+        LODE_TRY(hash_pair(parts[L + 2], run, lode_checkpoint_head, NULL));
     }
     return LODE_OK;
 }

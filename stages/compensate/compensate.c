@@ -56,10 +56,7 @@ typedef struct rows_context {
 
 static lode_status_t fill_down(void *context, int64_t first_row, int64_t rows, double *panel) {
     const rows_context_t *source = context;
-    for (int64_t i = 0; i < rows; i++)
-        LODE_TRY(lode_weights_row(panel + i * source->columns, &source->tensor, first_row + i,
-                                  "down_proj"));
-    return LODE_OK;
+    return lode_weights_panel(panel, &source->tensor, first_row, rows, "down_proj");
 }
 
 lode_status_t lode_compensate_load_down(lode_compensate_t *work, int64_t layer) {
@@ -160,11 +157,28 @@ static lode_status_t least_squares(lode_compensate_t *work) {
 
 /* --- bias ------------------------------------------------------------------------------------ */
 
-/* A layer's means and a row of its weights. */
 typedef struct bias_work {
-    double *mean, *row; /* [m] each, one allocation at mean */
-    double *bias;       /* [d] */
+    double *mean; /* [m] of a layer's channels */
+    double *bias; /* [d] */
 } bias_work_t;
+
+/* Σ over removed j of mean_j·v_j. */
+static lode_status_t add_removed(lode_compensate_t *work, const bias_work_t *arrays,
+                                 const lode_tensor_t *down) {
+    lode_weights_reader_t reader;
+    lode_status_t status = lode_weights_open(&reader, down, work->d, work->m, "down_proj");
+    for (int64_t i = 0; i < work->d && status == LODE_OK; i++) {
+        const double *row;
+        double sum = 0;
+        LODE_GUARD(status, lode_weights_at(&reader, i, &row), done);
+        for (int64_t j = 0; j < work->m; j++)
+            sum += work->keep[j] ? 0 : row[j] * arrays->mean[j];
+        arrays->bias[i] = sum;
+    }
+done:
+    lode_weights_close(&reader);
+    return status;
+}
 
 static lode_status_t bias_layer(lode_compensate_t *work, const bias_work_t *arrays,
                                 const lode_variant_t *variant, int64_t layer) {
@@ -172,15 +186,8 @@ static lode_status_t bias_layer(lode_compensate_t *work, const bias_work_t *arra
     const int64_t offset[] = {layer, 0}, count[] = {1, work->d};
     lode_layer_weights_t weights = {0};
     LODE_TRY(lode_checkpoint_layer(work->run->checkpoint, layer, &weights));
-    LODE_TRY(lode_weights_check(&weights.down, work->d, work->m, "down_proj"));
     LODE_TRY(lode_compensate_mask(work, variant, layer, NULL));
-    for (int64_t i = 0; i < work->d; i++) {
-        double sum = 0;
-        LODE_TRY(lode_weights_row(arrays->row, &weights.down, i, "down_proj"));
-        for (int64_t j = 0; j < work->m; j++)
-            sum += work->keep[j] ? 0 : arrays->row[j] * arrays->mean[j];
-        arrays->bias[i] = sum;
-    }
+    LODE_TRY(add_removed(work, arrays, &weights.down));
     named(path, "bias", variant);
     return lode_store_write(work->store, path, offset, count, arrays->bias);
 }
@@ -207,13 +214,11 @@ static lode_status_t biases(lode_compensate_t *work) {
     LODE_TRY(lode_run_open(&calibrate, work->run, LODE_STAGE_CALIBRATE));
     lode_status_t status = LODE_OK;
     if (lode_run_owns_layers(work->run)) {
-        status = LODE_NEW(&arrays.mean, 2 * work->m, "channel means");
+        status = LODE_NEW(&arrays.mean, work->m, "channel means");
         if (status == LODE_OK)
             status = LODE_NEW(&arrays.bias, work->d, "bias");
-        if (status == LODE_OK) {
-            arrays.row = arrays.mean + work->m;
+        if (status == LODE_OK)
             status = bias_layers(work, calibrate, &arrays);
-        }
     }
     free(arrays.mean);
     free(arrays.bias);

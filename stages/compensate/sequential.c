@@ -153,7 +153,8 @@ static lode_status_t first_half(sequential_t *s, int64_t index, int64_t variant,
     return lode_spool_write(s->spool, x, batch->first_token, batch->tokens, s->activations.x_mid);
 }
 
-/* x' + u_K·Wdown'ᵀ, with the mask of the variant in work->keep. */
+/* From there to the layer's output, with the new down projection of the kept channels; the mask of
+ * the variant is in work->keep. */
 static lode_status_t second_half(sequential_t *s, int64_t index, int64_t variant,
                                  const lode_batch_t *batch) {
     const int64_t m = s->work->m, d = s->work->d, layer = s->stack->first_layer + index;
@@ -164,17 +165,19 @@ static lode_status_t second_half(sequential_t *s, int64_t index, int64_t variant
     for (int64_t j = 0; j < m; j++)
         if (s->work->keep[j])
             s->kept[kept++] = (int32_t)j;
-    LODE_TRY(lode_spool_read(s->spool, x, batch->first_token, batch->tokens, s->x));
+    LODE_TRY(lode_spool_read(s->spool, x, batch->first_token, batch->tokens, s->activations.x_mid));
     LODE_TRY(lode_spool_read(s->spool, u, batch->first_token, batch->tokens, s->u));
     /* Rows only move towards the start. */
     for (int64_t t = 0; t < batch->tokens; t++)
         for (int64_t j = 0; j < kept; j++)
             s->u[t * kept + j] = s->u[t * m + s->kept[j]];
     const lode_tensor_t down = lode_tensor_matrix(s->down, LODE_DTYPE_F32, d, kept);
-    const lode_weight_t weight = lode_weight_of(&down);
-    LODE_ASSERT(lode_linear_workspace(&weight) <= s->stack->workspace_count);
-    if (kept > 0)
-        lode_linear_forward(&weight, batch->tokens, s->u, true, s->x, s->stack->workspace);
+    lode_layer_t changed = s->stack->layer[index];
+    changed.m = kept;
+    changed.down = lode_weight_of(&down);
+    changed.down.bias = s->stack->layer[index].down.bias;
+    LODE_ASSERT(lode_linear_workspace(&changed.down) <= s->stack->workspace_count);
+    lode_layer_finish(&changed, batch->tokens, &s->activations, s->u, s->x, s->stack->workspace);
     return lode_spool_write(s->spool, x, batch->first_token, batch->tokens, s->x);
 }
 

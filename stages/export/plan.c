@@ -118,7 +118,11 @@ static lode_status_t find_compensation(lode_export_plan_t *plan, const lode_run_
                          "compensate.h5 has nothing for %s; run the stage compensate again "
                          "(--force)",
                          plan->variant->name);
-    if (plan->biased && !lode_family(run->architecture.model_type)->ffn_bias_key)
+    if (!plan->biased)
+        return LODE_OK;
+    const lode_family_t *family = lode_family(run->architecture.model_type);
+    plan->new_biases = !lode_family_has(&run->architecture, LODE_ROLE_DOWN_BIAS);
+    if (plan->new_biases && !family->ffn_bias_key)
         return lode_fail(LODE_ERR_UNSUPPORTED,
                          "export of %s: models of the type %s have no place for an output bias; "
                          "export a variant with +least-squares or without compensation",
@@ -144,9 +148,29 @@ static int64_t place_of(int64_t owner, int64_t layers) {
                                             : owner;
 }
 
+/* What becomes of a tensor that the variant changes. */
+static void change_tensor(const lode_export_plan_t *plan, const lode_family_t *family,
+                          const lode_tensor_info_t *info, lode_export_tensor_t *tensor,
+                          lode_writer_tensor_t *item) {
+    const lode_extent_t *extents = family->tensors[info->role].shape;
+    const bool rows = extents[0] == LODE_EXTENT_INTERMEDIATE;
+    const int axis = rows == info->transposed; /* along which channels are stored */
+    if (info->role == LODE_ROLE_DOWN_BIAS && plan->biased)
+        tensor->kind = LODE_EXPORT_BIAS;
+    if (!rows && extents[1] != LODE_EXTENT_INTERMEDIATE)
+        return;
+    tensor->kind = axis == 0 ? LODE_EXPORT_LINES : LODE_EXPORT_ELEMENTS;
+    if (info->role == LODE_ROLE_DOWN && plan->compensated)
+        tensor->kind = LODE_EXPORT_DOWN;
+    tensor->transposed = info->transposed;
+    tensor->parts = info->part_count;
+    item->shape[axis] = tensor->parts * plan->width;
+    item->bytes = item->bytes / plan->channels * plan->width;
+}
+
 /* Appends the tensor of the folder that the source's tensor `index` becomes. */
-static lode_status_t add_tensor(lode_export_plan_t *plan, int64_t index,
-                                const lode_tensor_info_t *info) {
+static lode_status_t add_tensor(lode_export_plan_t *plan, const lode_family_t *family,
+                                int64_t index, const lode_tensor_info_t *info) {
     lode_export_tensor_t *tensor = &plan->tensors[plan->count];
     lode_writer_tensor_t *item = &plan->list[plan->count];
     if (info->rank > LODE_TENSOR_MAX_RANK)
@@ -162,29 +186,33 @@ static lode_status_t add_tensor(lode_export_plan_t *plan, int64_t index,
     *item = (lode_writer_tensor_t){
         .name = info->name, .dtype = info->dtype, .rank = info->rank, .bytes = info->bytes};
     memcpy(item->shape, info->shape, sizeof item->shape);
-    const bool rows = info->role == LODE_ROLE_GATE || info->role == LODE_ROLE_UP;
-    const bool columns = info->role == LODE_ROLE_DOWN;
-    if ((rows || columns) && plan->variant) {
-        tensor->kind = rows ? LODE_EXPORT_ROWS : LODE_EXPORT_COLUMNS;
-        item->shape[columns] = plan->width;
-        item->bytes = item->bytes / plan->channels * plan->width;
-    }
+    if (info->role != LODE_ROLE_COUNT && plan->variant)
+        change_tensor(plan, family, info, tensor, item);
     plan->count++;
     return LODE_OK;
 }
 
-/* Appends the bias beside a projection: the name ends in "bias" where the weight's has "weight". */
-static void add_bias(lode_export_plan_t *plan, int64_t index, const lode_tensor_info_t *info) {
-    static const char weight[] = "weight";
+/* The bias of a projection, or LODE_ROLE_COUNT for what is none of the feed-forward block. */
+static lode_role_t bias_role(lode_role_t role) {
+    return role == LODE_ROLE_GATE   ? LODE_ROLE_GATE_BIAS
+           : role == LODE_ROLE_UP   ? LODE_ROLE_UP_BIAS
+           : role == LODE_ROLE_DOWN ? LODE_ROLE_DOWN_BIAS
+                                    : LODE_ROLE_COUNT;
+}
+
+/* Appends the new bias of a projection, whose weight `info` describes. */
+static void add_bias(lode_export_plan_t *plan, const lode_family_t *family,
+                     const lode_tensor_info_t *info) {
     lode_export_tensor_t *tensor = &plan->tensors[plan->count];
     lode_writer_tensor_t *item = &plan->list[plan->count];
     const bool down = info->role == LODE_ROLE_DOWN;
+    const bool prefixed = strncmp(info->name, family->prefix, strlen(family->prefix)) == 0;
     *tensor = (lode_export_tensor_t){.kind = down ? LODE_EXPORT_BIAS : LODE_EXPORT_ZEROS,
-                                     .source = index,
+                                     .source = -1,
                                      .owner = info->owner,
                                      .dtype = dtype_of(info->dtype)};
-    const size_t stem = strlen(info->name) - (sizeof weight - 1);
-    snprintf(tensor->name, sizeof tensor->name, "%.*sbias", (int)stem, info->name);
+    lode_family_tensor_name(tensor->name, sizeof tensor->name, family, bias_role(info->role),
+                            info->owner, prefixed);
     *item = (lode_writer_tensor_t){.name = tensor->name, .dtype = info->dtype, .rank = 1};
     item->shape[0] = down ? info->shape[0] : plan->width;
     item->bytes = item->shape[0] * (int64_t)lode_dtype_size(tensor->dtype);
@@ -202,22 +230,21 @@ static bool is_replaced(const lode_export_plan_t *plan, const char *name) {
 /* All tensors of one place in the model, in the order of their names. */
 static lode_status_t add_place(lode_export_plan_t *plan, const lode_run_t *run, int64_t place) {
     const int64_t count = lode_checkpoint_tensor_count(run->checkpoint);
+    const lode_family_t *family = lode_family(run->architecture.model_type);
     for (int64_t i = 0; i < count; i++) {
         const lode_tensor_info_t info = lode_checkpoint_tensor_info(run->checkpoint, i);
         if (place_of(info.owner, plan->layers) != place || is_replaced(plan, info.name))
             continue;
-        const bool projection =
-            info.role == LODE_ROLE_GATE || info.role == LODE_ROLE_UP || info.role == LODE_ROLE_DOWN;
-        LODE_TRY(add_tensor(plan, i, &info));
-        if (plan->biased && projection)
-            add_bias(plan, i, &info);
+        LODE_TRY(add_tensor(plan, family, i, &info));
+        if (plan->new_biases && bias_role(info.role) != LODE_ROLE_COUNT)
+            add_bias(plan, family, &info);
     }
     return LODE_OK;
 }
 
 static lode_status_t list_tensors(lode_export_plan_t *plan, const lode_run_t *run) {
     const int64_t most =
-        lode_checkpoint_tensor_count(run->checkpoint) + (plan->biased ? 3 * plan->layers : 0);
+        lode_checkpoint_tensor_count(run->checkpoint) + (plan->new_biases ? 3 * plan->layers : 0);
     LODE_TRY(LODE_NEW(&plan->tensors, most, "tensors to export"));
     LODE_TRY(LODE_NEW(&plan->list, most, "tensors to export"));
     for (int64_t place = -1; place <= plan->layers + 2; place++)
@@ -286,7 +313,7 @@ static lode_status_t change_config(const lode_export_plan_t *plan, const lode_fa
                                    json_t *root, lode_buffer_t *text) {
     int failed =
         json_object_set_new(root, lode_family_width_key(family), json_integer(plan->width));
-    if (plan->biased)
+    if (plan->new_biases)
         failed |= json_object_set_new(root, family->ffn_bias_key, json_true());
     char *dump = failed ? NULL : dump_json(root);
     if (!dump)
@@ -305,7 +332,7 @@ lode_status_t lode_export_plan_config(const lode_export_plan_t *plan, const lode
     json_t *root = NULL;
     LODE_TRY(lode_file_read(&source, &size, path));
     lode_status_t status;
-    if (plan->width == plan->channels && !plan->biased) {
+    if (plan->width == plan->channels && !plan->new_biases) {
         status = lode_buffer_append(text, source, size);
     } else {
         status = lode_json_text_object(&root, source, size, path);

@@ -8,22 +8,25 @@
 #include "model/writer.h"
 #include "prune/prune.h"
 
-/* How a tensor comes about. */
+/* How a tensor comes about. Lines are those that the file stores. */
 typedef enum lode_export_kind {
-    LODE_EXPORT_COPY,    /* as it is */
-    LODE_EXPORT_ROWS,    /* rows of kept channels */
-    LODE_EXPORT_COLUMNS, /* columns of kept channels, or of the compensated matrix */
-    LODE_EXPORT_BIAS,    /* the output bias */
+    LODE_EXPORT_COPY,     /* as it is */
+    LODE_EXPORT_LINES,    /* the lines of kept channels */
+    LODE_EXPORT_ELEMENTS, /* of every line, the elements of kept channels */
+    LODE_EXPORT_DOWN,     /* the compensated matrix */
+    LODE_EXPORT_BIAS,     /* the output bias, on top of the source where there is one */
     LODE_EXPORT_ZEROS,
 } lode_export_kind_t;
 
 typedef struct lode_export_tensor {
     lode_export_kind_t kind;
-    int64_t source; /* index in the checkpoint; of biases, that of the projection's weight */
+    int64_t source; /* index in the checkpoint, −1 for none */
     int64_t owner;  /* as in lode_tensor_info_t */
     int64_t source_bytes;
+    int64_t parts;      /* LINES, ELEMENTS: how often the channels occur, one after the other */
+    bool transposed;    /* DOWN: stored [channels, d] */
     lode_dtype_t dtype; /* meaningful unless COPY */
-    char name[200];     /* of biases, "" otherwise: the source's */
+    char name[200];     /* where there is no source, "" otherwise: the source's */
 } lode_export_tensor_t;
 
 typedef struct lode_export_plan {
@@ -34,9 +37,10 @@ typedef struct lode_export_plan {
     int64_t layers, channels; /* of the source */
     uint8_t *keep;            /* [layers, channels] */
     int64_t *widths;          /* [layers] channels kept */
-    int64_t width;            /* intermediate_size of the folder */
+    int64_t width;            /* channels of a layer of the folder */
     bool padded;
     bool compensated, biased;      /* by new down weights, by an output bias */
+    bool new_biases;               /* the model has no biases to add it to, and gets them all */
     lode_export_tensor_t *tensors; /* [count] in the order of the model */
     lode_writer_tensor_t *list;    /* [count], the same for the writer */
     int64_t count;

@@ -6,6 +6,7 @@
 
 #include "base/log.h"
 #include "base/memory.h"
+#include "score/weights.h"
 
 enum { BLOCK_BYTES = 4 << 20, NAME_BYTES = 512 };
 
@@ -16,6 +17,7 @@ typedef struct sink {
     unsigned char *block;  /* [room] */
     size_t used, room;
     float *values; /* [BLOCK_BYTES / 4] or one row, for compensated weights */
+    float *line;   /* [d], for compensated weights that are stored transposed */
 } sink_t;
 
 static lode_status_t flush(sink_t *sink) {
@@ -59,15 +61,19 @@ static lode_status_t put_copy(sink_t *sink, const unsigned char *bytes, int64_t 
     return LODE_OK;
 }
 
-/* Kept rows of a matrix [channels, ·] of `size` bytes, and zeros for the rest of `width`. */
-static lode_status_t put_rows(sink_t *sink, const lode_export_plan_t *plan, int64_t layer,
-                              const unsigned char *bytes, int64_t size) {
+/* Kept lines of an array [parts, channels, ·], and in each part zeros for the rest of `width`. */
+static lode_status_t put_lines(sink_t *sink, const lode_export_plan_t *plan,
+                               const lode_export_tensor_t *tensor, const unsigned char *bytes) {
+    const int64_t layer = tensor->owner;
     const uint8_t *keep = plan->keep + layer * plan->channels;
-    const int64_t row = size / plan->channels;
-    for (int64_t j = 0; j < plan->channels; j++)
-        if (keep[j])
-            LODE_TRY(put_copy(sink, bytes + j * row, row));
-    return put_zeros(sink, (plan->width - plan->widths[layer]) * row);
+    const int64_t line = tensor->source_bytes / (tensor->parts * plan->channels);
+    for (int64_t part = 0; part < tensor->parts; part++) {
+        for (int64_t j = 0; j < plan->channels; j++)
+            if (keep[j])
+                LODE_TRY(put_copy(sink, bytes + (part * plan->channels + j) * line, line));
+        LODE_TRY(put_zeros(sink, (plan->width - plan->widths[layer]) * line));
+    }
+    return LODE_OK;
 }
 
 /* out[k] = row[kept[k]] in elements of `size` bytes. */
@@ -86,13 +92,15 @@ static void gather(unsigned char *out, const unsigned char *row, size_t size, co
     }
 }
 
-/* Kept columns of a matrix [·, channels] of `size` bytes, each row filled up with zeros. */
-static lode_status_t put_columns(sink_t *sink, const lode_export_plan_t *plan, int64_t layer,
-                                 const unsigned char *bytes, int64_t size, lode_dtype_t dtype) {
+/* Kept elements of the lines of an array [·, parts, channels], each part filled up with zeros. */
+static lode_status_t put_elements(sink_t *sink, const lode_export_plan_t *plan,
+                                  const lode_export_tensor_t *tensor, const unsigned char *bytes) {
+    const int64_t layer = tensor->owner;
     const uint8_t *keep = plan->keep + layer * plan->channels;
-    const size_t element = lode_dtype_size(dtype), kept = (size_t)plan->widths[layer] * element;
-    const int64_t row = plan->channels * (int64_t)element;
-    for (int64_t at = 0; at < size; at += row) {
+    const size_t element = lode_dtype_size(tensor->dtype);
+    const size_t kept = (size_t)plan->widths[layer] * element;
+    const int64_t part = plan->channels * (int64_t)element;
+    for (int64_t at = 0; at < tensor->source_bytes; at += part) {
         unsigned char *place;
         /* An element more: gather writes one ahead of what it keeps. */
         LODE_TRY(take(sink, kept + element, &place));
@@ -104,8 +112,8 @@ static lode_status_t put_columns(sink_t *sink, const lode_export_plan_t *plan, i
 }
 
 /* The compensated matrix [d, kept] of the variant, rounded to the source's type. */
-static lode_status_t put_compensated(sink_t *sink, const lode_export_plan_t *plan, int64_t layer,
-                                     int64_t hidden, lode_dtype_t dtype, lode_store_t *compensate) {
+static lode_status_t put_down(sink_t *sink, const lode_export_plan_t *plan, int64_t layer,
+                              int64_t hidden, lode_dtype_t dtype, lode_store_t *compensate) {
     char name[NAME_BYTES];
     const int64_t kept = plan->widths[layer];
     const int64_t element = (int64_t)lode_dtype_size(dtype);
@@ -126,15 +134,60 @@ static lode_status_t put_compensated(sink_t *sink, const lode_export_plan_t *pla
     return LODE_OK;
 }
 
-static lode_status_t put_bias(sink_t *sink, const lode_export_plan_t *plan, int64_t layer,
-                              int64_t hidden, lode_dtype_t dtype, lode_store_t *compensate) {
+/* The same stored [kept, d]: a line is a column of compensate.h5's. */
+static lode_status_t put_down_transposed(sink_t *sink, const lode_export_plan_t *plan,
+                                         int64_t layer, int64_t hidden, lode_dtype_t dtype,
+                                         lode_store_t *compensate) {
     char name[NAME_BYTES];
-    double *bias;
-    const int64_t offset[] = {layer, 0}, count[] = {1, hidden};
-    unsigned char *place;
+    const int64_t kept = plan->widths[layer];
+    const int64_t line = hidden * (int64_t)lode_dtype_size(dtype);
+    int64_t step = BLOCK_BYTES / 4 / hidden;
+    step = step < 1 ? 1 : step;
+    snprintf(name, sizeof name, "/down/%s/%lld", plan->variant->name, (long long)layer);
+    for (int64_t column = 0; column < kept; column += step) {
+        const int64_t columns = kept - column < step ? kept - column : step;
+        const int64_t offset[] = {0, column}, count[] = {hidden, columns};
+        LODE_TRY(lode_store_read(compensate, name, offset, count, LODE_TYPE_F32, sink->values));
+        for (int64_t j = 0; j < columns; j++) {
+            unsigned char *place;
+            for (int64_t i = 0; i < hidden; i++)
+                sink->line[i] = sink->values[i * columns + j];
+            LODE_TRY(take(sink, (size_t)line, &place));
+            LODE_TRY(lode_writer_round(place, dtype, sink->line, hidden));
+        }
+    }
+    return put_zeros(sink, (plan->width - kept) * line);
+}
+
+/* The variant's output bias, on top of the checkpoint's where that has one. */
+static lode_status_t sum_biases(double *bias, double *present, const lode_export_plan_t *plan,
+                                const lode_export_tensor_t *tensor, int64_t hidden, lode_run_t *run,
+                                lode_store_t *compensate) {
+    char name[NAME_BYTES];
+    const int64_t offset[] = {tensor->owner, 0}, count[] = {1, hidden};
+    const void *bytes;
     snprintf(name, sizeof name, "/bias/%s", plan->variant->name);
-    LODE_TRY(LODE_NEW(&bias, hidden, "output bias"));
-    lode_status_t status = lode_store_read(compensate, name, offset, count, LODE_TYPE_F64, bias);
+    LODE_TRY(lode_store_read(compensate, name, offset, count, LODE_TYPE_F64, bias));
+    if (tensor->source < 0)
+        return LODE_OK;
+    LODE_TRY(lode_checkpoint_tensor_bytes(run->checkpoint, tensor->source, &bytes));
+    const lode_tensor_t row = lode_tensor_matrix(bytes, tensor->dtype, 1, hidden);
+    const lode_status_t status = lode_weights_row(present, &row, 0, "the bias");
+    lode_checkpoint_release_tensor(run->checkpoint, tensor->source);
+    for (int64_t i = 0; i < hidden && status == LODE_OK; i++)
+        bias[i] += present[i];
+    return status;
+}
+
+static lode_status_t put_bias(sink_t *sink, const lode_export_plan_t *plan,
+                              const lode_export_tensor_t *tensor, lode_run_t *run,
+                              lode_store_t *compensate) {
+    const int64_t hidden = run->architecture.hidden;
+    const lode_dtype_t dtype = tensor->dtype;
+    double *bias;
+    unsigned char *place;
+    LODE_TRY(LODE_NEW(&bias, 2 * hidden, "output bias"));
+    lode_status_t status = sum_biases(bias, bias + hidden, plan, tensor, hidden, run, compensate);
     if (status == LODE_OK)
         status = take(sink, (size_t)hidden * lode_dtype_size(dtype), &place);
     if (status == LODE_OK)
@@ -151,15 +204,16 @@ static lode_status_t put_tensor(sink_t *sink, const lode_export_plan_t *plan, lo
     if (tensor->kind == LODE_EXPORT_ZEROS)
         return put_zeros(sink, plan->list[sink->index].bytes);
     if (tensor->kind == LODE_EXPORT_BIAS)
-        return put_bias(sink, plan, tensor->owner, hidden, tensor->dtype, compensate);
-    if (tensor->kind == LODE_EXPORT_COLUMNS && plan->compensated)
-        return put_compensated(sink, plan, tensor->owner, hidden, tensor->dtype, compensate);
+        return put_bias(sink, plan, tensor, run, compensate);
+    if (tensor->kind == LODE_EXPORT_DOWN)
+        return (tensor->transposed ? put_down_transposed : put_down)(
+            sink, plan, tensor->owner, hidden, tensor->dtype, compensate);
     LODE_TRY(lode_checkpoint_tensor_bytes(run->checkpoint, tensor->source, &bytes));
     lode_status_t status;
-    if (tensor->kind == LODE_EXPORT_ROWS)
-        status = put_rows(sink, plan, tensor->owner, bytes, tensor->source_bytes);
-    else if (tensor->kind == LODE_EXPORT_COLUMNS)
-        status = put_columns(sink, plan, tensor->owner, bytes, tensor->source_bytes, tensor->dtype);
+    if (tensor->kind == LODE_EXPORT_LINES)
+        status = put_lines(sink, plan, tensor, bytes);
+    else if (tensor->kind == LODE_EXPORT_ELEMENTS)
+        status = put_elements(sink, plan, tensor, bytes);
     else
         status = put_copy(sink, bytes, tensor->source_bytes);
     lode_checkpoint_release_tensor(run->checkpoint, tensor->source);
@@ -215,9 +269,12 @@ lode_status_t lode_export_tensors(lode_writer_t *writer, const lode_export_plan_
     if (status == LODE_OK && plan->compensated)
         status = LODE_NEW_RAW(&sink.values, (int64_t)(sink.room / sizeof *sink.values),
                               "compensated weights");
+    if (status == LODE_OK && plan->compensated)
+        status = LODE_NEW_RAW(&sink.line, run->architecture.hidden, "compensated weights");
     if (status == LODE_OK)
         status = put_all(&sink, plan, run, compensate);
     free(sink.block);
     free(sink.values);
+    free(sink.line);
     return status;
 }

@@ -14,6 +14,16 @@
 #include "text/task.h"
 #include "text/tokenizer.h"
 
+static void print_model(const char *name, const lode_architecture_t *architecture) {
+    char description[LODE_DESCRIPTION_BYTES];
+    lode_architecture_describe(description, architecture);
+    printf("model %s: %s, %lld layers, hidden %lld, %lld channels, vocabulary %lld, %.3g M "
+           "parameters\n",
+           name, description, (long long)architecture->layers, (long long)architecture->hidden,
+           (long long)architecture->intermediate, (long long)architecture->vocab,
+           (double)lode_architecture_parameters(architecture) / 1e6);
+}
+
 static lode_status_t check_corpus(const char *path, lode_corpus_format_t format, const char *field,
                                   bool verbose) {
     lode_corpus_t *corpus;
@@ -36,16 +46,6 @@ static lode_status_t check_task(const lode_config_task_t *entry, bool verbose) {
     lode_buffer_free(&examples);
     lode_task_destroy(&task);
     return status;
-}
-
-static void print_model(const char *name, const lode_architecture_t *architecture) {
-    char description[LODE_DESCRIPTION_BYTES];
-    lode_architecture_describe(description, architecture);
-    printf("model %s: %s, %lld layers, hidden %lld, %lld channels, vocabulary %lld, %.3g M "
-           "parameters\n",
-           name, description, (long long)architecture->layers, (long long)architecture->hidden,
-           (long long)architecture->intermediate, (long long)architecture->vocab,
-           (double)lode_architecture_parameters(architecture) / 1e6);
 }
 
 static lode_status_t check_model(const lode_config_t *config, const lode_config_model_t *model,

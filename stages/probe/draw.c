@@ -143,15 +143,17 @@ static int32_t *set_of(const lode_probe_work_t *work, const lode_probe_group_t *
 
 /* What the sets write on average: for each, Σ_j mean_j·v_j [d], added up in the set's order. */
 static lode_status_t mean_outputs(lode_probe_work_t *work, lode_probe_group_t *group, int64_t layer,
-                                  double *mean, double *row) {
+                                  double *mean) {
     const int64_t offset[] = {layer, 0}, count[] = {1, work->m};
     lode_layer_weights_t weights;
+    lode_weights_reader_t reader;
     LODE_TRY(
         lode_store_read(work->calibrate, "/activation_mean", offset, count, LODE_TYPE_F64, mean));
     LODE_TRY(lode_checkpoint_layer(work->run->checkpoint, layer, &weights));
-    LODE_TRY(lode_weights_check(&weights.down, work->d, work->m, "down_proj"));
-    for (int64_t h = 0; h < work->d; h++) {
-        LODE_TRY(lode_weights_row(row, &weights.down, h, "down_proj"));
+    lode_status_t status = lode_weights_open(&reader, &weights.down, work->d, work->m, "down_proj");
+    for (int64_t h = 0; h < work->d && status == LODE_OK; h++) {
+        const double *row;
+        LODE_GUARD(status, lode_weights_at(&reader, h, &row), done);
         for (int64_t s = 0; s < group->set_count; s++) {
             const int32_t *set = set_of(work, group, s, layer);
             double sum = 0;
@@ -161,7 +163,9 @@ static lode_status_t mean_outputs(lode_probe_work_t *work, lode_probe_group_t *g
                 (lode_real_t)sum;
         }
     }
-    return LODE_OK;
+done:
+    lode_weights_close(&reader);
+    return status;
 }
 
 static lode_status_t draw_mean_replacement(lode_probe_work_t *work, lode_probe_group_t *group,
@@ -179,8 +183,8 @@ static lode_status_t draw_mean_replacement(lode_probe_work_t *work, lode_probe_g
     if (layer < work->first_layer || layer >= work->first_layer + work->owned)
         return LODE_OK;
     double *mean;
-    LODE_TRY(LODE_NEW(&mean, 2 * work->m, "mean outputs"));
-    const lode_status_t status = mean_outputs(work, group, layer, mean, mean + work->m);
+    LODE_TRY(LODE_NEW(&mean, work->m, "mean outputs"));
+    const lode_status_t status = mean_outputs(work, group, layer, mean);
     free(mean);
     return status;
 }

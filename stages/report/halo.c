@@ -292,7 +292,7 @@ static lode_status_t draw_dimensions(halo_t *halo) {
                            "of the entropy of its summed absolute write weights, of the core and "
                            "of random sets of as many channels. "
                          : "",
-             has_read ? "The read halo: share of a channel’s gate and up weights (L1) on the "
+             has_read ? "The read halo: share of a channel’s input weights (L1) on the "
                         "dimensions that the core of the layer before writes to most. "
                       : "");
     return lode_figure_chart(halo->plot, &chart, "Where channels write and read", caption,

@@ -32,6 +32,14 @@ typedef struct structure {
     figure_t figure[FIGURES];
 } structure_t;
 
+/* A figure may be NaN in every layer: of the gate row, say, in a model without gates. */
+static bool any_number(const double *values, int64_t count) {
+    for (int64_t i = 0; i < count; i++)
+        if (!isnan(values[i]))
+            return true;
+    return false;
+}
+
 static lode_status_t read_figure(structure_t *structure, lode_store_t *store, figure_t *figure) {
     char interval[96];
     double *bounds;
@@ -39,6 +47,8 @@ static lode_status_t read_figure(structure_t *structure, lode_store_t *store, fi
     LODE_TRY(lode_shelf_f64(&structure->shelf, store, figure->dataset, 1, &layers, &figure->value));
     snprintf(interval, sizeof interval, "%s_interval", figure->dataset);
     LODE_TRY(lode_shelf_f64(&structure->shelf, store, interval, 2, shape, &bounds));
+    if (figure->value && !any_number(figure->value, layers))
+        figure->value = NULL;
     if (!bounds || !figure->value)
         return LODE_OK;
     LODE_TRY(lode_shelf_new(&structure->shelf, &figure->low, layers));
@@ -141,11 +151,12 @@ static lode_status_t draw_correlations(lode_plot_t *plot, lode_report_case_t *it
                                        const structure_t *structure) {
     if (!structure->figure[ACTIVATION].value)
         return LODE_OK;
+    const int places = structure->figure[GATE].value ? 4 : 3;
     const lode_chart_series_t spearman[] = {
-        by_layer(structure, ACTIVATION, "activation power", LODE_COLOUR_BLUE, 0, 4),
-        by_layer(structure, DOWN, "norm of down column", LODE_COLOUR_VERMILION, 1, 4),
-        by_layer(structure, UP, "norm of up row", LODE_COLOUR_GREEN, 2, 4),
-        by_layer(structure, GATE, "norm of gate row", LODE_COLOUR_PURPLE, 3, 4)};
+        by_layer(structure, ACTIVATION, "activation power", LODE_COLOUR_BLUE, 0, places),
+        by_layer(structure, DOWN, "norm of down column", LODE_COLOUR_VERMILION, 1, places),
+        by_layer(structure, UP, "norm of up row", LODE_COLOUR_GREEN, 2, places),
+        by_layer(structure, GATE, "norm of gate row", LODE_COLOUR_PURPLE, 3, places)};
     const lode_chart_series_t overlap[] = {
         by_layer(structure, OVERLAP, "share of the core in the activation core", LODE_COLOUR_ORANGE,
                  0, 2),
@@ -155,7 +166,7 @@ static lode_status_t draw_correlations(lode_plot_t *plot, lode_report_case_t *it
                                           .whole_x = true,
                                           .level_name = "",
                                           .series = spearman,
-                                          .count = 4},
+                                          .count = places},
                                          {.title = "LP core and activation core",
                                           .x_label = "layer",
                                           .whole_x = true,

@@ -151,10 +151,7 @@ typedef struct writers {
 
 static lode_status_t widen_rows(const writers_t *writers, int64_t first_row, int64_t rows,
                                 double *out) {
-    for (int64_t i = 0; i < rows; i++)
-        LODE_TRY(lode_weights_row(out + i * writers->m, &writers->weights.down, first_row + i,
-                                  "down_proj"));
-    return LODE_OK;
+    return lode_weights_panel(out, &writers->weights.down, first_row, rows, "down_proj");
 }
 
 /* The owner hands a chunk of rows to all. */

@@ -139,6 +139,20 @@ class Llama:
         h, _ = rms_norm(middle, w["norm2"], self.epsilon)
         return silu(h @ w["gate"][kept].T) * (h @ w["up"][kept].T)
 
+    def activations(self, ids, keep=None, down=None):
+        """h[B,T,d] and u[B,T,m] of every layer; layers of which `down` has no entry keep all they
+        have, the others are edited as in forward()."""
+        x, hs, us = self.embedding[ids], [], []
+        for index in range(self.layers):
+            w = self.layer(index)
+            middle = self.attended(x, w)
+            hs.append(rms_norm(middle, w["norm2"], self.epsilon)[0])
+            us.append(self.channels(middle, w))
+            edited = down is not None and index < len(down)
+            x = middle + (us[-1][..., keep[index] == 1] @ down[index].T if edited
+                          else us[-1] @ w["down"].T)
+        return hs, us
+
     def forward(self, ids, keep=None, down=None, bias=None):
         """Logits [B,T,V] of ids[B,T].
 

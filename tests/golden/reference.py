@@ -15,7 +15,7 @@ import h5py
 import numpy as np
 import tokenizers
 
-from llama import Llama, rms_norm
+from llama import Llama
 
 METHODS = ["scar-lp", "scar-prot", "scar-conn", "lp", "wanda-channel", "magnitude", "activation",
            "taylor", "entropy", "flap", "sparsegpt-channel"]
@@ -57,7 +57,7 @@ class Statistics:
     def __init__(self, model, sequences, redundancy_sequences, redundancy_length):
         self.tokens = sum(len(ids) for ids in sequences)
         self.sequences = len(sequences)
-        layers, channels = model.layers, model.layer(0)["gate"].shape[0]
+        layers, channels = model.layers, model.layer(0)["up"].shape[0]
         shape = (layers, channels)
         self.by_loss = {loss: {name: np.zeros(shape) for name in STATISTICS}
                         for loss in ("mean", "sum")}
@@ -101,19 +101,14 @@ class Statistics:
 
 def padded_powers(model, sequences, length):
     """Sums of u^2 [L, m] and h^2 [L, d] over sequences filled up with EOS to `length` tokens."""
-    u_power, input_power = [0] * model.layers, [0] * model.layers
+    u_power, input_power = 0, 0
     for ids in sequences:
         padded = np.full(length, model.config["eos_token_id"], np.int64)
         padded[: len(ids)] = ids
-        x = model.embedding[padded[None]]
-        for layer in range(model.layers):
-            w = model.layer(layer)
-            middle = model.attended(x, w)
-            h, u = rms_norm(middle, w["norm2"], model.epsilon)[0], model.channels(middle, w)
-            x = middle + u @ w["down"].T
-            u_power[layer] = u_power[layer] + np.sum(u * u, axis=(0, 1))
-            input_power[layer] = input_power[layer] + np.sum(h * h, axis=(0, 1))
-    return np.stack(u_power), np.stack(input_power)
+        hs, us = model.activations(padded[None])
+        u_power = u_power + np.stack([np.sum(u * u, axis=(0, 1)) for u in us])
+        input_power = input_power + np.stack([np.sum(h * h, axis=(0, 1)) for h in hs])
+    return u_power, input_power
 
 
 def largest(values, count):
@@ -172,7 +167,7 @@ def damped_inverse_diagonal(moment):
 def score_layer(method, layer, w, statistics, classes, loss):
     proxy = statistics.by_loss[loss]["loss_proxy"][layer]
     protection, connectivity = classes["protection"][layer], classes["connectivity"][layer]
-    gate, up, down = w["gate"], w["up"], w["down"]
+    rows, down = [w[name] for name in ("gate", "up") if w[name] is not None], w["down"]
     if method in ("scar-lp", "lp"):
         return proxy
     if method == "scar-prot":
@@ -182,10 +177,9 @@ def score_layer(method, layer, w, statistics, classes, loss):
     if method == "wanda-channel":
         into = np.sqrt(statistics.input_power[layer] / statistics.sequences)
         middle = np.sqrt(statistics.output_power[layer] / statistics.sequences)
-        return (np.abs(gate) @ into + np.abs(up) @ into) + np.abs(down).sum(axis=0) * middle
+        return sum(np.abs(row) @ into for row in rows) + np.abs(down).sum(axis=0) * middle
     if method == "magnitude":
-        return (np.linalg.norm(gate, axis=1) + np.linalg.norm(up, axis=1)
-                + np.linalg.norm(down, axis=0))
+        return sum(np.linalg.norm(row, axis=1) for row in rows) + np.linalg.norm(down, axis=0)
     if method in ("activation", "taylor"):
         name = "activation_power" if method == "activation" else "taylor"
         return statistics.by_loss[loss][name][layer]
@@ -199,7 +193,7 @@ def score_layer(method, layer, w, statistics, classes, loss):
     if method == "sparsegpt-channel":
         into = damped_inverse_diagonal(statistics.input_moment[layer])
         middle = damped_inverse_diagonal(statistics.second_moment[layer])
-        return (np.sum(gate * gate / into, axis=1) + np.sum(up * up / into, axis=1)
+        return (sum(np.sum(row * row / into, axis=1) for row in rows)
                 + np.sum(down * down, axis=0) / middle)
     raise SystemExit(f"--methods: {method} is not one of {', '.join(METHODS)}")
 
@@ -245,15 +239,10 @@ def least_squares(model, statistics, keep, ridge):
 def sequential(model, sequences, keep, ridge):
     """Of every layer, with the second moments of the model as changed below it."""
     out = []
-    hidden = [model.embedding[ids][None] for ids in sequences]
     for layer in range(model.layers):
-        w = model.layer(layer)
-        middles = [model.attended(x, w) for x in hidden]
-        us = [model.channels(middle, w) for middle in middles]
-        moment = sum(u[0].T @ u[0] for u in us) / sum(len(ids) for ids in sequences)
-        out.append(compensated_down(w["down"], moment, keep[layer], ridge))
-        kept = keep[layer] == 1
-        hidden = [middle + u[..., kept] @ out[-1].T for middle, u in zip(middles, us)]
+        us = [model.activations(ids[None], keep, out)[1][layer][0] for ids in sequences]
+        moment = sum(u.T @ u for u in us) / sum(len(ids) for ids in sequences)
+        out.append(compensated_down(model.layer(layer)["down"], moment, keep[layer], ridge))
     return out
 
 
@@ -345,7 +334,9 @@ def write(options, sequences, statistics, padded, classes, scores, masks, result
     compression = {"compression": "gzip", "compression_opts": 9, "shuffle": True}
     with h5py.File(options.output, "w") as file:
         def put(name, values):
-            file.create_dataset(name, data=values, track_times=False, **compression)
+            # The index of a small array's chunks would be larger than what they save.
+            file.create_dataset(name, data=values, track_times=False,
+                                **(compression if values.nbytes >= 1 << 14 else {}))
 
         put("calibration/ids", np.concatenate(sequences))
         put("calibration/lengths", np.array([len(ids) for ids in sequences], np.int32))
@@ -387,6 +378,8 @@ def arguments():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     add = parser.add_argument
     add("--model", required=True, help="Hugging Face folder")
+    add("--transformers", action="store_true",
+        help="through transformers and torch, which know more models than llama.py")
     add("--calibration", required=True, help="text file")
     add("--format", choices=["lines", "text"], default="lines", help="of the calibration file")
     add("--sequences", type=int, default=64)
@@ -423,7 +416,12 @@ def arguments():
 
 def main():
     options = arguments()
-    model = Llama(options.model)
+    if options.transformers:
+        from transformers_model import TransformersModel
+
+        model = TransformersModel(options.model)
+    else:
+        model = Llama(options.model)
     sequences = tokenise(options.model, read_texts(options.calibration, options.format),
                          options.sequences, options.max_length)
     statistics = Statistics(model, sequences, options.redundancy_sequences,

@@ -96,6 +96,60 @@ static void test_methods(void **state) {
     assert_score(LODE_METHOD_ENTROPY, p * log(p) + (1 - p) * log(1 - p), -log(2), 0);
 }
 
+/* Weights stored transposed, and inside longer lines, give the same bits. */
+static void test_views(void **state) {
+    (void)state;
+    static const lode_method_t methods[] = {LODE_METHOD_MAGNITUDE, LODE_METHOD_WANDA_CHANNEL,
+                                            LODE_METHOD_SPARSEGPT_CHANNEL, LODE_METHOD_FLAP,
+                                            LODE_METHOD_ENTROPY};
+    float both[D][2 * M], wide[D * (M + 2)]; /* [in, gate and up]; down in longer lines */
+    for (int j = 0; j < M; j++)
+        for (int i = 0; i < D; i++) {
+            both[i][j] = gate[j * D + i];
+            both[i][M + j] = up[j * D + i];
+            wide[i * (M + 2) + j] = down[i * M + j];
+        }
+    for (size_t i = 0; i < sizeof methods / sizeof *methods; i++) {
+        lode_score_inputs_t in = needed_inputs(methods[i]);
+        double want[M], got[M];
+        LODE_ASSERT_OK(lode_score_channels(want, methods[i], &in));
+        if (in.gate.data) {
+            in.gate.data = both[0];
+            in.up.data = &both[0][M];
+            in.gate.transposed = in.up.transposed = true;
+            in.gate.pitch = in.up.pitch = 2 * M;
+        }
+        in.down.data = wide;
+        in.down.pitch = M + 2;
+        LODE_ASSERT_OK(lode_score_channels(got, methods[i], &in));
+        assert_memory_equal(got, want, sizeof got);
+    }
+}
+
+/* u = act(h·Wupᵀ): the sums go over what there is. */
+static void test_without_gate(void **state) {
+    (void)state;
+    static const struct {
+        lode_method_t method;
+        double want[M];
+    } cases[] = {
+        {LODE_METHOD_MAGNITUDE, {10 + 13, 2 + 1.4142135623730951, 1 + 3}},
+        {LODE_METHOD_WANDA_CHANNEL, {36 + 17, 4 + 8, 3 + 15}},
+        {LODE_METHOD_SPARSEGPT_CHANNEL, {328 + 84.5, 8 + 4, 4 + 3}},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        lode_score_inputs_t in = needed_inputs(cases[i].method);
+        double got[M];
+        in.gate = (lode_tensor_t){0};
+        LODE_ASSERT_OK(lode_score_channels(got, cases[i].method, &in));
+        LODE_ASSERT_CLOSE(lode_compare_f64(lode_method_name(cases[i].method), got, M, cases[i].want,
+                                           M, 0, 1e-15));
+        in.up.data = NULL;
+        LODE_ASSERT_FAILS(lode_score_channels(got, cases[i].method, &in), LODE_ERR_SHAPE,
+                          "up_proj: the tensor is absent");
+    }
+}
+
 static void test_random(void **state) {
     (void)state;
     lode_score_inputs_t in = needed_inputs(LODE_METHOD_RANDOM);
@@ -195,6 +249,7 @@ static void test_single(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_methods),      cmocka_unit_test(test_random),
+        cmocka_unit_test(test_views),        cmocka_unit_test(test_without_gate),
         cmocka_unit_test(test_dead_columns), cmocka_unit_test(test_refused),
         cmocka_unit_test(test_single),       cmocka_unit_test(test_constant_channel),
     };

@@ -47,6 +47,48 @@ static void test_rows_of_every_dtype(void **state) {
     LODE_ASSERT_CLOSE(lode_compare_f64("BF16", row, 4, want_brain, 4, 0, 0));
 }
 
+/* A transposed view inside longer lines, taller than a panel, read in any order. */
+static void test_transposed_views(void **state) {
+    (void)state;
+    enum { ROWS = 37, COLUMNS = 5, PITCH = 41 };
+    float stored[COLUMNS * PITCH], dense[ROWS * COLUMNS];
+    for (int j = 0; j < COLUMNS; j++)
+        for (int i = 0; i < PITCH; i++)
+            stored[j * PITCH + i] = (float)(100 * i + j);
+    for (int i = 0; i < ROWS; i++)
+        for (int j = 0; j < COLUMNS; j++)
+            dense[i * COLUMNS + j] = (float)(100 * (i + 2) + j);
+    const lode_tensor_t view = {.data = stored + 2,
+                                .dtype = LODE_DTYPE_F32,
+                                .rank = 2,
+                                .shape = {ROWS, COLUMNS},
+                                .pitch = PITCH,
+                                .transposed = true};
+    const lode_tensor_t plain = lode_tensor_matrix(dense, LODE_DTYPE_F32, ROWS, COLUMNS);
+    const int64_t order[] = {0, 1, 16, 15, 36, 35, 20, 3};
+    lode_weights_reader_t reader;
+    LODE_ASSERT_OK(lode_weights_open(&reader, &view, ROWS, COLUMNS, "w"));
+    for (size_t i = 0; i < sizeof order / sizeof *order; i++) {
+        const double *row;
+        LODE_ASSERT_OK(lode_weights_at(&reader, order[i], &row));
+        for (int j = 0; j < COLUMNS; j++)
+            assert_true(row[j] == (double)(100 * (order[i] + 2) + j));
+    }
+    lode_weights_close(&reader);
+    LODE_ASSERT_FAILS(lode_weights_open(&reader, &view, COLUMNS, ROWS, "w"), LODE_ERR_SHAPE,
+                      "w is [37, 5], [5, 37]");
+    lode_weights_close(&reader);
+    double got[ROWS], want[ROWS];
+    LODE_ASSERT_OK(lode_weights_row_norms(got, &view, "w"));
+    LODE_ASSERT_OK(lode_weights_row_norms(want, &plain, "w"));
+    assert_memory_equal(got, want, sizeof got);
+    LODE_ASSERT_OK(lode_weights_column_norms(got, &view, "w"));
+    LODE_ASSERT_OK(lode_weights_column_norms(want, &plain, "w"));
+    assert_memory_equal(got, want, COLUMNS * sizeof *got);
+    stored[3 * PITCH + 2 + 20] = NAN;
+    LODE_ASSERT_FAILS(lode_weights_row_norms(got, &view, "w"), LODE_ERR_NUMERIC, "w[20, 3]");
+}
+
 static void test_bad_weights(void **state) {
     (void)state;
     double row[2];
@@ -307,9 +349,13 @@ static void test_read_connectivity(void **state) {
     double got[3];
     LODE_ASSERT_OK(lode_halo_read_connectivity(got, &g, &u, support, 2));
     LODE_ASSERT_CLOSE(lode_compare_f64("read connectivity", got, 3, want, 3, 0, 1e-15));
+    const lode_tensor_t no_gate = {0};
+    const double want_up[] = {1, 0, 0};
+    LODE_ASSERT_OK(lode_halo_read_connectivity(got, &no_gate, &u, support, 2));
+    LODE_ASSERT_CLOSE(lode_compare_f64("without a gate", got, 3, want_up, 3, 0, 1e-15));
     u.shape[0] = 2;
     LODE_ASSERT_FAILS(lode_halo_read_connectivity(got, &g, &u, support, 2), LODE_ERR_SHAPE,
-                      "up_proj is [2, 3]");
+                      "gate_proj is [3, 3], [2, 3]");
 }
 
 static void test_norms(void **state) {
@@ -331,6 +377,7 @@ static void test_norms(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_rows_of_every_dtype),
+        cmocka_unit_test(test_transposed_views),
         cmocka_unit_test(test_bad_weights),
         cmocka_unit_test(test_support_and_connectivity),
         cmocka_unit_test(test_selection),

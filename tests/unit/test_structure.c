@@ -82,6 +82,16 @@ static void test_against_numpy(void **state) {
         check_figure(file, lode_structure_name(i), "", &got.figure[i], 1);
         check_figure(file, lode_structure_name(i), "_interval", got.interval[i], 2);
     }
+    /* Without a gate one figure goes, and nothing else changes. */
+    lode_structure_inputs_t without = inputs;
+    lode_structure_t rest;
+    without.gate_norm = NULL;
+    LODE_ASSERT_OK(lode_structure_measure(&rest, &without));
+    for (int i = 0; i < LODE_STRUCTURE_COUNT; i++)
+        if (i == LODE_STRUCTURE_SPEARMAN_GATE_NORM)
+            assert_true(isnan(rest.figure[i]) && isnan(rest.interval[i][0]));
+        else
+            assert_memory_equal(&rest.figure[i], &got.figure[i], sizeof rest.figure[i]);
     lode_h5_array_t stability = read_array(file, "core_stability", LODE_H5_F64);
     lode_h5_array_t bounds = read_array(file, "core_stability_interval", LODE_H5_F64);
     assert_near(got.stability, stability.f64[0]);
