@@ -13,7 +13,7 @@ enum { LONGEST_TOKEN = 4096 }; /* bounds the search at one place of the text */
 
 typedef struct token {
     char *content;
-    int32_t id;
+    int32_t id, order; /* order: in the file */
     bool single_word, lstrip, rstrip, normalized;
 } token_t;
 
@@ -32,7 +32,6 @@ typedef struct trie {
 struct lode_added {
     token_t *tokens; /* [count] */
     int32_t count, size;
-    int32_t next;    /* the id of the next token that the vocabulary does not have */
     trie_t tries[2]; /* by lode_added_set_t */
 };
 
@@ -107,8 +106,7 @@ static int32_t trie_match(const trie_t *trie, const char *text, size_t at, size_
 
 /* --- parsing -------------------------------------------------------------------------------- */
 
-static lode_status_t parse_token(lode_added_t *added, const json_t *json, const lode_bpe_t *bpe,
-                                 const char *where) {
+static lode_status_t parse_token(lode_added_t *added, const json_t *json, const char *where) {
     const char *content;
     size_t length;
     LODE_TRY(lode_field_expect(json, JSON_OBJECT, "an entry", where));
@@ -118,7 +116,8 @@ static lode_status_t parse_token(lode_added_t *added, const json_t *json, const 
     if (length > LONGEST_TOKEN)
         return lode_fail(LODE_ERR_UNSUPPORTED, "%s: a token of %zu bytes; %d are implemented",
                          where, length, LONGEST_TOKEN);
-    token_t *token = &added->tokens[added->count++];
+    token_t *token = &added->tokens[added->count];
+    token->order = added->count++;
     LODE_TRY(lode_field_id(&token->id, json_object_get(json, "id"), content, where));
     LODE_TRY(lode_field_bool(&token->single_word, json, "single_word", false, where));
     LODE_TRY(lode_field_bool(&token->lstrip, json, "lstrip", false, where));
@@ -126,19 +125,68 @@ static lode_status_t parse_token(lode_added_t *added, const json_t *json, const 
     LODE_TRY(lode_field_bool(&token->normalized, json, "normalized", true, where));
     if (strlen(content) != length)
         return lode_fail(LODE_ERR_UNSUPPORTED, "%s: a token with a NUL character in it", where);
-    LODE_TRY(lode_strdup(&token->content, content));
-    int32_t known = lode_bpe_find(bpe, content, length);
-    int32_t expected = known >= 0 ? known : added->next++;
-    if (token->id != expected)
-        return lode_fail(LODE_ERR_FORMAT,
-                         "%s: \"%.100s\" has id %d where %d follows from the vocabulary; the file "
-                         "contradicts itself",
-                         where, content, token->id, expected);
-    if (known < 0 && lode_bpe_token(bpe, token->id))
-        return lode_fail(LODE_ERR_FORMAT, "%s: \"%.100s\" and \"%.100s\" have the same id %d",
-                         where, content, lode_bpe_token(bpe, token->id), token->id);
-    if (token->id >= added->size)
-        added->size = token->id + 1;
+    return lode_strdup(&token->content, content);
+}
+
+static int by_content(const void *left, const void *right) {
+    const token_t *a = left, *b = right;
+    const int order = strcmp(a->content, b->content);
+    return order ? order : (a->order > b->order) - (a->order < b->order);
+}
+
+static int by_order(const void *left, const void *right) {
+    const token_t *a = left, *b = right;
+    return (a->order > b->order) - (a->order < b->order);
+}
+
+/* A token that is there more than once has the place of its first entry and the flags of its last,
+ * as in the reference. */
+static lode_status_t drop_repeated(lode_added_t *added, const char *where) {
+    int32_t kept = 0;
+    const int32_t count = added->count;
+    if (count < 2)
+        return LODE_OK;
+    qsort(added->tokens, (size_t)count, sizeof *added->tokens, by_content);
+    for (int32_t i = 1; i < count; i++) {
+        token_t *before = &added->tokens[kept], *token = &added->tokens[i];
+        if (strcmp(before->content, token->content) != 0) {
+            if (++kept != i) {
+                added->tokens[kept] = *token;
+                token->content = NULL;
+            }
+            continue;
+        }
+        if (before->id != token->id)
+            return lode_fail(LODE_ERR_FORMAT, "%s: \"%.100s\" has the ids %d and %d", where,
+                             token->content, before->id, token->id);
+        token->order = before->order;
+        free(before->content);
+        *before = *token;
+        token->content = NULL;
+    }
+    added->count = kept + 1;
+    qsort(added->tokens, (size_t)added->count, sizeof *added->tokens, by_order);
+    return LODE_OK;
+}
+
+/* The ids must be those that the vocabulary and the order of the tokens give. */
+static lode_status_t check_ids(lode_added_t *added, const lode_bpe_t *bpe, const char *where) {
+    int32_t next = lode_bpe_count(bpe);
+    for (int32_t i = 0; i < added->count; i++) {
+        const token_t *token = &added->tokens[i];
+        const int32_t known = lode_bpe_find(bpe, token->content, strlen(token->content));
+        const int32_t expected = known >= 0 ? known : next++;
+        if (token->id != expected)
+            return lode_fail(LODE_ERR_FORMAT,
+                             "%s: \"%.100s\" has id %d where %d follows from the vocabulary; the "
+                             "file contradicts itself",
+                             where, token->content, token->id, expected);
+        if (known < 0 && lode_bpe_token(bpe, token->id))
+            return lode_fail(LODE_ERR_FORMAT, "%s: \"%.100s\" and \"%.100s\" have the same id %d",
+                             where, token->content, lode_bpe_token(bpe, token->id), token->id);
+        if (token->id >= added->size)
+            added->size = token->id + 1;
+    }
     return LODE_OK;
 }
 
@@ -193,9 +241,10 @@ static lode_status_t parse(lode_added_t *added, const json_t *json, const lode_b
     if (count > LODE_TOKEN_ID_LIMIT)
         return lode_fail(LODE_ERR_FORMAT, "%s: more than %d tokens", where, LODE_TOKEN_ID_LIMIT);
     LODE_TRY(LODE_NEW(&added->tokens, (int64_t)count, "added tokens"));
-    added->next = lode_bpe_count(bpe); /* where the reference goes on counting */
     for (size_t i = 0; i < count; i++)
-        LODE_TRY(parse_token(added, json_array_get(json, i), bpe, where));
+        LODE_TRY(parse_token(added, json_array_get(json, i), where));
+    LODE_TRY(drop_repeated(added, where));
+    LODE_TRY(check_ids(added, bpe, where));
     lode_buffer_t pattern = {0}, spare = {0};
     lode_status_t status = add_patterns(added, normalizer, &pattern, &spare, where);
     lode_buffer_free(&pattern);

@@ -181,7 +181,9 @@ static lode_status_t parse_merges(lode_bpe_t *bpe, const json_t *merges, const c
 static lode_status_t check_options(const json_t *model, const char *where) {
     const char *type = json_string_value(json_object_get(model, "type"));
     if (type && strcmp(type, "BPE") != 0)
-        return lode_fail(LODE_ERR_UNSUPPORTED, "%s: type \"%.100s\" is not implemented, only BPE",
+        return lode_fail(LODE_ERR_UNSUPPORTED,
+                         "%s: type \"%.100s\" is not implemented; only models with a BPE tokenizer "
+                         "can be run",
                          where, type);
     const json_t *dropout = json_object_get(model, "dropout");
     if (dropout && !json_is_null(dropout) &&

@@ -334,7 +334,9 @@ def write(options, sequences, statistics, padded, classes, scores, masks, result
     compression = {"compression": "gzip", "compression_opts": 9, "shuffle": True}
     with h5py.File(options.output, "w") as file:
         def put(name, values):
-            file.create_dataset(name, data=values, track_times=False, **compression)
+            # The index of a small array's chunks would be larger than what they save.
+            file.create_dataset(name, data=values, track_times=False,
+                                **(compression if values.nbytes >= 1 << 14 else {}))
 
         put("calibration/ids", np.concatenate(sequences))
         put("calibration/lengths", np.array([len(ids) for ids in sequences], np.int32))

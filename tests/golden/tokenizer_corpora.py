@@ -16,11 +16,13 @@ models/, and the small ones of tests/golden/tokenizers. Corpora, each a list of 
     books-paragraphs  the same between empty lines
     hellaswag     contexts and continuations, each by itself
     random        20,000 texts of tests/testing/random_text.c, made here a second time
+    random-4000   the first 4,000 of them
     long          four texts of a megabyte, or of 256 KB, without a place to cut
 
-A digest is the SHA-256 of the ids as little-endian int32, with -1 behind those of each text. Without
-special tokens; `wiki-lines` and `random` with them too. The small tokenizers and those of the models
-go over `random` and `wiki-lines` only.
+A digest is the SHA-256 of the ids as little-endian int32, with -1 behind those of each text. The
+tokenizers of published models go over all corpora without special tokens, and over wiki-lines and
+random-4000 with them; those of the test models over these two in both ways; the small ones over
+random-4000 in both ways. `compare` takes all of `random` for them.
 """
 import gzip
 import hashlib
@@ -36,7 +38,8 @@ from tokenizers import Tokenizer, __version__
 
 BOOKS = 5_000_000
 RANDOM = 20_000
-SMALL = ("wiki-lines", "random")
+FEW = 4_000
+ALL = ("wiki", "wiki-lines", "c4", "books", "books-paragraphs", "hellaswag", "random", "long")
 
 # --- random texts: the same as tests/testing/random_text.c, which says what they are ------------
 
@@ -201,22 +204,25 @@ def corpora(data, wanted=None):
         "books-paragraphs": lambda: [text for text in book.split("\n\n") if text],
         "hellaswag": lambda: hellaswag(data),
         "random": lambda: [random_text(i) for i in range(RANDOM)],
+        "random-4000": lambda: [random_text(i) for i in range(FEW)],
         "long": lambda: [long_text(0, 1 << 20), long_text(1, 1 << 20), long_text(2, 1 << 18),
                          long_text(3, 1 << 20)],
     }
     return {name: texts() for name, texts in make.items() if not wanted or name in wanted}
 
 
-def tokenizers(data):
-    """(name, path, whether it goes over all corpora)"""
+def tokenizers(data, random="random-4000"):
+    """(name, path, [(corpus, whether with special tokens)])"""
+    special = [("wiki-lines", True), (random, True)]
     for family in sorted(os.listdir(os.path.join(data, "tokenizers"))):
-        yield family, os.path.join(data, "tokenizers", family, "tokenizer.json"), True
+        path = os.path.join(data, "tokenizers", family, "tokenizer.json")
+        yield family, path, [(corpus, False) for corpus in ALL] + special
     for model in ("babyllama105", "books3m", "stories260k"):
-        yield model, os.path.join(data, "models", model, "tokenizer.json"), False
+        path = os.path.join(data, "models", model, "tokenizer.json")
+        yield model, path, [("wiki-lines", False), (random, False)] + special
     small = os.path.join(os.path.dirname(os.path.abspath(__file__)), "tokenizers")
-    for file in sorted(os.listdir(small)) if os.path.isdir(small) else []:
-        if file.endswith(".json"):
-            yield file[:-5], os.path.join(small, file), False
+    for file in sorted(os.listdir(small)):
+        yield file[:-5], os.path.join(small, file), [(random, False), (random, True)]
 
 
 # --- ids --------------------------------------------------------------------------------------
@@ -234,22 +240,20 @@ def digest(ids):
     return hashlib.sha256(ids.tobytes()).hexdigest()
 
 
-def jobs(data, wanted):
+def jobs(data, wanted, random):
     made = corpora(data)
-    for name, path, everything in tokenizers(data):
+    for name, path, over in tokenizers(data, random):
         if wanted and name not in wanted:
             continue
         tokenizer = Tokenizer.from_file(path)
-        for corpus, texts in made.items():
-            if not everything and corpus not in SMALL:
-                continue
-            for add_special in (False, True) if corpus in SMALL else (False,):
-                yield name, path, corpus, texts, add_special, encode(tokenizer, texts, add_special)
+        for corpus, add_special in over:
+            texts = made[corpus]
+            yield name, path, corpus, texts, add_special, encode(tokenizer, texts, add_special)
 
 
 def write(output, data):
     out = {"library": "tokenizers " + __version__, "digests": {}}
-    for name, _, corpus, texts, add_special, ids in jobs(data, None):
+    for name, _, corpus, texts, add_special, ids in jobs(data, None, "random-4000"):
         key = corpus + (" with special tokens" if add_special else "")
         out["digests"].setdefault(name, {})[key] = {
             "texts": len(texts), "bytes": sum(len(text.encode()) for text in texts),
@@ -290,7 +294,7 @@ def differing(got, want):
 def compare(program, data, wanted):
     failed = False
     with tempfile.TemporaryDirectory() as folder:
-        for name, path, corpus, texts, add_special, want in jobs(data, wanted):
+        for name, path, corpus, texts, add_special, want in jobs(data, wanted, "random"):
             got = run(program, path, texts, add_special, folder)
             bad = list(range(len(texts))) if got is None else differing(got, want)
             print(f"{name} {corpus}{' with special tokens' if add_special else ''}: {len(texts)} "

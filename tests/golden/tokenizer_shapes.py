@@ -154,6 +154,14 @@ def shapes():
     yield "deepseek-3", finish(byte_model, ends, template("<|endoftext|>"), None, steps(
         split(r"\p{N}{1,3}"), split("[\u4e00-\u9fa5\u3040-\u309f\u30a0-\u30ff]+"), split(DEEPSEEK_3),
         plain))
+    odd = json.loads(json.dumps(byte_model))
+    odd["vocab"] = {token: index + 1000 * (index >= 440) for token, index in odd["vocab"].items()}
+    odd = old_merges(finish(odd, ends, None, None, steps(split(QWEN), plain)))
+    for key in ("dropout", "unk_token", "fuse_unk", "byte_fallback", "continuing_subword_prefix"):
+        del odd["model"][key]
+    first = odd["added_tokens"][0]
+    odd["added_tokens"] += [{**first, "rstrip": True}, {**first, "lstrip": True}]
+    yield "odd", odd  # holes in the vocabulary, a token three times, members left out
     bare = finish(characters, control, template("<s>"), llama, dropout=0.0, byte_fallback=False)
     del bare["model"]["type"]
     yield "no-type", bare

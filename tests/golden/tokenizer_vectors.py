@@ -1,25 +1,17 @@
-"""Vectors for tests/unit/test_tokenizer.c, and bulk comparison, by the `tokenizers` library.
+"""Vectors for tests/unit/test_tokenizer.c, by the `tokenizers` library.
 
-    tokenizer_vectors.py write tests/golden/tokenizer_vectors.json [data folder]
-    tokenizer_vectors.py compare encode_file count seed tokenizer.json...
-    tokenizer_vectors.py file encode_file text tokenizer.json...
+    tokenizer_vectors.py tests/golden/tokenizer_vectors.json [data folder]
 
-`write` makes the vector file: small tokenizers of our own, each a base with some of its members
-replaced, and for every one the ids of every text with and without special tokens; then the ids that
-the tokenizers of the data folder give for the same texts. `compare` encodes random strings with both
-programs, `file` one long text; both print one line a tokenizer and exit with 1 if any id differs.
-encode_file is built from encode_file.c beside this script.
+Makes the vector file: small tokenizers of our own, each a base with some of its members replaced, and
+for every one the ids of every text with and without special tokens; then the ids that the tokenizers
+of the data folder give for the same texts. Whole corpora are compared by tokenizer_corpora.py.
 """
 
 import json
 import os
 import random
-import subprocess
 import sys
-import time
-import unicodedata
 
-import numpy
 from tokenizers import Tokenizer
 
 MARK = "\u2581"
@@ -263,100 +255,10 @@ def write(path, data):
             file.write(piece + "\n")
 
 
-def random_text(rng, specials):
-    blocks = [(0x20, 0x7E), (0xA0, 0x24F), (0x250, 0x36F), (0x370, 0x52F), (0x530, 0x6FF),
-              (0x900, 0x97F), (0xE00, 0xE7F), (0x1100, 0x11FF), (0xAC00, 0xD7A3), (0x3000, 0x30FF),
-              (0x4E00, 0x9FFF), (0x1DC0, 0x1FFF), (0x2000, 0x2BFF), (0x1D400, 0x1D7FF),
-              (0x1F300, 0x1F6FF), (0xE000, 0xFFFD), (1, 0x10FFFF)]
-    out = []
-    for _ in range(rng.randint(1, rng.choice([3, 12, 40]))):
-        kind = rng.random()
-        if kind < 0.35:
-            text = rng.choice(TEXTS)
-            start = rng.randint(0, len(text))
-            out.append(text[start:start + rng.randint(1, 12)] + rng.choice(["", " ", "\n"]))
-        elif kind < 0.55:
-            first, last = rng.choice(blocks)
-            out.extend(chr(rng.randint(first, last)) for _ in range(rng.randint(1, 8)))
-        elif kind < 0.70:
-            out.append(rng.choice(" \n\t\r\u00a0\u3000\u2028\u0085\v\f\u200b\u180e\x1c")
-                       * rng.randint(1, rng.choice([2, 5, 40])))
-        elif kind < 0.80 and specials:
-            out.append(rng.choice(specials)[:rng.choice([99, 99, 5, -1])])
-        elif kind < 0.90:
-            out.append(rng.choice("aeiouAEIOUn\uac00\u1100") + "".join(
-                chr(rng.choice([0x300, 0x301, 0x308, 0x323, 0x327, 0x345, 0x1161, 0x11A8, 0x3099,
-                                0x1DF6])) for _ in range(rng.randint(1, 6))))
-        else:
-            out.append(str(rng.randint(0, 10 ** rng.randint(1, 12))))
-    # Code points that are not assigned in this Python's Unicode may be in newer tables.
-    return "".join(c for c in "".join(out)
-                   if c != "\0" and unicodedata.category(c) not in ("Cn", "Cs")) or "x"
-
-
-def run(program, tokenizer, text, *options):
-    done = subprocess.run([program, tokenizer, text, *options], capture_output=True, check=False)
-    if done.returncode:
-        sys.exit(done.stderr.decode())
-    seconds = float(done.stderr.decode().split("seconds = ")[1])
-    return numpy.frombuffer(done.stdout, dtype="<i4"), seconds
-
-
-def compare(program, count, seed, paths):
-    failed = False
-    for path in paths:
-        with open(path, encoding="utf-8") as file:
-            specials = [entry["content"] for entry in json.load(file)["added_tokens"]]
-        rng = random.Random(seed)
-        texts = [random_text(rng, specials) for _ in range(count)]
-        joined = os.path.join(os.environ.get("TMPDIR", "/tmp"), f"texts-{os.getpid()}")
-        with open(joined, "wb") as file:
-            file.write(b"\0".join(text.encode() for text in texts))
-        got, _ = run(program, path, joined, "--nul")
-        os.remove(joined)
-        tokenizer = Tokenizer.from_file(path)
-        want = [encoding.ids + [-1]
-                for encoding in tokenizer.encode_batch(texts, add_special_tokens=False)]
-        at, bad = 0, []
-        ends = numpy.flatnonzero(got == -1)
-        for index, (ids, end) in enumerate(zip(want, ends)):
-            if got[at:end + 1].tolist() != ids:
-                bad.append(index)
-            at = end + 1
-        print(f"{path}: {len(ends)} of {count} texts, {len(bad)} differ", flush=True)
-        for index in bad[:3]:
-            print("   ", ascii(texts[index]))
-        failed |= bool(bad) or len(ends) != count
-    return failed
-
-
-def compare_file(program, text, paths):
-    failed = False
-    with open(text, encoding="utf-8", newline="") as file:
-        content = file.read()
-    for path in paths:
-        got, seconds = run(program, path, text)
-        tokenizer = Tokenizer.from_file(path)
-        start = time.time()
-        want = tokenizer.encode(content, add_special_tokens=False).ids
-        reference = time.time() - start
-        same = got.tolist() == want
-        print(f"{path}: {len(got)} ids, {'equal' if same else 'DIFFERENT'}, "
-              f"{seconds:.2f} s, reference {reference:.2f} s", flush=True)
-        failed |= not same
-    return failed
-
-
 def main():
-    command = sys.argv[1] if len(sys.argv) > 1 else ""
-    if command == "write" and len(sys.argv) > 2:
-        write(sys.argv[2], sys.argv[3] if len(sys.argv) > 3 else None)
-    elif command == "compare" and len(sys.argv) > 5:
-        sys.exit(compare(sys.argv[2], int(sys.argv[3]), int(sys.argv[4]), sys.argv[5:]))
-    elif command == "file" and len(sys.argv) > 4:
-        sys.exit(compare_file(sys.argv[2], sys.argv[3], sys.argv[4:]))
-    else:
+    if len(sys.argv) not in (2, 3):
         sys.exit(__doc__)
+    write(sys.argv[1], sys.argv[2] if len(sys.argv) > 2 else None)
 
 
 if __name__ == "__main__":

@@ -1,23 +1,15 @@
 #!/usr/bin/env bash
-# Has a small model answer tasks, holds the answers against lm_eval's, and proves that neither ranks
+# Has small models answer tasks, holds the answers against lm_eval's, and proves that neither ranks
 # nor replicas nor earlier results change a bit of them; then asks for tasks that cannot be answered.
 #
 #     tests/stages/tasks.sh [P...]
 #
-# LODE and CHECK_TASKS name the programs (default: those of build-release). Exit status: 0 passed, 1
-# failed, 77 where the test data is absent.
+# LODE and CHECK_TASKS name the programs (default: those of build-release). Without the data folder
+# only the embedded model is asked. Exit status: 0 passed, 1 failed.
 # shellcheck source=tests/stages/common.sh
 source "$(dirname "$0")/common.sh"
 check_tasks=${CHECK_TASKS:-$root/build-release/tests/check_tasks}
 export OMPI_MCA_mpi_yield_when_idle=1
-export LODE_DATA=${LODE_DATA:-../shared/data}
-for needed in models/stories260k tasks/hellaswag.jsonl; do
-    if [ ! -e "$LODE_DATA/$needed" ]; then
-        echo "skipped: no $needed in the data folder"
-        exit 77
-    fi
-done
-
 # run RANKS FOLDER [lode options]: prints what lode said only where it fails
 run() {
     local ranks=$1 folder=$2
@@ -71,6 +63,28 @@ refused() {
     fi
 }
 
+# The embedded model on its own tasks, with examples too.
+continuations="path = \"configs/quickstart/tasks/continuations.jsonl\"; pruned = false;"
+last_words="path = \"configs/quickstart/tasks/last-words.jsonl\"; pruned = false;"
+if ! mpirun --oversubscribe --bind-to none -n 2 "$lode" run configs/quickstart.cfg \
+    --set "results=$work" --set 'evaluate.perplexity=()' --set calibration.sequences=4 \
+    --set "evaluate.tasks=( { name = \"continuations\"; $continuations },
+        { name = \"last-words\"; $last_words },
+        { name = \"continuations-2\"; $continuations limit = 20; shots = 2; } )" \
+    </dev/null >"$work/log" 2>&1; then
+    cat "$work/log"
+    bad "lode run configs/quickstart.cfg"
+elif ! "$check_tasks" tests/golden/tasks-quickstart.h5 "$work/quickstart/books3m/evaluate.h5"; then
+    failed=1
+fi
+
+export LODE_DATA=${LODE_DATA:-../shared/data}
+for needed in models/stories260k tasks/hellaswag.jsonl; do
+    if [ ! -e "$LODE_DATA/$needed" ]; then
+        echo "skipped the rest: no $needed in the data folder"
+        exit $failed
+    fi
+done
 run 2 first
 "$check_tasks" tests/golden/tasks-stories260k.h5 "$work/first/tasks/stories260k/evaluate.h5" ||
     failed=1

@@ -395,8 +395,13 @@ static const wrong_t WRONG[] = {
     {"added_tokens", "[1]", LODE_ERR_FORMAT, "an entry"},
     {"added_tokens", "[{\"id\": 1, \"content\": \"<unk>\"}]", LODE_ERR_FORMAT, "id 1 where 0"},
     {"added_tokens", "[{\"id\": 5000, \"content\": \"new\"}]", LODE_ERR_FORMAT, "id 5000"},
-    {"added_tokens", "[{\"id\": 0, \"content\": \"<unk>\"}, {\"id\": 0, \"content\": \"<unk>\"}]",
+    {"added_tokens",
+     "[{\"id\": 420, \"content\": \" zz\"}, {\"id\": 421, \"content\": \"\xE2\x96\x81zz\"}]",
      LODE_ERR_FORMAT, "same text"},
+    {"added_tokens", "[{\"id\": 420, \"content\": \"z\"}, {\"id\": 421, \"content\": \"z\"}]",
+     LODE_ERR_FORMAT, "420 and 421"},
+    {"added_tokens", "[{\"id\": 421, \"content\": \"z\"}, {\"id\": 420, \"content\": \"y\"}]",
+     LODE_ERR_FORMAT, "id 421 where 420"},
     {"added_tokens", "[{\"content\": \"<unk>\"}]", LODE_ERR_FORMAT, "not an integer"},
 };
 
