@@ -51,7 +51,13 @@ ENTRIES = {
     "lm-eval-never": ("lm-eval", "rows", "lines", 100, "never"),
     "lm-eval-always": ("lm-eval", "rows", "lines", 100, "always"),
     "lm-eval-wikitext": ("lm-eval", "rows", "wikitext", 100, "auto"),
+    "lm-eval-edges": ("lm-eval", "edges", "lines", 16, "auto"),
 }
+# Texts that begin with a special token's text, and white space of every kind, in words and around.
+EDGES = ("<s>Once upon a time there was a  cat.\n"
+         "</s>He had\u00a0been there\u3000before. \n"
+         "  The\tend\u2009of\x1cit\u200b all\u0085now\n"
+         "a\n")
 
 
 # --- texts ----------------------------------------------------------------------------------
@@ -148,10 +154,13 @@ def evaluate(model, tokenizer, files, entry, adds, prefix):
     protocol, file, form, length, bos = entry
     texts = documents(files[file], form, protocol)
     before = {"auto": BOS if adds else -1, "always": BOS, "never": -1}[bos]
+    own = {BOS: "<s>", EOS: "</s>"}[prefix]
     windows = []
     for text in texts:
         ids = tokenizer.encode(text, add_special_tokens=False).ids
-        if before >= 0:
+        # lm_eval (HFLM.tok_encode) adds no special tokens to a text that brings the prefix itself
+        brings = protocol == "lm-eval" and bos == "auto" and text.startswith(own)
+        if before >= 0 and not brings:
             ids = [before] + ids
         windows += windows_of(protocol, ids, length, before, prefix)
     nll = losses(model, windows)
@@ -172,7 +181,7 @@ def main():
         model = Llama(folder)
         tokenizer = Tokenizer.from_file(os.path.join(folder, "tokenizer.json"))
         assert not adds or tokenizer.encode("a").ids[0] == BOS
-        files = {"text": head(text, text_lines), "rows": head(rows, rows_lines)}
+        files = {"text": head(text, text_lines), "rows": head(rows, rows_lines), "edges": EDGES}
         found[name] = {key: evaluate(model, tokenizer, files, entry, adds, prefix)
                        for key, entry in ENTRIES.items()}
         for key, result in found[name].items():

@@ -55,6 +55,9 @@ refused() {
     fi
 }
 
+printf '%b' '<s>Once upon a time there was a  cat.\n' \
+    '</s>He had\xc2\xa0been there\xe3\x80\x80before. \n' \
+    '  The\tend\xe2\x80\x89of\x1cit\xe2\x80\x8b all\xc2\x85now\n' 'a\n' >"$work/edges.txt"
 head -n 40 $quickstart/text/evaluation.txt >"$work/text.txt"
 cp "$work/text.txt" "$work/rows.txt"
 run 2 first quickstart $quickstart/model
@@ -100,7 +103,7 @@ fi
 csv=$work/pruned/protocol/summary.csv
 run 1 pruned quickstart $quickstart/model --set 'prune.methods=["lp","magnitude"]' --set prune.sparsity=0.5
 for metric in perplexity byte_perplexity bits_per_byte; do
-    case $metric in perplexity) want=45 ;; *) want=15 ;; esac
+    case $metric in perplexity) want=48 ;; *) want=18 ;; esac
     got=$(awk -F, -v metric=$metric '$7 == metric' "$csv" | wc -l)
     if [ "$got" -eq $want ]; then
         ok "summary.csv has $want rows of $metric"
@@ -110,7 +113,7 @@ for metric in perplexity byte_perplexity bits_per_byte; do
 done
 if [ "$(awk -F, 'NR > 1 && index($8, $9) != 1' "$csv" | wc -l)" -eq 0 ] &&
     [ "$(awk -F, 'NR > 1 && index($2, $3) != 1' "$work/pruned/protocol/comparisons.csv" | wc -l)" -eq 0 ] &&
-    [ "$(wc -l <"$work/pruned/protocol/comparisons.csv")" -eq 46 ]; then
+    [ "$(wc -l <"$work/pruned/protocol/comparisons.csv")" -eq 49 ]; then
     ok "every row has its perplexity's protocol"
 else
     bad "rows with another protocol than their perplexity's"
