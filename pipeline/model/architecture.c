@@ -226,6 +226,12 @@ static lode_status_t read_window(int64_t *window, const lode_family_t *family, j
         return LODE_OK;
     if (!used)
         LODE_TRY(lode_setting_bool(&used, root, "use_sliding_window", name));
+    if (family->window == LODE_FAMILY_WINDOW_ALTERNATE && lode_setting_is_null(root, key) &&
+        !lode_setting_get(root, "layer_types"))
+        return lode_fail(LODE_ERR_FORMAT,
+                         "%s: \"%s\" is null, but every other layer of \"%s\" attends to a window; "
+                         "say how long it is, or list \"layer_types\"",
+                         name, key, family->model_type);
     if (!used || lode_setting_is_null(root, key))
         return LODE_OK;
     if (family->window_preset == 0 && !lode_setting_get(root, key))

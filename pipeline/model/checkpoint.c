@@ -38,8 +38,9 @@ struct lode_checkpoint {
     int64_t file_count;
     lode_safetensors_t **files; /* [file_count], by name */
     int64_t item_count;
-    item_t *items; /* [item_count], by name */
-    slot_t *slots; /* [L · LODE_LAYER_ROLES + the other roles] */
+    item_t *items;     /* [item_count], by name */
+    bool head_is_tied; /* an lm_head.weight of a tied model was found equal to the embedding */
+    slot_t *slots;     /* [L · LODE_LAYER_ROLES + the other roles] */
 };
 
 static int64_t slot_count(const lode_checkpoint_t *checkpoint) {
@@ -351,10 +352,7 @@ static lode_status_t assign_all(lode_checkpoint_t *checkpoint) {
             LODE_TRY(assign(checkpoint, (lode_role_t)role, layer, layer));
     LODE_TRY(assign(checkpoint, LODE_ROLE_FINAL_NORM, 0, LODE_OWNER_FINAL_NORM));
     LODE_TRY(assign(checkpoint, LODE_ROLE_FINAL_NORM_BIAS, 0, LODE_OWNER_FINAL_NORM));
-    if (!checkpoint->architecture.tied)
-        return assign(checkpoint, LODE_ROLE_HEAD, 0, LODE_OWNER_HEAD);
-    *slot(checkpoint, LODE_ROLE_HEAD, 0) = *slot(checkpoint, LODE_ROLE_EMBEDDING, 0);
-    return LODE_OK;
+    return assign(checkpoint, LODE_ROLE_HEAD, 0, LODE_OWNER_HEAD);
 }
 
 /* --- handles -------------------------------------------------------------------------------- */
@@ -505,8 +503,40 @@ lode_status_t lode_checkpoint_final_norm_bias(lode_checkpoint_t *checkpoint, lod
     return map_role(checkpoint, LODE_ROLE_FINAL_NORM_BIAS, 0, out);
 }
 
+/* A head beside the embedding of a tied model: transformers 4 ignores it, 5 takes it where the two
+ * differ. */
+static lode_status_t check_tied_head(lode_checkpoint_t *checkpoint) {
+    const lode_family_t *family = lode_family(checkpoint->architecture.model_type);
+    const item_t *own = find_item(checkpoint, family->tensors[LODE_ROLE_HEAD].name);
+    const item_t *tied = slot(checkpoint, LODE_ROLE_EMBEDDING, 0)->item;
+    if (!own || checkpoint->head_is_tied)
+        return LODE_OK;
+    const lode_safetensors_entry_t *one = entry_of(checkpoint, own);
+    const lode_safetensors_entry_t *other = entry_of(checkpoint, tied);
+    const void *own_bytes, *tied_bytes;
+    LODE_TRY(lode_safetensors_map_bytes(checkpoint->files[own->file], own->index, &own_bytes));
+    LODE_TRY(lode_safetensors_map_bytes(checkpoint->files[tied->file], tied->index, &tied_bytes));
+    const int64_t bytes = one->end - one->begin;
+    const bool equal = strcmp(one->dtype, other->dtype) == 0 &&
+                       bytes == other->end - other->begin &&
+                       memcmp(own_bytes, tied_bytes, (size_t)bytes) == 0;
+    lode_safetensors_unmap(checkpoint->files[own->file], own->index);
+    checkpoint->head_is_tied = equal;
+    if (!equal)
+        return lode_fail(LODE_ERR_FORMAT,
+                         "%s: tensor \"%.200s\" is not the \"%.200s\" that config.json makes the "
+                         "head; say \"%s\": false there, or remove the tensor",
+                         lode_safetensors_path(checkpoint->files[own->file]), one->name,
+                         other->name, family->tied_key);
+    return LODE_OK;
+}
+
 lode_status_t lode_checkpoint_head(lode_checkpoint_t *checkpoint, lode_tensor_t *out) {
-    return map_role(checkpoint, LODE_ROLE_HEAD, 0, out);
+    *out = (lode_tensor_t){0};
+    if (!checkpoint->architecture.tied)
+        return map_role(checkpoint, LODE_ROLE_HEAD, 0, out);
+    LODE_TRY(check_tied_head(checkpoint));
+    return map_role(checkpoint, LODE_ROLE_EMBEDDING, 0, out);
 }
 
 int64_t lode_checkpoint_bytes_mapped(const lode_checkpoint_t *checkpoint) {

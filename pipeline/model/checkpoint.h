@@ -3,7 +3,7 @@
  *
  * Opening reads headers only. Weights are mapped when they are asked for, tensor by tensor, so a
  * rank touches the bytes of its own layers and of nothing else; the handle remembers which tensors
- * were ever mapped. Tensor names may lack the family's leading "model.". One thread at a time may
+ * were ever mapped. Tensor names may lack the family's prefix. One thread at a time may
  * use a handle. Everything here is Local.
  */
 #ifndef LODE_MODEL_CHECKPOINT_H
@@ -114,8 +114,9 @@ LODE_MUST_USE lode_status_t lode_checkpoint_final_norm(lode_checkpoint_t *checkp
 LODE_MUST_USE lode_status_t lode_checkpoint_final_norm_bias(lode_checkpoint_t *checkpoint,
                                                             lode_tensor_t *out);
 
-/* Maps the output head, [V,d]: the embedding where config.json ties them (an lm_head.weight in the
- * files is then ignored, as transformers 4 does). */
+/* Maps the output head, [V,d]: the embedding where config.json ties them. An lm_head.weight in the
+ * files must then hold the same bytes: transformers 4 ignores it, 5 takes it where it differs.
+ * Errors: LODE_ERR_IO, LODE_ERR_FORMAT. */
 LODE_MUST_USE lode_status_t lode_checkpoint_head(lode_checkpoint_t *checkpoint, lode_tensor_t *out);
 
 /* Bytes of the tensors that are mapped now; windows are whole pages, tensors are what counts. */

@@ -77,37 +77,42 @@ enum {
         0                                                                                          \
     }
 
-/* Matrices under the names of Llama. */
+/* Where weights are; the extents of a matrix are [out, in], however it is stored. */
+#define MATRIX(tensor, out, in)                                                                    \
+    {                                                                                              \
+        .name = tensor, .shape = { out, in }                                                       \
+    }
+#define TRANSPOSED(tensor, out, in)                                                                \
+    { .name = tensor, .shape = {out, in}, .transposed = true }
+#define VECTOR(tensor, extent)                                                                     \
+    {                                                                                              \
+        .name = tensor, .shape = { extent }                                                        \
+    }
+#define VECTOR_IF(tensor, extent, field)                                                           \
+    { .name = tensor, .shape = {extent}, .only_if = FIELD(field) }
+
+/* Weights under the names of Llama. */
 #define EMBEDDING_AND_HEAD                                                                         \
-    [LODE_ROLE_EMBEDDING] = {"embed_tokens.weight", {V, D}}, [LODE_ROLE_HEAD] = {"lm_head.weight", \
-                                                                                 {V, D}}
+    [LODE_ROLE_EMBEDDING] = MATRIX("embed_tokens.weight", V, D), [LODE_ROLE_HEAD] = MATRIX(        \
+                                                                     "lm_head.weight", V, D)
 #define ATTENTION_MATRICES                                                                         \
-    [LODE_ROLE_Q] = {"layers.#.self_attn.q_proj.weight", {QUERY, D}},                              \
-    [LODE_ROLE_K] = {"layers.#.self_attn.k_proj.weight", {KEY_VALUE, D}},                          \
-    [LODE_ROLE_V] = {"layers.#.self_attn.v_proj.weight", {KEY_VALUE, D}},                          \
-    [LODE_ROLE_O] = {"layers.#.self_attn.o_proj.weight", {D, QUERY}}
+    [LODE_ROLE_Q] = MATRIX("layers.#.self_attn.q_proj.weight", QUERY, D),                          \
+    [LODE_ROLE_K] = MATRIX("layers.#.self_attn.k_proj.weight", KEY_VALUE, D),                      \
+    [LODE_ROLE_V] = MATRIX("layers.#.self_attn.v_proj.weight", KEY_VALUE, D),                      \
+    [LODE_ROLE_O] = MATRIX("layers.#.self_attn.o_proj.weight", D, QUERY)
 #define ATTENTION_BIASES                                                                           \
-    [LODE_ROLE_Q_BIAS] = {"layers.#.self_attn.q_proj.bias",                                        \
-                          {QUERY},                                                                 \
-                          false,                                                                   \
-                          FIELD(attention_bias)},                                                  \
-    [LODE_ROLE_K_BIAS] = {"layers.#.self_attn.k_proj.bias",                                        \
-                          {KEY_VALUE},                                                             \
-                          false,                                                                   \
-                          FIELD(attention_bias)},                                                  \
-    [LODE_ROLE_V_BIAS] = {"layers.#.self_attn.v_proj.bias",                                        \
-                          {KEY_VALUE},                                                             \
-                          false,                                                                   \
-                          FIELD(attention_bias)},                                                  \
-    [LODE_ROLE_O_BIAS] = {"layers.#.self_attn.o_proj.bias", {D}, false, FIELD(output_bias)}
+    [LODE_ROLE_Q_BIAS] = VECTOR_IF("layers.#.self_attn.q_proj.bias", QUERY, attention_bias),       \
+    [LODE_ROLE_K_BIAS] = VECTOR_IF("layers.#.self_attn.k_proj.bias", KEY_VALUE, attention_bias),   \
+    [LODE_ROLE_V_BIAS] = VECTOR_IF("layers.#.self_attn.v_proj.bias", KEY_VALUE, attention_bias),   \
+    [LODE_ROLE_O_BIAS] = VECTOR_IF("layers.#.self_attn.o_proj.bias", D, output_bias)
 #define FFN_MATRICES                                                                               \
-    [LODE_ROLE_GATE] = {"layers.#.mlp.gate_proj.weight", {M, D}},                                  \
-    [LODE_ROLE_UP] = {"layers.#.mlp.up_proj.weight", {M, D}},                                      \
-    [LODE_ROLE_DOWN] = {"layers.#.mlp.down_proj.weight", {D, M}}
+    [LODE_ROLE_GATE] = MATRIX("layers.#.mlp.gate_proj.weight", M, D),                              \
+    [LODE_ROLE_UP] = MATRIX("layers.#.mlp.up_proj.weight", M, D),                                  \
+    [LODE_ROLE_DOWN] = MATRIX("layers.#.mlp.down_proj.weight", D, M)
 #define PRE_NORMS                                                                                  \
-    [LODE_ROLE_ATTENTION_NORM] = {"layers.#.input_layernorm.weight", {D}},                         \
-    [LODE_ROLE_FFN_NORM] = {"layers.#.post_attention_layernorm.weight", {D}},                      \
-    [LODE_ROLE_FINAL_NORM] = {"norm.weight", {D}}
+    [LODE_ROLE_ATTENTION_NORM] = VECTOR("layers.#.input_layernorm.weight", D),                     \
+    [LODE_ROLE_FFN_NORM] = VECTOR("layers.#.post_attention_layernorm.weight", D),                  \
+    [LODE_ROLE_FINAL_NORM] = VECTOR("norm.weight", D)
 
 static const lode_family_option_t no_options[] = {{0}};
 static const lode_family_switch_t no_switches[] = {{0}};
@@ -198,12 +203,9 @@ static const lode_family_t families[LODE_MODEL_TYPE_COUNT] = {
                     ATTENTION_BIASES,
                     FFN_MATRICES,
                     EMBEDDING_AND_HEAD,
-                    [LODE_ROLE_GATE_BIAS] =
-                        {"layers.#.mlp.gate_proj.bias", {M}, false, FIELD(ffn_bias)},
-                    [LODE_ROLE_UP_BIAS] =
-                        {"layers.#.mlp.up_proj.bias", {M}, false, FIELD(ffn_bias)},
-                    [LODE_ROLE_DOWN_BIAS] =
-                        {"layers.#.mlp.down_proj.bias", {D}, false, FIELD(ffn_bias)},
+                    [LODE_ROLE_GATE_BIAS] = VECTOR_IF("layers.#.mlp.gate_proj.bias", M, ffn_bias),
+                    [LODE_ROLE_UP_BIAS] = VECTOR_IF("layers.#.mlp.up_proj.bias", M, ffn_bias),
+                    [LODE_ROLE_DOWN_BIAS] = VECTOR_IF("layers.#.mlp.down_proj.bias", D, ffn_bias),
                 },
         },
     [LODE_MODEL_MISTRAL] =
@@ -291,8 +293,8 @@ static const lode_family_t families[LODE_MODEL_TYPE_COUNT] = {
                     ATTENTION_BIASES,
                     FFN_MATRICES,
                     EMBEDDING_AND_HEAD,
-                    [LODE_ROLE_Q_NORM] = {"layers.#.self_attn.q_norm.weight", {HEAD}},
-                    [LODE_ROLE_K_NORM] = {"layers.#.self_attn.k_norm.weight", {HEAD}},
+                    [LODE_ROLE_Q_NORM] = VECTOR("layers.#.self_attn.q_norm.weight", HEAD),
+                    [LODE_ROLE_K_NORM] = VECTOR("layers.#.self_attn.k_norm.weight", HEAD),
                 },
         },
     [LODE_MODEL_OLMO] =
@@ -345,12 +347,13 @@ static const lode_family_t families[LODE_MODEL_TYPE_COUNT] = {
                     ATTENTION_BIASES,
                     FFN_MATRICES,
                     EMBEDDING_AND_HEAD,
-                    [LODE_ROLE_Q_NORM] = {"layers.#.self_attn.q_norm.weight", {QUERY}},
-                    [LODE_ROLE_K_NORM] = {"layers.#.self_attn.k_norm.weight", {KEY_VALUE}},
-                    [LODE_ROLE_ATTENTION_POST_NORM] = {"layers.#.post_attention_layernorm.weight",
-                                                       {D}},
-                    [LODE_ROLE_FFN_POST_NORM] = {"layers.#.post_feedforward_layernorm.weight", {D}},
-                    [LODE_ROLE_FINAL_NORM] = {"norm.weight", {D}},
+                    [LODE_ROLE_Q_NORM] = VECTOR("layers.#.self_attn.q_norm.weight", QUERY),
+                    [LODE_ROLE_K_NORM] = VECTOR("layers.#.self_attn.k_norm.weight", KEY_VALUE),
+                    [LODE_ROLE_ATTENTION_POST_NORM] =
+                        VECTOR("layers.#.post_attention_layernorm.weight", D),
+                    [LODE_ROLE_FFN_POST_NORM] =
+                        VECTOR("layers.#.post_feedforward_layernorm.weight", D),
+                    [LODE_ROLE_FINAL_NORM] = VECTOR("norm.weight", D),
                 },
         },
     [LODE_MODEL_GEMMA2] =
@@ -387,12 +390,13 @@ static const lode_family_t families[LODE_MODEL_TYPE_COUNT] = {
                     ATTENTION_BIASES,
                     FFN_MATRICES,
                     EMBEDDING_AND_HEAD,
-                    [LODE_ROLE_ATTENTION_NORM] = {"layers.#.input_layernorm.weight", {D}},
-                    [LODE_ROLE_ATTENTION_POST_NORM] = {"layers.#.post_attention_layernorm.weight",
-                                                       {D}},
-                    [LODE_ROLE_FFN_NORM] = {"layers.#.pre_feedforward_layernorm.weight", {D}},
-                    [LODE_ROLE_FFN_POST_NORM] = {"layers.#.post_feedforward_layernorm.weight", {D}},
-                    [LODE_ROLE_FINAL_NORM] = {"norm.weight", {D}},
+                    [LODE_ROLE_ATTENTION_NORM] = VECTOR("layers.#.input_layernorm.weight", D),
+                    [LODE_ROLE_ATTENTION_POST_NORM] =
+                        VECTOR("layers.#.post_attention_layernorm.weight", D),
+                    [LODE_ROLE_FFN_NORM] = VECTOR("layers.#.pre_feedforward_layernorm.weight", D),
+                    [LODE_ROLE_FFN_POST_NORM] =
+                        VECTOR("layers.#.post_feedforward_layernorm.weight", D),
+                    [LODE_ROLE_FINAL_NORM] = VECTOR("norm.weight", D),
                 },
         },
     [LODE_MODEL_PHI3] =
@@ -417,13 +421,13 @@ static const lode_family_t families[LODE_MODEL_TYPE_COUNT] = {
                 {
                     PRE_NORMS,
                     EMBEDDING_AND_HEAD,
-                    [LODE_ROLE_Q] = {"layers.#.self_attn.qkv_proj.weight", {QUERY, D}},
-                    [LODE_ROLE_K] = {"layers.#.self_attn.qkv_proj.weight", {KEY_VALUE, D}},
-                    [LODE_ROLE_V] = {"layers.#.self_attn.qkv_proj.weight", {KEY_VALUE, D}},
-                    [LODE_ROLE_O] = {"layers.#.self_attn.o_proj.weight", {D, QUERY}},
-                    [LODE_ROLE_GATE] = {"layers.#.mlp.gate_up_proj.weight", {M, D}},
-                    [LODE_ROLE_UP] = {"layers.#.mlp.gate_up_proj.weight", {M, D}},
-                    [LODE_ROLE_DOWN] = {"layers.#.mlp.down_proj.weight", {D, M}},
+                    [LODE_ROLE_Q] = MATRIX("layers.#.self_attn.qkv_proj.weight", QUERY, D),
+                    [LODE_ROLE_K] = MATRIX("layers.#.self_attn.qkv_proj.weight", KEY_VALUE, D),
+                    [LODE_ROLE_V] = MATRIX("layers.#.self_attn.qkv_proj.weight", KEY_VALUE, D),
+                    [LODE_ROLE_O] = MATRIX("layers.#.self_attn.o_proj.weight", D, QUERY),
+                    [LODE_ROLE_GATE] = MATRIX("layers.#.mlp.gate_up_proj.weight", M, D),
+                    [LODE_ROLE_UP] = MATRIX("layers.#.mlp.gate_up_proj.weight", M, D),
+                    [LODE_ROLE_DOWN] = MATRIX("layers.#.mlp.down_proj.weight", D, M),
                 },
         },
     [LODE_MODEL_GPT2] =
@@ -444,33 +448,34 @@ static const lode_family_t families[LODE_MODEL_TYPE_COUNT] = {
             .ffn_multiple = 4,
             .activation_key = "activation_function",
             .activation_preset = LODE_ACTIVATION_GELU_TANH,
+            .tied_key = "tie_word_embeddings",
             .tied_preset = true,
             .bos_preset = 50256,
             .eos_preset = 50256,
             .prefix = "transformer.",
             .tensors =
                 {
-                    [LODE_ROLE_ATTENTION_NORM] = {"h.#.ln_1.weight", {D}},
-                    [LODE_ROLE_ATTENTION_NORM_BIAS] = {"h.#.ln_1.bias", {D}},
-                    [LODE_ROLE_Q] = {"h.#.attn.c_attn.weight", {QUERY, D}, true},
-                    [LODE_ROLE_K] = {"h.#.attn.c_attn.weight", {KEY_VALUE, D}, true},
-                    [LODE_ROLE_V] = {"h.#.attn.c_attn.weight", {KEY_VALUE, D}, true},
-                    [LODE_ROLE_O] = {"h.#.attn.c_proj.weight", {D, QUERY}, true},
-                    [LODE_ROLE_Q_BIAS] = {"h.#.attn.c_attn.bias", {QUERY}},
-                    [LODE_ROLE_K_BIAS] = {"h.#.attn.c_attn.bias", {KEY_VALUE}},
-                    [LODE_ROLE_V_BIAS] = {"h.#.attn.c_attn.bias", {KEY_VALUE}},
-                    [LODE_ROLE_O_BIAS] = {"h.#.attn.c_proj.bias", {D}},
-                    [LODE_ROLE_FFN_NORM] = {"h.#.ln_2.weight", {D}},
-                    [LODE_ROLE_FFN_NORM_BIAS] = {"h.#.ln_2.bias", {D}},
-                    [LODE_ROLE_UP] = {"h.#.mlp.c_fc.weight", {M, D}, true},
-                    [LODE_ROLE_DOWN] = {"h.#.mlp.c_proj.weight", {D, M}, true},
-                    [LODE_ROLE_UP_BIAS] = {"h.#.mlp.c_fc.bias", {M}},
-                    [LODE_ROLE_DOWN_BIAS] = {"h.#.mlp.c_proj.bias", {D}},
-                    [LODE_ROLE_EMBEDDING] = {"wte.weight", {V, D}},
-                    [LODE_ROLE_POSITIONS] = {"wpe.weight", {P, D}},
-                    [LODE_ROLE_FINAL_NORM] = {"ln_f.weight", {D}},
-                    [LODE_ROLE_FINAL_NORM_BIAS] = {"ln_f.bias", {D}},
-                    [LODE_ROLE_HEAD] = {"lm_head.weight", {V, D}},
+                    [LODE_ROLE_ATTENTION_NORM] = VECTOR("h.#.ln_1.weight", D),
+                    [LODE_ROLE_ATTENTION_NORM_BIAS] = VECTOR("h.#.ln_1.bias", D),
+                    [LODE_ROLE_Q] = TRANSPOSED("h.#.attn.c_attn.weight", QUERY, D),
+                    [LODE_ROLE_K] = TRANSPOSED("h.#.attn.c_attn.weight", KEY_VALUE, D),
+                    [LODE_ROLE_V] = TRANSPOSED("h.#.attn.c_attn.weight", KEY_VALUE, D),
+                    [LODE_ROLE_O] = TRANSPOSED("h.#.attn.c_proj.weight", D, QUERY),
+                    [LODE_ROLE_Q_BIAS] = VECTOR("h.#.attn.c_attn.bias", QUERY),
+                    [LODE_ROLE_K_BIAS] = VECTOR("h.#.attn.c_attn.bias", KEY_VALUE),
+                    [LODE_ROLE_V_BIAS] = VECTOR("h.#.attn.c_attn.bias", KEY_VALUE),
+                    [LODE_ROLE_O_BIAS] = VECTOR("h.#.attn.c_proj.bias", D),
+                    [LODE_ROLE_FFN_NORM] = VECTOR("h.#.ln_2.weight", D),
+                    [LODE_ROLE_FFN_NORM_BIAS] = VECTOR("h.#.ln_2.bias", D),
+                    [LODE_ROLE_UP] = TRANSPOSED("h.#.mlp.c_fc.weight", M, D),
+                    [LODE_ROLE_DOWN] = TRANSPOSED("h.#.mlp.c_proj.weight", D, M),
+                    [LODE_ROLE_UP_BIAS] = VECTOR("h.#.mlp.c_fc.bias", M),
+                    [LODE_ROLE_DOWN_BIAS] = VECTOR("h.#.mlp.c_proj.bias", D),
+                    [LODE_ROLE_EMBEDDING] = MATRIX("wte.weight", V, D),
+                    [LODE_ROLE_POSITIONS] = MATRIX("wpe.weight", P, D),
+                    [LODE_ROLE_FINAL_NORM] = VECTOR("ln_f.weight", D),
+                    [LODE_ROLE_FINAL_NORM_BIAS] = VECTOR("ln_f.bias", D),
+                    [LODE_ROLE_HEAD] = MATRIX("lm_head.weight", V, D),
                 },
         },
 };

@@ -117,18 +117,22 @@ static lode_status_t require_real(double *out, json_t *rope, const char *inner, 
     return lode_setting_real(out, rope, key, name);
 }
 
+/* Beside the object it goes before what the object says, and so does the preset of a family that
+ * has one: where the two differ, one of them is not meant. */
 static lode_status_t read_original(lode_architecture_t *out, const lode_family_t *family,
                                    json_t *root, json_t *rope, const char *inner,
                                    const char *name) {
     static const char key[] = "original_max_position_embeddings";
-    const int64_t preset = family->original_preset ? family->original_preset : out->max_positions;
-    int64_t own, outer;
-    LODE_TRY(lode_setting_size(&own, rope, key, INT32_MAX, preset, name));
-    LODE_TRY(lode_setting_size(&outer, root, key, INT32_MAX, own, name));
+    int64_t own, outer, preset = family->original_preset;
+    LODE_TRY(lode_setting_size(&own, rope, key, INT32_MAX, out->max_positions, name));
+    if (preset == 0)
+        preset = own;
+    LODE_TRY(lode_setting_size(&outer, root, key, INT32_MAX, preset, name));
     if (lode_setting_get(rope, key) && own != outer)
         return lode_fail(LODE_ERR_FORMAT,
-                         "%s: \"%s\" is %" PRId64 " and \"%s\" says %" PRId64 "; make them agree",
-                         name, key, outer, inner, own);
+                         "%s: \"%s\" is %" PRId64 "%s and \"%s\" says %" PRId64 "; make them agree",
+                         name, key, outer, lode_setting_get(root, key) ? "" : " by default", inner,
+                         own);
     out->rotary.original_positions = outer;
     return LODE_OK;
 }

@@ -13,16 +13,6 @@
 #include "text/corpus.h"
 #include "text/tokenizer.h"
 
-static lode_status_t check_corpus(const char *path, lode_corpus_format_t format, const char *field,
-                                  bool verbose) {
-    lode_corpus_t *corpus;
-    LODE_TRY(lode_corpus_read(&corpus, path, format, LODE_CORPUS_ROWS, field));
-    if (verbose)
-        printf("corpus %s: %lld texts\n", path, (long long)lode_corpus_count(corpus));
-    lode_corpus_destroy(&corpus);
-    return LODE_OK;
-}
-
 static void print_model(const char *name, const lode_architecture_t *architecture) {
     char description[LODE_DESCRIPTION_BYTES];
     lode_architecture_describe(description, architecture);
@@ -31,6 +21,16 @@ static void print_model(const char *name, const lode_architecture_t *architectur
            name, description, (long long)architecture->layers, (long long)architecture->hidden,
            (long long)architecture->intermediate, (long long)architecture->vocab,
            (double)lode_architecture_parameters(architecture) / 1e6);
+}
+
+static lode_status_t check_corpus(const char *path, lode_corpus_format_t format, const char *field,
+                                  bool verbose) {
+    lode_corpus_t *corpus;
+    LODE_TRY(lode_corpus_read(&corpus, path, format, LODE_CORPUS_ROWS, field));
+    if (verbose)
+        printf("corpus %s: %lld texts\n", path, (long long)lode_corpus_count(corpus));
+    lode_corpus_destroy(&corpus);
+    return LODE_OK;
 }
 
 static lode_status_t check_model(const lode_config_t *config, const lode_config_model_t *model,

@@ -355,7 +355,9 @@ static void reads_the_switches_of_families(void **state) {
     LODE_ASSERT_OK(parse_type(&a, "gpt2",
                               "\"n_inner\":null,\"n_ctx\":7,\"reorder_and_upcast_attn\":true,"
                               "\"scale_attn_weights\":true"));
-    assert_int_equal(a.intermediate, 256);
+    assert_true(a.intermediate == 256 && a.tied);
+    LODE_ASSERT_OK(parse_type(&a, "gpt2", "\"tie_word_embeddings\":false"));
+    assert_false(a.tied);
     LODE_ASSERT_OK(parse_type(&a, "gpt2", "\"n_inner\":100,\"activation_function\":\"relu\""));
     assert_true(a.intermediate == 100 && a.activation == LODE_ACTIVATION_RELU);
     LODE_ASSERT_FAILS(parse_type(&a, "gpt2", "\"scale_attn_weights\":false"), LODE_ERR_UNSUPPORTED,
@@ -451,6 +453,7 @@ static void refuses_windows_that_contradict(void **state) {
          LODE_ERR_FORMAT},
         {"qwen2", TYPES("full", "chunked", "full", "full"),
          "\"layer_types\" is \"chunked_attention\"", LODE_ERR_UNSUPPORTED},
+        {"gemma2", "\"sliding_window\":null", "\"sliding_window\" is null", LODE_ERR_FORMAT},
         {"qwen2", "\"max_window_layers\":-1", "\"max_window_layers\" is -1", LODE_ERR_FORMAT},
         {"gemma2", "\"sliding_window\":null," TYPES("full", "full", "full", "sliding"),
          "\"layer_types\" asks for windows", LODE_ERR_FORMAT},

@@ -10,6 +10,7 @@
 #include "base/file.h"
 #include "base/memory.h"
 #include "model/checkpoint.h"
+#include "model/safetensors.h"
 #include "testing/checkpoint.h"
 #include "testing/compare.h"
 #include "testing/temporary.h"
@@ -306,17 +307,54 @@ static const char *write_gpt2(const char *name, int64_t more) {
     return folder;
 }
 
-/* As on the hub: no prefix, masks among the tensors, a head of its own that nobody reads. */
+/* Makes the bytes of one tensor those of another. */
+static void copy_tensor(const char *folder, const char *from, const char *to) {
+    char path[1024];
+    lode_safetensors_t *file;
+    const void *bytes;
+    snprintf(path, sizeof path, "%s/model.safetensors", folder);
+    LODE_ASSERT_OK(lode_safetensors_open(&file, path));
+    const int64_t source = lode_safetensors_find(file, from);
+    const int64_t begin = lode_safetensors_entry(file, lode_safetensors_find(file, to))->begin;
+    const lode_safetensors_entry_t *entry = lode_safetensors_entry(file, source);
+    const size_t size = (size_t)(entry->end - entry->begin);
+    LODE_ASSERT_OK(lode_safetensors_map_bytes(file, source, &bytes));
+    FILE *stream = fopen(path, "r+b");
+    assert_non_null(stream);
+    assert_int_equal(fseek(stream, (long)begin, SEEK_SET), 0);
+    assert_int_equal(fwrite(bytes, 1, size, stream), size);
+    assert_int_equal(fclose(stream), 0);
+    lode_safetensors_close(&file);
+}
+
+/* As on the hub: no prefix, masks among the tensors, the head once more. */
 static void reads_gpt2_as_it_is_published(void **state) {
     (void)state;
     static const place_t places[] = {GPT2("", GPT2_D, GPT2_M)};
     lode_checkpoint_t *checkpoint;
     lode_tensor_t head;
-    LODE_ASSERT_OK(lode_checkpoint_open(&checkpoint, write_gpt2("", 0)));
+    const char *folder = write_gpt2("", 0);
+    copy_tensor(folder, "wte.weight", "lm_head.weight");
+    LODE_ASSERT_OK(lode_checkpoint_open(&checkpoint, folder));
     check_layers(checkpoint, LIST(places));
     LODE_ASSERT_OK(lode_checkpoint_head(checkpoint, &head));
     check_single(checkpoint, &head, "wte.weight", GPT2_V, GPT2_D);
     check_parts(checkpoint, 3);
+    lode_checkpoint_close(&checkpoint);
+}
+
+static void refuses_a_tied_head_of_its_own(void **state) {
+    (void)state;
+    lode_checkpoint_t *checkpoint;
+    lode_tensor_t head;
+    LODE_ASSERT_OK(lode_checkpoint_open(&checkpoint, write_gpt2("", 0)));
+    for (int i = 0; i < 2; i++)
+        LODE_ASSERT_FAILS(lode_checkpoint_head(checkpoint, &head), LODE_ERR_FORMAT,
+                          "tensor \"lm_head.weight\" is not the \"wte.weight\"");
+    lode_checkpoint_close(&checkpoint);
+    LODE_ASSERT_OK(lode_checkpoint_open(&checkpoint, write_gpt2("lm_head.weight", 1)));
+    LODE_ASSERT_FAILS(lode_checkpoint_head(checkpoint, &head), LODE_ERR_FORMAT,
+                      "\"tie_word_embeddings\": false");
     lode_checkpoint_close(&checkpoint);
 }
 
@@ -359,6 +397,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(reads_what_transformers_wrote),
         cmocka_unit_test(reads_gpt2_as_it_is_published),
+        cmocka_unit_test(refuses_a_tied_head_of_its_own),
         cmocka_unit_test(refuses_wrong_shapes_of_fused_tensors),
         cmocka_unit_test(maps_each_tensor_once),
     };

@@ -139,6 +139,11 @@ static void phi3_has_its_own_rules(void **state) {
            "\"default\", \"longrope\"");
     refuse("phi3", "\"partial_rotary_factor\":0.7", LODE_ERR_FORMAT, "turn 11 of the 16 elements");
     refuse("phi3", "\"partial_rotary_factor\":1.5", LODE_ERR_FORMAT, "must be at most 1");
+    refuse(
+        "phi3",
+        "\"rope_scaling\":{\"type\":\"longrope\",\"original_max_position_embeddings\":32," FACTORS
+        "}",
+        LODE_ERR_FORMAT, "\"original_max_position_embeddings\" is 4096 by default and");
     refuse("phi3",
            "\"original_max_position_embeddings\":64,\"rope_scaling\":{\"type\":\"longrope\","
            "\"original_max_position_embeddings\":32," FACTORS "}",
