@@ -81,11 +81,10 @@ static void row_loss(const lode_loss_t *loss, int64_t row, lode_real_t *z) {
     loss->nll[row] = log(sum) + ((double)most - (double)z_target);
 }
 
-static void cap_logits(lode_real_t *z, int64_t count, double cap) {
+static void cap_row(lode_real_t *z, int64_t vocab, double cap) {
     const lode_real_t scale = (lode_real_t)cap;
-#pragma omp parallel for simd schedule(static)
-    for (int64_t i = 0; i < count; i++)
-        z[i] = scale * lode_tanh(z[i] / scale);
+    for (int64_t j = 0; j < vocab; j++)
+        z[j] = scale * lode_tanh(z[j] / scale);
 }
 
 void lode_loss_run(const lode_loss_t *loss) {
@@ -95,8 +94,11 @@ void lode_loss_run(const lode_loss_t *loss) {
     for (int64_t first = 0; first < loss->rows; first += chunk) {
         const int64_t count = loss->rows - first < chunk ? loss->rows - first : chunk;
         lode_linear_forward(head, count, loss->h + first * d, false, logits, rest);
-        if (loss->cap > 0)
-            cap_logits(logits, count * vocab, loss->cap);
+        if (loss->cap > 0) {
+#pragma omp parallel for schedule(static)
+            for (int64_t r = 0; r < count; r++)
+                cap_row(logits + r * vocab, vocab, loss->cap);
+        }
         if (loss->callback)
             loss->callback(loss->context, first, count, logits);
 #pragma omp parallel for schedule(static)

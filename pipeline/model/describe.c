@@ -5,6 +5,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "model/family.h"
+
 /* Adds one peculiarity to the list. */
 __attribute__((format(printf, 2, 3))) static void add(char *text, const char *format, ...) {
     const bool first = !strchr(text, '(');
@@ -19,7 +21,7 @@ __attribute__((format(printf, 2, 3))) static void add(char *text, const char *fo
 
 static void add_norms(char *text, const lode_architecture_t *a) {
     if (a->norm == LODE_NORM_LAYER)
-        add(text, "%s", a->model_type == LODE_MODEL_OLMO ? "bare LayerNorm" : "LayerNorm");
+        add(text, "%s", lode_family_has(a, LODE_ROLE_FINAL_NORM) ? "LayerNorm" : "bare LayerNorm");
     if (a->attention_post_norm)
         add(text, "norms %s attention and FFN", a->attention_norm ? "around" : "after");
     if (a->qk_norm != LODE_QK_NORM_NONE)

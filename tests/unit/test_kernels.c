@@ -60,6 +60,16 @@ static float *random_floats(int64_t count, double scale) {
     return array;
 }
 
+/* `spare`: elements between the end of a stored line and the next one. */
+static lode_weight_t random_view(int64_t rows, int64_t cols, bool transposed, int64_t spare) {
+    const int64_t lines = transposed ? cols : rows, pitch = (transposed ? rows : cols) + spare;
+    const float *data = random_floats(lines * pitch, sqrt(3.0 / (double)cols));
+    lode_tensor_t tensor = lode_tensor_matrix(data, LODE_DTYPE_F32, rows, cols);
+    tensor.pitch = pitch;
+    tensor.transposed = transposed;
+    return lode_weight_of(&tensor);
+}
+
 static lode_weight_t random_weight(int64_t rows, int64_t cols) {
     const lode_tensor_t tensor = lode_tensor_matrix(
         random_floats(rows * cols, sqrt(3.0 / (double)cols)), LODE_DTYPE_F32, rows, cols);
@@ -67,13 +77,15 @@ static lode_weight_t random_weight(int64_t rows, int64_t cols) {
 }
 
 static double weight_at(const lode_weight_t *weight, int64_t row, int64_t col) {
-    return (double)((const float *)weight->data)[row * weight->cols + col];
+    const int64_t pitch = weight->pitch;
+    const int64_t at = weight->transposed ? col * pitch + row : row * pitch + col;
+    return (double)((const float *)weight->data)[at];
 }
 
 /* `relative` to each value, and to the largest of all for those that cancel. */
 static void close_to(const char *name, const float *got, const double *want, int64_t count,
                      double relative) {
-    double largest = 0;
+    double largest = 0.01; /* of operands around 1, where all results cancel */
     for (int64_t i = 0; i < count; i++)
         largest = fmax(largest, fabs(want[i]));
     LODE_ASSERT_CLOSE(
@@ -219,7 +231,7 @@ static void naive_linear(const lode_weight_t *weight, int64_t tokens, const doub
             double sum = 0;
             for (int64_t j = 0; j < weight->in; j++)
                 sum += x[t * weight->in + j] * weight_at(weight, i, j);
-            y[t * weight->out + i] = sum;
+            y[t * weight->out + i] = sum + (weight->bias ? (double)weight->bias[i] : 0);
         }
 }
 
@@ -230,10 +242,12 @@ static double *widened(const float *x, int64_t count) {
     return wide;
 }
 
-static void linear(void **state) {
-    (void)state;
+/* Float matrices, which BLAS reads where they lie, however they are stored. */
+static void check_linear(bool transposed, int64_t spare) {
     const int64_t tokens = 37, out = 150, in = 91;
-    const lode_weight_t weight = random_weight(out, in);
+    lode_weight_t weight = random_view(out, in, transposed, spare);
+    assert_int_equal(lode_linear_workspace(&weight), 0);
+    weight.bias = spare > 0 ? random_floats(out, 1) : NULL;
     const float *x = random_floats(tokens * in, 1), *dy = random_floats(tokens * out, 1);
     float *y = floats(tokens * out), *dx = floats(tokens * in);
     float *workspace = floats(lode_linear_workspace(&weight));
@@ -251,6 +265,15 @@ static void linear(void **state) {
                 want_dx[t * in + j] += (double)dy[t * out + i] * weight_at(&weight, i, j);
     lode_linear_backward(&weight, tokens, dy, false, dx, workspace);
     close_to("dx", dx, want_dx, tokens * in, 2e-6);
+    release(NULL);
+}
+
+static void linear(void **state) {
+    (void)state;
+    check_linear(false, 0);
+    check_linear(true, 0);
+    check_linear(false, 11);
+    check_linear(true, 6);
 }
 
 /* Half-precision weights that need conversion give the very bits of the same values in float. */
