@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Causal checks in float64: what probe.h5 should say.
 
-    probe.py --model FOLDER --results FOLDER --output OUT.h5
+    probe.py --model FOLDER [--transformers] --results FOLDER --output OUT.h5
 
 RESULTS is <results>/<name>/<model> of a run of tests/stages/probe.cfg. What was drawn at random is
 read from its probe.h5, and refused where it breaks the rules of pipeline/score/probe.h; what that
@@ -73,6 +73,16 @@ def mean_activation(model, tokenize):
         seen = []
         model.layers_from(model.embedding[ids[offsets[s]:offsets[s + 1]]][None], 0, {}, seen)
         total = total + np.array([u[0].sum(axis=0) for u in seen])
+    return total / len(ids)
+
+
+def mean_activation_of(model, tokenize):
+    """The same of a TransformersModel."""
+    ids, offsets = tokenize["calibration/ids"][:], tokenize["calibration/offsets"][:]
+    total = 0
+    for s in range(len(offsets) - 1):
+        _, us = model.activations(ids[None, offsets[s]:offsets[s + 1]])
+        total = total + np.array([u[0].sum(axis=0) for u in us])
     return total / len(ids)
 
 
@@ -223,8 +233,15 @@ def main():
     parser = argparse.ArgumentParser()
     for name in ("model", "results", "output"):
         parser.add_argument("--" + name, required=True)
+    parser.add_argument("--transformers", action="store_true",
+                        help="through transformers and torch, which know more models than llama.py")
     options = parser.parse_args()
-    model = Model(options.model)
+    if options.transformers:
+        from transformers_model import TransformersModel
+
+        model, means_of = TransformersModel(options.model), mean_activation_of
+    else:
+        model, means_of = Model(options.model), mean_activation
     stage = {name: h5py.File(os.path.join(options.results, name + ".h5"), "r")
              for name in ("tokenize", "calibrate", "accumulate", "classify", "probe")}
     tokenize, probe = stage["tokenize"], stage["probe"]
@@ -239,7 +256,7 @@ def main():
     for name in ("ablation", "halo"):
         texts[name] = sequences(tokenize, probe["texts"][name].attrs)
     with h5py.File(options.output, "w") as out:
-        measure(model, texts, probe, mean_activation(model, tokenize), out)
+        measure(model, texts, probe, means_of(model, tokenize), out)
     with h5py.File(options.output, "r") as out:
         for name in CHECKS:
             worst = np.abs(out[name]["delta_nll"][:] - probe[name]["delta_nll"][:]).max()

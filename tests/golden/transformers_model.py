@@ -56,9 +56,10 @@ class TransformersModel:
             gate, up = block.gate_proj.weight, block.up_proj.weight
         return {"gate": array(gate), "up": array(up), "down": array(block.down_proj.weight)}
 
-    def run(self, ids, keep=None, down=None, bias=None):
+    def run(self, ids, keep=None, down=None, bias=None, values=None):
         """Logits of ids[B,T] and what the layers' hooks saw: h[B,T,d], u[B,T,m], as torch has them.
-        Layers of which `down` has no entry keep all they have."""
+        Layers of which `down` has no entry keep all they have. values {layer: (channels, values)}
+        take the place of channels of u."""
         hs, us, handles = [], [], []
 
         def edit(index, own):
@@ -74,6 +75,16 @@ class TransformersModel:
                 return result if bias is None else result + torch.from_numpy(bias[index])
             return hook
 
+        def replace(channels, value):
+            def hook(module, args):
+                u = args[0].clone()
+                u[..., torch.as_tensor(channels)] = torch.as_tensor(value, dtype=torch.float64)
+                return (u,)
+            return hook
+
+        for index, (channels, value) in (values or {}).items():
+            handles.append(self.projection(index).register_forward_pre_hook(
+                replace(channels, value)))
         for index, block in enumerate(self.blocks):
             handles.append(block.register_forward_pre_hook(lambda _, args: hs.append(args[0])))
             handles.append(self.projection(index).register_forward_hook(
@@ -97,6 +108,14 @@ class TransformersModel:
         with torch.no_grad():
             _, hs, us = self.run(ids, keep, down)
         return [array(h) for h in hs], [array(u) for u in us]
+
+    def nll(self, ids, values):
+        """Negative log-likelihoods of the next tokens of ids[T], with `values` in place of channels
+        of u."""
+        with torch.no_grad():
+            logits = self.run(ids[None], values=values)[0][0, :-1]
+            targets = torch.as_tensor(ids[1:].astype(np.int64))
+            return array(torch.nn.functional.cross_entropy(logits, targets, reduction="none"))
 
     def forward_backward(self, ids):
         """One sequence ids[T]. Returns logits [T,V] and per layer h[T,d], u[T,m], g[T,m], where
