@@ -220,6 +220,9 @@ static void describes_tensors_and_files(void **state) {
     assert_int_equal(find_info(checkpoint, "lm_head.weight").owner, LODE_OWNER_HEAD);
     LODE_ASSERT_FAILS(lode_checkpoint_tokenizer(checkpoint, &path), LODE_ERR_INPUT,
                       "has no tokenizer.json");
+    LODE_ASSERT_OK(lode_test_write_text(folder, "tokenizer.model", ""));
+    LODE_ASSERT_FAILS(lode_checkpoint_tokenizer(checkpoint, &path), LODE_ERR_INPUT,
+                      "save_pretrained");
     lode_checkpoint_close(&checkpoint);
     LODE_ASSERT_OK(lode_test_write_text(folder, "tokenizer.json", "{}"));
     LODE_ASSERT_OK(lode_checkpoint_open(&checkpoint, folder));
