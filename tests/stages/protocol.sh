@@ -99,7 +99,8 @@ else
     ok "another BOS of tokenizer_config.json is noticed"
 fi
 
-# One row for each figure, each with its protocol; pruned variants are compared within one only.
+# One row for each figure, each with its protocol; pruned variants are compared within one only (and
+# lm-eval-edges is too short for that).
 csv=$work/pruned/protocol/summary.csv
 run 1 pruned quickstart $quickstart/model --set 'prune.methods=["lp","magnitude"]' --set prune.sparsity=0.5
 for metric in perplexity byte_perplexity bits_per_byte; do
@@ -113,7 +114,7 @@ for metric in perplexity byte_perplexity bits_per_byte; do
 done
 if [ "$(awk -F, 'NR > 1 && index($8, $9) != 1' "$csv" | wc -l)" -eq 0 ] &&
     [ "$(awk -F, 'NR > 1 && index($2, $3) != 1' "$work/pruned/protocol/comparisons.csv" | wc -l)" -eq 0 ] &&
-    [ "$(wc -l <"$work/pruned/protocol/comparisons.csv")" -eq 49 ]; then
+    [ "$(wc -l <"$work/pruned/protocol/comparisons.csv")" -eq 46 ]; then
     ok "every row has its perplexity's protocol"
 else
     bad "rows with another protocol than their perplexity's"
