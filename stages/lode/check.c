@@ -13,6 +13,7 @@
 #include "text/corpus.h"
 #include "text/task.h"
 #include "text/tokenizer.h"
+#include "tokenize/work.h"
 
 static void print_model(const char *name, const lode_architecture_t *architecture) {
     char description[LODE_DESCRIPTION_BYTES];
@@ -63,6 +64,11 @@ static lode_status_t check_model(const lode_config_t *config, const lode_config_
                                          model->name);
     if (status == LODE_OK)
         status = lode_config_check_bos(config, architecture.bos, model->name);
+    for (int64_t i = 0; status == LODE_OK && i < config->evaluate.perplexity_count; i++) {
+        int32_t prefix;
+        status =
+            lode_tokenize_prefix(&prefix, &config->evaluate.perplexity[i], checkpoint, tokenizer);
+    }
     if (status == LODE_OK)
         status = lode_statistics_check_padding(config, model->name, architecture.eos);
     if (status == LODE_OK && verbose)

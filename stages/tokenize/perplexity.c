@@ -129,10 +129,15 @@ static lode_status_t check_length(const lode_tokenized_t *text,
                      whole ? " or shorter windows" : "");
 }
 
-static lode_status_t find_prefix(int32_t *prefix, const lode_run_t *run,
-                                 const lode_config_perplexity_t *entry, const lode_crew_t *crew) {
-    const char *folder = lode_checkpoint_folder(run->checkpoint);
-    LODE_TRY(lode_prefix_token(prefix, folder, crew->tokenizer, &run->architecture));
+lode_status_t lode_tokenize_prefix(int32_t *prefix, const lode_config_perplexity_t *entry,
+                                   const lode_checkpoint_t *checkpoint,
+                                   const lode_tokenizer_t *tokenizer) {
+    const char *folder = lode_checkpoint_folder(checkpoint);
+    *prefix = -1;
+    if (entry->protocol != LODE_PROTOCOL_LM_EVAL)
+        return LODE_OK;
+    LODE_TRY(
+        lode_prefix_token(prefix, folder, tokenizer, lode_checkpoint_architecture(checkpoint)));
     if (*prefix >= 0)
         return LODE_OK;
     return lode_fail(LODE_ERR_INPUT,
@@ -151,8 +156,7 @@ lode_status_t lode_tokenize_perplexity(lode_tokenized_t *text, const lode_run_t 
         text->bos = run->architecture.bos;
     else if (entry->bos == LODE_BOS_AUTO)
         lode_tokenizer_bos(crew->tokenizer, &text->bos);
-    if (entry->protocol == LODE_PROTOCOL_LM_EVAL)
-        LODE_TRY(find_prefix(&text->prefix, run, entry, crew));
+    LODE_TRY(lode_tokenize_prefix(&text->prefix, entry, run->checkpoint, crew->tokenizer));
     LODE_TRY(read_corpus(&corpus, entry));
     const lode_status_t status = encode_corpus(text, entry, corpus, crew);
     lode_corpus_destroy(&corpus);
