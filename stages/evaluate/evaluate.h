@@ -1,4 +1,4 @@
-/* stages/evaluate: perplexity of the model and of every pruned variant.
+/* stages/evaluate: perplexity of the model and of every pruned variant, and their answers to tasks.
  *
  * Reads tokenize.h5, prune.h5, compensate.h5 where a variant is compensated, and the checkpoint;
  * writes evaluate.h5: /perplexity/<name>/<variant> f64 [targets], the negative log-likelihood of
@@ -8,6 +8,8 @@
  * <each>_stderr (common/protocol.h), and digest (evaluate/reuse.h): losses that earlier results of
  * the experiment hold are copied from there. The unpruned model is the variant "dense". Pruned
  * variants run with physically smaller feed-forward blocks.
+ *
+ * What tasks leave there is in evaluate/tasks.h.
  */
 #ifndef LODE_STAGES_EVALUATE_H
 #define LODE_STAGES_EVALUATE_H

@@ -122,8 +122,8 @@ static void test_refused(void **state) {
     }
     assert_refused("", 0, LODE_ERR_INPUT, "t.jsonl: there is no item in it");
     assert_refused(" \n\n", 3, LODE_ERR_INPUT, "t.jsonl: there is no item in it");
-    assert_refused("{\"requests\": [[\"a\", \"b\"]],\0 \"gold\": 0}", 40, LODE_ERR_FORMAT,
-                   "line 1");
+    static const char nul[] = "{\"requests\": [[\"a\", \"b\"]],\0 \"gold\": 0}";
+    assert_refused(nul, sizeof nul - 1, LODE_ERR_FORMAT, "line 1");
     lode_task_t *task;
     LODE_ASSERT_FAILS(lode_task_read(&task, "/nowhere/t.jsonl", 0), LODE_ERR_INPUT,
                       "/nowhere/t.jsonl");
