@@ -279,8 +279,8 @@ static void print_line(bench_t *bench, const times_t *t) {
     const double scores = 4 * seen(bench) * (double)bench->layer.q.out, rate = products / t->gemm;
     const double both = 2 * products + 3.5 * scores; /* the backward has five products for two */
     printf("%-12s %8.3f %8.3f %8.3f %8.3f %8.3f %8.1f %7.1f%% %7.1f%%\n", bench->shape->name,
-           t->forward, t->forward + t->backward, t->gemm, t->attend, t->attend_backward,
-           rate / 1e9, 100 * (products + scores) / rate / t->forward,
+           t->forward, t->forward + t->backward, t->gemm, t->attend, t->attend_backward, rate / 1e9,
+           100 * (products + scores) / rate / t->forward,
            100 * both / rate / (t->forward + t->backward));
     fflush(stdout);
 }
