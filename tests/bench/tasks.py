@@ -71,7 +71,7 @@ def time_lode(lode, model, task, text, limit):
         sequences = {ids[a:b - 1].tobytes() for a, b in zip(offsets[:-1], offsets[1:])}
         tokens = sum(len(sequence) // 4 for sequence in sequences)
         little, few = perplexity("little", 4000)
-        much, many = perplexity("much", 4000 * (1 + tokens // few))
+        much, many = perplexity("much", 4000 * (2 + tokens // few))
     overhead = little - few * (much - little) / (many - few)
     return (len(offsets) - 1, tokens, (seconds - overhead) / tokens, (much - little) / (many - few))
 

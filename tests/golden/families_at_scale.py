@@ -160,7 +160,7 @@ def main():
     parser.add_argument("names", nargs="*")
     parser.add_argument("--tokens", type=int, default=400)
     parser.add_argument("--layers", type=int, default=0)
-    arguments = parser.parse_args()
+    arguments = parser.parse_intermixed_args()
     transformers.logging.set_verbosity_error()
     shapes = {path.stem: json.loads(path.read_text())
               for path in sorted(arguments.configs.glob("*.json"))}
