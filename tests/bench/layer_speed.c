@@ -14,9 +14,8 @@
 #include <string.h>
 #include <time.h>
 
-#include "base/log.h"
+#include "base/error.h"
 #include "base/memory.h"
-#include "base/random.h"
 #include "kernels/layer.h"
 
 typedef struct shape {
@@ -306,8 +305,14 @@ int main(int argc, char **argv) {
             options.tokens = value;
         else if (strcmp(argv[first], "--sequence") == 0)
             options.sequence = value;
-        else
+        else if (strcmp(argv[first], "--rounds") == 0)
             options.rounds = value;
+        else
+            break;
+    }
+    if (first < argc && strncmp(argv[first], "--", 2) == 0) {
+        fprintf(stderr, "usage: layer_speed [--tokens N] [--sequence N] [--rounds N] [SHAPE...]\n");
+        return 2;
     }
     lode_set_threads(1);
     printf("%-12s %8s %8s %8s %8s %8s %8s %8s %8s\n", "shape", "forward", "both", "sgemm", "attend",

@@ -37,7 +37,8 @@ VOCABULARY = 8000
 WHOLE_VOCABULARY = ("llama3_2_1b", "gemma2_2b")
 WIDE = 3072  # models of this width and more have one layer, where layers do not differ
 
-# As the defaults of transformers and the hub have them; the factors of longrope are made up.
+# As the defaults of transformers and the hub have them; the factors of longrope are made up, and
+# so is the limit of clip_qkv, published as 8, which random weights would never reach.
 OLMO = dict(model_type="olmo", hidden_size=4096, intermediate_size=11008, num_attention_heads=32,
             num_hidden_layers=32, vocab_size=50304, max_position_embeddings=4096,
             torch_dtype="float32", tie_word_embeddings=False)
@@ -48,7 +49,7 @@ PHI3 = dict(model_type="phi3", hidden_size=3072, intermediate_size=8192, num_att
 EXTRA = {
     "olmo1_1b": dict(OLMO, hidden_size=2048, intermediate_size=8192, num_attention_heads=16,
                      max_position_embeddings=2048, tie_word_embeddings=True),
-    "olmo1_7b_clip": dict(OLMO, clip_qkv=8.0),
+    "olmo1_7b_clip": dict(OLMO, clip_qkv=2.0),
     "phi3_mini_4k": PHI3,
     "phi3_mini_128k": dict(PHI3, max_position_embeddings=131072, sliding_window=262144,
                            rope_scaling=dict(type="longrope",
