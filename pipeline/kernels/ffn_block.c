@@ -1,13 +1,19 @@
 #include "kernels/block.h"
 
 static void add(int64_t count, const lode_real_t *x, lode_real_t *y) {
+#pragma omp parallel for simd schedule(static)
     for (int64_t i = 0; i < count; i++)
         y[i] += x[i];
 }
 
 static void add_bias(const lode_layer_t *layer, int64_t tokens, lode_real_t *y) {
-    for (int64_t t = 0; layer->bias && t < tokens; t++)
-        add(layer->d, layer->bias, y + t * layer->d);
+    const int64_t d = layer->d;
+    if (!layer->bias)
+        return;
+#pragma omp parallel for schedule(static)
+    for (int64_t t = 0; t < tokens; t++)
+        for (int64_t i = 0; i < d; i++)
+            y[t * d + i] += layer->bias[i];
 }
 
 void lode_ffn_block_finish(const lode_layer_t *layer, int64_t tokens, lode_activations_t *act,
