@@ -156,6 +156,7 @@ lode_status_t lode_tokenizer_parse(lode_tokenizer_t **out, const char *json, siz
                                    const char *name) {
     *out = NULL;
     json_error_t problem;
+    LODE_TRY(lode_utf8_check_start(json, size, name));
     json_t *root = json_loadb(json, size, JSON_ALLOW_NUL, &problem);
     if (!root)
         return lode_fail(LODE_ERR_FORMAT, "%s: is not JSON: %s (line %d, column %d)", name,
