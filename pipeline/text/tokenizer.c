@@ -429,11 +429,14 @@ static lode_status_t find_cut(lode_encoder_t *encoder, bool *found, const char *
         LODE_TRY(next_place(encoder, &at, text, length, at));
         if (at >= length || at - from >= CUT_REACH)
             return LODE_OK;
-        *cut = at;
-        *visible = length;
+        size_t end = length;
         if (length - at > CUT_BEHIND)
-            LODE_TRY(next_place(encoder, visible, text, length, at + CUT_BEHIND));
-        LODE_TRY(try_cut(encoder, found, text, length, start, at, *visible));
+            LODE_TRY(next_place(encoder, &end, text, length, at + CUT_BEHIND));
+        LODE_TRY(try_cut(encoder, found, text, length, start, at, end));
+        if (*found) {
+            *cut = at;
+            *visible = end;
+        }
         at++;
     }
     return LODE_OK;
