@@ -31,19 +31,7 @@ exports() {
 }
 
 # run RANKS FOLDER [OPTION ...]: the quickstart into a results folder; what it says goes to $work/log
-run() {
-    local command=("$lode") folder=$work/$2
-    if [ "$1" -gt 1 ]; then
-        command=(mpirun -q -n "$1" --oversubscribe --bind-to none "$lode")
-    fi
-    shift 2
-    if ! "${command[@]}" run configs/quickstart.cfg "${settings[@]}" --set "results=$folder" "$@" \
-        </dev/null >"$work/log" 2>&1; then
-        cat "$work/log"
-        echo "FAIL  lode run ... $*"
-        exit 1
-    fi
-}
+run() { lode_run "$1" configs/quickstart.cfg "$2" "${settings[@]}" "${@:3}"; }
 
 # perplexity FOLDER MODEL VARIANT: the value in the summary
 perplexity() {

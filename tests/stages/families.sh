@@ -22,7 +22,6 @@ if [ $# -eq 0 ]; then
 fi
 
 export FAMILIES=$work
-export OMPI_MCA_mpi_yield_when_idle=1
 mkdir "$work/models"
 head -n 48 configs/quickstart/text/calibration.txt >"$work/calibration.txt"
 head -n 8 configs/quickstart/text/evaluation.txt >"$work/evaluation.txt"

@@ -23,29 +23,7 @@ settings=(--set calibration.max_length=64 --set calibration.sequences=12
 model=books3m
 
 # run NAME [OPTION ...]: the experiment under a name of its own; what it says goes to $work/log
-run() {
-    local name=$1
-    shift
-    if ! "$lode" run configs/quickstart.cfg "${settings[@]}" --set "results=$work" \
-        --set "name=$name" "$@" </dev/null >"$work/log" 2>&1; then
-        cat "$work/log"
-        echo "FAIL  lode run ... $*"
-        exit 1
-    fi
-}
-
-# same WHAT WANT GOT STAGE...: whether two folders' files hold the same
-same() {
-    local what=$1 want=$2 got=$3 stage equal=yes
-    shift 3
-    for stage; do
-        if ! diff <("$lode" digest "$want/$stage.h5" --list) \
-            <("$lode" digest "$got/$stage.h5" --list); then
-            equal=no
-        fi
-    done
-    if [ "$equal" = yes ]; then ok "$what: the same bits"; else bad "$what: other bits"; fi
-}
+run() { lode_run 1 configs/quickstart.cfg "" "${settings[@]}" --set "name=$1" "${@:2}"; }
 
 # --- three parts and the whole ------------------------------------------------------------------
 
@@ -64,17 +42,17 @@ for ranks in 1 2 3; do
         cat "$work/log"
         bad "lode merge on $ranks ranks"
     }
-    same "merged on $ranks ranks" "$work/whole/$model" "$work/merged$ranks/$model" calibrate accumulate
+    same "merged on $ranks ranks" "whole/$model" "merged$ranks/$model" calibrate accumulate
 done
 "$lode" merge "${parts[0]}" "${parts[1]}" --output "$work/two/$model" 2>"$work/log"
 "$lode" merge "$work/two/$model" "${parts[2]}" --output "$work/three/$model" 2>>"$work/log"
-same "merged in two steps" "$work/whole/$model" "$work/three/$model" calibrate accumulate
+same "merged in two steps" "whole/$model" "three/$model" calibrate accumulate
 
 # --- an experiment on merged statistics ---------------------------------------------------------
 
 stages=(calibrate accumulate classify prune evaluate)
 run later --set 'calibration.corpus=""' --set "calibration.merged=$work/merged2"
-same "an experiment on them" "$work/whole/$model" "$work/later/$model" tokenize "${stages[@]}"
+same "an experiment on them" "whole/$model" "later/$model" tokenize "${stages[@]}"
 if grep -q "$work/later/$model/accumulate.h5 is taken from $work/merged2/$model/accumulate.h5" \
     "$work/log" && ! grep -q "calibrate and accumulate\|warning" "$work/log"; then
     ok "it computed no statistics"
@@ -108,7 +86,7 @@ run other --set "calibration.merged=$work/merged2" --set calibration.loss=sum --
     tokenize,calibrate,accumulate
 run sum --set "calibration.corpus=$corpus" --set calibration.loss=sum --stages \
     tokenize,calibrate,accumulate
-same "of another loss" "$work/sum/$model" "$work/other/$model" calibrate accumulate
+same "of another loss" "sum/$model" "other/$model" calibrate accumulate
 if [ "$(stat -c %i "$work/other/$model/calibrate.h5")" = \
     "$(stat -c %i "$work/merged2/$model/calibrate.h5")" ] &&
     [ "$(stat -c %i "$work/other/$model/accumulate.h5")" != \

@@ -55,8 +55,8 @@ digests() {
     done
 }
 
-# same WHAT WANT GOT: whether two folders of results hold the same
-same() {
+# alike WHAT WANT GOT: whether two folders of results hold the same
+alike() {
     digests "$work/$2" >"$work/want"
     digests "$work/$3" >"$work/got"
     if cmp -s "$work/want" "$work/got"; then
@@ -118,7 +118,7 @@ ways() {
             bad "lode-$stage ran more than its stage"
         fi
     done
-    same "stage by stage" "all/$model" "stages/$model"
+    alike "stage by stage" "all/$model" "stages/$model"
     run stages "$lode" report --
     if cmp -s "$work/all/quickstart/summary.csv" "$work/stages/quickstart/summary.csv"; then
         ok "stage by stage: the same summary"
@@ -126,9 +126,9 @@ ways() {
         bad "stage by stage: another summary"
     fi
     run ranks mpirun -n 4 --oversubscribe --bind-to none "$lode" run --
-    same "4 ranks" "all/$model" "ranks/$model"
+    alike "4 ranks" "all/$model" "ranks/$model"
     run replicas mpirun -n 3 --oversubscribe --bind-to none "$lode" run -- --set replicas=3
-    same "3 replicas" "all/$model" "replicas/$model"
+    alike "3 replicas" "all/$model" "replicas/$model"
 }
 
 # The smallest whole number of megabytes that is enough, where hardly anything is kept for the
@@ -154,7 +154,7 @@ memory() {
             fi
         fi
     done
-    same "memory=${enough}M (${short}M is refused)" "all/$model" "least/$model"
+    alike "memory=${enough}M (${short}M is refused)" "all/$model" "least/$model"
 }
 
 # --- what has changed, and nothing else ---------------------------------------------------------
@@ -170,14 +170,14 @@ changes() {
     touch "$inputs/text/short.txt" "$inputs/text/calibration.txt" "$weights"
     run changes --
     computed "inputs touched" "$folder"
-    same "inputs touched" "all/$model" "$folder"
+    alike "inputs touched" "all/$model" "$folder"
 
     change "$inputs/text/short.txt" 1000
     run changes --
     computed "one byte of the evaluation corpus" "$folder" tokenize evaluate
     change "$inputs/text/short.txt" 1000
     run changes --
-    same "the byte put back" "all/$model" "$folder"
+    alike "the byte put back" "all/$model" "$folder"
 
     times "$work/$folder" >"$work/before"
     change "$weights" -2
@@ -185,7 +185,7 @@ changes() {
     computed "one byte of a weight" "$folder" calibrate accumulate classify prune evaluate
     change "$weights" -2
     run changes --
-    same "the byte put back" "all/$model" "$folder"
+    alike "the byte put back" "all/$model" "$folder"
 
     times "$work/$folder" >"$work/before"
     run changes -- --set classify.core_fraction=0.02
@@ -219,16 +219,6 @@ changes() {
 
 # --- losses that were computed before -------------------------------------------------------------
 
-# said WHAT TEXT: whether the last run said so
-said() {
-    if grep -qF "$2" "$work/log"; then
-        ok "$1: $2"
-    else
-        bad "$1: did not say \"$2\""
-        grep evaluate: "$work/log" || true
-    fi
-}
-
 reuse() {
     local methods=(--set 'prune.methods=["scar-prot","scar-lp","lp"]' --set 'prune.cores=["default","lp"]')
     cp -rp "$work/all" "$work/reuse"
@@ -237,10 +227,10 @@ reuse() {
     said "methods added" "5 variants, 2 equal to others, 2 taken from earlier results"
     run scratch mpirun -n 3 --oversubscribe --bind-to none "$lode" run -- "${methods[@]}"
     said "the same from scratch" "5 variants, 2 equal to others, 0 taken from earlier results"
-    same "methods added" "scratch/$model" "reuse/$model"
+    alike "methods added" "scratch/$model" "reuse/$model"
     run reuse -- --force
     said "--force" "2 variants, 0 equal to others, 0 taken from earlier results"
-    same "--force" "all/$model" "reuse/$model"
+    alike "--force" "all/$model" "reuse/$model"
     run reuse mpirun -n 2 --oversubscribe --bind-to none "$lode" run -- "${methods[@]}" \
         --set 'evaluate.perplexity.[0].name="renamed"'
     said "another name on 2 ranks" "5 variants, 2 equal to others, 2 taken from earlier results"
@@ -268,9 +258,9 @@ sweep() {
         *) [ "$one" != "$two" ] || bad "sweep: $stage.h5 is shared" ;;
         esac
     done
-    same "a sweep's first point" "all/$model" "sweep/quickstart/classify.core_fraction=0.01/books3m"
+    alike "a sweep's first point" "all/$model" "sweep/quickstart/classify.core_fraction=0.01/books3m"
     run wide -- --set classify.core_fraction=0.02
-    same "its second" "wide/$model" "sweep/quickstart/classify.core_fraction=0.02/books3m"
+    alike "its second" "wide/$model" "sweep/quickstart/classify.core_fraction=0.02/books3m"
 }
 
 # --- a killed run -------------------------------------------------------------------------------
@@ -303,7 +293,7 @@ killed() {
         bad "after being killed:"
         cat "$work/log"
     fi
-    same "after being killed" "whole/$model" "killed/$model"
+    alike "after being killed" "whole/$model" "killed/$model"
     if [ -e "$file.partial" ]; then
         bad "after being killed: $file.partial is still there"
     fi

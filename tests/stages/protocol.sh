@@ -13,21 +13,13 @@
 source "$(dirname "$0")/common.sh"
 check=${CHECK_PROTOCOL:-$root/build-release/tests/check_protocol}
 data=${LODE_DATA:-$root/../shared/data}
-export OMPI_MCA_mpi_yield_when_idle=1
 export LODE_PROTOCOL=$work
 quickstart=configs/quickstart
 
-# run RANKS FOLDER MODEL PATH [lode options]: prints what lode said only where it fails
+# run RANKS FOLDER MODEL PATH [lode options]: the experiment on a model
 run() {
-    local ranks=$1 folder=$2 model=$3 path=$4
-    shift 4
-    if ! mpirun --oversubscribe --bind-to none -n "$ranks" "$lode" run tests/stages/protocol.cfg \
-        --set "results=$work/$folder" --set "models=( { name = \"$model\"; path = \"$path\"; } )" \
-        "$@" </dev/null >"$work/log" 2>&1; then
-        cat "$work/log"
-        echo "FAIL  lode run tests/stages/protocol.cfg, model $model, on $ranks ranks"
-        exit 1
-    fi
+    lode_run "$1" tests/stages/protocol.cfg "$2" \
+        --set "models=( { name = \"$3\"; path = \"$4\"; } )" "${@:5}"
 }
 
 # held MODEL FOLDER: compares with the reference
@@ -65,14 +57,7 @@ run 2 first quickstart $quickstart/model
 held quickstart first
 for ranks; do
     run "$ranks" other quickstart $quickstart/model
-    for stage in tokenize evaluate; do
-        if [ "$("$lode" digest "$work/first/protocol/quickstart/$stage.h5")" = \
-            "$("$lode" digest "$work/other/protocol/quickstart/$stage.h5")" ]; then
-            ok "$ranks ranks: $stage.h5 is the same"
-        else
-            bad "$ranks ranks: $stage.h5 differs"
-        fi
-    done
+    same "$ranks ranks" first/protocol/quickstart other/protocol/quickstart tokenize evaluate
     rm -rf "$work/other"
 done
 

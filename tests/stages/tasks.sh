@@ -9,44 +9,10 @@
 # shellcheck source=tests/stages/common.sh
 source "$(dirname "$0")/common.sh"
 check_tasks=${CHECK_TASKS:-$root/build-release/tests/check_tasks}
-export OMPI_MCA_mpi_yield_when_idle=1
-# run RANKS FOLDER [lode options]: prints what lode said only where it fails
-run() {
-    local ranks=$1 folder=$2
-    shift 2
-    if ! mpirun --oversubscribe --bind-to none -n "$ranks" "$lode" run tests/stages/tasks.cfg \
-        --set "results=$work/$folder" "$@" </dev/null >"$work/log" 2>&1; then
-        cat "$work/log"
-        echo "FAIL  lode run tests/stages/tasks.cfg on $ranks ranks"
-        exit 1
-    fi
-}
-
-# same WHAT FOLDER: whether a folder's results are those of the run called few
-same() {
-    local stage want got
-    for stage in tokenize evaluate; do
-        want=$("$lode" digest "$work/few/tasks/stories260k/$stage.h5")
-        got=$("$lode" digest "$work/$2/tasks/stories260k/$stage.h5")
-        if [ "$got" = "$want" ]; then
-            ok "$1: $stage.h5 is $got"
-        else
-            bad "$1: $stage.h5 differs:"
-            diff <("$lode" digest "$work/few/tasks/stories260k/$stage.h5" --list) \
-                <("$lode" digest "$work/$2/tasks/stories260k/$stage.h5" --list) || true
-        fi
-    done
-}
-
-# said WHAT TEXT: whether the last run's log has the text
-said() {
-    if grep -q -- "$2" "$work/log"; then
-        ok "$1"
-    else
-        bad "$1: did not say \"$2\":"
-        cat "$work/log"
-    fi
-}
+# run RANKS FOLDER [lode options], matches WHAT FOLDER: the experiment; whether a folder's results are
+# those of the run called few
+run() { lode_run "$1" tests/stages/tasks.cfg "${@:2}"; }
+matches() { same "$1" few/tasks/stories260k "$2/tasks/stories260k" tokenize evaluate; }
 
 # refused STATUS PATTERN COMMAND [lode options]: whether lode ends with a status and a message
 refused() {
@@ -66,17 +32,13 @@ refused() {
 # The embedded model on its own tasks, with examples too.
 continuations="path = \"configs/quickstart/tasks/continuations.jsonl\"; pruned = false;"
 last_words="path = \"configs/quickstart/tasks/last-words.jsonl\"; pruned = false;"
-if ! mpirun --oversubscribe --bind-to none -n 2 "$lode" run configs/quickstart.cfg \
-    --set "results=$work" --set 'evaluate.perplexity=()' --set calibration.sequences=4 \
+lode_run 2 configs/quickstart.cfg quickstart --set 'evaluate.perplexity=()' \
+    --set calibration.sequences=4 \
     --set "evaluate.tasks=( { name = \"continuations\"; $continuations },
         { name = \"last-words\"; $last_words },
-        { name = \"continuations-2\"; $continuations limit = 20; shots = 2; } )" \
-    </dev/null >"$work/log" 2>&1; then
-    cat "$work/log"
-    bad "lode run configs/quickstart.cfg"
-elif ! "$check_tasks" tests/golden/tasks-quickstart.h5 "$work/quickstart/books3m/evaluate.h5"; then
-    failed=1
-fi
+        { name = \"continuations-2\"; $continuations limit = 20; shots = 2; } )"
+"$check_tasks" tests/golden/tasks-quickstart.h5 \
+    "$work/quickstart/quickstart/books3m/evaluate.h5" || failed=1
 
 export LODE_DATA=${LODE_DATA:-../shared/data}
 for needed in models/stories260k tasks/hellaswag.jsonl; do
@@ -99,16 +61,16 @@ run 1 few "${less[@]}"
 said "what is cut is counted" "requests are longer than the model's 512 positions"
 for ranks; do
     run "$ranks" other "${less[@]}"
-    same "$ranks ranks" other
+    matches "$ranks ranks" other
     rm -rf "$work/other"
 done
 run 3 other "${less[@]}" --set replicas=3
-same "3 replicas" other
+matches "3 replicas" other
 run 2 other "${less[@]}" --set 'prune.methods=["lp"]'
 said "of earlier results" "copa: 2 variants, 0 equal to others, 2 taken from earlier results"
 run 2 other "${less[@]}"
 said "a variant that is new" "copa: 3 variants, 0 equal to others, 2 taken from earlier results"
-same "two variants taken from earlier results" other
+matches "two variants taken from earlier results" other
 run 1 other "${less[@]}"
 said "nothing has changed" "evaluate: complete, nothing to do"
 
