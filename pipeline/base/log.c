@@ -14,12 +14,23 @@ void lode_log_enable(bool enable) {
     speaks = enable;
 }
 
+/* One line, whatever the names and quotations in it hold: a control character could end it, or tell
+ * a terminal to do something. */
+static void print(const char *prefix, const char *text) {
+    char line[LODE_MESSAGE_MAX];
+    snprintf(line, sizeof line, "%s", text);
+    for (char *c = line; *c; c++)
+        if ((unsigned char)*c < 0x20 || *c == 0x7f)
+            *c = '?';
+    fprintf(stderr, "%slode: %s%s\n", line_open ? "\r\033[K" : "", prefix, line);
+    line_open = false;
+}
+
 LODE_PRINTF(2, 0)
 static void print_line(const char *prefix, const char *format, va_list arguments) {
     char text[LODE_MESSAGE_MAX];
     vsnprintf(text, sizeof text, format, arguments);
-    fprintf(stderr, "%slode: %s%s\n", line_open ? "\r\033[K" : "", prefix, text);
-    line_open = false;
+    print(prefix, text);
 }
 
 void lode_log_info(const char *format, ...) {
@@ -41,8 +52,7 @@ void lode_log_warning(const char *format, ...) {
 }
 
 void lode_error_print(const char *message) {
-    fprintf(stderr, "%slode: error: %s\n", line_open ? "\r\033[K" : "", message);
-    line_open = false;
+    print("error: ", message);
 }
 
 double lode_time(void) {

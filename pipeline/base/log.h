@@ -12,7 +12,7 @@
 
 void lode_log_enable(bool speaks);
 
-/* One line, prefixed "lode: ". No trailing newline in the format. */
+/* One line, prefixed "lode: "; control characters become "?". No trailing newline in the format. */
 void lode_log_info(const char *format, ...) LODE_PRINTF(1, 2);
 /* The same, prefixed "lode: warning: ". */
 void lode_log_warning(const char *format, ...) LODE_PRINTF(1, 2);

@@ -73,6 +73,24 @@ static lode_status_t check_options(const lode_family_t *family, json_t *root, co
     return LODE_OK;
 }
 
+/* Puts what stands under other names of keys under the keys. */
+static lode_status_t resolve_aliases(const lode_family_t *family, json_t *root, const char *name) {
+    for (const lode_family_alias_t *one = family->aliases; one && one->alias; one++) {
+        json_t *other = lode_setting_get(root, one->alias);
+        json_t *own = lode_setting_get(root, one->key);
+        if (!other)
+            continue;
+        if (own && !json_equal(own, other))
+            return lode_fail(LODE_ERR_FORMAT,
+                             "%s: \"%s\" and \"%s\" are the same setting and differ; keep one of "
+                             "them",
+                             name, one->alias, one->key);
+        if (json_object_set(root, one->key, other) != 0)
+            return lode_fail(LODE_ERR_MEMORY, "%s: no memory for its settings", name);
+    }
+    return LODE_OK;
+}
+
 static lode_status_t read_activation(lode_activation_t *out, const lode_family_t *family,
                                      json_t *root, const char *name) {
     static const struct {
@@ -303,6 +321,7 @@ static lode_status_t read_root(lode_architecture_t *out, json_t *root, const cha
     const lode_family_t *family = lode_family(model_type);
     *out = family->constant;
     out->model_type = model_type;
+    LODE_TRY(resolve_aliases(family, root, name));
     LODE_TRY(check_options(family, root, name));
     LODE_TRY(read_activation(&out->activation, family, root, name));
     LODE_TRY(read_tables(out, family, root, name));

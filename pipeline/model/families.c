@@ -18,6 +18,8 @@ static const lode_family_option_t common_options[] = {
     {"sliding_window", 0},
     {"use_sliding_window", LODE_NEUTRAL_FALSE},
     {"use_bidirectional_attention", LODE_NEUTRAL_FALSE},
+    {"is_causal", LODE_NEUTRAL_TRUE},
+    {"per_layer_config", LODE_NEUTRAL_EMPTY},
     {"rope_interleaved", LODE_NEUTRAL_FALSE},
     {"no_rope_layers", LODE_NEUTRAL_EMPTY},
     {"alibi", LODE_NEUTRAL_FALSE},
@@ -174,6 +176,14 @@ static const lode_family_real_t gpt2_reals[] = {
 static const lode_family_option_t gpt2_options[] = {
     {"scale_attn_weights", LODE_NEUTRAL_TRUE},
     {"scale_attn_by_inverse_layer_idx", LODE_NEUTRAL_FALSE},
+    {0},
+};
+
+static const lode_family_alias_t gpt2_aliases[] = {
+    {"num_hidden_layers", "n_layer"},
+    {"hidden_size", "n_embd"},
+    {"num_attention_heads", "n_head"},
+    {"max_position_embeddings", "n_positions"},
     {0},
 };
 
@@ -444,6 +454,7 @@ static const lode_family_t families[LODE_MODEL_TYPE_COUNT] = {
             .reals = gpt2_reals,
             .switches = no_switches,
             .options = gpt2_options,
+            .aliases = gpt2_aliases,
             .heads_key = "n_head",
             .ffn_multiple = 4,
             .activation_key = "activation_function",

@@ -51,6 +51,11 @@ typedef struct lode_family_option {
     unsigned neutral; /* LODE_NEUTRAL_… or-ed */
 } lode_family_option_t;
 
+/* Another name of a key, which transformers reads as the key itself. */
+typedef struct lode_family_alias {
+    const char *alias, *key;
+} lode_family_alias_t;
+
 /* Which layers attend to a window, where config.json has no "layer_types". */
 typedef enum lode_family_window {
     LODE_FAMILY_WINDOW_NEVER,     /* "sliding_window" is no option of the family */
@@ -120,6 +125,7 @@ typedef struct lode_family {
     const lode_family_real_t *reals;
     const lode_family_switch_t *switches;
     const lode_family_option_t *options; /* of this family, before those refused in all */
+    const lode_family_alias_t *aliases;  /* ends with {NULL, NULL}; NULL: none */
     const char *heads_key;
     const char *kv_heads_key; /* NULL: as many as heads */
     int64_t kv_heads_preset;  /* where absent; 0, and null: as many as heads */

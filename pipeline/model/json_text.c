@@ -1,5 +1,7 @@
 #include "model/json_text.h"
 
+#include "text/utf8.h"
+
 static bool is_control(char c) {
     return (unsigned char)c < 0x20 || c == 0x7f;
 }
@@ -14,6 +16,8 @@ bool lode_json_text_has_control(const char *text) {
 lode_status_t lode_json_text_object(json_t **out, const char *bytes, size_t size,
                                     const char *name) {
     json_error_t error;
+    *out = NULL;
+    LODE_TRY(lode_utf8_check_start(bytes, size, name));
     *out = json_loadb(bytes, size, JSON_REJECT_DUPLICATES, &error);
     if (!*out) {
         /* The parser's message quotes the document, whatever it holds. */

@@ -19,12 +19,11 @@
 typedef struct lode_added lode_added_t;
 
 /* Reads the "added_tokens" of a tokenizer.json (NULL or null: none). The ids must be those that the
- * `tokenizers` library gives: the vocabulary's, or the next ones behind it. Of a token that is there
- * more than once the flags of the last entry count.
- *   out          the caller's to destroy; NULL on failure
- *   name         the file, for messages
- * Errors: LODE_ERR_FORMAT (wrong types, ids that disagree or repeat),
- * LODE_ERR_UNSUPPORTED (a token of more than 4,096 bytes), LODE_ERR_MEMORY. */
+ * `tokenizers` library gives: the vocabulary's, or the next ones behind it. Of a token that is
+ * there more than once the flags of the last entry count. out          the caller's to destroy;
+ * NULL on failure name         the file, for messages Errors: LODE_ERR_FORMAT (wrong types, ids
+ * that disagree or repeat), LODE_ERR_UNSUPPORTED (a token of more than 4,096 bytes),
+ * LODE_ERR_MEMORY. */
 LODE_MUST_USE lode_status_t lode_added_parse(lode_added_t **out, const json_t *json,
                                              const lode_bpe_t *bpe,
                                              const lode_normalizer_t *normalizer, const char *name);

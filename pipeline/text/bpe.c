@@ -505,7 +505,8 @@ static int64_t merge_short(lode_bpe_encoder_t *encoder, int64_t count) {
     return count;
 }
 
-/* A heap whose nodes have four children each: half as many places of memory to visit as with two. */
+/* A heap whose nodes have four children each: half as many places of memory to visit as with two.
+ */
 enum { CHILDREN = 4 };
 
 static void heap_push(uint64_t *heap, int64_t *size, uint64_t key) {

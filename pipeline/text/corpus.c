@@ -92,6 +92,8 @@ static lode_status_t add_file(lode_corpus_t *corpus, const char *bytes, size_t s
         return add_row(corpus, bytes, size);
     }
     int64_t number = 0;
+    if (format == LODE_CORPUS_JSONL)
+        LODE_TRY(lode_utf8_check_start(bytes, size, name));
     for (size_t start = 0; start < size;) {
         const char *newline = memchr(bytes + start, '\n', size - start);
         size_t end = newline ? (size_t)(newline - bytes) + 1 : size;

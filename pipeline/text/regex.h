@@ -4,8 +4,8 @@
  * pattern is therefore read here, construct by construct, and written anew for PCRE2 so that it
  * matches the same text; what has no equal, or has not been compared, is refused. Understood are
  * literals, classes, \s \S \d \D, general categories (\p{L}, \P{Lu} …), groups ( (?: (?i: (?> ,
- * lookaround, alternation, greedy, lazy and possessive quantifiers, '.', and '$', which is the end of
- * any line.
+ * lookaround, alternation, greedy, lazy and possessive quantifiers, '.', and '$', which is the end
+ * of any line.
  *
  * Everything here is Local. A lode_regex_t is never written after it is compiled, so threads may
  * share it, each with its own walk.

@@ -128,6 +128,7 @@ static lode_status_t add_line(lode_task_t *task, const char *text, size_t length
 
 static lode_status_t add_lines(lode_task_t *task, const char *bytes, size_t size, int64_t limit) {
     int64_t line = 0;
+    LODE_TRY(lode_utf8_check_start(bytes, size, task->name));
     for (size_t begin = 0; begin < size && (limit == 0 || task->items < limit);) {
         const char *newline = memchr(bytes + begin, '\n', size - begin);
         const size_t end = newline ? (size_t)(newline - bytes) : size;

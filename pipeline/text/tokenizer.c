@@ -156,6 +156,7 @@ lode_status_t lode_tokenizer_parse(lode_tokenizer_t **out, const char *json, siz
                                    const char *name) {
     *out = NULL;
     json_error_t problem;
+    LODE_TRY(lode_utf8_check_start(json, size, name));
     json_t *root = json_loadb(json, size, JSON_ALLOW_NUL, &problem);
     if (!root)
         return lode_fail(LODE_ERR_FORMAT, "%s: is not JSON: %s (line %d, column %d)", name,
@@ -428,11 +429,14 @@ static lode_status_t find_cut(lode_encoder_t *encoder, bool *found, const char *
         LODE_TRY(next_place(encoder, &at, text, length, at));
         if (at >= length || at - from >= CUT_REACH)
             return LODE_OK;
-        *cut = at;
-        *visible = length;
+        size_t end = length;
         if (length - at > CUT_BEHIND)
-            LODE_TRY(next_place(encoder, visible, text, length, at + CUT_BEHIND));
-        LODE_TRY(try_cut(encoder, found, text, length, start, at, *visible));
+            LODE_TRY(next_place(encoder, &end, text, length, at + CUT_BEHIND));
+        LODE_TRY(try_cut(encoder, found, text, length, start, at, end));
+        if (*found) {
+            *cut = at;
+            *visible = end;
+        }
         at++;
     }
     return LODE_OK;

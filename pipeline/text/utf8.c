@@ -73,6 +73,13 @@ lode_status_t lode_utf8_check(const char *bytes, size_t size, const char *name) 
     return LODE_OK;
 }
 
+lode_status_t lode_utf8_check_start(const char *bytes, size_t size, const char *name) {
+    if (size >= 3 && memcmp(bytes, "\xef\xbb\xbf", 3) == 0)
+        return lode_fail(LODE_ERR_FORMAT,
+                         "%s: begins with a byte order mark; save it as UTF-8 without one", name);
+    return LODE_OK;
+}
+
 int64_t lode_utf8_count(const char *bytes, size_t size) {
     int64_t count = 0;
     for (size_t i = 0; i < size; i++)

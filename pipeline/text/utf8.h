@@ -26,6 +26,10 @@ static inline size_t lode_utf8_length(char lead) {
  * Errors: LODE_ERR_FORMAT, naming the offset and the value of the first byte that cannot be. */
 LODE_MUST_USE lode_status_t lode_utf8_check(const char *bytes, size_t size, const char *name);
 
+/* Refuses a document that begins with a byte order mark, which no JSON may and nobody can see in a
+ * message that quotes it. Errors: LODE_ERR_FORMAT, naming the remedy. */
+LODE_MUST_USE lode_status_t lode_utf8_check_start(const char *bytes, size_t size, const char *name);
+
 /* Code points of a valid text. */
 int64_t lode_utf8_count(const char *bytes, size_t size);
 

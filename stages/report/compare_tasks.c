@@ -94,12 +94,18 @@ lode_status_t lode_compare_read_tasks(double **right, int64_t *count, lode_store
 
 /* --- page ----------------------------------------------------------------------------------- */
 
+/* A difference in points to one decimal, and none that would print as −0.0. */
+static double points(double difference) {
+    return round(1000 * difference) / 10 + 0.0;
+}
+
 /* "−3.5 [−6.2, −0.8]", in points. */
 static lode_status_t write_points(lode_buffer_t *page, const lode_paired_t *paired) {
     return lode_buffer_printf(page,
                               "<td class=\"n\">%+.1f <span class=\"point\">[%+.1f, %+.1f]"
                               "</span></td>",
-                              100 * paired->difference, 100 * paired->low, 100 * paired->high);
+                              points(paired->difference), points(paired->low),
+                              points(paired->high));
 }
 
 static lode_status_t write_verdict(lode_buffer_t *page, lode_verdict_t verdict) {

@@ -132,8 +132,9 @@ static lode_status_t write_table(lode_buffer_t *page, const lode_comparison_fami
     LODE_TRY(lode_buffer_printf(
         page,
         "<div class=\"wide\" tabindex=\"0\"><table class=\"small\">\n<thead><tr>"
-        "<th>variant</th><th class=\"n\">perplexity</th><th class=\"n\">ΔNLL to the lowest "
+        "<th>variant</th><th class=\"n\">%s</th><th class=\"n\">ΔNLL to the lowest "
         "[95 %%]</th><th></th><th>verdict</th>%s</tr></thead>\n<tbody>\n",
+        family->members[0]->words > 0 ? "word perplexity" : "perplexity",
         family->to_dense ? "<th class=\"n\">÷ dense [95 %]</th>" : ""));
     for (int64_t i = 0; i < rows; i++)
         LODE_TRY(write_table_row(page, family, i, widest));

@@ -205,7 +205,7 @@ const char *lode_report_metric_title(const lode_report_figure_t *figure) {
 
 static int compare_figures(const void *left, const void *right) {
     const lode_report_figure_t *a = left, *b = right;
-    const bool a_task = !lode_report_is_loss(a), b_task = !lode_report_is_loss(b);
+    const bool a_task = !a->protocol[0], b_task = !b->protocol[0];
     if (a_task != b_task)
         return a_task ? 1 : -1;
     int order = strcmp(a->dataset, b->dataset);

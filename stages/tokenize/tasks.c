@@ -29,7 +29,7 @@ typedef struct work {
     const lode_config_task_t *entry;
     const lode_task_t *task;
     lode_pair_rule_t rule;
-    int64_t seed;
+    int64_t seed, positions; /* of the model */
     lode_task_ids_t *out;
     /* the chunk in hand */
     lode_buffer_t text;
@@ -133,6 +133,20 @@ static int64_t ids_of(const work_t *work, int64_t job, const int32_t **ids) {
     return offset[1] - offset[0];
 }
 
+/* That the model can score the continuation of the last request at once, said before anything is
+ * computed. Contexts are cut, continuations never. */
+static lode_status_t check_length(const work_t *work, int64_t place) {
+    const lode_ids_t *ids = &work->out->ids;
+    const int64_t length = ids->offset[ids->sequences] - ids->offset[ids->sequences - 1];
+    const int64_t scored = length - work->out->context[place];
+    if (scored <= work->positions)
+        return LODE_OK;
+    return lode_fail(LODE_ERR_INPUT,
+                     "its continuation has %lld tokens, the model has %lld positions; take the "
+                     "item out of the file",
+                     (long long)scored, (long long)work->positions);
+}
+
 /* Encodes the chunk's texts and appends its requests to the result. */
 static lode_status_t flush(work_t *work) {
     LODE_TRY(encode_jobs(work, false));
@@ -146,8 +160,10 @@ static lode_status_t flush(work_t *work) {
         const int64_t place = work->out->requests++;
         work->out->characters[place] =
             (int32_t)lode_task_characters(work->task, job->item, job->request);
-        const lode_status_t status = lode_pair_append(&work->rule, &work->out->ids, context, ids,
-                                                      count, &work->out->context[place]);
+        lode_status_t status = lode_pair_append(&work->rule, &work->out->ids, context, ids, count,
+                                                &work->out->context[place]);
+        if (status == LODE_OK)
+            status = check_length(work, place);
         if (status != LODE_OK)
             return fail_at(work, status, job->item, job->request);
     }
@@ -205,8 +221,12 @@ lode_status_t lode_tokenize_task(lode_task_ids_t *out, const lode_run_t *run,
     lode_task_t *task;
     /* Examples are drawn from all items of the file. */
     LODE_TRY(lode_task_read(&task, entry->path, entry->shots > 0 ? 0 : entry->limit));
-    work_t work = {
-        .crew = crew, .entry = entry, .task = task, .seed = run->config->seed, .out = out};
+    work_t work = {.crew = crew,
+                   .entry = entry,
+                   .task = task,
+                   .seed = run->config->seed,
+                   .positions = run->architecture.max_positions,
+                   .out = out};
     lode_status_t status = find_rule(&work.rule, run, entry, crew);
     if (status == LODE_OK)
         status = make_room(&work);

@@ -134,6 +134,24 @@ static json_t *make_ignorant(const json_t *vectors) {
     return json;
 }
 
+/* One piece from end to end: places to cut it are found and none of them holds, though the text
+ * that should be cut is the last one. */
+static void check_uncut(const json_t *vectors) {
+    json_t *members = json_pack("{s:n}", "normalizer");
+    lode_tokenizer_t *tokenizer = parse(lode_test_tokenizer(vectors, "characters", members, NULL));
+    texts_t *texts = calloc(1, sizeof *texts);
+    LODE_REQUIRE(texts);
+    for (int i = 0; i < 20000; i++)
+        LODE_REQUIRE(lode_buffer_append(&texts->bytes, "theotherrain", 12) == LODE_OK);
+    add(texts, texts->bytes.data, 7);
+    add(texts, texts->bytes.data, texts->bytes.length);
+    check_tokenizer(tokenizer, texts);
+    json_decref(members);
+    lode_tokenizer_destroy(&tokenizer);
+    lode_buffer_free(&texts->bytes);
+    free(texts);
+}
+
 /* Texts 1000 and 4000 cannot be encoded. */
 static void check_failure(const json_t *vectors) {
     lode_tokenizer_t *tokenizer = parse(make_ignorant(vectors));
@@ -180,6 +198,7 @@ int main(int argc, char **argv) {
         check_tokenizer(tokenizers[i], texts);
         lode_tokenizer_destroy(&tokenizers[i]);
     }
+    check_uncut(vectors);
     check_failure(vectors);
     json_decref(vectors);
     lode_buffer_free(&texts->bytes);

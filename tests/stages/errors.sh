@@ -496,6 +496,24 @@ fails $input 'calibration.txt' '24 tokens' 'longer' -- "$lode" run exp.cfg --set
 new_case "evaluation shorter than a window"
 echo 'short' | replace evaluation.txt
 bad $input 'evaluation.txt' '"p"' 'length = 16' 'longer corpus or shorter windows'
+new_case "bad second item of a task"
+printf '%s\n' '{"requests": [["the", " fox"]], "gold": 0}' '{"requests": [["the", " fox"]], "gold": 1}' >items.jsonl
+tasks='evaluate.tasks=({name="t";path="items.jsonl";})'
+fails $format 'items.jsonl: line 2' '"gold" is 1' -- "$lode" run exp.cfg --set "$tasks"
+new_case "continuation longer than the model"
+printf '{"requests": [["the", " %s"]], "gold": 0}\n' "$(printf 'fox %.0s' {1..100})" >items.jsonl
+fails $input 'items.jsonl: line 1: request 0' '401 tokens, the model has 64 positions' 'take the item out' -- "$lode" run exp.cfg --set "$tasks"
+on=1
+new_case "byte order mark"
+printf '\xef\xbb\xbf{"requests": [["the", " fox"]], "gold": 0}\n' >items.jsonl
+fails $format 'items.jsonl: begins with a byte order mark' 'UTF-8 without' -- "$lode" run exp.cfg --set "$tasks"
+new_case "control characters in what a message quotes"
+printf '{"requests": [["the", " fox"]], "gold": 0} \033[2J\rx\n' >items.jsonl
+fails $format 'items.jsonl: line 1' "near '[?]'" -- "$lode" run exp.cfg --set "$tasks"
+new_case "lone surrogate"
+printf '{"requests": [["the \\ud800", " fox"]], "gold": 0}\n' >items.jsonl
+fails $format 'items.jsonl: line 1' 'invalid Unicode' -- "$lode" run exp.cfg --set "$tasks"
+on="1 3"
 new_case "empty evaluation"
 replace evaluation.txt </dev/null
 bad $input 'evaluation.txt' 'no text'

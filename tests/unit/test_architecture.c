@@ -209,6 +209,8 @@ static void refuses_what_is_not_implemented(void **state) {
         "\"qk_layernorm\":true",
         "\"num_local_experts\":8",
         "\"no_rope_layers\":[1]",
+        "\"is_causal\":false",
+        "\"per_layer_config\":{\"1\":{\"rms_norm_eps\":0.5}}",
     };
     for (size_t i = 0; i < sizeof pairs / sizeof pairs[0]; i++) {
         char json[512], key[64];
@@ -360,6 +362,11 @@ static void reads_the_switches_of_families(void **state) {
     assert_false(a.tied);
     LODE_ASSERT_OK(parse_type(&a, "gpt2", "\"n_inner\":100,\"activation_function\":\"relu\""));
     assert_true(a.intermediate == 100 && a.activation == LODE_ACTIVATION_RELU);
+    /* transformers reads the other families' names as its own */
+    LODE_ASSERT_OK(parse_type(&a, "gpt2", "\"max_position_embeddings\":77"));
+    assert_int_equal(a.max_positions, 77);
+    LODE_ASSERT_FAILS(parse_type(&a, "gpt2", "\"num_hidden_layers\":3"), LODE_ERR_FORMAT,
+                      "\"num_hidden_layers\" and \"n_layer\" are the same setting and differ");
     LODE_ASSERT_FAILS(parse_type(&a, "gpt2", "\"scale_attn_weights\":false"), LODE_ERR_UNSUPPORTED,
                       "\"scale_attn_weights\" is false");
     LODE_ASSERT_FAILS(parse_type(&a, "gpt2", "\"scale_attn_by_inverse_layer_idx\":true"),

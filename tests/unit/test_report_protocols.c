@@ -213,6 +213,7 @@ static void every_axis_is_its_own(void **state) {
     assert_true(lode_test_count(html, "Word perplexity on p3.text") > 0);
     assert_int_equal(lode_test_count(html, "Byte perplexity on"), 0);
     assert_int_equal(lode_test_count(html, "Word perplexity of the unpruned model"), 1);
+    assert_int_equal(lode_test_count(html, "<th class=\"n\">word perplexity</th>"), 1);
     free(html);
     free(model);
 }

@@ -160,7 +160,9 @@ static void test_page(void **state) {
     assert_non_null(strstr(html, "Accuracy on questions"));
     assert_non_null(strstr(html, "Normalised accuracy on questions"));
     assert_non_null(strstr(html, "Accuracy on words"));
-    assert_non_null(strstr(html, "Perplexity of continuations on words"));
+    const char *continuations = strstr(html, "Perplexity of continuations on words");
+    assert_non_null(continuations);
+    assert_true(continuations > strstr(html, "Accuracy on questions")); /* with its task */
     assert_null(strstr(html, "Normalised accuracy on words"));
     if (!strstr(html, "No figure: ")) {
         assert_non_null(strstr(html, ">chance<"));

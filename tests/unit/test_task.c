@@ -122,6 +122,9 @@ static void test_refused(void **state) {
     }
     assert_refused("", 0, LODE_ERR_INPUT, "t.jsonl: there is no item in it");
     assert_refused(" \n\n", 3, LODE_ERR_INPUT, "t.jsonl: there is no item in it");
+    static const char mark[] = "\xef\xbb\xbf{\"requests\": [[\"a\", \"b\"]], \"gold\": 0}";
+    assert_refused(mark, sizeof mark - 1, LODE_ERR_FORMAT,
+                   "t.jsonl: begins with a byte order mark; save it as UTF-8 without one");
     static const char nul[] = "{\"requests\": [[\"a\", \"b\"]],\0 \"gold\": 0}";
     assert_refused(nul, sizeof nul - 1, LODE_ERR_FORMAT, "line 1");
     lode_task_t *task;
