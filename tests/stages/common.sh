@@ -22,15 +22,15 @@ finish() {
 trap finish EXIT
 cd "$root"
 
-# lode_run RANKS EXPERIMENT FOLDER [OPTION ...]: the experiment into the results $work/FOLDER; what it
-# says goes to $work/log, and is printed only where it fails, which ends the test
+# lode_run RANKS EXPERIMENT FOLDER [OPTION ...]: the experiment into the results $work/FOLDER ($work where
+# that is empty); what it says goes to $work/log, and is printed only where it fails, which ends the test
 lode_run() {
     local ranks=$1 experiment=$2 folder=$3 launcher=()
     shift 3
     if [ "$ranks" -gt 1 ]; then
         launcher=(mpirun -q -n "$ranks" --oversubscribe --bind-to none)
     fi
-    if ! "${launcher[@]}" "$lode" run "$experiment" --set "results=$work/$folder" "$@" \
+    if ! "${launcher[@]}" "$lode" run "$experiment" --set "results=$work${folder:+/$folder}" "$@" \
         </dev/null >"$work/log" 2>&1; then
         cat "$work/log"
         echo "FAIL  lode run $experiment on $ranks ranks: $*"
