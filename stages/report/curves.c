@@ -110,6 +110,11 @@ static bool begins_line(const group_t *group, int64_t index, factor_t factor) {
     return true;
 }
 
+/* What figures are drawn in: perplexities as they are, accuracies in per cent. */
+static double unit_of(const group_t *group) {
+    return group->logarithmic ? 1 : 100;
+}
+
 /* Error bars of a perplexity are symmetric in its log, those of an accuracy in itself. */
 static void error_bar(const lode_report_figure_t *figure, bool logarithmic, double *low,
                       double *high) {
@@ -132,6 +137,8 @@ static lode_status_t add_line(group_t *group, int64_t index, factor_t factor,
         columns[0][count] = 100 * figure->variant.sparsity;
         columns[1][count] = figure->value;
         error_bar(figure, group->logarithmic, &columns[2][count], &columns[3][count]);
+        for (int axis = 1; axis < 4; axis++)
+            columns[axis][count] *= unit_of(group);
         count++;
     }
     series->mark = LODE_MARK_BOTH;
@@ -166,13 +173,13 @@ static lode_chart_panel_t panel_of(const group_t *group, const lode_chart_series
                                    int64_t count) {
     const lode_report_figure_t *dense = dense_of(group);
     return (lode_chart_panel_t){.x_label = "channels removed, %",
-                                .y_label = !group->logarithmic           ? "accuracy"
+                                .y_label = !group->logarithmic           ? "accuracy, %"
                                            : group->figures[0].words > 0 ? "word perplexity"
                                                                          : "perplexity",
                                 .log_y = group->logarithmic,
-                                .level = dense ? dense->value : 0,
+                                .level = dense ? unit_of(group) * dense->value : 0,
                                 .level_name = dense ? "dense" : NULL,
-                                .floor = group->figures[0].chance,
+                                .floor = unit_of(group) * group->figures[0].chance,
                                 .floor_name = isfinite(group->figures[0].chance) ? "chance" : NULL,
                                 .series = series,
                                 .count = count};
