@@ -322,6 +322,9 @@ static lode_status_t assign(lode_checkpoint_t *checkpoint, lode_role_t role, int
     item_t *item = find_item(checkpoint, name);
     if (!item)
         item = find_item(checkpoint, bare);
+    /* Some programs save what is tied once, under the other name. */
+    if (!item && role == LODE_ROLE_EMBEDDING && a->tied)
+        item = find_item(checkpoint, family->tensors[LODE_ROLE_HEAD].name);
     if (!item) {
         const char *place =
             checkpoint->index ? checkpoint->index : lode_safetensors_path(checkpoint->files[0]);
@@ -509,7 +512,7 @@ static lode_status_t check_tied_head(lode_checkpoint_t *checkpoint) {
     const lode_family_t *family = lode_family(checkpoint->architecture.model_type);
     const item_t *own = find_item(checkpoint, family->tensors[LODE_ROLE_HEAD].name);
     const item_t *tied = slot(checkpoint, LODE_ROLE_EMBEDDING, 0)->item;
-    if (!own || checkpoint->head_is_tied)
+    if (!own || own == tied || checkpoint->head_is_tied)
         return LODE_OK;
     const lode_safetensors_entry_t *one = entry_of(checkpoint, own);
     const lode_safetensors_entry_t *other = entry_of(checkpoint, tied);

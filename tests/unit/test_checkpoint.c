@@ -280,6 +280,30 @@ static void ignores_unused_tensors(void **state) {
     lode_checkpoint_close(&checkpoint);
 }
 
+/* A tied matrix that is saved under the head's name alone. */
+static void takes_a_tied_head_for_the_embedding(void **state) {
+    (void)state;
+    lode_test_tensor_t *tensors;
+    int64_t count;
+    lode_checkpoint_t *checkpoint;
+    lode_tensor_t embedding, head;
+    const char *folder = list_small(&tensors, &count);
+    lode_architecture_t tied = small;
+    tied.tied = true;
+    LODE_ASSERT_OK(lode_test_write_config(folder, &tied));
+    snprintf(pick(tensors, count, "model.embed_tokens.weight")->name, sizeof tensors[0].name,
+             "something.else");
+    LODE_ASSERT_OK(lode_test_write_safetensors(folder, "model.safetensors", tensors, count, 7));
+    free(tensors);
+    LODE_ASSERT_OK(lode_checkpoint_open(&checkpoint, folder));
+    assert_int_equal(find_info(checkpoint, "lm_head.weight").owner, LODE_OWNER_EMBEDDING);
+    LODE_ASSERT_OK(lode_checkpoint_embedding(checkpoint, &embedding));
+    LODE_ASSERT_OK(lode_checkpoint_head(checkpoint, &head));
+    assert_ptr_equal(head.data, embedding.data);
+    assert_int_equal(head.shape[0], small.vocab);
+    lode_checkpoint_close(&checkpoint);
+}
+
 /* --- broken checkpoints --------------------------------------------------------------------- */
 
 static void names_what_a_folder_lacks(void **state) {
@@ -534,6 +558,7 @@ int main(void) {
         cmocka_unit_test(describes_tensors_and_files),
         cmocka_unit_test(tolerates_names_without_the_prefix),
         cmocka_unit_test(ignores_unused_tensors),
+        cmocka_unit_test(takes_a_tied_head_for_the_embedding),
         cmocka_unit_test(names_what_a_folder_lacks),
         cmocka_unit_test(names_a_missing_tensor),
         cmocka_unit_test(names_a_wrong_shape),
