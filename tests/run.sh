@@ -20,11 +20,11 @@ set -euo pipefail
 sanitize_tests='^(unit\.|mpi\.|fuzz\.|stages\.golden\.quickstart)'
 
 # What valgrind runs: unit.<name>. Of these store and edits start MPI, which keeps memory to the end:
-# their accesses are checked, their leaks are left to the sanitizers. Those that take longest come
-# first; the gradients and the tokenizer need two minutes each.
-valgrind_tests=(gradients tokenizer store edits config checkpoint families architecture rotary
-    safetensors corpus text_golden channel halo control structure mask probe random score supernode
-    partition schedule plan batch protocol compare check_rules writer)
+# their accesses are checked, their leaks are left to the sanitizers. The tokenizer comes first, since
+# it needs two minutes; kernels and their gradients would need more, and are left to the sanitizers.
+valgrind_tests=(tokenizer store edits config checkpoint families architecture rotary safetensors
+    corpus text_golden task answer channel halo control structure mask probe random score
+    supernode partition schedule plan batch protocol compare check_rules writer)
 
 usage() {
     echo "usage: tests/run.sh [--quick]" >&2

@@ -55,7 +55,7 @@ declare -A more=(
     [qwen2-7b]="$published"
     [score-core]="$published"
     [causal]="$probe"
-    [small-stories]="$probe"
+    [small-stories]="$probe prune.methods=[\"scar-prot\",\"flap\"]" # small-books has all of them
     [small-books]="$probe"
     [halo-size]="sweep.[0].values=(6,12,24)"
     [calibration-size]="sweep.[0].values=(3,6,12)"
