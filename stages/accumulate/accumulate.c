@@ -13,10 +13,10 @@ struct lode_accumulate {
     lode_store_t *store;
     const lode_text_t *text;
     lode_statistic_t statistic[STATISTICS];
-    double *sums;              /* [STATISTICS, m] */
-    int64_t kept_sequences;    /* whose q is kept */
-    int64_t *kept_offsets;     /* [kept_sequences + 1] tokens of /redundancy/q */
-    float *q;                  /* [longest kept sequence, m] */
+    double *sums;           /* [STATISTICS, m] */
+    int64_t kept_sequences; /* whose q is kept */
+    int64_t *kept_offsets;  /* [kept_sequences + 1] tokens of /redundancy/q */
+    float *q;               /* [longest kept sequence, m] */
 };
 
 static int64_t min2(int64_t a, int64_t b) {
@@ -32,8 +32,7 @@ static lode_status_t allocate(lode_accumulate_t *accumulate) {
     accumulate->kept_sequences = min2(redundancy->sequences, text->sequences);
     LODE_TRY(LODE_NEW(&accumulate->kept_offsets, accumulate->kept_sequences + 1, "offsets"));
     for (int64_t s = 0; s < accumulate->kept_sequences; s++) {
-        const int64_t kept =
-            min2(text->offsets[s + 1] - text->offsets[s], redundancy->max_length);
+        const int64_t kept = min2(text->offsets[s + 1] - text->offsets[s], redundancy->max_length);
         accumulate->kept_offsets[s + 1] = accumulate->kept_offsets[s] + kept;
         longest = kept > longest ? kept : longest;
     }
@@ -47,19 +46,18 @@ static lode_status_t create_datasets(lode_accumulate_t *accumulate) {
     const int64_t m = architecture->intermediate, tokens = text->offsets[text->sequences];
     const char *names[] = {"loss_proxy", "activation_power", "taylor", "curvature"};
     for (int i = 0; i < STATISTICS; i++) {
-        accumulate->statistic[i] =
-            (lode_statistic_t){names[i], m, LODE_REDUCE_SUM, (double)tokens};
+        accumulate->statistic[i] = (lode_statistic_t){names[i], m, LODE_REDUCE_SUM, (double)tokens};
         LODE_TRY(lode_statistic_create(store, accumulate->run, &accumulate->statistic[i],
                                        text->sequences));
     }
     const int64_t q_shape[] = {accumulate->kept_offsets[accumulate->kept_sequences],
                                architecture->layers, m};
     const int64_t offsets_shape[] = {accumulate->kept_sequences + 1};
-    LODE_TRY(lode_store_dataset(store, "/sequences/loss", LODE_TYPE_F64, 1, &text->sequences,
-                                false));
+    LODE_TRY(
+        lode_store_dataset(store, "/sequences/loss", LODE_TYPE_F64, 1, &text->sequences, false));
     LODE_TRY(lode_store_dataset(store, "/redundancy/q", LODE_TYPE_F32, 3, q_shape, false));
-    LODE_TRY(lode_store_dataset(store, "/redundancy/offsets", LODE_TYPE_I64, 1, offsets_shape,
-                                false));
+    LODE_TRY(
+        lode_store_dataset(store, "/redundancy/offsets", LODE_TYPE_I64, 1, offsets_shape, false));
     LODE_TRY(lode_store_attribute_i64(store, "/", "tokens", tokens));
     return lode_store_attribute_i64(store, "/", "sequences", text->sequences);
 }

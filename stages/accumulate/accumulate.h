@@ -2,9 +2,9 @@
  *
  * Reads tokenize.h5 and the checkpoint; writes accumulate.h5, with q = u ⊙ dL/du: /loss_proxy,
  * /activation_power, /taylor, /curvature f64 [L, m], means over tokens; the same per sequence under
- * /sequences as sums (loss_proxy with its ½); /sequences/loss f64 [S], mean next-token loss in nats;
- * /redundancy/q f32 [tokens, L, m] of the first classify.redundancy.sequences sequences, each cut at
- * its max_length, with /redundancy/offsets i64; root attributes tokens, sequences.
+ * /sequences as sums (loss_proxy with its ½); /sequences/loss f64 [S], mean next-token loss in
+ * nats; /redundancy/q f32 [tokens, L, m] of the first classify.redundancy.sequences sequences, each
+ * cut at its max_length, with /redundancy/offsets i64; root attributes tokens, sequences.
  */
 #ifndef LODE_STAGES_ACCUMULATE_H
 #define LODE_STAGES_ACCUMULATE_H

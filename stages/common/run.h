@@ -44,21 +44,21 @@ typedef struct lode_run {
     const lode_comm_t *comm;
     const lode_config_t *config; /* without sweep */
     const lode_config_model_t *model;
-    char *folder;                   /* <results>/<name>[/<point>]/<model> */
-    const char *point;              /* of the sweep, "" without one */
-    bool force;                     /* write what is there already */
+    char *folder;      /* <results>/<name>[/<point>]/<model> */
+    const char *point; /* of the sweep, "" without one */
+    bool force;        /* write what is there already */
     lode_checkpoint_t *checkpoint;
     lode_architecture_t architecture;
     lode_layout_t layout;
     char fingerprint[LODE_STAGE_COUNT][LODE_DIGEST_TEXT]; /* what each stage's file must carry */
-    char model_digest[LODE_DIGEST_TEXT]; /* of config.json and all weights */
-    char text_digest[LODE_DIGEST_TEXT];  /* of the tokenizer and all corpora */
+    char model_digest[LODE_DIGEST_TEXT];                  /* of config.json and all weights */
+    char text_digest[LODE_DIGEST_TEXT];                   /* of the tokenizer and all corpora */
     char companion_digest[LODE_DIGEST_TEXT]; /* of the files beside the weights; for exports only */
-    lode_buffer_t inputs;                /* "<digest>  <path>" lines for provenance */
-    /* result files of the stage evaluate that losses may be taken from, whether they exist or not */
+    lode_buffer_t inputs;                    /* "<digest>  <path>" lines for provenance */
+    /* result files of evaluate that losses may be taken from, whether they exist or not */
     char **earlier;
     int64_t earlier_count;
-    char start[32];                                       /* ISO 8601; of the stage in hand */
+    char start[32]; /* ISO 8601; of the stage in hand */
 } lode_run_t;
 
 /* Whether this rank does work that is done once a layer: the first replica's ranks do. Local. */

@@ -3,11 +3,11 @@
  * Reads tokenize.h5, prune.h5, compensate.h5 where a variant is compensated, and the checkpoint;
  * writes evaluate.h5: /perplexity/<name>/<variant> f64 [targets], the negative log-likelihood of
  * every scored token in nats in text order, with the attributes value, stderr, protocol, length,
- * windows, targets, bos (token id before the text, −1 for none), of the protocol lm-eval also words,
- * bytes, and word_perplexity (the value), byte_perplexity, bits_per_byte, token_perplexity with
- * <each>_stderr (common/protocol.h), and digest (evaluate/reuse.h): losses that earlier results of
- * the experiment hold are copied from there. The unpruned model is the variant "dense". Pruned
- * variants run with physically smaller feed-forward blocks.
+ * windows, targets, bos (token id before the text, −1 for none), of the protocol lm-eval also
+ * words, bytes, and word_perplexity (the value), byte_perplexity, bits_per_byte, token_perplexity
+ * with <each>_stderr (common/protocol.h), and digest (evaluate/reuse.h): losses that earlier
+ * results of the experiment hold are copied from there. The unpruned model is the variant "dense".
+ * Pruned variants run with physically smaller feed-forward blocks.
  *
  * What tasks leave there is in evaluate/tasks.h.
  */

@@ -7,9 +7,9 @@
  * Variants that differ in their compensation alone have equal masks.
  *
  * For sparsegpt-channel also reads moments.h5, and writes /moments/inverse_input f64 [L, d] and
- * /moments/inverse_u f64 [L, m], the diagonals of (E[h hᵀ] + 1 %)⁻¹ and (E[u uᵀ] + 1 %)⁻¹, 1 % being
- * of the mean diagonal. These come from ScaLAPACK and agree to 1e-10 relative over rank counts;
- * everything else is bit-identical.
+ * /moments/inverse_u f64 [L, m], the diagonals of (E[h hᵀ] + 1 %)⁻¹ and (E[u uᵀ] + 1 %)⁻¹, 1 %
+ * being of the mean diagonal. These come from ScaLAPACK and agree to 1e-10 relative over rank
+ * counts; everything else is bit-identical.
  */
 #ifndef LODE_STAGES_PRUNE_H
 #define LODE_STAGES_PRUNE_H
