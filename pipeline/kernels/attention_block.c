@@ -97,11 +97,7 @@ void lode_attention_block_forward(const lode_layer_t *layer, const lode_sequence
     lode_linear_forward(&layer->o, tokens, act->o, false, act->attention_out, scratch->rest);
     lode_norm_forward(&layer->attention_post_norm, tokens, act->attention_out, act->x_mid,
                       act->inverse_attention_post);
-    lode_real_t *restrict x_mid = act->x_mid;
-    const lode_real_t *restrict x = act->x;
-#pragma omp parallel for simd schedule(static)
-    for (int64_t i = 0; i < count; i++)
-        x_mid[i] += x[i];
+    lode_add(count, act->x, act->x_mid);
 }
 
 /* --- backward ------------------------------------------------------------------------------- */

@@ -39,6 +39,13 @@ static inline int64_t lode_key_norms(const lode_layer_t *layer) {
     return lode_key_width(layer) / layer->k_norm.width;
 }
 
+/* y += x, the residual; both [count], apart. */
+static inline void lode_add(int64_t count, const lode_real_t *restrict x, lode_real_t *restrict y) {
+#pragma omp parallel for simd schedule(static)
+    for (int64_t i = 0; i < count; i++)
+        y[i] += x[i];
+}
+
 /* From x to x'. */
 void lode_attention_block_forward(const lode_layer_t *layer, const lode_sequences_t *sequences,
                                   lode_activations_t *activations, const lode_scratch_t *scratch);

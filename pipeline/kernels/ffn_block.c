@@ -1,11 +1,5 @@
 #include "kernels/block.h"
 
-static void add(int64_t count, const lode_real_t *x, lode_real_t *y) {
-#pragma omp parallel for simd schedule(static)
-    for (int64_t i = 0; i < count; i++)
-        y[i] += x[i];
-}
-
 static void add_bias(const lode_layer_t *layer, int64_t tokens, lode_real_t *y) {
     const int64_t d = layer->d;
     if (!layer->bias)
@@ -28,7 +22,7 @@ void lode_ffn_block_finish(const lode_layer_t *layer, int64_t tokens, lode_activ
     lode_linear_forward(&layer->down, tokens, u, false, act->ffn_out, workspace);
     add_bias(layer, tokens, act->ffn_out);
     lode_norm_forward(&layer->ffn_post_norm, tokens, act->ffn_out, y, act->inverse_ffn_post);
-    add(count, act->x_mid, y);
+    lode_add(count, act->x_mid, y);
 }
 
 void lode_ffn_block_forward(const lode_layer_t *layer, int64_t tokens, lode_activations_t *act,

@@ -79,10 +79,10 @@ static lode_status_t describe_items(const data_t *data) {
     lode_status_t status =
         lode_comm_agree(data->set.work->run->comm,
                         LODE_NEW(&tokens, requests->items * requests->width, "requests"));
-    if (status != LODE_OK)
-        return status;
-    lode_requests_spread(requests, requests->tokens, -1, tokens);
-    status = put_items(data, "gold", 1, requests->gold);
+    if (status == LODE_OK) {
+        lode_requests_spread(requests, requests->tokens, -1, tokens);
+        status = put_items(data, "gold", 1, requests->gold);
+    }
     if (status == LODE_OK)
         status = put_items(data, "characters", 2, data->characters);
     if (status == LODE_OK)
