@@ -8,6 +8,7 @@
 
 #include "base/log.h"
 #include "base/memory.h"
+#include "base/stop.h"
 #include "common/run.h"
 #include "common/version.h"
 #include "lode/check.h"
@@ -284,6 +285,7 @@ static int program(int argc, char **argv, const char *stage) {
     int provided;
     /* A write beyond the limit on file sizes then fails with a message, instead of killing us. */
     signal(SIGXFSZ, SIG_IGN);
+    lode_stop_install();
     if (MPI_Init_thread(&argc, &argv, MPI_THREAD_FUNNELED, &provided) != MPI_SUCCESS) {
         fprintf(stderr, "lode: error: MPI cannot be initialised\n");
         return LODE_ERR_COMM;
@@ -294,7 +296,9 @@ static int program(int argc, char **argv, const char *stage) {
     if (status == LODE_OK)
         status = flush_output();
     status = lode_comm_agree(&comm, status);
-    if (status != LODE_OK && comm.rank == 0)
+    if (status == LODE_STOPPED) /* no error: somebody asked for it */
+        lode_log_info("%s", lode_error_message());
+    else if (status != LODE_OK && comm.rank == 0)
         lode_error_print(lode_error_message());
     MPI_Finalize();
     return (int)status;
