@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/fault.h"
 #include "base/log.h"
 #include "base/memory.h"
 #include "common/run.h"
@@ -290,12 +291,16 @@ static int program(int argc, char **argv, const char *stage) {
     }
     const lode_comm_t comm = lode_comm_describe(MPI_COMM_WORLD);
     lode_log_enable(comm.rank == 0);
-    lode_status_t status = execute(&comm, argc, argv, stage);
+    lode_status_t status = lode_fault_arm(getenv("LODE_FAULT"), comm.rank);
+    status = lode_comm_agree(&comm, status);
+    if (status == LODE_OK)
+        status = execute(&comm, argc, argv, stage);
     if (status == LODE_OK)
         status = flush_output();
     status = lode_comm_agree(&comm, status);
     if (status != LODE_OK && comm.rank == 0)
         lode_error_print(lode_error_message());
+    lode_fault_report();
     MPI_Finalize();
     return (int)status;
 }
