@@ -289,6 +289,7 @@ static int program(int argc, char **argv, const char *stage) {
         fprintf(stderr, "lode: error: MPI cannot be initialised\n");
         return LODE_ERR_COMM;
     }
+    lode_comm_guard(MPI_COMM_WORLD);
     const lode_comm_t comm = lode_comm_describe(MPI_COMM_WORLD);
     lode_log_enable(comm.rank == 0);
     lode_status_t status = lode_fault_arm(getenv("LODE_FAULT"), comm.rank);
