@@ -9,6 +9,7 @@
 #include "base/fault.h"
 #include "base/log.h"
 #include "base/memory.h"
+#include "base/stop.h"
 
 /* Called by MPI where a call on one of our communicators failed. */
 static void on_mpi_error(MPI_Comm *handle, int *code, ...) {
@@ -104,6 +105,18 @@ lode_status_t lode_comm_collect(const lode_comm_t *comm, double *values, int64_t
         MPI_Reduce(from, values + done, length, MPI_DOUBLE, MPI_SUM, root, comm->comm);
     }
     return lode_comm_agree(comm, comm->rank == root ? lode_comm_received(comm, "sums") : LODE_OK);
+}
+
+lode_status_t lode_comm_stop(const lode_comm_t *comm, double unit_seconds) {
+    lode_status_t status = LODE_OK;
+    if (lode_stop_before(unit_seconds)) {
+        const char *place = lode_progress_text();
+        status = lode_fail(LODE_STOPPED,
+                           "stopped by %s%s%s; what is done is kept; run the same command again to "
+                           "go on",
+                           lode_stop_reason(), *place ? " in " : "", place);
+    }
+    return lode_comm_agree(comm, status);
 }
 
 lode_status_t lode_narrow(int *out, int64_t value, const char *what) {
