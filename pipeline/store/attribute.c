@@ -103,6 +103,7 @@ lode_status_t lode_store_provenance(lode_store_t *store, const lode_provenance_t
     LODE_TRY(lode_comm_agree(&store->comm, create_group(store, "provenance")));
     for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++)
         LODE_TRY(lode_store_attribute_text(store, "/provenance", texts[i].name, texts[i].value));
+    LODE_TRY(lode_store_attribute_i64(store, "/provenance", "sealed", 1)); /* by the commit */
     LODE_TRY(lode_store_attribute_i64(store, "/provenance", "ranks", provenance->ranks));
     return lode_store_attribute_i64(store, "/provenance", "threads", provenance->threads);
 }

@@ -11,6 +11,7 @@
 
 #include "base/fault.h"
 #include "base/memory.h"
+#include "store/seal.h"
 
 /* Rank 0 makes the empty file itself: errno says more than MPI-IO does about a folder that is
  * missing or unwritable, and what an interrupted run left must not show through as contents. */
@@ -303,7 +304,7 @@ lode_status_t lode_store_synchronise(lode_store_t *store) {
 }
 
 /* Cuts what was claimed and not needed, so that equal contents make files of equal length. */
-static lode_status_t trim(const lode_store_t *store) {
+static lode_status_t trim(const lode_store_t *store, int64_t *bytes) {
     haddr_t end;
     struct stat info;
     if (H5Fget_eoa(store->file, &end) < 0 || stat(store->path, &info) != 0)
@@ -313,14 +314,31 @@ static lode_status_t trim(const lode_store_t *store) {
         (lode_fault(LODE_FAULT_WRITE) || truncate(store->path, (off_t)end) != 0))
         return lode_fail(LODE_ERR_IO, "%s: cannot be cut to its length: %s", store->path,
                          strerror(errno));
+    *bytes = (int64_t)end;
     return LODE_OK;
 }
 
-/* Rank 0 opens the closed file anew, as a reader would, and compares it with what was created. */
-static lode_status_t verify(const lode_store_t *written) {
+/* What a closed file consists of, for its seal. */
+typedef struct contents {
+    lode_seal_extent_t *extents; /* [count], names are the written store's */
+    int64_t count, bytes;
+} contents_t;
+
+static void add_extent(contents_t *contents, const lode_store_entry_t *entry, const char *name) {
+    const haddr_t start = H5Dget_offset(entry->dataset);
+    const hsize_t bytes = H5Dget_storage_size(entry->dataset);
+    if (start != HADDR_UNDEF && bytes > 0)
+        contents->extents[contents->count++] =
+            (lode_seal_extent_t){.name = name, .first = (int64_t)start, .bytes = (int64_t)bytes};
+}
+
+/* Rank 0 opens the closed file anew, as a reader would, compares it with what was created, and
+ * tells its contents. */
+static lode_status_t verify(const lode_store_t *written, contents_t *contents) {
     lode_comm_t alone = {.comm = MPI_COMM_SELF, .rank = 0, .size = 1};
     lode_store_t *store;
-    LODE_TRY(lode_store_open(&store, &alone, written->partial));
+    LODE_TRY(LODE_NEW(&contents->extents, written->entry_count, "table of datasets"));
+    LODE_TRY(lode_store_open_unsealed(&store, &alone, written->partial));
     lode_status_t status = LODE_OK;
     for (int64_t i = 0; status == LODE_OK && i < written->entry_count; i++) {
         const lode_store_entry_t *wanted = &written->entries[i];
@@ -332,9 +350,11 @@ static lode_status_t verify(const lode_store_t *written) {
                                "%s: dataset \"%s\" came back from disk with another shape; check "
                                "the file system",
                                written->partial, wanted->name);
+        if (status == LODE_OK)
+            add_extent(contents, found, wanted->name);
     }
     if (status == LODE_OK)
-        status = trim(store);
+        status = trim(store, &contents->bytes);
     lode_store_close(&store);
     return status;
 }
@@ -379,9 +399,15 @@ lode_status_t lode_store_commit(lode_store_t **store) {
     if (status != LODE_OK) /* closing may fail then too, for the same reason */
         shut = lode_fail(status, "%s", message);
     status = lode_comm_agree(comm, shut);
+    contents_t contents = {0};
+    if (status == LODE_OK && comm->rank == 0)
+        status = verify(old, &contents);
+    status = lode_comm_agree(comm, status);
+    if (status == LODE_OK)
+        status =
+            lode_seal_write(comm, old->partial, contents.bytes, contents.extents, contents.count);
+    free(contents.extents);
     if (comm->rank == 0) {
-        if (status == LODE_OK)
-            status = verify(old);
         if (status == LODE_OK)
             status = publish(old->partial, old->path);
         if (status != LODE_OK)

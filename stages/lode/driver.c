@@ -261,6 +261,7 @@ static lode_status_t open_run(lode_run_t *run, driver_t *driver, const lode_conf
     snprintf(folder, sizeof folder, "%s%s%s/%s", driver->folder, *point ? "/" : "", point,
              model->name);
     LODE_TRY(lode_strdup(&run->folder, folder));
+    LODE_TRY(LODE_NEW(&run->sound, 1, "stages"));
     LODE_TRY(lode_checkpoint_open(&run->checkpoint, model->path));
     run->architecture = *lode_checkpoint_architecture(run->checkpoint);
     LODE_TRY(lode_config_check_model(config, run->architecture.max_positions,
@@ -304,6 +305,7 @@ static void close_run(lode_run_t *run) {
     lode_checkpoint_close(&run->checkpoint);
     lode_buffer_free(&run->inputs);
     free(run->folder);
+    free(run->sound);
     *run = (lode_run_t){0};
 }
 
