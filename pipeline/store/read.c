@@ -109,11 +109,11 @@ bool lode_store_has(lode_store_t *store, const char *name) {
     if (strcmp(relative, ".") == 0)
         return true;
     /* HDF5 answers for the last component only, and fails where one above it is missing. */
-    size_t length = strlen(relative);
-    char *prefix;
-    if (lode_strdup(&prefix, relative) != LODE_OK)
-        return false;
-    bool found = true;
+    const size_t length = strlen(relative);
+    char prefix[4096]; /* nothing is allocated: a lack of memory must not pass for a lack of data */
+    bool found = length < sizeof prefix;
+    if (found)
+        memcpy(prefix, relative, length + 1);
     for (size_t i = 1; found && i <= length; i++) {
         if (relative[i] != '/' && relative[i] != '\0')
             continue;
@@ -123,7 +123,6 @@ bool lode_store_has(lode_store_t *store, const char *name) {
         prefix[i] = relative[i];
     }
     H5Eclear2(H5E_DEFAULT);
-    free(prefix);
     return found;
 }
 

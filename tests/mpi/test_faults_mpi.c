@@ -61,7 +61,8 @@ static const char experiment[] =
     "             spectra = [ \"q\", \"u\", \"write\" ]; };\n"
     "prune = { methods = [ \"scar-prot\", \"flap\" ]; sparsity = ( 0.5 );\n"
     "          compensation = [ \"none\", \"bias\", \"least-squares\", \"sequential\" ]; };\n"
-    "evaluate = { perplexity = ( { name = \"p\"; corpus = \"$LODE_FAULTS/text\"; length = 16; } );\n"
+    "evaluate = { perplexity = ( { name = \"p\"; corpus = \"$LODE_FAULTS/text\"; length = 16; } "
+    ");\n"
     "             tasks = ( { name = \"t\"; path = \"$LODE_FAULTS/tasks\"; } ); };\n"
     "probe = { checks = [ \"dose-response\", \"ablation\" ]; draws = 1; rates = ( 0.5 );\n"
     "          sequences = 2; max_length = 16; channels = 2; bins = 1; halo_sequences = 1;\n"
@@ -77,7 +78,8 @@ static const char text[] = "It was from the younger Mr. Holroyd, in his own hand
 
 static const char tasks[] =
     "{\"id\": \"0\", \"requests\": [[\"I ran\", \" with\"], [\"I ran\", \" off\"]], \"gold\": 0}\n"
-    "{\"id\": \"1\", \"requests\": [[\"by the\", \" noon\"], [\"by the\", \" mail\"]], \"gold\": 1}\n";
+    "{\"id\": \"1\", \"requests\": [[\"by the\", \" noon\"], [\"by the\", \" mail\"]], \"gold\": "
+    "1}\n";
 
 static lode_comm_t world;
 static char folder[256], model_folder[300];
@@ -131,7 +133,8 @@ static void final_path(char path[512], int part) {
         snprintf(path, 512, "%s/%s.h5", model_folder, lode_stage_name((lode_stage_t)part));
 }
 
-/* What a part has left, "" where nothing. A file that is there and cannot be read fails the test. */
+/* What a part has left, "" where nothing. A file that is there and cannot be read fails the test.
+ */
 static void digest_part(char digest[LODE_DIGEST_TEXT], int part) {
     char path[512];
     digest[0] = '\0';
@@ -303,6 +306,58 @@ static void inject_part(int part, int64_t budget, int64_t seed, const char *only
     free(calls);
 }
 
+/* --- damage --------------------------------------------------------------------------------- */
+
+/* Flips a bit of a finished file, on rank 0. */
+static void flip(const char *path, uint64_t key, uint64_t draw) {
+    FILE *file = fopen(path, "r+b");
+    LODE_REQUIRE(file && fseek(file, 0, SEEK_END) == 0);
+    const long at = lode_random_below(key, draw, ftell(file));
+    LODE_REQUIRE(fseek(file, at, SEEK_SET) == 0);
+    const int byte = fgetc(file);
+    LODE_REQUIRE(fseek(file, at, SEEK_SET) == 0 && fputc(byte ^ 16, file) != EOF);
+    LODE_REQUIRE(fclose(file) == 0);
+}
+
+/* A file that has changed is an error of whatever reads it, and computed anew once it is gone. */
+static void damage(int part, int reader, uint64_t draw, int64_t seed) {
+    char path[512], found[LODE_DIGEST_TEXT];
+    final_path(path, part);
+    remove_part(reader);
+    if (world.rank == 0)
+        flip(path, lode_random_key(seed, "damage", part, 0), draw);
+    MPI_Barrier(world.comm);
+    const lode_status_t status = run_part(reader);
+    LODE_CHECK(same_everywhere(status));
+    /* The report reads some of a file only. */
+    LODE_CHECK(status == LODE_ERR_FORMAT || (status == LODE_OK && reader == REPORT));
+    LODE_CHECK(status == LODE_OK || strstr(lode_error_message(), path));
+    remove_part(part);
+    LODE_CHECK(run_part(part) == LODE_OK);
+    LODE_CHECK(run_part(reader) == LODE_OK);
+    if (world.rank == 0) {
+        digest_part(found, part);
+        LODE_CHECK(strcmp(found, wanted[part]) == 0);
+        digest_part(found, reader);
+        LODE_CHECK(strcmp(found, wanted[reader]) == 0);
+    }
+}
+
+static void test_damage(int64_t each, int64_t seed) {
+    static const int readers[][2] = {{LODE_STAGE_TOKENIZE, LODE_STAGE_CALIBRATE},
+                                     {LODE_STAGE_CALIBRATE, LODE_STAGE_PRUNE},
+                                     {LODE_STAGE_ACCUMULATE, LODE_STAGE_CLASSIFY},
+                                     {LODE_STAGE_MOMENTS, LODE_STAGE_COMPENSATE},
+                                     {LODE_STAGE_CLASSIFY, LODE_STAGE_PRUNE},
+                                     {LODE_STAGE_PRUNE, LODE_STAGE_EVALUATE},
+                                     {LODE_STAGE_COMPENSATE, LODE_STAGE_EXPORT},
+                                     {LODE_STAGE_SPECTRA, REPORT},
+                                     {LODE_STAGE_EVALUATE, REPORT}};
+    for (int64_t i = 0; i < each; i++)
+        for (size_t r = 0; r < sizeof readers / sizeof *readers; r++)
+            damage(readers[r][0], readers[r][1], (uint64_t)i, seed);
+}
+
 /* --- setting -------------------------------------------------------------------------------- */
 
 /* A rank that waits for ever is the failure that this test is about. */
@@ -361,6 +416,8 @@ int main(int argc, char **argv) {
     for (int part = 0; part < PARTS; part++)
         if (!*stage || strcmp(stage, part_name(part)) == 0)
             inject_part(part, injections / (*stage ? 1 : PARTS), seed, kind);
+    if (!*stage && !*kind)
+        test_damage(1 + injections / 100, seed);
     if (world.rank == 0)
         printf("%lld faults in %d ranks, %lld of them did no harm\n", (long long)injected,
                world.size, (long long)tolerated);
