@@ -4,10 +4,12 @@
 
 #include "base/log.h"
 #include "base/memory.h"
+#include "base/stop.h"
 #include "kernels/loss.h"
 #include "kernels/norm.h"
 #include "transformer/arena.h"
 #include "transformer/channel.h"
+#include "transformer/notice.h"
 
 enum { TAG_FORWARD = 101, TAG_BACKWARD = 102 };
 
@@ -19,7 +21,12 @@ typedef struct engine {
     bool sound;              /* neither that nor a marked message so far */
     lode_plan_share_t share; /* of this replica */
     lode_plan_t whole, part; /* for its whole micro-batches, and for the one that it shares */
-    int64_t variant;         /* the stack is prepared for, −1 at first */
+    int64_t *todo;           /* [todo_count] micro-batches that are not done */
+    int64_t todo_count;
+    int64_t end;        /* first of the replica's micro-batches that is not begun any more */
+    double begun, unit; /* when the last one was, and the most seconds between two */
+    lode_notice_t notice;
+    int64_t variant; /* the stack is prepared for, −1 at first */
     lode_arena_t arena;
     lode_channel_t forward_in, forward_out, backward_in, backward_out;
     int64_t received, sent, messages; /* forward, so far; to be received in all */
@@ -62,10 +69,11 @@ static int64_t share_items(const lode_plan_share_t *share) {
 /* What is kept within the budget. */
 static lode_status_t choose_kept(engine_t *engine) {
     const lode_pass_t *pass = engine->pass;
-    const lode_pass_size_t size = lode_pass_size(pass);
+    lode_pass_size_t size = lode_pass_size(pass);
     lode_arena_shape_t shape;
     if (!pass->stack)
         return LODE_OK;
+    size.batches = engine->todo_count;
     LODE_TRY(lode_arena_shape(&shape, &size));
     return lode_arena_choose(&engine->arena, &shape, pass->budget, pass->stage);
 }
@@ -93,7 +101,7 @@ static lode_status_t make_plans(engine_t *engine, lode_status_t local) {
         layer_end[s] = entry[1];
     }
     LODE_GUARD(local,
-               lode_plan_divide(&engine->share, pass->batches->count, pass->variants, pass->start,
+               lode_plan_divide(&engine->share, engine->todo_count, pass->variants, pass->start,
                                 pass->layout->layers, layout->replicas, layout->replica),
                done);
     LODE_GUARD(local,
@@ -137,6 +145,7 @@ static void engine_close(engine_t *engine) {
     lode_plan_destroy(&engine->whole);
     lode_plan_destroy(&engine->part);
     lode_arena_close(&engine->arena);
+    free(engine->todo);
 }
 
 /* --- helpers of both directions ------------------------------------------------------------- */
@@ -147,6 +156,38 @@ static void note(engine_t *engine, lode_status_t status) {
     if (engine->status == LODE_OK)
         engine->status = status;
     engine->sound = false;
+    lode_notice_ask(&engine->notice);
+}
+
+/* Whether there is something to compute of a micro-batch. */
+static bool is_live(const engine_t *engine, int64_t item) {
+    return engine->sound && item < engine->end;
+}
+
+static lode_mark_t mark_of(const engine_t *engine, int64_t item) {
+    if (!engine->sound)
+        return LODE_MARK_FAILED;
+    return item < engine->end ? LODE_MARK_SOUND : LODE_MARK_SKIPPED;
+}
+
+/* Takes note of what the neighbour made of a micro-batch. */
+static void heed(engine_t *engine, int64_t item, lode_mark_t mark) {
+    if (mark == LODE_MARK_FAILED)
+        engine->sound = false;
+    if (mark == LODE_MARK_SKIPPED && item < engine->end)
+        engine->end = item;
+}
+
+/* On a feeder, before a micro-batch: whether it is begun. One takes as long to pass through all
+ * stages as they take between them. */
+static void consider(engine_t *engine, int64_t item) {
+    const double now = lode_time(), seconds = now - engine->begun;
+    if (item > 0 && seconds > engine->unit)
+        engine->unit = seconds;
+    engine->begun = now;
+    if (item < engine->end && (lode_notice_asked(&engine->notice) ||
+                               lode_stop_before(engine->unit * engine->pass->layout->stages)))
+        engine->end = item;
 }
 
 /* The replica's micro-batch number `item`; the variant is still to be set. */
@@ -154,10 +195,10 @@ static work_t work_of(const engine_t *engine, int64_t item) {
     const lode_pass_t *pass = engine->pass;
     const lode_plan_share_t *share = &engine->share;
     const bool whole = item < share->whole;
-    const int64_t batch =
+    const int64_t batch = /* of those to do */
         whole ? item * pass->layout->replicas + pass->layout->replica : share->part_batch;
     return (work_t){.item = item,
-                    .batch = &pass->batches->batch[batch],
+                    .batch = &pass->batches->batch[engine->todo[batch]],
                     .plan = whole ? &engine->whole : &engine->part};
 }
 
@@ -328,18 +369,19 @@ static lode_status_t prepare_variant(engine_t *engine, const work_t *work) {
 }
 
 /* Brings the hidden states of the micro-batch into `x`. */
-static void forward_input(engine_t *engine, const lode_batch_t *batch, lode_real_t *x) {
+static void forward_input(engine_t *engine, const work_t *work, lode_real_t *x) {
     const lode_pass_t *pass = engine->pass;
+    const lode_batch_t *batch = work->batch;
     if (pass->stack->embedding) {
         const int32_t *ids = pass->batches->text->ids + batch->first_token;
-        if (engine->sound)
+        if (is_live(engine, work->item))
             note(engine, lode_stack_embed(pass->stack, &batch->sequences, ids, x));
         return;
     }
     lode_real_t *received;
-    if (!lode_channel_receive(&engine->forward_in, engine->received, &received))
-        engine->sound = false;
-    if (engine->sound)
+    heed(engine, work->item,
+         lode_channel_receive(&engine->forward_in, engine->received, &received));
+    if (is_live(engine, work->item))
         memcpy(x, received, (size_t)(batch->tokens * pass->stack->d) * sizeof *x);
     lode_channel_post(&engine->forward_in, ++engine->received, engine->messages);
 }
@@ -353,7 +395,7 @@ static void forward_work(engine_t *engine, const work_t *work) {
     const int64_t start = plan->start[work->variant], parent = plan->parent[work->variant];
     if (start >= layout->layer_end) /* of the head's rank: the losses are the parent's */
         return;
-    if (engine->sound)
+    if (is_live(engine, work->item))
         note(engine, prepare_variant(engine, work));
     lode_real_t *output = layout->next >= 0
                               ? lode_channel_buffer(&engine->forward_out, engine->sent)
@@ -365,14 +407,15 @@ static void forward_work(engine_t *engine, const work_t *work) {
         x = state_of(engine, work, parent, layer);
     } else {
         x = stack->count > 0 ? input_place(engine, work, 0) : output;
-        forward_input(engine, work->batch, x);
+        forward_input(engine, work, x);
     }
-    if (engine->sound)
+    const bool live = is_live(engine, work->item);
+    if (live)
         note(engine, forward_layers(engine, work, layer, x, output));
     if (layout->next >= 0)
-        lode_channel_send(&engine->forward_out, engine->sent++, work->batch->tokens * stack->d,
-                          engine->sound);
-    else if (engine->sound && work->batch - pass->batches->batch < pass->head_batches)
+        lode_channel_send(&engine->forward_out, engine->sent++,
+                          live ? work->batch->tokens * stack->d : 0, mark_of(engine, work->item));
+    else if (is_live(engine, work->item) && work->batch - pass->batches->batch < pass->head_batches)
         note(engine, run_head(engine, work));
 }
 
@@ -408,18 +451,19 @@ static void backward_item(engine_t *engine, int64_t item) {
     lode_real_t *dy = engine->arena.gradient;
     if (pass->layout->next >= 0) {
         lode_real_t *received;
-        if (!lode_channel_receive(&engine->backward_in, item, &received))
-            engine->sound = false;
-        if (engine->sound)
+        heed(engine, item, lode_channel_receive(&engine->backward_in, item, &received));
+        if (is_live(engine, item))
             memcpy(dy, received, (size_t)count * sizeof *dy);
         lode_channel_post(&engine->backward_in, item + 1, share_items(&engine->share));
     }
-    if (engine->sound)
+    const bool live = is_live(engine, item);
+    if (live)
         note(engine, backward_layers(engine, item, batch, dy));
     if (pass->layout->previous >= 0) {
         lode_real_t *out = lode_channel_buffer(&engine->backward_out, item);
-        memcpy(out, dy, (size_t)count * sizeof *dy);
-        lode_channel_send(&engine->backward_out, item, count, engine->sound);
+        if (live)
+            memcpy(out, dy, (size_t)count * sizeof *dy);
+        lode_channel_send(&engine->backward_out, item, live ? count : 0, mark_of(engine, item));
     }
 }
 
@@ -436,6 +480,9 @@ static int64_t cost_of(const lode_pass_t *pass, const lode_plan_t *plan, int64_t
 /* Adds to the progress, where the other replicas are taken to be as far. */
 static void show_progress(engine_t *engine, const work_t *work) {
     const int64_t replicas = engine->pass->layout->replicas;
+    lode_notice_look(&engine->notice);
+    if (!is_live(engine, work->item))
+        return;
     const int64_t left = engine->progress.units - engine->progress.units_done;
     const int64_t units = replicas * cost_of(engine->pass, work->plan, work->variant);
     lode_progress_add(&engine->progress, units < left ? units : left,
@@ -450,11 +497,14 @@ static void start_progress(engine_t *engine) {
     lode_progress_start(&engine->progress, pass->stage,
                         pass->variants == 1 ? "micro-batch" : "layer",
                         units * pass->batches->count);
+    lode_progress_resume(&engine->progress, units * (pass->batches->count - engine->todo_count));
 }
 
 static void run_forward(engine_t *engine) {
     for (int64_t item = 0; item < share_items(&engine->share); item++) {
         work_t work = work_of(engine, item);
+        if (engine->pass->layout->stage == 0)
+            consider(engine, item);
         for (work.variant = work.plan->first; work.variant < work.plan->end; work.variant++) {
             forward_work(engine, &work);
             show_progress(engine, &work);
@@ -473,6 +523,8 @@ static void run_both_ways(engine_t *engine) {
             backward_item(engine, operation.item);
             show_progress(engine, &work);
         } else {
+            if (pass->layout->stage == 0)
+                consider(engine, operation.item);
             forward_work(engine, &work);
         }
     }
@@ -486,8 +538,45 @@ static void run_all(engine_t *engine) {
         run_both_ways(engine);
     else
         run_forward(engine);
-    if (engine->sound)
+    if (is_live(engine, share_items(&engine->share) - 1))
         lode_progress_end(&engine->progress);
+}
+
+/* Lists what there is to do. Local. */
+static lode_status_t list_todo(engine_t *engine) {
+    const lode_pass_t *pass = engine->pass;
+    LODE_TRY(LODE_NEW(&engine->todo, pass->batches->count, "micro-batches"));
+    for (int64_t b = 0; b < pass->batches->count; b++)
+        if (!pass->done || !pass->done[b])
+            engine->todo[engine->todo_count++] = b;
+    return LODE_OK;
+}
+
+/* The pass's end, once it has run on all ranks. An error goes before a stop. Collective. */
+static lode_status_t conclude(const engine_t *engine) {
+    const lode_comm_t *comm = engine->pass->comm;
+    LODE_TRY(lode_comm_agree(comm, engine->status));
+    int left = engine->pass->stack && engine->end < share_items(&engine->share);
+    if (comm->size > 1)
+        MPI_Allreduce(MPI_IN_PLACE, &left, 1, MPI_INT, MPI_MAX, comm->comm);
+    if (!left)
+        return LODE_OK;
+    /* Whoever was asked says why. */
+    const lode_status_t status = lode_comm_stop(comm, engine->unit * engine->pass->layout->stages);
+    return status != LODE_OK ? status
+                             : lode_fail(LODE_STOPPED,
+                                         "%s: stopped; what is done is kept; run the "
+                                         "same command again to go on",
+                                         engine->pass->stage);
+}
+
+static lode_status_t run(engine_t *engine) {
+    const lode_pass_t *pass = engine->pass;
+    LODE_TRY(lode_notice_open(&engine->notice, pass->comm, pass->layout));
+    if (pass->stack)
+        run_all(engine);
+    lode_notice_close(&engine->notice);
+    return conclude(engine);
 }
 
 lode_status_t lode_pass_run(const lode_pass_t *pass) {
@@ -495,6 +584,7 @@ lode_status_t lode_pass_run(const lode_pass_t *pass) {
     engine_t engine = {.pass = pass,
                        .sound = true,
                        .variant = -1,
+                       .end = INT64_MAX,
                        .forward_in.peer = -1,
                        .forward_out.peer = -1,
                        .backward_in.peer = -1,
@@ -502,12 +592,11 @@ lode_status_t lode_pass_run(const lode_pass_t *pass) {
     for (int i = 0; i < LODE_CHANNEL_DEPTH; i++)
         engine.forward_in.request[i] = engine.forward_out.request[i] =
             engine.backward_in.request[i] = engine.backward_out.request[i] = MPI_REQUEST_NULL;
-    lode_status_t status = lode_comm_agree(pass->comm, engine_open(&engine));
-    if (status == LODE_OK) {
-        if (pass->stack)
-            run_all(&engine);
-        status = lode_comm_agree(pass->comm, engine.status);
-    }
+    lode_status_t status = lode_comm_agree(pass->comm, list_todo(&engine));
+    if (status == LODE_OK && engine.todo_count > 0)
+        status = lode_comm_agree(pass->comm, engine_open(&engine));
+    if (status == LODE_OK && engine.todo_count > 0)
+        status = run(&engine);
     engine_close(&engine);
     return status;
 }

@@ -7,7 +7,9 @@
  * layout, memory or interruption.
  *
  * A rank that fails goes on taking part, sending marked messages instead of results, so that
- * nobody waits for it; all ranks leave together with its error.
+ * nobody waits for it; all ranks leave together with its error. A pass that is to stop
+ * (base/stop.h) begins no further micro-batches, ends those that are under way, and leaves with
+ * LODE_STOPPED; so does, with its error, one on a rank of which something failed.
  */
 #ifndef LODE_TRANSFORMER_PASS_H
 #define LODE_TRANSFORMER_PASS_H
@@ -58,6 +60,9 @@ typedef struct lode_pass {
     bool compact;         /* the head sees only positions with a target; not with backward */
     int64_t head_batches; /* the head runs for the first so many micro-batches of a variant */
     int64_t budget;       /* private bytes this pass may use for activations */
+    /* Micro-batches that are left out where this is 1, [batches]; the same on all ranks. NULL:
+     * none. What the others give does not depend on it. */
+    const uint8_t *done;
     lode_observer_t observer;
 } lode_pass_t;
 
@@ -89,7 +94,8 @@ lode_pass_size_t lode_pass_size(const lode_pass_t *pass);
 /* Runs the pass. What variants have in common is computed once as far as the hidden states that
  * this takes fit the budgets of the ranks that would keep them. Errors, the same on every rank:
  * LODE_ERR_MEMORY where the budget is below lode_pass_memory's least, LODE_ERR_NUMERIC where hidden
- * states stop being finite, and whatever the observer returns. Collective over pass->comm, idle
+ * states stop being finite, LODE_STOPPED where a stop was asked for on any rank and micro-batches
+ * are left, and whatever the observer returns. Collective over pass->comm, idle
  * ranks included. */
 LODE_MUST_USE lode_status_t lode_pass_run(const lode_pass_t *pass);
 
