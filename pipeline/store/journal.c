@@ -22,8 +22,11 @@ static const double SYNC_SECONDS = 1; /* between syncs, at least */
 static const double SYNC_SHARE = 20;  /* or so many times as long as one takes */
 
 /* Units that were marked and are not known to be on disk. */
+typedef struct run {
+    int64_t first, count;
+} run_t;
 typedef struct pending {
-    int64_t *unit;
+    run_t *runs;
     int64_t count, room;
 } pending_t;
 
@@ -520,12 +523,22 @@ lode_status_t lode_store_resume(lode_store_t *store, const lode_part_t *parts, i
     return lode_store_stick(store, status);
 }
 
-bool lode_store_done(const lode_store_t *store, int part, int64_t unit) {
+/* The first of a run of units, counted through all parts. */
+static int64_t number_of(const lode_journal_t *journal, int part, int64_t first, int64_t count) {
+    LODE_ASSERT(part < journal->parts && first >= 0 && count >= 0 &&
+                first + count <= journal->first[part + 1] - journal->first[part]);
+    return journal->first[part] + first;
+}
+
+bool lode_store_done(const lode_store_t *store, int part, int64_t first, int64_t count) {
     const lode_journal_t *journal = store->journal;
     if (!journal || !journal->opened)
         return false;
-    LODE_ASSERT(part < journal->parts && unit < journal->first[part + 1] - journal->first[part]);
-    return journal->done[journal->first[part] + unit];
+    const int64_t number = number_of(journal, part, first, count);
+    for (int64_t i = 0; i < count; i++)
+        if (!journal->done[number + i])
+            return false;
+    return true;
 }
 
 int64_t lode_store_done_count(const lode_store_t *store, int part) {
@@ -538,30 +551,37 @@ int64_t lode_store_done_count(const lode_store_t *store, int part) {
     return count;
 }
 
-static lode_status_t put_mark(lode_journal_t *journal, int64_t unit, char mark) {
-    if (write_at(journal->descriptor, &mark, 1, journal->marks_at + unit))
-        return LODE_OK;
-    return fail_io(journal->path, "cannot be written");
+static lode_status_t put_marks(lode_journal_t *journal, run_t run, char mark) {
+    char marks[256];
+    memset(marks, mark, sizeof marks);
+    for (int64_t done = 0; done < run.count;) {
+        const int64_t left = run.count - done, room = sizeof marks;
+        const int64_t piece = left < room ? left : room;
+        if (!write_at(journal->descriptor, marks, piece, journal->marks_at + run.first + done))
+            return fail_io(journal->path, "cannot be written");
+        done += piece;
+    }
+    return LODE_OK;
 }
 
-/* Notes a unit whose data may not be on disk yet. */
-static lode_status_t put_off(pending_t *pending, int64_t unit) {
+/* Notes units whose data may not be on disk yet. */
+static lode_status_t put_off(pending_t *pending, run_t run) {
     if (pending->count == pending->room) {
         const int64_t room = pending->room ? 2 * pending->room : 64;
-        int64_t *grown = realloc(pending->unit, (size_t)room * sizeof *grown);
+        run_t *grown = realloc(pending->runs, (size_t)room * sizeof *grown);
         if (!grown)
             return lode_fail(LODE_ERR_MEMORY, "no memory for the journal's units");
-        pending->unit = grown;
+        pending->runs = grown;
         pending->room = room;
     }
-    pending->unit[pending->count++] = unit;
+    pending->runs[pending->count++] = run;
     return LODE_OK;
 }
 
 /* After a sync of the data. */
 static lode_status_t settle(lode_journal_t *journal, pending_t *pending) {
     for (int64_t i = 0; i < pending->count; i++)
-        LODE_TRY(put_mark(journal, pending->unit[i], SYNCED));
+        LODE_TRY(put_marks(journal, pending->runs[i], SYNCED));
     pending->count = 0;
     return LODE_OK;
 }
@@ -582,32 +602,28 @@ static bool is_due(const lode_journal_t *journal) {
     return lode_time() - journal->synced >= journal->interval;
 }
 
-static int64_t number_of(const lode_journal_t *journal, int part, int64_t unit) {
-    LODE_ASSERT(part < journal->parts && unit >= 0 &&
-                unit < journal->first[part + 1] - journal->first[part]);
-    return journal->first[part] + unit;
-}
-
-static lode_status_t mark(lode_store_t *store, int64_t unit) {
+static lode_status_t mark(lode_store_t *store, run_t run) {
     lode_journal_t *journal = store->journal;
     LODE_TRY(lode_store_sticky(store));
     journal->keep = true;
-    LODE_TRY(put_mark(journal, unit, WRITTEN));
-    LODE_TRY(put_off(&journal->own, unit));
+    LODE_TRY(put_marks(journal, run, WRITTEN));
+    LODE_TRY(put_off(&journal->own, run));
     return is_due(journal) ? sync_own(store) : LODE_OK;
 }
 
-lode_status_t lode_store_mark(lode_store_t *store, int part, int64_t unit) {
+lode_status_t lode_store_mark(lode_store_t *store, int part, int64_t first, int64_t count) {
     if (!store->journal || !store->journal->opened)
         return LODE_OK;
-    return lode_store_stick(store, mark(store, number_of(store->journal, part, unit)));
+    const run_t run = {.first = number_of(store->journal, part, first, count), .count = count};
+    return lode_store_stick(store, mark(store, run));
 }
 
 /* By rank 0, `synced` by all. */
 static lode_status_t mark_shared(lode_journal_t *journal, int64_t unit, bool synced) {
+    const run_t run = {.first = unit, .count = 1};
     journal->keep = true;
-    LODE_TRY(put_mark(journal, unit, WRITTEN));
-    LODE_TRY(put_off(&journal->shared, unit));
+    LODE_TRY(put_marks(journal, run, WRITTEN));
+    LODE_TRY(put_off(&journal->shared, run));
     if (!synced)
         return LODE_OK;
     LODE_TRY(settle(journal, &journal->shared));
@@ -622,7 +638,7 @@ lode_status_t lode_store_mark_all(lode_store_t *store, int part, int64_t unit, b
     LODE_TRY(lode_comm_agree(comm, local == LODE_OK ? lode_store_sticky(store) : local));
     if (!journal || !journal->opened)
         return LODE_OK;
-    const int64_t number = number_of(journal, part, unit);
+    const int64_t number = number_of(journal, part, unit, 1);
     int due = sync || is_due(journal);
     LODE_TRY(lode_comm_broadcast(comm, &due, sizeof due, 0));
     lode_status_t status = LODE_OK;
@@ -676,8 +692,8 @@ void lode_journal_close(lode_store_t *store, bool committed, bool keep) {
     free(journal->skeleton);
     free(journal->first);
     free(journal->done);
-    free(journal->own.unit);
-    free(journal->shared.unit);
+    free(journal->own.runs);
+    free(journal->shared.runs);
     free(journal);
     store->journal = NULL;
 }

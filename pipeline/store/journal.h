@@ -49,16 +49,18 @@ LODE_MUST_USE lode_status_t lode_store_create_resumable(lode_store_t **out, cons
 LODE_MUST_USE lode_status_t lode_store_resume(lode_store_t *store, const lode_part_t *parts,
                                               int64_t count);
 
-/* Whether a unit was done before lode_store_resume() returned; false on a store that is not
- * resumable. The same on all ranks, whatever they have marked since. Local. */
-bool lode_store_done(const lode_store_t *store, int part, int64_t unit);
+/* Whether units [first, first + count) all were done before lode_store_resume() returned; false on
+ * a store that is not resumable. The same on all ranks, whatever they have marked since. Local. */
+bool lode_store_done(const lode_store_t *store, int part, int64_t first, int64_t count);
 
 /* How many units of a part were. Local. */
 int64_t lode_store_done_count(const lode_store_t *store, int part);
 
-/* Marks a unit all of whose data this rank has written with lode_store_write(). Nothing on a store
- * that is not resumable. A failure sticks to the store. Local. Errors: LODE_ERR_IO. */
-LODE_MUST_USE lode_status_t lode_store_mark(lode_store_t *store, int part, int64_t unit);
+/* Marks units [first, first + count) all of whose data this rank has written with
+ * lode_store_write(). Nothing on a store that is not resumable. A failure sticks to the store.
+ * Local. Errors: LODE_ERR_IO, LODE_ERR_MEMORY. */
+LODE_MUST_USE lode_status_t lode_store_mark(lode_store_t *store, int part, int64_t first,
+                                            int64_t count);
 
 /* Marks a unit whose data several ranks have written between them; `local` is this rank's status so
  * far, and the same is returned on all. With `sync` its data are on disk on return, and so are

@@ -404,12 +404,19 @@ lode_status_t lode_store_commit(lode_store_t **store) {
     return status;
 }
 
-void lode_store_abandon(lode_store_t **store) {
-    if (!*store)
-        return;
-    lode_comm_t comm = (*store)->comm;
-    const bool keep = lode_journal_suspend(*store);
+static void end(lode_store_t **store, bool keep) {
+    const lode_comm_t comm = (*store)->comm;
     lode_store_drop(store, keep);
     if (comm.size > 1)
         MPI_Barrier(comm.comm); /* the file is gone for whoever returns */
+}
+
+void lode_store_abandon(lode_store_t **store) {
+    if (*store)
+        end(store, lode_journal_suspend(*store));
+}
+
+void lode_store_remove(lode_store_t **store) {
+    if (*store)
+        end(store, false);
 }

@@ -52,10 +52,10 @@ static void write_row(lode_store_t *store, int64_t unit, double sign) {
 /* Does the rows from `first` on that are not done, `most` at most. */
 static void work(lode_store_t *store, int64_t most) {
     for (int64_t u = 0; u < UNITS && most > 0; u++) {
-        if (lode_store_done(store, 0, u))
+        if (lode_store_done(store, 0, u, 1))
             continue;
         write_row(store, u, 1);
-        LODE_ASSERT_OK(lode_store_mark(store, 0, u));
+        LODE_ASSERT_OK(lode_store_mark(store, 0, u, 1));
         most--;
     }
 }
@@ -128,7 +128,7 @@ static void test_every_unit(void **state) {
             assert_int_equal(lode_store_done_count(store, 0), units);
             assert_int_equal(lode_store_done_count(store, 1), 0);
             for (int64_t u = 0; u < UNITS; u++)
-                assert_int_equal(lode_store_done(store, 0, u), u < units);
+                assert_int_equal(lode_store_done(store, 0, u, 1), u < units);
             if (again == 0)
                 lode_store_abandon(&store);
         }
@@ -178,7 +178,7 @@ static void check_rows(lode_store_t *store) {
     for (int64_t u = 0; u < UNITS; u++) {
         const int64_t offset[] = {u, 0}, count[] = {1, WIDTH};
         double row[WIDTH];
-        if (!lode_store_done(store, 0, u))
+        if (!lode_store_done(store, 0, u, 1))
             continue;
         LODE_ASSERT_OK(lode_store_read(store, "group/rows", offset, count, LODE_TYPE_F64, row));
         for (int64_t j = 0; j < WIDTH; j++)
@@ -281,10 +281,10 @@ static void test_restart(void **state) {
         put_back(partial, file.data, file.size);
         put_back(journal, marks.data, marks.size);
         lode_store_t *store = begin(ours, false);
-        assert_int_equal(lode_store_done(store, 0, 0), !restarted);
-        assert_true(lode_store_done(store, 0, 1));
-        assert_false(lode_store_done(store, 0, 2));
-        assert_int_equal(lode_store_done(store, 0, 3), !restarted);
+        assert_int_equal(lode_store_done(store, 0, 0, 1), !restarted);
+        assert_true(lode_store_done(store, 0, 1, 1));
+        assert_false(lode_store_done(store, 0, 2, 1));
+        assert_int_equal(lode_store_done(store, 0, 3, 1), !restarted);
         lode_store_abandon(&store);
         copy_t after = keep(journal); /* what counted once counts for good */
         assert_memory_equal(after.data + after.size - UNITS - EXTRA,
@@ -305,8 +305,8 @@ static void test_plain(void **state) {
     assert_true(lode_file_exists(journal));
     LODE_ASSERT_OK(lode_store_create(&store, &self, path));
     assert_false(lode_file_exists(journal));
-    assert_false(lode_store_done(store, 0, 0));
-    LODE_ASSERT_OK(lode_store_mark(store, 0, 0));
+    assert_false(lode_store_done(store, 0, 0, 1));
+    LODE_ASSERT_OK(lode_store_mark(store, 0, 0, 1));
     LODE_ASSERT_OK(lode_store_mark_all(store, 0, 0, true, LODE_OK));
     lode_store_abandon(&store);
     assert_false(lode_file_exists(partial));
