@@ -163,6 +163,7 @@ lode_status_t lode_store_digest(const char *path, char digest[LODE_DIGEST_TEXT],
     lode_buffer_t lines = {0};
     lode_status_t status;
     LODE_GUARD(status, lode_store_open(&store, &alone, path), done);
+    LODE_GUARD(status, lode_store_verify(store), done);
     LODE_GUARD(status, digest_tree(store, "/", 0, &lines), done);
     LODE_GUARD(status, lode_hash_create(&hash), done);
     lode_hash_add(hash, lines.data, lines.length);

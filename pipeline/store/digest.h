@@ -11,7 +11,7 @@
  * names: each with its path, type, shape, bytes in C order (little-endian) and attributes.
  * `listing` (may be NULL) gets a line "<digest>  <type>[<extents>]  <path>" for each object
  * appended; `digest` is the XXH3-128 of those lines. Local.
- * Errors: those of lode_store_open() and lode_store_read(). */
+ * Errors: those of lode_store_open(), lode_store_verify() and lode_store_read(). */
 LODE_MUST_USE lode_status_t lode_store_digest(const char *path, char digest[LODE_DIGEST_TEXT],
                                               lode_buffer_t *listing);
 

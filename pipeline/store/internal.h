@@ -14,7 +14,8 @@ typedef struct lode_store_entry {
     lode_type_t type;
     int axes;
     int64_t shape[LODE_STORE_MAX_AXES];
-    bool fill; /* created with it */
+    bool fill;  /* created with it */
+    bool sound; /* its checksums were compared */
 } lode_store_entry_t;
 
 typedef struct lode_journal lode_journal_t;
@@ -27,6 +28,7 @@ struct lode_store {
     int descriptor; /* rank 0 of a store being written: its own handle on the partial file */
     lode_journal_t *journal; /* of a resumable store */
     lode_mapping_t mapping;  /* of the whole file, once lode_store_map() was called */
+    bool sound;              /* all checksums were compared, or need not be */
     lode_status_t status;
     char message[LODE_MESSAGE_MAX];            /* of `status` */
     lode_store_entry_t *entries;               /* open datasets; in writing, all of them */
@@ -42,6 +44,9 @@ LODE_MUST_USE lode_status_t lode_store_shut(lode_store_t *store);
 /* Frees a store that was shut. Local. */
 void lode_store_free(lode_store_t **store);
 
+/* lode_store_open() without a look at the file's seal. Collective. */
+LODE_MUST_USE lode_status_t lode_store_open_unsealed(lode_store_t **out, const lode_comm_t *comm,
+                                                     const char *path);
 /* Opens `path` for reading into store->file. Collective over the store's ranks, not agreed. */
 LODE_MUST_USE lode_status_t lode_store_open_file(lode_store_t *store, const char *path);
 

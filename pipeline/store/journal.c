@@ -8,6 +8,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/fault.h"
 #include "base/log.h"
 #include "base/memory.h"
 #include "store/internal.h"
@@ -74,6 +75,8 @@ static bool read_at(int descriptor, void *data, int64_t size, int64_t offset) {
 
 static bool write_at(int descriptor, const void *data, int64_t size, int64_t offset) {
     for (int64_t done = 0; done < size;) {
+        if (lode_fault(LODE_FAULT_WRITE))
+            return false;
         const ssize_t put = pwrite(descriptor, (const char *)data + done, (size_t)(size - done),
                                    (off_t)(offset + done));
         if (put < 0 && errno == EINTR)
@@ -456,7 +459,7 @@ static lode_status_t open_marks(lode_store_t *store) {
     lode_journal_t *journal = store->journal;
     journal->descriptor = open(journal->path, O_RDWR | O_CLOEXEC);
     journal->data = open(store->partial, O_RDWR | O_CLOEXEC);
-    if (journal->descriptor < 0 || journal->data < 0)
+    if (lode_fault(LODE_FAULT_OPEN) || journal->descriptor < 0 || journal->data < 0)
         return fail_io(journal->path, "cannot be opened");
     journal->synced = lode_time();
     journal->interval = SYNC_SECONDS;
@@ -590,7 +593,7 @@ static lode_status_t settle(lode_journal_t *journal, pending_t *pending) {
 static lode_status_t sync_own(lode_store_t *store) {
     lode_journal_t *journal = store->journal;
     const double start = lode_time();
-    if (fsync(journal->data) != 0)
+    if (lode_fault(LODE_FAULT_WRITE) || fsync(journal->data) != 0)
         return fail_io(store->partial, "cannot be synced to disk");
     journal->synced = lode_time();
     const double rest = SYNC_SHARE * (journal->synced - start);

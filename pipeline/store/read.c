@@ -6,14 +6,19 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/fault.h"
+#include "base/log.h"
 #include "base/memory.h"
+#include "store/seal.h"
 
 lode_status_t lode_store_open_file(lode_store_t *store, const char *path) {
     hid_t access = lode_store_access(&store->comm);
     if (access >= 0)
         store->file = H5Fopen(path, H5F_ACC_RDONLY, access);
     lode_status_t status = LODE_OK;
-    if (store->file < 0) /* before another call clears HDF5's reason */
+    /* Every rank must have called H5Fopen; the file is closed by the caller. */
+    if (store->file < 0 ||
+        lode_fault(LODE_FAULT_OPEN)) /* before another call clears HDF5's reason */
         status = lode_fail(LODE_ERR_FORMAT,
                            "%s: is not a complete HDF5 file (%s); delete it and run its stage "
                            "again",
@@ -23,7 +28,8 @@ lode_status_t lode_store_open_file(lode_store_t *store, const char *path) {
     return status;
 }
 
-lode_status_t lode_store_open(lode_store_t **out, const lode_comm_t *comm, const char *path) {
+lode_status_t lode_store_open_unsealed(lode_store_t **out, const lode_comm_t *comm,
+                                       const char *path) {
     lode_store_t *store = NULL;
     *out = NULL;
     lode_status_t status = lode_store_new(&store, comm, path, false);
@@ -38,6 +44,53 @@ lode_status_t lode_store_open(lode_store_t **out, const lode_comm_t *comm, const
     else
         lode_store_close(&store);
     return status;
+}
+
+/* The seal of a file, on rank 0, before HDF5 reads it. */
+static lode_status_t check_structure(const lode_comm_t *comm, const char *path, bool *sealed) {
+    *sealed = true;
+    if (comm->rank != 0)
+        return LODE_OK;
+    if (access(path, R_OK) != 0)
+        return lode_fail(LODE_ERR_INPUT, "%s: cannot be read: %s; run its stage first", path,
+                         strerror(errno));
+    return lode_seal_check_structure(path, sealed);
+}
+
+lode_status_t lode_store_open(lode_store_t **out, const lode_comm_t *comm, const char *path) {
+    bool sealed;
+    *out = NULL;
+    LODE_TRY(lode_comm_agree(comm, check_structure(comm, path, &sealed)));
+    LODE_TRY(lode_store_open_unsealed(out, comm, path));
+    /* Files of earlier versions have no seal; one that says it has but has not was cut. */
+    lode_status_t status = LODE_OK;
+    if (!sealed && lode_store_has_attribute(*out, "/provenance", "sealed"))
+        status = lode_seal_broken(path, "its end");
+    status = lode_comm_agree(comm, status);
+    if (status != LODE_OK)
+        lode_store_close(out);
+    return status;
+}
+
+lode_status_t lode_store_verify(lode_store_t *store) {
+    LODE_TRY(lode_seal_check_data(&store->comm, store->path));
+    store->sound = true;
+    return LODE_OK;
+}
+
+void lode_store_trust(lode_store_t *store) {
+    store->sound = true;
+}
+
+/* Finds a dataset whose elements are about to be read. Where one rank reads alone and nobody has
+ * verified the file, this dataset is now. */
+static lode_status_t find_sound(lode_store_t *store, const char *name, lode_store_entry_t **entry) {
+    LODE_TRY(lode_store_find(store, name, true, entry));
+    if (store->partial || store->sound || (*entry)->sound || store->comm.size > 1)
+        return LODE_OK;
+    LODE_TRY(lode_seal_check_dataset(store->path, (*entry)->name));
+    (*entry)->sound = true;
+    return LODE_OK;
 }
 
 void lode_store_close(lode_store_t **store) {
@@ -56,11 +109,11 @@ bool lode_store_has(lode_store_t *store, const char *name) {
     if (strcmp(relative, ".") == 0)
         return true;
     /* HDF5 answers for the last component only, and fails where one above it is missing. */
-    size_t length = strlen(relative);
-    char *prefix;
-    if (lode_strdup(&prefix, relative) != LODE_OK)
-        return false;
-    bool found = true;
+    const size_t length = strlen(relative);
+    char prefix[4096]; /* nothing is allocated: a lack of memory must not pass for a lack of data */
+    bool found = length < sizeof prefix;
+    if (found)
+        memcpy(prefix, relative, length + 1);
     for (size_t i = 1; found && i <= length; i++) {
         if (relative[i] != '/' && relative[i] != '\0')
             continue;
@@ -70,7 +123,6 @@ bool lode_store_has(lode_store_t *store, const char *name) {
         prefix[i] = relative[i];
     }
     H5Eclear2(H5E_DEFAULT);
-    free(prefix);
     return found;
 }
 
@@ -107,7 +159,7 @@ static lode_status_t check_read(const lode_store_t *store, const lode_store_entr
 lode_status_t lode_store_read(lode_store_t *store, const char *name, const int64_t *offset,
                               const int64_t *count, lode_type_t type, void *out) {
     lode_store_entry_t *entry;
-    LODE_TRY(lode_store_find(store, name, true, &entry));
+    LODE_TRY(find_sound(store, name, &entry));
     LODE_TRY(check_read(store, entry, type));
     for (int axis = 0; axis < entry->axes; axis++)
         if (offset[axis] < 0 || count[axis] < 0 || count[axis] > entry->shape[axis] ||
@@ -125,7 +177,7 @@ lode_status_t lode_store_read_all(lode_store_t *store, const char *name, lode_ty
     void *values = NULL;
     memcpy(out, &values, sizeof values);
     lode_store_entry_t *entry;
-    LODE_TRY(lode_store_find(store, name, true, &entry));
+    LODE_TRY(find_sound(store, name, &entry));
     LODE_TRY(check_read(store, entry, type));
     int64_t offset[LODE_STORE_MAX_AXES] = {0}, total = 1;
     for (int axis = 0; axis < entry->axes; axis++)
@@ -159,7 +211,7 @@ lode_status_t lode_store_map(lode_store_t *store, const char *name, lode_type_t 
                              const void **data, int64_t *elements) {
     lode_store_entry_t *entry;
     LODE_ASSERT(!store->partial);
-    LODE_TRY(lode_store_find(store, name, true, &entry));
+    LODE_TRY(find_sound(store, name, &entry));
     if (entry->type != type)
         return lode_fail(LODE_ERR_SHAPE, "%s: dataset \"%s\" holds %s, %s was expected",
                          store->path, entry->name, lode_type_name(entry->type),
@@ -243,6 +295,8 @@ void lode_store_fingerprint(const char *path, char fingerprint[LODE_DIGEST_TEXT]
         snprintf(fingerprint, LODE_DIGEST_TEXT, "%s", text);
     free(text);
     lode_store_close(&store);
-    if (status != LODE_OK)
+    if (status != LODE_OK) {
+        lode_log_warning("%s; it counts as missing", lode_error_message());
         (void)lode_fail(status, "%s", message);
+    }
 }

@@ -95,7 +95,8 @@ LODE_MUST_USE lode_status_t lode_store_provenance(lode_store_t *store,
                                                   const lode_provenance_t *provenance);
 
 /* Ends writing: agrees that no rank failed, flushes and closes the file, lets rank 0 reopen it and
- * check every dataset's type, shape and extent on disk, then syncs, renames and syncs the folder.
+ * check every dataset's type, shape and extent on disk, seals it with checksums of what is there
+ * (store/seal.h), then syncs, renames and syncs the folder.
  * On any rank's failure, all return that error, a file that was under <path> before stays as it
  * was, and nothing is left under <path>.partial but what a resumable store (store/journal.h) keeps.
  * Always releases *store. Collective. */
@@ -111,9 +112,19 @@ void lode_store_remove(lode_store_t **store);
 /* --- reading ---------------------------------------------------------------------------- */
 
 /* Opens a complete file for reading. *out is the caller's, to be ended by close. Collective.
- * Errors: LODE_ERR_INPUT (missing), LODE_ERR_FORMAT (not an HDF5 file, cut short). */
+ * Errors: LODE_ERR_INPUT (missing), LODE_ERR_FORMAT (not an HDF5 file, cut short, changed). */
 LODE_MUST_USE lode_status_t lode_store_open(lode_store_t **out, const lode_comm_t *comm,
                                             const char *path);
+
+/* Reads the whole file, the ranks between them, and compares it with the checksums it was committed
+ * with (store/seal.h); LODE_OK for files of versions that wrote none. What HDF5 needs to make sense
+ * of the file was compared when it was opened. Where one rank opens a file alone, reading a dataset
+ * does the same for that one; several ranks must call this, or read what they are given.
+ * Errors: LODE_ERR_FORMAT, naming file and dataset; LODE_ERR_IO. Collective. */
+LODE_MUST_USE lode_status_t lode_store_verify(lode_store_t *store);
+
+/* Reads without comparing: the caller knows that the file is sound. Local. */
+void lode_store_trust(lode_store_t *store);
 
 /* Closes a store opened for reading; NULL is fine. Collective. */
 void lode_store_close(lode_store_t **store);
@@ -166,7 +177,7 @@ LODE_MUST_USE lode_status_t lode_store_list(lode_store_t *store, const char *gro
 void lode_store_list_free(char ***names, int64_t count);
 
 /* The /provenance fingerprint of a complete file; "" where the file is missing, broken or without
- * one. Never fails, keeps the current error message. Local. */
+ * one; a broken one is also a warning. Never fails, keeps the current error message. Local. */
 void lode_store_fingerprint(const char *path, char fingerprint[LODE_DIGEST_TEXT]);
 
 #endif

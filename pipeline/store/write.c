@@ -9,7 +9,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/fault.h"
 #include "base/memory.h"
+#include "store/seal.h"
 
 /* Rank 0 makes the empty file itself: errno says more than MPI-IO does about a folder that is
  * missing or unwritable, and what an interrupted run left must not show through as contents. */
@@ -17,7 +19,8 @@ static lode_status_t prepare_partial(lode_store_t *store, const char *name) {
     if (unlink(name) != 0 && errno != ENOENT)
         return lode_fail(LODE_ERR_IO, "%s: the file of an interrupted run cannot be deleted: %s",
                          name, strerror(errno));
-    store->descriptor = open(name, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+    store->descriptor =
+        lode_fault(LODE_FAULT_OPEN) ? -1 : open(name, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
     if (store->descriptor < 0)
         return lode_fail(LODE_ERR_IO,
                          "%s: cannot be created: %s; choose another results folder or make this "
@@ -32,7 +35,8 @@ static lode_status_t create_file(lode_store_t *store, const char *name) {
     if (access >= 0 && H5Pset_sieve_buf_size(access, 0) >= 0)
         store->file = H5Fcreate(name, H5F_ACC_TRUNC, H5P_DEFAULT, access);
     lode_status_t status = LODE_OK;
-    if (store->file < 0) /* before another call clears HDF5's reason */
+    /* Every rank must have called H5Fcreate; what it made is closed by the caller. */
+    if (store->file < 0 || lode_fault(LODE_FAULT_OPEN)) /* before HDF5's reason is cleared */
         status = lode_fail(LODE_ERR_IO, "%s: cannot be created: %s; check the disk", name,
                            lode_store_reason());
     if (access >= 0)
@@ -183,7 +187,7 @@ static hid_t create_dataset(lode_store_t *store, const char *name, lode_type_t t
 /* Makes the file at least `end` bytes long, with blocks behind them where the file system can;
  * otherwise without. Leaves errno. */
 static bool extend(int descriptor, off_t start, off_t end) {
-    while (fallocate(descriptor, 0, start, end - start) != 0) {
+    while (lode_fault(LODE_FAULT_WRITE) || fallocate(descriptor, 0, start, end - start) != 0) {
         if (errno == ENOSPC || errno == EDQUOT || errno == EFBIG)
             return false;
         if (errno == EINTR)
@@ -270,7 +274,7 @@ lode_status_t lode_store_dataset(lode_store_t *store, const char *name, lode_typ
         status = reserve(store, name, type, axes, shape);
     LODE_TRY(lode_store_stick(store, lode_comm_agree(comm, status)));
     hid_t dataset = create_dataset(store, name, type, axes, shape, fill);
-    if (dataset < 0)
+    if (dataset < 0 || lode_fault(LODE_FAULT_WRITE))
         status = lode_fail(LODE_ERR_IO, "%s: dataset \"%s\" cannot be created: %s", store->partial,
                            name, lode_store_reason());
     else
@@ -308,7 +312,7 @@ lode_status_t lode_store_write(lode_store_t *store, const char *name, const int6
 static lode_status_t flush(lode_store_t *store) {
     LODE_TRY(lode_comm_agree(&store->comm, lode_store_sticky(store)));
     lode_status_t status = LODE_OK;
-    if (H5Fflush(store->file, H5F_SCOPE_GLOBAL) < 0)
+    if (H5Fflush(store->file, H5F_SCOPE_GLOBAL) < 0 || lode_fault(LODE_FAULT_WRITE))
         status = lode_fail(LODE_ERR_IO, "%s: flushing failed: %s; check the disk's space and quota",
                            store->partial, lode_store_reason());
     return lode_store_stick(store, lode_comm_agree(&store->comm, status));
@@ -320,23 +324,41 @@ lode_status_t lode_store_synchronise(lode_store_t *store) {
 }
 
 /* Cuts what was claimed and not needed, so that equal contents make files of equal length. */
-static lode_status_t trim(const lode_store_t *store) {
+static lode_status_t trim(const lode_store_t *store, int64_t *bytes) {
     haddr_t end;
     struct stat info;
     if (H5Fget_eoa(store->file, &end) < 0 || stat(store->path, &info) != 0)
         return lode_fail(LODE_ERR_IO, "%s: its length cannot be told: %s", store->path,
                          lode_store_reason());
-    if ((haddr_t)info.st_size > end && truncate(store->path, (off_t)end) != 0)
+    if ((haddr_t)info.st_size > end &&
+        (lode_fault(LODE_FAULT_WRITE) || truncate(store->path, (off_t)end) != 0))
         return lode_fail(LODE_ERR_IO, "%s: cannot be cut to its length: %s", store->path,
                          strerror(errno));
+    *bytes = (int64_t)end;
     return LODE_OK;
 }
 
-/* Rank 0 opens the closed file anew, as a reader would, and compares it with what was created. */
-static lode_status_t verify(const lode_store_t *written) {
+/* What a closed file consists of, for its seal. */
+typedef struct contents {
+    lode_seal_extent_t *extents; /* [count], names are the written store's */
+    int64_t count, bytes;
+} contents_t;
+
+static void add_extent(contents_t *contents, const lode_store_entry_t *entry, const char *name) {
+    const haddr_t start = H5Dget_offset(entry->dataset);
+    const hsize_t bytes = H5Dget_storage_size(entry->dataset);
+    if (start != HADDR_UNDEF && bytes > 0)
+        contents->extents[contents->count++] =
+            (lode_seal_extent_t){.name = name, .first = (int64_t)start, .bytes = (int64_t)bytes};
+}
+
+/* Rank 0 opens the closed file anew, as a reader would, compares it with what was created, and
+ * tells its contents. */
+static lode_status_t verify(const lode_store_t *written, contents_t *contents) {
     lode_comm_t alone = {.comm = MPI_COMM_SELF, .rank = 0, .size = 1};
     lode_store_t *store;
-    LODE_TRY(lode_store_open(&store, &alone, written->partial));
+    LODE_TRY(LODE_NEW(&contents->extents, written->entry_count, "table of datasets"));
+    LODE_TRY(lode_store_open_unsealed(&store, &alone, written->partial));
     lode_status_t status = LODE_OK;
     for (int64_t i = 0; status == LODE_OK && i < written->entry_count; i++) {
         const lode_store_entry_t *wanted = &written->entries[i];
@@ -348,17 +370,21 @@ static lode_status_t verify(const lode_store_t *written) {
                                "%s: dataset \"%s\" came back from disk with another shape; check "
                                "the file system",
                                written->partial, wanted->name);
+        if (status == LODE_OK)
+            add_extent(contents, found, wanted->name);
     }
     if (status == LODE_OK)
-        status = trim(store);
+        status = trim(store, &contents->bytes);
     lode_store_close(&store);
     return status;
 }
 
 /* Syncs a file or folder through a descriptor of its own. */
 static lode_status_t sync_path(const char *path, bool folder) {
-    int descriptor = open(path, (folder ? O_RDONLY | O_DIRECTORY : O_RDWR) | O_CLOEXEC);
-    bool failed = descriptor < 0 || fsync(descriptor) != 0;
+    int descriptor = lode_fault(LODE_FAULT_OPEN)
+                         ? -1
+                         : open(path, (folder ? O_RDONLY | O_DIRECTORY : O_RDWR) | O_CLOEXEC);
+    bool failed = descriptor < 0 || lode_fault(LODE_FAULT_WRITE) || fsync(descriptor) != 0;
     int error = errno;
     if (descriptor >= 0)
         close(descriptor);
@@ -370,7 +396,7 @@ static lode_status_t sync_path(const char *path, bool folder) {
 
 static lode_status_t publish(const char *partial, const char *path) {
     LODE_TRY(sync_path(partial, false));
-    if (rename(partial, path) != 0)
+    if (lode_fault(LODE_FAULT_WRITE) || rename(partial, path) != 0)
         return lode_fail(LODE_ERR_IO, "%s: cannot be renamed to its final name: %s", partial,
                          strerror(errno));
     char *folder;
@@ -393,11 +419,16 @@ lode_status_t lode_store_commit(lode_store_t **store) {
     if (status != LODE_OK) /* closing may fail then too, for the same reason */
         shut = lode_fail(status, "%s", message);
     status = lode_comm_agree(comm, shut);
-    if (comm->rank == 0 && status == LODE_OK) {
-        status = verify(old);
-        if (status == LODE_OK)
-            status = publish(old->partial, old->path);
-    }
+    contents_t contents = {0};
+    if (status == LODE_OK && comm->rank == 0)
+        status = verify(old, &contents);
+    status = lode_comm_agree(comm, status);
+    if (status == LODE_OK)
+        status =
+            lode_seal_write(comm, old->partial, contents.bytes, contents.extents, contents.count);
+    free(contents.extents);
+    if (comm->rank == 0 && status == LODE_OK)
+        status = publish(old->partial, old->path);
     status = lode_comm_agree(comm, status);
     lode_journal_close(old, status == LODE_OK, status != LODE_OK && lode_journal_suspend(old));
     lode_store_free(store);

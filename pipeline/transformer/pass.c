@@ -382,6 +382,8 @@ static void forward_input(engine_t *engine, const work_t *work, lode_real_t *x) 
     heed(engine, work->item,
          lode_channel_receive(&engine->forward_in, engine->received, &received));
     if (is_live(engine, work->item))
+        note(engine, lode_comm_received(pass->comm, "hidden states"));
+    if (is_live(engine, work->item))
         memcpy(x, received, (size_t)(batch->tokens * pass->stack->d) * sizeof *x);
     lode_channel_post(&engine->forward_in, ++engine->received, engine->messages);
 }
@@ -452,6 +454,8 @@ static void backward_item(engine_t *engine, int64_t item) {
     if (pass->layout->next >= 0) {
         lode_real_t *received;
         heed(engine, item, lode_channel_receive(&engine->backward_in, item, &received));
+        if (is_live(engine, item))
+            note(engine, lode_comm_received(pass->comm, "gradients"));
         if (is_live(engine, item))
             memcpy(dy, received, (size_t)count * sizeof *dy);
         lode_channel_post(&engine->backward_in, item + 1, share_items(&engine->share));

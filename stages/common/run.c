@@ -101,6 +101,16 @@ static lode_status_t check_fingerprint(const lode_run_t *run, lode_stage_t stage
                      path, lode_stage_name(stage));
 }
 
+/* A file is read as a whole once, by the first stage that reads any of it. */
+static bool is_sound(const lode_run_t *run, lode_stage_t stage) {
+    return run->sound && (*run->sound >> stage & 1);
+}
+
+static void note_sound(const lode_run_t *run, lode_stage_t stage) {
+    if (run->sound)
+        *run->sound |= 1u << stage;
+}
+
 lode_status_t lode_run_open(lode_store_t **store, const lode_run_t *run, lode_stage_t stage) {
     *store = NULL;
     char *path;
@@ -113,7 +123,13 @@ lode_status_t lode_run_open(lode_store_t **store, const lode_run_t *run, lode_st
         status = lode_store_open(store, run->comm, path);
     if (status == LODE_OK) {
         status = lode_comm_agree(run->comm, check_fingerprint(run, stage, path));
-        if (status != LODE_OK)
+        if (status == LODE_OK && is_sound(run, stage))
+            lode_store_trust(*store);
+        else if (status == LODE_OK)
+            status = lode_store_verify(*store);
+        if (status == LODE_OK)
+            note_sound(run, stage);
+        else
             lode_store_close(store);
     }
     free(path);
@@ -217,10 +233,13 @@ lode_status_t lode_run_finish(lode_store_t **store, lode_run_t *run, lode_stage_
     lode_status_t status = lode_comm_agree(run->comm, local);
     if (status == LODE_OK && *store)
         status = write_provenance(*store, run, stage);
-    if (status == LODE_OK)
-        return lode_store_commit(store);
-    lode_store_abandon(store);
-    return status;
+    if (status != LODE_OK) {
+        lode_store_abandon(store);
+        return status;
+    }
+    LODE_TRY(lode_store_commit(store));
+    note_sound(run, stage);
+    return LODE_OK;
 }
 
 /* Targets and gradient weights of sequences in which every next token counts. */

@@ -59,7 +59,9 @@ typedef struct lode_run {
     /* result files of evaluate that losses may be taken from, whether they exist or not */
     char **earlier;
     int64_t earlier_count;
-    char start[32]; /* ISO 8601; of the stage in hand */
+    char start[32];  /* ISO 8601; of the stage in hand */
+    unsigned *sound; /* bit s: the file of stage s was written or verified by this run; NULL: none
+                      * is remembered */
 } lode_run_t;
 
 /* Whether this rank does work that is done once a layer: the first replica's ranks do. Local. */
@@ -74,8 +76,8 @@ LODE_MUST_USE lode_status_t lode_run_merged_path(char **path, const lode_config_
                                                  const char *model, lode_stage_t stage);
 
 /* Opens the file of an earlier stage, whose fingerprint is in run->fingerprint; a missing one, and
- * one of other inputs or settings, is LODE_ERR_INPUT and names the stage to run. The store is the
- * caller's to close. Collective. */
+ * one of other inputs or settings, is LODE_ERR_INPUT and names the stage to run; one that is not as
+ * it was written is LODE_ERR_FORMAT. The store is the caller's to close. Collective. */
 LODE_MUST_USE lode_status_t lode_run_open(lode_store_t **store, const lode_run_t *run,
                                           lode_stage_t stage);
 

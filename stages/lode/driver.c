@@ -66,10 +66,8 @@ static const stage_function_t stage_functions[LODE_STAGE_COUNT] = {
 static lode_status_t note_finished(driver_t *driver, const char *fingerprint, const char *path) {
     if (driver->finished_count == driver->finished_room) {
         const int64_t room = driver->finished_room ? 2 * driver->finished_room : 16;
-        finished_t *grown = realloc(driver->finished, (size_t)room * sizeof *grown);
-        if (!grown)
-            return lode_fail(LODE_ERR_MEMORY, "no memory for the list of finished stages");
-        driver->finished = grown;
+        LODE_TRY(lode_resize(&driver->finished, room, sizeof *driver->finished,
+                             "list of finished stages"));
         driver->finished_room = room;
     }
     finished_t *entry = &driver->finished[driver->finished_count];
@@ -265,6 +263,7 @@ static lode_status_t open_run(lode_run_t *run, driver_t *driver, const lode_conf
     snprintf(folder, sizeof folder, "%s%s%s/%s", driver->folder, *point ? "/" : "", point,
              model->name);
     LODE_TRY(lode_strdup(&run->folder, folder));
+    LODE_TRY(LODE_NEW(&run->sound, 1, "stages"));
     LODE_TRY(lode_checkpoint_open(&run->checkpoint, model->path));
     run->architecture = *lode_checkpoint_architecture(run->checkpoint);
     LODE_TRY(lode_config_check_model(config, run->architecture.max_positions,
@@ -308,6 +307,7 @@ static void close_run(lode_run_t *run) {
     lode_checkpoint_close(&run->checkpoint);
     lode_buffer_free(&run->inputs);
     free(run->folder);
+    free(run->sound);
     *run = (lode_run_t){0};
 }
 

@@ -22,6 +22,8 @@ static lode_status_t open_file(lode_merge_part_t *part, const lode_comm_t *comm,
     lode_status_t status = lode_comm_agree(comm, file_path(&path, part->folder, file));
     if (status == LODE_OK) {
         status = lode_store_open(&part->store[file], comm, path);
+        if (status == LODE_OK)
+            status = lode_store_verify(part->store[file]);
         if (status == LODE_ERR_INPUT)
             status = lode_fail_context(status, "%s is no folder of a model's finished statistics",
                                        part->folder);
