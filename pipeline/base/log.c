@@ -80,8 +80,8 @@ static void show(const lode_progress_t *progress, double now, bool end) {
         snprintf(tokens, sizeof tokens, ", %.0f tokens/s", rate);
     if (end) {
         snprintf(left, sizeof left, ", %.1f s", elapsed);
-    } else if (progress->units_done > 0) {
-        double seconds = elapsed / (double)progress->units_done *
+    } else if (progress->units_done > progress->units_before) {
+        double seconds = elapsed / (double)(progress->units_done - progress->units_before) *
                          (double)(progress->units - progress->units_done);
         snprintf(left, sizeof left, ", %02d:%02d:%02d left", (int)(seconds / 3600),
                  (int)(seconds / 60) % 60, (int)seconds % 60);
@@ -92,6 +92,11 @@ static void show(const lode_progress_t *progress, double now, bool end) {
             left, terminal && !end ? "" : "\n");
     fflush(stderr);
     line_open = terminal && !end;
+}
+
+void lode_progress_resume(lode_progress_t *progress, int64_t units) {
+    progress->units_done = progress->units_before = units;
+    current = *progress;
 }
 
 void lode_progress_add(lode_progress_t *progress, int64_t units, int64_t tokens) {

@@ -25,12 +25,15 @@ typedef struct lode_progress {
     const char *stage; /* kept by reference */
     const char *unit;  /* "micro-batch", "layer" … kept by reference */
     int64_t units, units_done;
-    int64_t tokens_done; /* 0 where the work has no tokens */
+    int64_t units_before; /* of these, by an earlier run */
+    int64_t tokens_done;  /* 0 where the work has no tokens */
     double start, last_shown;
 } lode_progress_t;
 
 void lode_progress_start(lode_progress_t *progress, const char *stage, const char *unit,
                          int64_t units);
+/* Counts units that an earlier run has done, before any are added: they took no time. */
+void lode_progress_resume(lode_progress_t *progress, int64_t units);
 /* Adds finished units and the tokens they held; shows stage, unit, tokens/s and time left. */
 void lode_progress_add(lode_progress_t *progress, int64_t units, int64_t tokens);
 void lode_progress_end(lode_progress_t *progress);

@@ -5,6 +5,7 @@
 #include <hdf5.h>
 
 #include "base/file.h"
+#include "store/journal.h"
 #include "store/store.h"
 
 typedef struct lode_store_entry {
@@ -13,8 +14,11 @@ typedef struct lode_store_entry {
     lode_type_t type;
     int axes;
     int64_t shape[LODE_STORE_MAX_AXES];
+    bool fill;  /* created with it */
     bool sound; /* its checksums were compared */
 } lode_store_entry_t;
+
+typedef struct lode_journal lode_journal_t;
 
 struct lode_store {
     lode_comm_t comm;
@@ -22,8 +26,9 @@ struct lode_store {
     char *partial; /* NULL where the store was opened for reading */
     hid_t file;
     int descriptor; /* rank 0 of a store being written: its own handle on the partial file */
-    lode_mapping_t mapping; /* of the whole file, once lode_store_map() was called */
-    bool sound;             /* all checksums were compared, or need not be */
+    lode_journal_t *journal; /* of a resumable store */
+    lode_mapping_t mapping;  /* of the whole file, once lode_store_map() was called */
+    bool sound;              /* all checksums were compared, or need not be */
     lode_status_t status;
     char message[LODE_MESSAGE_MAX];            /* of `status` */
     lode_store_entry_t *entries;               /* open datasets; in writing, all of them */
@@ -69,6 +74,39 @@ LODE_MUST_USE lode_status_t lode_store_transfer(lode_store_t *store,
                                                 const lode_store_entry_t *entry,
                                                 const int64_t *offset, const int64_t *count,
                                                 lode_type_t type, void *into, const void *from);
+
+/* --- write.c, for the journal ---------------------------------------------------------------- */
+
+/* Creates `name` and the HDF5 file in it. Collective. */
+LODE_MUST_USE lode_status_t lode_store_create_file(lode_store_t *store, const char *name);
+/* Rank 0 claims `bytes` of the partial file from `start`, and some for metadata; `what` is for the
+ * message. Local. */
+LODE_MUST_USE lode_status_t lode_store_claim(lode_store_t *store, const char *what, int64_t start,
+                                             int64_t bytes);
+/* Writes "missing" into this rank's share of a dataset. Local. */
+LODE_MUST_USE lode_status_t lode_store_fill_share(lode_store_t *store,
+                                                  const lode_store_entry_t *entry);
+/* Closes a store that was being written, and deletes what need not be kept, without waiting for the
+ * other ranks; keeps the current error message. */
+void lode_store_drop(lode_store_t **store, bool keep);
+/* Where a dataset's bytes begin, 0 where it has none; how many they are. Local. */
+int64_t lode_store_start(const lode_store_entry_t *entry);
+int64_t lode_store_bytes(const lode_store_entry_t *entry);
+/* Keeps a store's first error, so that its commit fails. Hands the status on. Local. */
+lode_status_t lode_store_stick(lode_store_t *store, lode_status_t status);
+/* The store's sticky error as this rank's current one. Local. */
+LODE_MUST_USE lode_status_t lode_store_sticky(const lode_store_t *store);
+
+/* --- journal.c, for the store ---------------------------------------------------------------- */
+
+/* Whether datasets are only laid out yet, since those of an interrupted run may be taken over. */
+bool lode_journal_waits(const lode_store_t *store);
+/* Syncs what this rank has marked, as far as that works, and tells whether any rank knows of a unit
+ * that is done. Collective. */
+bool lode_journal_suspend(lode_store_t *store);
+/* Closes the journal and deletes what is not worth keeping: of a store that failed everything but
+ * what `keep` says, of one that was committed the journal. The store's files are closed. Local. */
+void lode_journal_close(lode_store_t *store, bool committed, bool keep);
 
 /* File access properties for the store's communicator; negative on failure. */
 hid_t lode_store_access(const lode_comm_t *comm);

@@ -97,13 +97,17 @@ LODE_MUST_USE lode_status_t lode_store_provenance(lode_store_t *store,
 /* Ends writing: agrees that no rank failed, flushes and closes the file, lets rank 0 reopen it and
  * check every dataset's type, shape and extent on disk, seals it with checksums of what is there
  * (store/seal.h), then syncs, renames and syncs the folder.
- * On any rank's failure, all return that error and nothing is left under <path>.partial; a file
- * that was under <path> before stays as it was. Always releases *store. Collective. */
+ * On any rank's failure, all return that error, a file that was under <path> before stays as it
+ * was, and nothing is left under <path>.partial but what a resumable store (store/journal.h) keeps.
+ * Always releases *store. Collective. */
 LODE_MUST_USE lode_status_t lode_store_commit(lode_store_t **store);
 
-/* Closes and deletes the partial file; keeps the current error message. NULL is fine (on all
- * ranks). Collective. */
+/* Closes and deletes the partial file, unless the store is resumable (store/journal.h) and has
+ * finished units; keeps the current error message. NULL is fine (on all ranks). Collective. */
 void lode_store_abandon(lode_store_t **store);
+
+/* The same, but leaves nothing for a later run. Collective. */
+void lode_store_remove(lode_store_t **store);
 
 /* --- reading ---------------------------------------------------------------------------- */
 

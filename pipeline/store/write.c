@@ -15,43 +15,49 @@
 
 /* Rank 0 makes the empty file itself: errno says more than MPI-IO does about a folder that is
  * missing or unwritable, and what an interrupted run left must not show through as contents. */
-static lode_status_t prepare_partial(lode_store_t *store) {
-    if (unlink(store->partial) != 0 && errno != ENOENT)
+static lode_status_t prepare_partial(lode_store_t *store, const char *name) {
+    if (unlink(name) != 0 && errno != ENOENT)
         return lode_fail(LODE_ERR_IO, "%s: the file of an interrupted run cannot be deleted: %s",
-                         store->partial, strerror(errno));
-    store->descriptor = lode_fault(LODE_FAULT_OPEN)
-                            ? -1
-                            : open(store->partial, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+                         name, strerror(errno));
+    store->descriptor =
+        lode_fault(LODE_FAULT_OPEN) ? -1 : open(name, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
     if (store->descriptor < 0)
         return lode_fail(LODE_ERR_IO,
                          "%s: cannot be created: %s; choose another results folder or make this "
                          "one writable",
-                         store->partial, strerror(errno));
+                         name, strerror(errno));
     return LODE_OK;
 }
 
-static lode_status_t create_file(lode_store_t *store) {
+static lode_status_t create_file(lode_store_t *store, const char *name) {
     hid_t access = lode_store_access(&store->comm);
-    if (access >= 0)
-        store->file = H5Fcreate(store->partial, H5F_ACC_TRUNC, H5P_DEFAULT, access);
+    /* Written data must be the system's at once: this process may be killed. */
+    if (access >= 0 && H5Pset_sieve_buf_size(access, 0) >= 0)
+        store->file = H5Fcreate(name, H5F_ACC_TRUNC, H5P_DEFAULT, access);
     lode_status_t status = LODE_OK;
     /* Every rank must have called H5Fcreate; what it made is closed by the caller. */
     if (store->file < 0 || lode_fault(LODE_FAULT_OPEN)) /* before HDF5's reason is cleared */
-        status = lode_fail(LODE_ERR_IO, "%s: cannot be created: %s; check the disk", store->partial,
+        status = lode_fail(LODE_ERR_IO, "%s: cannot be created: %s; check the disk", name,
                            lode_store_reason());
     if (access >= 0)
         H5Pclose(access);
     return status;
 }
 
-/* Closes and deletes, without waiting for the other ranks. */
-static void discard(lode_store_t **store) {
+lode_status_t lode_store_create_file(lode_store_t *store, const char *name) {
+    lode_status_t status = LODE_OK;
+    if (store->comm.rank == 0)
+        status = prepare_partial(store, name);
+    LODE_TRY(lode_comm_agree(&store->comm, status));
+    return lode_comm_agree(&store->comm, create_file(store, name));
+}
+
+void lode_store_drop(lode_store_t **store, bool keep) {
     char message[LODE_MESSAGE_MAX];
     snprintf(message, sizeof message, "%s", lode_error_message());
-    bool created = (*store)->descriptor >= 0; /* by rank 0 */
+    const bool created = (*store)->descriptor >= 0 || (*store)->journal; /* by rank 0 */
     lode_status_t status = lode_store_shut(*store);
-    if (created)
-        unlink((*store)->partial);
+    lode_journal_close(*store, false, keep || !created);
     lode_store_free(store);
     if (status != LODE_OK) /* why it was abandoned matters, how closing went does not */
         (void)lode_fail(status, "%s", message);
@@ -60,21 +66,20 @@ static void discard(lode_store_t **store) {
 lode_status_t lode_store_create(lode_store_t **out, const lode_comm_t *comm, const char *path) {
     lode_store_t *store = NULL;
     *out = NULL;
-    lode_status_t status = lode_store_new(&store, comm, path, true);
-    if (status == LODE_OK && comm->rank == 0)
-        status = prepare_partial(store);
-    status = lode_comm_agree(comm, status);
-    if (status == LODE_OK)
-        status = lode_comm_agree(comm, create_file(store));
+    lode_status_t status = lode_comm_agree(comm, lode_store_new(&store, comm, path, true));
+    if (status == LODE_OK) {
+        if (comm->rank == 0)
+            lode_store_discard(path);
+        status = lode_store_create_file(store, store->partial);
+    }
     if (status == LODE_OK)
         *out = store;
     else if (store) /* not every rank may have got one */
-        discard(&store);
+        lode_store_drop(&store, false);
     return status;
 }
 
-/* Keeps a store's first error, so that its commit fails. Hands the status on. */
-static lode_status_t stick(lode_store_t *store, lode_status_t status) {
+lode_status_t lode_store_stick(lode_store_t *store, lode_status_t status) {
     if (status != LODE_OK && store->status == LODE_OK) {
         store->status = status;
         snprintf(store->message, sizeof store->message, "%s", lode_error_message());
@@ -82,8 +87,7 @@ static lode_status_t stick(lode_store_t *store, lode_status_t status) {
     return status;
 }
 
-/* The store's sticky error as this rank's current one. */
-static lode_status_t sticky(const lode_store_t *store) {
+lode_status_t lode_store_sticky(const lode_store_t *store) {
     return store->status == LODE_OK ? LODE_OK : lode_fail(store->status, "%s", store->message);
 }
 
@@ -140,7 +144,7 @@ static const void *missing_value(lode_type_t type) {
 }
 
 /* Creation properties: reproducible bytes (no times) and space from the start. HDF5 must not fill,
- * because one rank would do it for all: see fill_share(). */
+ * because one rank would do it for all: see lode_store_fill_share(). */
 static hid_t creation_properties(lode_type_t type, bool fill) {
     hid_t properties = H5Pcreate(H5P_DATASET_CREATE);
     bool failed = properties < 0 || H5Pset_layout(properties, H5D_CONTIGUOUS) < 0 ||
@@ -195,34 +199,49 @@ static bool extend(int descriptor, off_t start, off_t end) {
     return true;
 }
 
-/* Rank 0 claims the space of a dataset that comes next, and some for metadata. A disk that fills
- * up later would fail one rank in the middle of a collective; this fails before the work, and
- * before HDF5 knows of the dataset. As the file is then never shorter than HDF5 thinks, closing it
- * has nothing to extend and cannot fail for want of space either. */
-static lode_status_t reserve(lode_store_t *store, const char *name, lode_type_t type, int axes,
-                             const int64_t *shape) {
+int64_t lode_store_start(const lode_store_entry_t *entry) {
+    const haddr_t start = H5Dget_offset(entry->dataset);
+    H5Eclear2(H5E_DEFAULT);
+    return start == HADDR_UNDEF ? 0 : (int64_t)start;
+}
+
+int64_t lode_store_bytes(const lode_store_entry_t *entry) {
+    int64_t bytes = (int64_t)lode_type_size(entry->type);
+    for (int axis = 0; axis < entry->axes; axis++)
+        bytes *= entry->shape[axis];
+    return bytes;
+}
+
+lode_status_t lode_store_claim(lode_store_t *store, const char *what, int64_t start,
+                               int64_t bytes) {
     const int64_t metadata = 1 << 18; /* of the datasets and attributes since the last one */
-    int64_t bytes = (int64_t)lode_type_size(type), end = 0;
-    for (int axis = 0; axis < axes; axis++)
-        bytes *= shape[axis];
-    if (store->descriptor < 0)
-        return LODE_OK;
-    if (store->entry_count > 0) {
-        /* HDF5 does not tell where a parallel file ends; datasets lie in order of creation. */
-        hid_t last = store->entries[store->entry_count - 1].dataset;
-        haddr_t start = H5Dget_offset(last);
-        end = start == HADDR_UNDEF ? 0 : (int64_t)(start + H5Dget_storage_size(last));
-    }
-    if (extend(store->descriptor, end, end + bytes + metadata))
+    if (store->descriptor < 0 || extend(store->descriptor, start, start + bytes + metadata))
         return LODE_OK;
     return lode_fail(LODE_ERR_IO,
                      "%s: no space for dataset \"%s\" (%.1f MB): %s; free some space or choose "
                      "another results folder",
-                     store->partial, name, (double)bytes / 1e6, strerror(errno));
+                     store->partial, what, (double)bytes / 1e6, strerror(errno));
 }
 
-/* Writes "missing" into this rank's share of the outermost axis. */
-static lode_status_t fill_share(lode_store_t *store, const lode_store_entry_t *entry) {
+/* Claims the space of a dataset that comes next, and some for metadata. A disk that fills up later
+ * would fail one rank in the middle of a collective; this fails before the work, and before HDF5
+ * knows of the dataset. As the file is then never shorter than HDF5 thinks, closing it has nothing
+ * to extend and cannot fail for want of space either. */
+static lode_status_t reserve(lode_store_t *store, const char *name, lode_type_t type, int axes,
+                             const int64_t *shape) {
+    int64_t bytes = (int64_t)lode_type_size(type), end = 0;
+    for (int axis = 0; axis < axes; axis++)
+        bytes *= shape[axis];
+    if (store->entry_count > 0) {
+        /* HDF5 does not tell where a parallel file ends; datasets lie in order of creation. */
+        const lode_store_entry_t *last = &store->entries[store->entry_count - 1];
+        end = lode_store_start(last) + lode_store_bytes(last);
+    }
+    return lode_store_claim(store, name, end, bytes);
+}
+
+/* Of the outermost axis. */
+lode_status_t lode_store_fill_share(lode_store_t *store, const lode_store_entry_t *entry) {
     int64_t offset[LODE_STORE_MAX_AXES] = {0}, count[LODE_STORE_MAX_AXES], row = 1;
     for (int axis = 0; axis < entry->axes; axis++) {
         count[axis] = axis == 0 ? 1 : entry->shape[axis];
@@ -251,27 +270,28 @@ lode_status_t lode_store_dataset(lode_store_t *store, const char *name, lode_typ
     const lode_comm_t *comm = &store->comm;
     lode_store_entry_t *entry = NULL;
     lode_status_t status = check_dataset(store, name, type, axes, shape);
-    if (status == LODE_OK)
+    if (status == LODE_OK && !lode_journal_waits(store))
         status = reserve(store, name, type, axes, shape);
-    LODE_TRY(stick(store, lode_comm_agree(comm, status)));
+    LODE_TRY(lode_store_stick(store, lode_comm_agree(comm, status)));
     hid_t dataset = create_dataset(store, name, type, axes, shape, fill);
     if (dataset < 0 || lode_fault(LODE_FAULT_WRITE))
         status = lode_fail(LODE_ERR_IO, "%s: dataset \"%s\" cannot be created: %s", store->partial,
                            name, lode_store_reason());
     else
         status = lode_store_remember(store, name, dataset, &entry);
-    LODE_TRY(stick(store, lode_comm_agree(comm, status)));
-    if (!fill || type == LODE_TYPE_U8) /* a new file reads as zeros */
+    LODE_TRY(lode_store_stick(store, lode_comm_agree(comm, status)));
+    entry->fill = fill;
+    if (!fill || type == LODE_TYPE_U8 || lode_journal_waits(store)) /* a new file reads as zeros */
         return LODE_OK;
     /* The fill must be on disk before another rank writes over it. */
-    status = stick(store, fill_share(store, entry));
+    status = lode_store_stick(store, lode_store_fill_share(store, entry));
     return lode_store_synchronise(store);
 }
 
 static lode_status_t write_slab(lode_store_t *store, const char *name, const int64_t *offset,
                                 const int64_t *count, const void *data) {
     lode_store_entry_t *entry;
-    LODE_TRY(sticky(store));
+    LODE_TRY(lode_store_sticky(store));
     LODE_TRY(lode_store_find(store, name, false, &entry));
     for (int axis = 0; axis < entry->axes; axis++)
         if (offset[axis] < 0 || count[axis] < 0 || count[axis] > entry->shape[axis] ||
@@ -285,17 +305,17 @@ static lode_status_t write_slab(lode_store_t *store, const char *name, const int
 
 lode_status_t lode_store_write(lode_store_t *store, const char *name, const int64_t *offset,
                                const int64_t *count, const void *data) {
-    return stick(store, write_slab(store, name, offset, count, data));
+    return lode_store_stick(store, write_slab(store, name, offset, count, data));
 }
 
 /* Everything written so far on its way to the disk. Collective. */
 static lode_status_t flush(lode_store_t *store) {
-    LODE_TRY(lode_comm_agree(&store->comm, sticky(store)));
+    LODE_TRY(lode_comm_agree(&store->comm, lode_store_sticky(store)));
     lode_status_t status = LODE_OK;
     if (H5Fflush(store->file, H5F_SCOPE_GLOBAL) < 0 || lode_fault(LODE_FAULT_WRITE))
         status = lode_fail(LODE_ERR_IO, "%s: flushing failed: %s; check the disk's space and quota",
                            store->partial, lode_store_reason());
-    return stick(store, lode_comm_agree(&store->comm, status));
+    return lode_store_stick(store, lode_comm_agree(&store->comm, status));
 }
 
 lode_status_t lode_store_synchronise(lode_store_t *store) {
@@ -407,21 +427,27 @@ lode_status_t lode_store_commit(lode_store_t **store) {
         status =
             lode_seal_write(comm, old->partial, contents.bytes, contents.extents, contents.count);
     free(contents.extents);
-    if (comm->rank == 0) {
-        if (status == LODE_OK)
-            status = publish(old->partial, old->path);
-        if (status != LODE_OK)
-            unlink(old->partial);
-    }
+    if (comm->rank == 0 && status == LODE_OK)
+        status = publish(old->partial, old->path);
     status = lode_comm_agree(comm, status);
+    lode_journal_close(old, status == LODE_OK, status != LODE_OK && lode_journal_suspend(old));
     lode_store_free(store);
     return status;
 }
 
+static void end(lode_store_t **store, bool keep) {
+    const lode_comm_t comm = (*store)->comm;
+    lode_store_drop(store, keep);
+    if (comm.size > 1)
+        MPI_Barrier(comm.comm); /* the file is gone for whoever returns */
+}
+
 void lode_store_abandon(lode_store_t **store) {
-    if (!*store)
-        return;
-    lode_comm_t comm = (*store)->comm;
-    discard(store);
-    MPI_Barrier(comm.comm); /* the file is gone for whoever returns */
+    if (*store)
+        end(store, lode_journal_suspend(*store));
+}
+
+void lode_store_remove(lode_store_t **store) {
+    if (*store)
+        end(store, false);
 }

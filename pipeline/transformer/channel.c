@@ -46,12 +46,12 @@ void lode_channel_post(lode_channel_t *channel, int64_t consumed, int64_t messag
     }
 }
 
-bool lode_channel_receive(lode_channel_t *channel, int64_t number, lode_real_t **data) {
+lode_mark_t lode_channel_receive(lode_channel_t *channel, int64_t number, lode_real_t **data) {
     LODE_ASSERT(channel->peer >= 0 && number < channel->posted);
     const int64_t slot = number % LODE_CHANNEL_DEPTH;
     MPI_Wait(&channel->request[slot], MPI_STATUS_IGNORE);
     *data = channel->buffer[slot] + HEADER;
-    return channel->buffer[slot][0] == 0;
+    return (lode_mark_t)channel->buffer[slot][0];
 }
 
 lode_real_t *lode_channel_buffer(lode_channel_t *channel, int64_t number) {
@@ -61,10 +61,10 @@ lode_real_t *lode_channel_buffer(lode_channel_t *channel, int64_t number) {
     return channel->buffer[slot] + HEADER;
 }
 
-void lode_channel_send(lode_channel_t *channel, int64_t number, int64_t count, bool sound) {
+void lode_channel_send(lode_channel_t *channel, int64_t number, int64_t count, lode_mark_t mark) {
     LODE_ASSERT(channel->peer >= 0 && count <= channel->largest);
     const int64_t slot = number % LODE_CHANNEL_DEPTH;
-    channel->buffer[slot][0] = sound ? 0 : 1;
+    channel->buffer[slot][0] = (lode_real_t)mark;
     MPI_Isend(channel->buffer[slot], (int)(count + HEADER), REAL_MPI, channel->peer, channel->tag,
               channel->comm, &channel->request[slot]);
     channel->posted = number + 1;

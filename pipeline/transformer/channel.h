@@ -1,7 +1,7 @@
 /* transformer/channel: one direction of the traffic between neighbouring pipeline stages.
  *
  * Messages are numbered from 0 on both sides and hold one micro-batch's hidden states (or their
- * gradient) plus a mark that says whether the sender is still sound. Two buffers a side: one
+ * gradient) plus a mark that says what the sender made of it. Two buffers a side: one
  * travels while the other is being computed with. Everything here is Local, but the two ends must
  * go through the same messages.
  */
@@ -9,12 +9,17 @@
 #define LODE_TRANSFORMER_CHANNEL_H
 
 #include <mpi.h>
-#include <stdbool.h>
 
 #include "base/error.h"
 #include "kernels/real.h"
 
 enum { LODE_CHANNEL_DEPTH = 2 };
+
+typedef enum lode_mark {
+    LODE_MARK_SOUND,
+    LODE_MARK_FAILED,  /* nothing that follows counts */
+    LODE_MARK_SKIPPED, /* this micro-batch was not begun, nor will one that follows be */
+} lode_mark_t;
 
 typedef struct lode_channel {
     MPI_Comm comm;
@@ -37,14 +42,14 @@ LODE_MUST_USE lode_status_t lode_channel_open(lode_channel_t *channel, MPI_Comm 
 void lode_channel_post(lode_channel_t *channel, int64_t consumed, int64_t messages);
 
 /* Waits for message `number`; *data [largest] is valid until the next lode_channel_post that counts
- * it as consumed. Returns whether the sender was sound. */
-bool lode_channel_receive(lode_channel_t *channel, int64_t number, lode_real_t **data);
+ * it as consumed. Returns the sender's mark. */
+lode_mark_t lode_channel_receive(lode_channel_t *channel, int64_t number, lode_real_t **data);
 
 /* The buffer of message `number`, once its previous use has left it. */
 lode_real_t *lode_channel_buffer(lode_channel_t *channel, int64_t number);
 
 /* Sends `count` reals of that buffer and the mark. */
-void lode_channel_send(lode_channel_t *channel, int64_t number, int64_t count, bool sound);
+void lode_channel_send(lode_channel_t *channel, int64_t number, int64_t count, lode_mark_t mark);
 
 /* Lets MPI move what is under way. */
 void lode_channel_progress(lode_channel_t *channel);

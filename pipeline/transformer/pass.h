@@ -7,7 +7,9 @@
  * layout, memory or interruption.
  *
  * A rank that fails goes on taking part, sending marked messages instead of results, so that
- * nobody waits for it; all ranks leave together with its error.
+ * nobody waits for it; all ranks leave together with its error. A pass that is to stop
+ * (base/stop.h) begins no further micro-batches, ends those that are under way, and leaves with
+ * LODE_STOPPED; so does, with its error, one on a rank of which something failed.
  */
 #ifndef LODE_TRANSFORMER_PASS_H
 #define LODE_TRANSFORMER_PASS_H
@@ -58,17 +60,42 @@ typedef struct lode_pass {
     bool compact;         /* the head sees only positions with a target; not with backward */
     int64_t head_batches; /* the head runs for the first so many micro-batches of a variant */
     int64_t budget;       /* private bytes this pass may use for activations */
+    /* Micro-batches that are left out where this is 1, [batches]; the same on all ranks. NULL:
+     * none. What the others give does not depend on it. */
+    const uint8_t *done;
     lode_observer_t observer;
 } lode_pass_t;
 
-/* Private bytes per rank that a pass needs at least, and those with which it computes nothing
- * twice, neither activations nor what variants have in common. Errors: LODE_ERR_MEMORY. Local. */
-LODE_MUST_USE lode_status_t lode_pass_memory(const lode_pass_t *pass, int64_t *least, int64_t *all);
+/* What the memory of a pass depends on; none of it needs weights. */
+typedef struct lode_pass_size {
+    const lode_architecture_t *architecture;
+    const lode_layout_t *layout;   /* of the rank in question */
+    int64_t tokens;                /* of the largest micro-batch */
+    int64_t batches;               /* micro-batches, of all replicas */
+    int64_t variants;              /* as in lode_pass_t, with the following */
+    const int64_t *parent, *start; /* may be NULL */
+    bool backward;
+} lode_pass_size_t;
+
+/* Private bytes of a rank, 0 where it idles. */
+typedef struct lode_pass_memory {
+    int64_t least; /* without this it cannot run */
+    int64_t all;   /* with this it computes nothing twice, neither activations nor what variants
+                      have in common */
+} lode_pass_memory_t;
+
+/* Errors: LODE_ERR_MEMORY. Local. */
+LODE_MUST_USE lode_status_t lode_pass_memory(const lode_pass_size_t *size,
+                                             lode_pass_memory_t *memory);
+
+/* The size of a pass on this rank, whose stack exists unless it idles. Local. */
+lode_pass_size_t lode_pass_size(const lode_pass_t *pass);
 
 /* Runs the pass. What variants have in common is computed once as far as the hidden states that
  * this takes fit the budgets of the ranks that would keep them. Errors, the same on every rank:
  * LODE_ERR_MEMORY where the budget is below lode_pass_memory's least, LODE_ERR_NUMERIC where hidden
- * states stop being finite, and whatever the observer returns. Collective over pass->comm, idle
+ * states stop being finite, LODE_STOPPED where a stop was asked for on any rank and micro-batches
+ * are left, and whatever the observer returns. Collective over pass->comm, idle
  * ranks included. */
 LODE_MUST_USE lode_status_t lode_pass_run(const lode_pass_t *pass);
 

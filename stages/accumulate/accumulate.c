@@ -85,9 +85,13 @@ lode_status_t lode_accumulate_begin(lode_accumulate_t **out, lode_run_t *run,
         release(out);
         return status;
     }
-    status = lode_run_create(&(*out)->store, run, LODE_STAGE_ACCUMULATE);
+    status = lode_run_create_resumable(&(*out)->store, run, LODE_STAGE_ACCUMULATE);
     if (status == LODE_OK)
         status = create_datasets(*out);
+    if (status == LODE_OK)
+        status = lode_store_resume(
+            (*out)->store, &(lode_part_t){"sequences", lode_statistic_units(run, text->sequences)},
+            1);
     if (status != LODE_OK)
         status = lode_accumulate_end(out, status);
     return status;
@@ -121,7 +125,7 @@ lode_status_t lode_accumulate_ffn(lode_accumulate_t *accumulate, const lode_batc
         if (sequence < accumulate->kept_sequences)
             LODE_TRY(keep_q(accumulate, sequence, layer, u + first * m, g + first * m));
     }
-    return LODE_OK;
+    return lode_statistic_mark(accumulate->store, 0, accumulate->text->sequences, batch, layer);
 }
 
 lode_status_t lode_accumulate_losses(lode_accumulate_t *accumulate, const lode_batch_t *batch,
@@ -135,7 +139,13 @@ lode_status_t lode_accumulate_losses(lode_accumulate_t *accumulate, const lode_b
         const int64_t offset = batch->first_sequence + s, count = 1;
         LODE_TRY(lode_store_write(accumulate->store, "/sequences/loss", &offset, &count, &mean));
     }
-    return LODE_OK;
+    return lode_statistic_mark(accumulate->store, 0, accumulate->text->sequences, batch,
+                               accumulate->run->architecture.layers);
+}
+
+bool lode_accumulate_done(const lode_accumulate_t *accumulate, const lode_batch_t *batch) {
+    return lode_statistic_done(accumulate->store, 0, accumulate->text->sequences, batch,
+                               accumulate->run->architecture.layers + 1);
 }
 
 /* The rank-local part of the end: reductions, and what one rank writes for all. */

@@ -27,6 +27,9 @@ LODE_MUST_USE lode_status_t lode_accumulate_ffn(lode_accumulate_t *accumulate,
 LODE_MUST_USE lode_status_t lode_accumulate_losses(lode_accumulate_t *accumulate,
                                                    const lode_batch_t *batch, const double *nll);
 
+/* Whether an interrupted run has done a micro-batch. Local. */
+bool lode_accumulate_done(const lode_accumulate_t *accumulate, const lode_batch_t *batch);
+
 /* Sums up and commits, or abandons where `status`, which is the same on all ranks, is an error.
  * Releases *accumulate. Collective. */
 LODE_MUST_USE lode_status_t lode_accumulate_end(lode_accumulate_t **accumulate,

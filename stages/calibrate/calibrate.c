@@ -6,6 +6,8 @@
 #include "common/statistics.h"
 #include "kernels/statistics.h"
 
+enum { SEQUENCES, PADDED_SEQUENCES, PARTS }; /* of the journal */
+
 enum { MEAN, POWER, MAX, INPUT, PADDED_U, PADDED_INPUT, STATISTICS };
 
 struct lode_calibrate {
@@ -49,6 +51,16 @@ static lode_status_t create_datasets(lode_calibrate_t *calibrate) {
     return lode_store_attribute_i64(calibrate->store, "/", "sequences", text->sequences);
 }
 
+static lode_status_t resume(const lode_calibrate_t *calibrate) {
+    const int64_t units = lode_statistic_units(calibrate->run, calibrate->text->sequences);
+    const bool padded = calibrate->statistics > PADDED_U;
+    const lode_part_t parts[PARTS] = {
+        [SEQUENCES] = {"sequences", units},
+        [PADDED_SEQUENCES] = {"padded-sequences", padded ? units : 0},
+    };
+    return lode_store_resume(calibrate->store, parts, PARTS);
+}
+
 /* Local. */
 static void release(lode_calibrate_t **calibrate) {
     if (!*calibrate)
@@ -76,9 +88,11 @@ lode_status_t lode_calibrate_begin(lode_calibrate_t **out, lode_run_t *run,
         release(out);
         return status;
     }
-    status = lode_run_create(&(*out)->store, run, LODE_STAGE_CALIBRATE);
+    status = lode_run_create_resumable(&(*out)->store, run, LODE_STAGE_CALIBRATE);
     if (status == LODE_OK)
         status = create_datasets(*out);
+    if (status == LODE_OK)
+        status = resume(*out);
     if (status != LODE_OK)
         status = lode_calibrate_end(out, status);
     return status;
@@ -102,7 +116,7 @@ lode_status_t lode_calibrate_ffn(lode_calibrate_t *calibrate, const lode_batch_t
         lode_statistics_forward(tokens, d, h + first * d, NULL, calibrate->power, NULL);
         LODE_TRY(lode_statistic_write(store, &statistic[INPUT], sequence, layer, calibrate->power));
     }
-    return LODE_OK;
+    return lode_statistic_mark(store, SEQUENCES, calibrate->text->sequences, batch, layer);
 }
 
 lode_status_t lode_calibrate_padded(lode_calibrate_t *calibrate, const lode_batch_t *batch,
@@ -121,7 +135,24 @@ lode_status_t lode_calibrate_padded(lode_calibrate_t *calibrate, const lode_batc
         LODE_TRY(lode_statistic_write(calibrate->store, &statistic[PADDED_INPUT], sequence, layer,
                                       calibrate->power));
     }
-    return LODE_OK;
+    return lode_statistic_mark(calibrate->store, PADDED_SEQUENCES, calibrate->text->sequences,
+                               batch, layer);
+}
+
+lode_status_t lode_calibrate_head(lode_calibrate_t *calibrate, const lode_batch_t *batch) {
+    return lode_statistic_mark(calibrate->store, SEQUENCES, calibrate->text->sequences, batch,
+                               calibrate->run->architecture.layers);
+}
+
+bool lode_calibrate_done(const lode_calibrate_t *calibrate, const lode_batch_t *batch) {
+    const bool logits = batch->first_token < calibrate->logit_tokens;
+    return lode_statistic_done(calibrate->store, SEQUENCES, calibrate->text->sequences, batch,
+                               calibrate->run->architecture.layers + logits);
+}
+
+bool lode_calibrate_padded_done(const lode_calibrate_t *calibrate, const lode_batch_t *batch) {
+    return lode_statistic_done(calibrate->store, PADDED_SEQUENCES, calibrate->text->sequences,
+                               batch, calibrate->run->architecture.layers);
 }
 
 lode_status_t lode_calibrate_logits(lode_calibrate_t *calibrate, int64_t first_token, int64_t rows,

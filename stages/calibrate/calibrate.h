@@ -14,8 +14,8 @@
 
 typedef struct lode_calibrate lode_calibrate_t;
 
-/* Creates the file for the sequences of `text`, which must outlive it. On failure *calibrate is
- * NULL, on all ranks. Collective. */
+/* Creates the file for the sequences of `text`, which must outlive it, or goes on with it. On
+ * failure *calibrate is NULL, on all ranks. Collective. */
 LODE_MUST_USE lode_status_t lode_calibrate_begin(lode_calibrate_t **calibrate, lode_run_t *run,
                                                  const lode_text_t *text);
 
@@ -32,6 +32,14 @@ LODE_MUST_USE lode_status_t lode_calibrate_padded(lode_calibrate_t *calibrate,
 /* Observes logits, as lode_observer_t logits. Local. */
 LODE_MUST_USE lode_status_t lode_calibrate_logits(lode_calibrate_t *calibrate, int64_t first_token,
                                                   int64_t rows, const lode_real_t *logits);
+
+/* The head has run for a micro-batch, after its logits. Local. */
+LODE_MUST_USE lode_status_t lode_calibrate_head(lode_calibrate_t *calibrate,
+                                                const lode_batch_t *batch);
+
+/* Whether an interrupted run has done a micro-batch, and a padded one. Local. */
+bool lode_calibrate_done(const lode_calibrate_t *calibrate, const lode_batch_t *batch);
+bool lode_calibrate_padded_done(const lode_calibrate_t *calibrate, const lode_batch_t *batch);
 
 /* Sums up and commits, or abandons where `status`, which is the same on all ranks, is an error.
  * Releases *calibrate. Collective. */

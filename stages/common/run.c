@@ -12,6 +12,7 @@
 
 #include "base/file.h"
 #include "base/hash.h"
+#include "base/log.h"
 #include "common/version.h"
 #include "kernels/linear.h"
 
@@ -142,14 +143,43 @@ static void time_text(char text[32]) {
     strftime(text, 32, "%Y-%m-%dT%H:%M:%SZ", &parts);
 }
 
-lode_status_t lode_run_create(lode_store_t **store, lode_run_t *run, lode_stage_t stage) {
+static lode_status_t create(lode_store_t **store, lode_run_t *run, lode_stage_t stage,
+                            bool resumable) {
     *store = NULL;
     char *path;
     time_text(run->start);
     LODE_TRY(lode_comm_agree(run->comm, lode_run_path(&path, run, stage)));
-    lode_status_t status = lode_store_create(store, run->comm, path);
+    lode_status_t status = resumable
+                               ? lode_store_create_resumable(store, run->comm, path,
+                                                             run->fingerprint[stage], run->force)
+                               : lode_store_create(store, run->comm, path);
     free(path);
     return status;
+}
+
+lode_status_t lode_run_create(lode_store_t **store, lode_run_t *run, lode_stage_t stage) {
+    return create(store, run, stage, false);
+}
+
+lode_status_t lode_run_create_resumable(lode_store_t **store, lode_run_t *run, lode_stage_t stage) {
+    return create(store, run, stage, true);
+}
+
+void lode_run_say_resumed(const char *stage, int64_t done, int64_t all, const char *units) {
+    if (done > 0)
+        lode_log_info("%s: going on from an interrupted run, %lld of %lld %s are done", stage,
+                      (long long)done, (long long)all, units);
+}
+
+void lode_run_tidy(const lode_run_t *run, lode_stage_t stage) {
+    static const char *const endings[] = {".h5", "-scratch.h5"};
+    for (size_t i = 0; i < sizeof endings / sizeof *endings; i++) {
+        lode_buffer_t path = {0};
+        if (lode_buffer_printf(&path, "%s/%s%s", run->folder, lode_stage_name(stage), endings[i]) ==
+            LODE_OK)
+            lode_store_discard(path.data);
+        lode_buffer_free(&path);
+    }
 }
 
 static lode_status_t libraries_text(lode_buffer_t *text) {
@@ -264,8 +294,5 @@ void lode_sequences_free(lode_sequences_read_t *read) {
 }
 
 int64_t lode_run_budget(const lode_run_t *run, const lode_stack_t *stack, int64_t other) {
-    int64_t reals = 0;
-    if (stack)
-        reals = stack->workspace_count + stack->private_count;
-    return run->config->memory - other - reals * (int64_t)sizeof(lode_real_t);
+    return run->config->memory - other - lode_stack_bytes(stack);
 }

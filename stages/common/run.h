@@ -6,6 +6,7 @@
 #include "comm/context.h"
 #include "config/config.h"
 #include "model/checkpoint.h"
+#include "store/journal.h"
 #include "store/store.h"
 #include "transformer/batch.h"
 #include "transformer/layout.h"
@@ -84,9 +85,21 @@ LODE_MUST_USE lode_status_t lode_run_open(lode_store_t **store, const lode_run_t
 LODE_MUST_USE lode_status_t lode_run_create(lode_store_t **store, lode_run_t *run,
                                             lode_stage_t stage);
 
+/* The same for a stage that goes on from where an interrupted run stopped, unless --force was
+ * given; lode_store_resume() (store/journal.h) must follow. Collective. */
+LODE_MUST_USE lode_status_t lode_run_create_resumable(lode_store_t **store, lode_run_t *run,
+                                                      lode_stage_t stage);
+
+/* Says how much an interrupted run has done, where that is anything: "accumulate", 12, 32,
+ * "micro-batches". Local. */
+void lode_run_say_resumed(const char *stage, int64_t done, int64_t all, const char *units);
+
+/* Deletes what interrupted runs have left of a stage, but not its file. By one rank. Local. */
+void lode_run_tidy(const lode_run_t *run, lode_stage_t stage);
+
 /* Ends a stage: `local` is this rank's status so far. Where it is LODE_OK on all ranks, writes the
- * provenance and commits the file; else leaves nothing. *store is released. Returns the same on all
- * ranks. Collective. */
+ * provenance and commits the file; else leaves nothing but what a resumable store keeps. *store is
+ * released. Returns the same on all ranks. Collective. */
 LODE_MUST_USE lode_status_t lode_run_finish(lode_store_t **store, lode_run_t *run,
                                             lode_stage_t stage, lode_status_t local);
 

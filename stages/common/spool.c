@@ -49,9 +49,9 @@ static void release(lode_spool_t **spool) {
 }
 
 static lode_status_t allocate(lode_spool_t **out, char **path, const lode_run_t *run,
-                              const char *name, int64_t tokens, int64_t rows) {
+                              lode_stage_t stage, int64_t tokens, int64_t rows) {
     char file[64];
-    snprintf(file, sizeof file, "%s-scratch.h5", name);
+    snprintf(file, sizeof file, "%s-scratch.h5", lode_stage_name(stage));
     LODE_TRY(LODE_NEW(out, 1, "scratch file"));
     (*out)->comm = run->comm;
     (*out)->tokens = tokens;
@@ -60,14 +60,15 @@ static lode_status_t allocate(lode_spool_t **out, char **path, const lode_run_t 
     return lode_path_join(path, run->folder, file);
 }
 
-lode_status_t lode_spool_create(lode_spool_t **out, const lode_run_t *run, const char *name,
+lode_status_t lode_spool_create(lode_spool_t **out, const lode_run_t *run, lode_stage_t stage,
                                 int64_t tokens, int64_t rows) {
     char *path = NULL;
     *out = NULL;
     lode_status_t status =
-        lode_comm_agree(run->comm, allocate(out, &path, run, name, tokens, rows));
+        lode_comm_agree(run->comm, allocate(out, &path, run, stage, tokens, rows));
     if (status == LODE_OK)
-        status = lode_store_create(&(*out)->store, run->comm, path);
+        status = lode_store_create_resumable(&(*out)->store, run->comm, path,
+                                             run->fingerprint[stage], run->force);
     free(path);
     if (status != LODE_OK)
         release(out);
@@ -90,6 +91,14 @@ lode_status_t lode_spool_add(lode_spool_t *spool, const char *array, int64_t wid
     const int64_t shape[] = {panels_of(width), spool->tokens, LODE_SPOOL_PANEL};
     LODE_TRY(lode_store_dataset(spool->store, array, LODE_TYPE_F32, 3, shape, false));
     return lode_comm_agree(spool->comm, remember(spool, array, width));
+}
+
+lode_status_t lode_spool_resume(lode_spool_t *spool, const lode_part_t *parts, int64_t count) {
+    return lode_store_resume(spool->store, parts, count);
+}
+
+lode_store_t *lode_spool_store(lode_spool_t *spool) {
+    return spool->store;
 }
 
 static int64_t width_of(const lode_spool_t *spool, const char *array) {
@@ -167,9 +176,12 @@ lode_status_t lode_spool_read_columns(lode_spool_t *spool, const char *array, in
     return LODE_OK;
 }
 
-void lode_spool_destroy(lode_spool_t **spool) {
+void lode_spool_destroy(lode_spool_t **spool, bool finished) {
     if (!*spool)
         return;
-    lode_store_abandon(&(*spool)->store);
+    if (finished)
+        lode_store_remove(&(*spool)->store);
+    else
+        lode_store_abandon(&(*spool)->store);
     release(spool);
 }

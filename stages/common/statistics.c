@@ -31,6 +31,25 @@ lode_status_t lode_statistic_write(lode_store_t *store, const lode_statistic_t *
     return lode_store_write(store, path, offset, count, values);
 }
 
+int64_t lode_statistic_units(const lode_run_t *run, int64_t sequences) {
+    return sequences * (run->architecture.layers + 1);
+}
+
+lode_status_t lode_statistic_mark(lode_store_t *store, int part, int64_t sequences,
+                                  const lode_batch_t *batch, int64_t layer) {
+    return lode_store_mark(store, part, layer * sequences + batch->first_sequence,
+                           batch->sequences.count);
+}
+
+bool lode_statistic_done(const lode_store_t *store, int part, int64_t sequences,
+                         const lode_batch_t *batch, int64_t layers) {
+    for (int64_t l = 0; l < layers; l++)
+        if (!lode_store_done(store, part, l * sequences + batch->first_sequence,
+                             batch->sequences.count))
+            return false;
+    return true;
+}
+
 static lode_status_t reduce_layer(lode_store_t *store, const lode_statistic_t *statistic,
                                   int64_t sequences, int64_t layer, double *row, double *total) {
     const int64_t width = statistic->width;
@@ -96,9 +115,22 @@ static lode_status_t on_logits(void *context, int64_t first_token, int64_t rows,
 
 static lode_status_t on_losses(void *context, int64_t variant, const lode_batch_t *batch,
                                const double *nll, const uint8_t *greedy) {
+    const observers_t *observers = context;
     (void)greedy;
     (void)variant;
-    return lode_accumulate_losses(((observers_t *)context)->accumulate, batch, nll);
+    if (observers->accumulate)
+        LODE_TRY(lode_accumulate_losses(observers->accumulate, batch, nll));
+    /* Logits of a micro-batch come before its losses. */
+    return observers->calibrate ? lode_calibrate_head(observers->calibrate, batch) : LODE_OK;
+}
+
+/* Whether an interrupted run has done all that this pass is to do with a micro-batch. */
+static bool is_done(const observers_t *observers, const lode_batch_t *batch) {
+    if (observers->padded)
+        return lode_calibrate_padded_done(observers->calibrate, batch);
+    return (!observers->calibrate || lode_calibrate_done(observers->calibrate, batch)) &&
+           (!observers->accumulate || lode_accumulate_done(observers->accumulate, batch)) &&
+           (!observers->moments || lode_moments_done(observers->moments, batch));
 }
 
 /* Micro-batches for which the head must run: all for gradients, else those with kept logits. */
@@ -131,8 +163,9 @@ static const char *pass_name(const observers_t *observers) {
                  (observers->moments ? LODE_STATISTICS_MOMENTS : 0)];
 }
 
-static lode_status_t run_pass(lode_run_t *run, const lode_batches_t *batches,
-                              observers_t *observers) {
+/* Runs the pass over the micro-batches that are not `done`. Collective. */
+static lode_status_t run_batches(lode_run_t *run, const lode_batches_t *batches,
+                                 observers_t *observers, const uint8_t *done) {
     lode_stack_t *stack = NULL;
     lode_status_t status = LODE_OK;
     if (run->layout.replica >= 0)
@@ -157,14 +190,30 @@ static lode_status_t run_pass(lode_run_t *run, const lode_batches_t *batches,
             .backward = backward,
             .head_batches = head_batches(batches, observers, run->config->calibration.keep_logits),
             .budget = lode_run_budget(run, stack, ids + spool),
+            .done = done,
             .observer = {.context = observers,
                          .ffn_forward = forward ? on_ffn_forward : NULL,
                          .ffn_backward = backward ? on_ffn_backward : NULL,
                          .logits = logits ? on_logits : NULL,
-                         .losses = backward ? on_losses : NULL}};
+                         .losses = backward || logits ? on_losses : NULL}};
         status = lode_pass_run(&pass);
     }
     lode_stack_destroy(&stack);
+    return status;
+}
+
+static lode_status_t run_pass(lode_run_t *run, const lode_batches_t *batches,
+                              observers_t *observers) {
+    uint8_t *done;
+    int64_t count = 0;
+    LODE_TRY(lode_comm_agree(run->comm, LODE_NEW(&done, batches->count, "micro-batches")));
+    for (int64_t b = 0; b < batches->count; b++)
+        count += done[b] = is_done(observers, &batches->batch[b]);
+    lode_run_say_resumed(pass_name(observers), count, batches->count, "micro-batches");
+    lode_status_t status = LODE_OK;
+    if (count < batches->count)
+        status = run_batches(run, batches, observers, done);
+    free(done);
     return status;
 }
 

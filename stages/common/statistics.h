@@ -34,6 +34,20 @@ LODE_MUST_USE lode_status_t lode_statistic_write(lode_store_t *store,
                                                  int64_t sequence, int64_t layer,
                                                  const double *values);
 
+/* Units of a part for micro-batches: a sequence and a layer are a unit, and a sequence and the
+ * head, which counts as the layer after the last. So each rank marks what it alone has written. */
+int64_t lode_statistic_units(const lode_run_t *run, int64_t sequences);
+
+/* Marks the sequences of a micro-batch, out of `sequences`, for a layer, or for the head as layer
+ * L. Local. */
+LODE_MUST_USE lode_status_t lode_statistic_mark(lode_store_t *store, int part, int64_t sequences,
+                                                const lode_batch_t *batch, int64_t layer);
+
+/* Whether the micro-batch was done before, for the first `layers` layers; L + 1 of them include the
+ * head. Local. */
+bool lode_statistic_done(const lode_store_t *store, int part, int64_t sequences,
+                         const lode_batch_t *batch, int64_t layers);
+
 /* Reduces over sequences into /<name>; after lode_store_synchronise(). Local: this rank does its
  * own layers, if it is of the first replica. */
 LODE_MUST_USE lode_status_t lode_statistic_reduce(lode_store_t *store, const lode_run_t *run,

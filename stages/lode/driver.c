@@ -97,7 +97,7 @@ static bool share_finished(const driver_t *driver, const char *fingerprint, cons
         const finished_t *entry = &driver->finished[i];
         if (strcmp(entry->fingerprint, fingerprint) != 0)
             continue;
-        unlink(partial);
+        lode_store_discard(path); /* lest the next run takes the other name for half a file */
         if ((link(entry->path, partial) == 0 && rename(partial, path) == 0) ||
             copy_file(entry->path, path)) {
             lode_log_info("%s is taken from %s", path, entry->path);
@@ -128,6 +128,8 @@ static lode_status_t judge(driver_t *driver, const lode_run_t *run, lode_stage_t
                 decision = RUN;
             if (driver->request->force && decision == COMPLETE)
                 decision = RUN;
+            if (decision != RUN)
+                lode_run_tidy(run, stage);
             free(path);
         }
     }

@@ -43,7 +43,7 @@ static lode_status_t create_spool(lode_moments_t *moments, int64_t rows) {
     const int64_t L = architecture->layers;
     char name[NAME_MAX_BYTES];
     lode_status_t status =
-        lode_spool_create(&moments->spool, moments->run, "moments", moments->tokens, rows);
+        lode_spool_create(&moments->spool, moments->run, LODE_STAGE_MOMENTS, moments->tokens, rows);
     for (int64_t l = 0; l < L && status == LODE_OK; l++) {
         spool_name(name, "h", l);
         status = lode_spool_add(moments->spool, name, architecture->hidden);
@@ -51,6 +51,10 @@ static lode_status_t create_spool(lode_moments_t *moments, int64_t rows) {
         if (status == LODE_OK)
             status = lode_spool_add(moments->spool, name, architecture->intermediate);
     }
+    if (status == LODE_OK)
+        status = lode_spool_resume(
+            moments->spool,
+            &(lode_part_t){"sequences", lode_statistic_units(moments->run, moments->sequences)}, 1);
     if (status == LODE_OK || status == LODE_ERR_MEMORY)
         return status;
     return lode_fail_context(
@@ -78,9 +82,12 @@ lode_status_t lode_moments_begin(lode_moments_t **out, lode_run_t *run,
     **out = (lode_moments_t){.run = run,
                              .tokens = batches->text->offsets[batches->text->sequences],
                              .sequences = batches->text->sequences};
-    status = lode_run_create(&(*out)->store, run, LODE_STAGE_MOMENTS);
+    status = lode_run_create_resumable(&(*out)->store, run, LODE_STAGE_MOMENTS);
     if (status == LODE_OK)
         status = create_datasets(*out);
+    if (status == LODE_OK)
+        status = lode_store_resume((*out)->store,
+                                   &(lode_part_t){"matrices", 2 * run->architecture.layers}, 1);
     if (status == LODE_OK)
         status = create_spool(*out, batches->max_tokens);
     if (status != LODE_OK)
@@ -94,39 +101,60 @@ lode_status_t lode_moments_ffn(lode_moments_t *moments, const lode_batch_t *batc
     spool_name(name, "h", layer);
     LODE_TRY(lode_spool_write(moments->spool, name, batch->first_token, batch->tokens, h));
     spool_name(name, "u", layer);
-    return lode_spool_write(moments->spool, name, batch->first_token, batch->tokens, u);
+    LODE_TRY(lode_spool_write(moments->spool, name, batch->first_token, batch->tokens, u));
+    return lode_statistic_mark(lode_spool_store(moments->spool), 0, moments->sequences, batch,
+                               layer);
 }
 
-/* All layers' moments of one kind of activation, `width` wide. */
+bool lode_moments_done(const lode_moments_t *moments, const lode_batch_t *batch) {
+    const int64_t layers = moments->run->architecture.layers;
+    return lode_store_done(moments->store, 0, 0, 2 * layers) ||
+           lode_statistic_done(lode_spool_store(moments->spool), 0, moments->sequences, batch,
+                               layers);
+}
+
+/* All layers' moments of one kind of activation, `width` wide; their units begin with `unit`. */
 static lode_status_t take_moments(lode_moments_t *moments, lode_grid_t *grid, const char *what,
-                                  int64_t width, const char *dataset, lode_progress_t *progress) {
+                                  int64_t width, const char *dataset, int64_t unit,
+                                  lode_progress_t *progress) {
     lode_matrix_t *matrix;
     char name[NAME_MAX_BYTES];
+    double seconds = 0;
     LODE_TRY(lode_matrix_create(&matrix, grid, width, width, 0));
     lode_status_t status = LODE_OK;
     for (int64_t l = 0; l < moments->run->architecture.layers && status == LODE_OK; l++) {
+        if (lode_store_done(moments->store, 0, unit + l, 1))
+            continue;
+        const double start = lode_time();
+        LODE_GUARD(status, lode_comm_stop(moments->run->comm, seconds), done);
         spool_name(name, what, l);
         status = lode_moment_of_spool(matrix, moments->spool, name, moments->tokens);
         if (status == LODE_OK)
             status = lode_packed_write(matrix, moments->store, dataset, l);
+        status = lode_store_mark_all(moments->store, 0, unit + l, false, status);
         lode_progress_add(progress, 1, 0);
+        seconds = lode_time() - start;
     }
+done:
     lode_matrix_destroy(&matrix);
     return status;
 }
 
 static lode_status_t take_all(lode_moments_t *moments) {
     const lode_architecture_t *architecture = &moments->run->architecture;
+    const int64_t done = lode_store_done_count(moments->store, 0);
     lode_grid_t *grid;
     lode_progress_t progress;
+    lode_run_say_resumed("moments", done, 2 * architecture->layers, "matrices");
     LODE_TRY(lode_spool_synchronise(moments->spool));
     LODE_TRY(lode_grid_create(&grid, moments->run->comm, 0, 0));
     lode_progress_start(&progress, "moments", "matrix", 2 * architecture->layers);
-    lode_status_t status =
-        take_moments(moments, grid, "h", architecture->hidden, "/input_second_moment", &progress);
+    lode_progress_resume(&progress, done);
+    lode_status_t status = take_moments(moments, grid, "h", architecture->hidden,
+                                        "/input_second_moment", 0, &progress);
     if (status == LODE_OK)
         status = take_moments(moments, grid, "u", architecture->intermediate, "/second_moment",
-                              &progress);
+                              architecture->layers, &progress);
     if (status == LODE_OK)
         lode_progress_end(&progress);
     lode_grid_destroy(&grid);
@@ -137,8 +165,8 @@ lode_status_t lode_moments_end(lode_moments_t **out, lode_status_t status) {
     lode_moments_t *moments = *out;
     if (status == LODE_OK)
         status = take_all(moments);
-    lode_spool_destroy(&moments->spool);
     status = lode_run_finish(&moments->store, moments->run, LODE_STAGE_MOMENTS, status);
+    lode_spool_destroy(&moments->spool, status == LODE_OK);
     free(moments);
     *out = NULL;
     return status;

@@ -27,6 +27,9 @@ LODE_MUST_USE lode_status_t lode_moments_ffn(lode_moments_t *moments, const lode
                                              int64_t layer, const lode_real_t *h,
                                              const lode_real_t *u);
 
+/* Whether an interrupted run has done a micro-batch. Local. */
+bool lode_moments_done(const lode_moments_t *moments, const lode_batch_t *batch);
+
 /* Computes the moments and commits, or abandons where `status`, which is the same on all ranks, is
  * an error. Releases *moments. Collective. */
 LODE_MUST_USE lode_status_t lode_moments_end(lode_moments_t **moments, lode_status_t status);

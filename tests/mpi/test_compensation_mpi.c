@@ -53,7 +53,7 @@ static void fill_rows(int which, int64_t first, int64_t rows, int64_t width, flo
 static lode_spool_t *written(const lode_run_t *run) {
     lode_spool_t *spool;
     static float x[AT_ONCE * 300];
-    LODE_REQUIRE(lode_spool_create(&spool, run, "test", TOKENS, AT_ONCE) == LODE_OK);
+    LODE_REQUIRE(lode_spool_create(&spool, run, LODE_STAGE_COMPENSATE, TOKENS, AT_ONCE) == LODE_OK);
     for (int a = 0; a < ARRAYS; a++)
         LODE_REQUIRE(lode_spool_add(spool, array_name(a), widths[a]) == LODE_OK);
     for (int64_t first = 0, piece = 0; first < TOKENS; first += AT_ONCE, piece++) {
@@ -84,7 +84,7 @@ static void check_columns(lode_spool_t *spool, int array, int64_t first, int64_t
 static void test_spool(const char *folder) {
     char copy[256], path[512];
     snprintf(copy, sizeof copy, "%s", folder);
-    snprintf(path, sizeof path, "%s/test-scratch.h5.partial", folder);
+    snprintf(path, sizeof path, "%s/compensate-scratch.h5.partial", folder);
     const lode_run_t run = {.comm = &world, .folder = copy};
     lode_spool_t *spool = written(&run);
     static float x[AT_ONCE * 300], want[AT_ONCE * 300];
@@ -100,13 +100,14 @@ static void test_spool(const char *folder) {
     check_columns(spool, 2, 7, 200, 128, 128); /* just one */
     LODE_CHECK(lode_file_exists(path));
     MPI_Barrier(world.comm);
-    lode_spool_destroy(&spool);
+    lode_spool_destroy(&spool, true);
     LODE_CHECK(!lode_file_exists(path) && !spool);
 
     char missing[512];
     snprintf(missing, sizeof missing, "%s/missing", folder);
     const lode_run_t nowhere = {.comm = &world, .folder = missing};
-    LODE_CHECK(fails(lode_spool_create(&spool, &nowhere, "test", 10, 10), LODE_ERR_IO, "missing"));
+    LODE_CHECK(fails(lode_spool_create(&spool, &nowhere, LODE_STAGE_COMPENSATE, 10, 10),
+                     LODE_ERR_IO, "missing"));
     LODE_CHECK(!spool);
 }
 
@@ -157,8 +158,8 @@ static void test_moment(const char *folder) {
     }
     lode_grid_destroy(&grid);
     lode_grid_destroy(&own_grid);
-    lode_spool_destroy(&spool);
-    lode_spool_destroy(&own_spool);
+    lode_spool_destroy(&spool, true);
+    lode_spool_destroy(&own_spool, true);
 }
 
 /* --- least squares --------------------------------------------------------------------------- */

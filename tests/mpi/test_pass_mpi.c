@@ -11,6 +11,7 @@
 #include "base/log.h"
 #include "base/memory.h"
 #include "base/random.h"
+#include "base/stop.h"
 #include "model/checkpoint.h"
 #include "testing/check.h"
 #include "testing/checkpoint.h"
@@ -69,6 +70,7 @@ typedef struct record {
     lode_status_t fail_with;
     int64_t fail_after; /* calls of observers, forward and backward */
     bool fail_backward; /* only the backward's count */
+    int64_t stop_after; /* the same, until a stop is asked for; 0: none is */
 } record_t;
 
 static int64_t width_of(kind_t kind) {
@@ -106,6 +108,8 @@ static void record_free(record_t *record) {
 }
 
 static lode_status_t maybe_fail(record_t *record, bool backward) {
+    if (record->stop_after > 0 && --record->stop_after == 0)
+        lode_stop_after(1e-9);
     if (record->fail_with == LODE_OK || (record->fail_backward && !backward) ||
         record->fail_after-- > 0)
         return LODE_OK;
@@ -221,6 +225,7 @@ typedef struct job {
     bool tree;            /* the variants are those of the trees */
     bool sharing;         /* and the pass is told */
     budget_t budget;
+    const uint8_t *done; /* as the pass has it */
 } job_t;
 
 /* Logits are of one variant, and of all positions. */
@@ -265,6 +270,7 @@ static lode_status_t run(const lode_comm_t *comm, const job_t *job, record_t *re
                             job->head_batches < 0 ? outcome->batches.count : job->head_batches,
                         .parent = job->sharing ? tree_parent : NULL,
                         .start = job->sharing ? tree_start : NULL,
+                        .done = job->done,
                         .observer = {.context = record,
                                      .variant = job->tree           ? on_tree_variant
                                                 : job->variants > 1 ? on_variant
@@ -275,13 +281,14 @@ static lode_status_t run(const lode_comm_t *comm, const job_t *job, record_t *re
                                      .ffn_backward = job->backward ? on_backward : NULL,
                                      .logits = wants_logits(job) ? on_logits : NULL,
                                      .losses = on_losses}};
-    int64_t least, all;
-    LODE_REQUIRE(lode_pass_memory(&pass, &least, &all) == LODE_OK);
-    LODE_CHECK(least <= all && (least > 0) == (stack != NULL));
-    pass.budget = job->budget == BUDGET_LEAST    ? least
-                  : job->budget == BUDGET_MIDDLE ? (least + all) / 2
-                  : job->budget == BUDGET_ALL    ? all
-                                                 : least - 1;
+    const lode_pass_size_t size = lode_pass_size(&pass);
+    lode_pass_memory_t memory;
+    LODE_REQUIRE(lode_pass_memory(&size, &memory) == LODE_OK);
+    LODE_CHECK(memory.least <= memory.all && (memory.least > 0) == (stack != NULL));
+    pass.budget = job->budget == BUDGET_LEAST    ? memory.least
+                  : job->budget == BUDGET_MIDDLE ? (memory.least + memory.all) / 2
+                  : job->budget == BUDGET_ALL    ? memory.all
+                                                 : memory.least - 1;
     const lode_status_t status = lode_pass_run(&pass);
     lode_stack_destroy(&stack);
     return status;
@@ -616,6 +623,70 @@ static void test_failures(const job_t *job) {
     record_free(&alone);
 }
 
+/* Marks the micro-batches whose rows all ranks together have seen, which is each row or none: what
+ * is begun is ended. Returns how many. */
+static int64_t find_done(const outcome_t *outcome, const job_t *job, const record_t *record,
+                         uint8_t *done) {
+    int64_t count = 0;
+    for (int64_t b = 0; b < outcome->batches.count; b++) {
+        const lode_batch_t *batch = &outcome->batches.batch[b];
+        int64_t seen = 0;
+        for (int64_t v = 0; v < job->variants; v++)
+            for (int64_t t = 0; t < batch->tokens; t++)
+                seen += record->seen[LOSSES][v * tokens + batch->first_token + t];
+        for (int64_t l = 0; l < LAYERS && job->backward; l++)
+            for (int64_t t = 0; t < batch->tokens; t++)
+                seen += record->seen[GRADIENTS][l * tokens + batch->first_token + t];
+        MPI_Allreduce(MPI_IN_PLACE, &seen, 1, MPI_INT64_T, MPI_SUM, world.comm);
+        const int64_t all = batch->tokens * (job->variants + (job->backward ? LAYERS : 0));
+        LODE_CHECK(seen == 0 || seen == all);
+        done[b] = seen == all;
+        count += done[b];
+    }
+    return count;
+}
+
+/* Stopped at every moment, as one rank sees it, and gone on from there: all micro-batches are seen
+ * once, by the one run or the other, and have the same bits. Returns how many different numbers of
+ * micro-batches were done first. */
+static void test_stops(const job_t *whole) {
+    record_t alone = run_alone(whole);
+    bool had[SEQUENCES + 1] = {false};
+    int64_t different = 0, count = 0;
+    for (int64_t after = 1; after < 400; after += world.size == 1 ? 10 : 7) {
+        job_t job = *whole;
+        outcome_t outcome;
+        uint8_t done[SEQUENCES] = {0};
+        record_t first = record_create(), second = record_create();
+        first.stop_after = world.rank == after % world.size ? after : 0;
+        const lode_status_t status = run(&world, &job, &first, &outcome);
+        count = outcome.batches.count;
+        LODE_CHECK(status == LODE_OK || status == LODE_STOPPED);
+        LODE_CHECK(status == LODE_OK || strstr(lode_error_message(), "run the same command again"));
+        const int64_t left = count - find_done(&outcome, &job, &first, done);
+        LODE_CHECK((left == 0) == (status == LODE_OK));
+        different += !had[left];
+        had[left] = true;
+        outcome_free(&outcome);
+        lode_stop_after(0);
+        job.done = done;
+        LODE_CHECK(run(&world, &job, &second, &outcome) == LODE_OK);
+        compare(&outcome, &job, &second, &alone, true);
+        for (int64_t b = 0; b < count; b++)
+            done[b] = !done[b];
+        uint8_t rest[SEQUENCES];
+        find_done(&outcome, &job, &second, rest);
+        LODE_CHECK(memcmp(rest, done, (size_t)count) == 0);
+        outcome_free(&outcome);
+        record_free(&first);
+        record_free(&second);
+        if (status == LODE_OK)
+            break;
+    }
+    LODE_CHECK(different >= (world.size == 1 ? count : 2));
+    record_free(&alone);
+}
+
 /* Too little memory on one rank alone, and weights that are no numbers. */
 static void test_errors(const job_t *sound) {
     job_t job = *sound;
@@ -671,11 +742,13 @@ int main(int argc, char **argv) {
                  .head_batches = -1,
                  .budget = BUDGET_ALL};
     test_failures(&job);
+    test_stops(&job);
     test_errors(&job);
     job.backward = false;
     job.compact = job.tree = job.sharing = true;
     job.variants = SHARING;
     test_failures(&job);
+    test_stops(&job);
     free(ids);
     free(target);
     free(weight);
