@@ -92,10 +92,12 @@ fi
 digests "${stages[@]}" >"$work/want"
 grep -v '^spectra' "$work/want" >"$work/want-but-spectra"
 duration=() # of each stage, in ms
+total=0
 for stage in "${stages[@]}"; do
     ended=$(stat -c %.3Y "$folder/$stage.h5" | tr -d .)
     duration+=($((ended > begun ? ended - begun : 1)))
     begun=$ended
+    total=$((total + duration[-1]))
 done
 rm -rf "$results" "$LODE_KILL_EXPORT"
 
@@ -114,7 +116,7 @@ reach_moment() {
         pause "$(between 0 500)"
         return
     fi
-    at=${missing[$(between 0 $((${#missing[@]} > 2 ? 2 : ${#missing[@]} - 1)))]}
+    at=${missing[$(between 0 $((${#missing[@]} > 5 ? 5 : ${#missing[@]} - 1)))]}
     while kill -0 "$run" 2>/dev/null &&
         ! [ -e "$folder/${stages[$at]}.h5.partial" ] && ! [ -e "$folder/${stages[$at]}.h5" ]; do
         sleep 0.005
@@ -136,18 +138,21 @@ stage_in_hand() {
 
 # strike WAY COUNT REPLICAS: a run on COUNT ranks that is killed; sets `status`
 strike() {
-    local way=$1 count=$2 options=(--set "replicas=$3") file_limit='' victim
+    local way=$1 count=$2 options=(--set "replicas=$3") file_limit='' victim soon
     what="$way on $count ranks, replicas=$3"
     case $way in
-    limit) options+=(--time-limit "$(between 1 2).$(between 0 9)s") ;;
-    disk) file_limit=$(between 16 9000) ;;
+    limit)
+        soon=$(between 300 "$total")
+        options+=(--time-limit "$((soon / 1000)).$(printf %03d $((soon % 1000)))")
+        ;;
+    disk) file_limit=$(between 8600 40000) ;; # KiB; MPI itself needs some
     fault-kill)
         victim=$(between 0 $((count - 1)))
-        export LODE_FAULT="kill:rank=$victim:call=$(between 1 60)"
+        export LODE_FAULT="kill:rank=$victim:call=$(between 1 150)"
         ;;
     fault-write)
         victim=$(between 0 $((count - 1)))
-        export LODE_FAULT="write:rank=$victim:call=$(between 1 60)"
+        export LODE_FAULT="write:rank=$victim:call=$(between 1 150)"
         ;;
     esac
     start "$count" "${options[@]}"
