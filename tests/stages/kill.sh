@@ -147,12 +147,12 @@ strike() {
         ;;
     disk) file_limit=$(between 8600 40000) ;; # KiB; MPI itself needs some
     fault-kill)
-        victim=$(between 0 $((count - 1)))
-        export LODE_FAULT="kill:rank=$victim:call=$(between 1 150)"
+        victim="rank=$(between 0 $((count - 1))):call=$(between 1 150)"
+        export LODE_FAULT=kill:$victim
         ;;
     fault-write)
-        victim=$(between 0 $((count - 1)))
-        export LODE_FAULT="write:rank=$victim:call=$(between 1 150)"
+        victim="rank=$(between 0 $((count - 1))):call=$(between 1 150)"
+        export LODE_FAULT=write:$victim
         ;;
     esac
     start "$count" "${options[@]}"
