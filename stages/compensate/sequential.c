@@ -98,8 +98,8 @@ static lode_status_t create_spool(sequential_t *s) {
     const lode_compensate_t *work = s->work;
     const int64_t tokens = s->read.text.offsets[s->read.text.sequences];
     char name[NAME_MAX_BYTES];
-    lode_status_t status =
-        lode_spool_create(&s->spool, work->run, LODE_STAGE_COMPENSATE, tokens, s->batches.max_tokens);
+    lode_status_t status = lode_spool_create(&s->spool, work->run, LODE_STAGE_COMPENSATE, tokens,
+                                             s->batches.max_tokens);
     for (int64_t v = 0; v < s->count && status == LODE_OK; v++) {
         x_name(name, v);
         status = lode_spool_add(s->spool, name, work->d);
@@ -120,7 +120,7 @@ static lode_status_t create_spool(sequential_t *s) {
 }
 
 static void close_sequential(sequential_t *s) {
-    lode_spool_destroy(&s->spool, true);
+    lode_spool_destroy(&s->spool, LODE_OK);
     lode_stack_destroy(&s->stack);
     lode_batches_destroy(&s->batches);
     lode_sequences_free(&s->read);
