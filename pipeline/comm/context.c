@@ -95,18 +95,6 @@ lode_status_t lode_comm_share(const lode_comm_t *comm, char **data, size_t *size
     return lode_comm_broadcast(comm, *data, (size_t)bytes + 1, root);
 }
 
-lode_status_t lode_comm_collect(const lode_comm_t *comm, double *values, int64_t count, int root) {
-    const int64_t piece = 1 << 27;
-    if (comm->size == 1)
-        return LODE_OK;
-    for (int64_t done = 0; done < count; done += piece) {
-        const int length = (int)(count - done < piece ? count - done : piece);
-        const void *from = comm->rank == root ? MPI_IN_PLACE : values + done;
-        MPI_Reduce(from, values + done, length, MPI_DOUBLE, MPI_SUM, root, comm->comm);
-    }
-    return lode_comm_agree(comm, comm->rank == root ? lode_comm_received(comm, "sums") : LODE_OK);
-}
-
 lode_status_t lode_comm_stop(const lode_comm_t *comm, double unit_seconds) {
     lode_status_t status = LODE_OK;
     if (lode_stop_before(unit_seconds)) {

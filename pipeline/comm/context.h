@@ -51,12 +51,6 @@ LODE_MUST_USE lode_status_t lode_comm_broadcast(const lode_comm_t *comm, void *d
 LODE_MUST_USE lode_status_t lode_comm_share(const lode_comm_t *comm, char **data, size_t *size,
                                             int root, lode_status_t local);
 
-/* Brings numbers together that ranks have worked out between them: each of values [count] was set
- * by one rank and is 0 on all others. Rank `root` gets all of them, exactly; the others keep what
- * they have. Collective. */
-LODE_MUST_USE lode_status_t lode_comm_collect(const lode_comm_t *comm, double *values,
-                                              int64_t count, int root);
-
 /* Whether to stop before the next unit of work, which takes about `unit_seconds` (0 where nobody
  * knows): LODE_STOPPED on all ranks where lode_stop_before() holds on any, with a message that says
  * why, where the work stands and how to go on; else LODE_OK. Call it between units. Collective. */

@@ -506,7 +506,7 @@ lode_status_t lode_store_resume(lode_store_t *store, const lode_part_t *parts, i
     lode_journal_t *journal = store->journal;
     lode_buffer_t text = {0};
     int found = 0;
-    LODE_ASSERT(journal && !journal->opened && count >= 1);
+    LODE_ASSERT(journal && !journal->opened);
     lode_status_t status = lode_store_sticky(store);
     if (status == LODE_OK)
         status = put_text(&text, store, parts, count);

@@ -8,6 +8,8 @@
 #include "score/halo.h"
 #include "score/supernode.h"
 
+enum { LAYERS, READ_HALOS, PARTS }; /* of the journal */
+
 static void work_free(lode_classify_t *work) {
     free(work->loss_proxy);
     free(work->redundancy);
@@ -133,14 +135,28 @@ static lode_status_t classify_layers(lode_classify_t *work) {
     const lode_layout_t *layout = &work->run->layout;
     if (!lode_run_owns_layers(work->run))
         return LODE_OK;
+    const int64_t count = layout->layer_end - layout->first_layer;
+    const lode_comm_t alone = lode_comm_alone();
     lode_progress_t progress;
+    double seconds = 0;
+    int64_t before = 0;
     LODE_TRY(work_allocate(work));
-    lode_progress_start(&progress, "classify", "layer", layout->layer_end - layout->first_layer);
+    for (int64_t l = layout->first_layer; l < layout->layer_end; l++)
+        before += lode_store_done(work->store, LAYERS, l, 1);
+    lode_progress_start(&progress, "classify", "layer", count);
+    lode_progress_resume(&progress, before);
     for (work->layer = layout->first_layer; work->layer < layout->layer_end; work->layer++) {
+        if (lode_store_done(work->store, LAYERS, work->layer, 1))
+            continue;
+        const double start = lode_time();
+        LODE_TRY(lode_comm_stop(&alone, seconds)); /* ranks have layers of their own */
         lode_status_t status = classify_layer(work);
+        if (status == LODE_OK)
+            status = lode_store_mark(work->store, LAYERS, work->layer, 1);
         if (status != LODE_OK)
             return lode_fail_context(status, "classify, layer %lld", (long long)work->layer);
         lode_progress_add(&progress, 1, 0);
+        seconds = lode_time() - start;
     }
     lode_progress_end(&progress);
     return LODE_OK;
@@ -154,7 +170,7 @@ static lode_status_t read_halos(lode_classify_t *work) {
         return LODE_OK;
     for (work->layer = layout->first_layer; work->layer < layout->layer_end; work->layer++) {
         const int64_t before[] = {work->layer - 1, 0}, count[] = {1, work->support_size};
-        if (work->layer == 0)
+        if (work->layer == 0 || lode_store_done(work->store, READ_HALOS, work->layer, 1))
             continue;
         LODE_TRY(lode_store_read(work->store, "/write_support", before, count, LODE_TYPE_I32,
                                  work->support));
@@ -166,13 +182,19 @@ static lode_status_t read_halos(lode_classify_t *work) {
             return lode_fail_context(status, "classify, layer %lld", (long long)work->layer);
         LODE_TRY(
             lode_classify_write(work, "/controls/read_connectivity", work->m, work->connectivity));
+        LODE_TRY(lode_store_mark(work->store, READ_HALOS, work->layer, 1));
     }
     return LODE_OK;
 }
 
 /* Collective. */
 static lode_status_t classify(lode_classify_t *work) {
+    const int64_t layers = work->run->architecture.layers;
+    const lode_part_t parts[PARTS] = {
+        [LAYERS] = {"layers", layers}, [READ_HALOS] = {"read-halos", layers}};
     LODE_TRY(create_datasets(work));
+    LODE_TRY(lode_store_resume(work->store, parts, PARTS));
+    lode_run_say_resumed("classify", lode_store_done_count(work->store, LAYERS), layers, "layers");
     lode_status_t status = classify_layers(work);
     if (!work->run->config->classify.controls.read_halo)
         return status;
@@ -186,7 +208,7 @@ lode_status_t lode_stage_classify(lode_run_t *run) {
     LODE_TRY(lode_run_open(&work.accumulate, run, LODE_STAGE_ACCUMULATE));
     lode_status_t status = lode_comm_agree(run->comm, work_sizes(&work));
     if (status == LODE_OK)
-        status = lode_run_create(&work.store, run, LODE_STAGE_CLASSIFY);
+        status = lode_run_create_resumable(&work.store, run, LODE_STAGE_CLASSIFY);
     if (status == LODE_OK)
         status = lode_run_finish(&work.store, run, LODE_STAGE_CLASSIFY, classify(&work));
     work_free(&work);

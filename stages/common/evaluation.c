@@ -171,14 +171,14 @@ static lode_status_t on_losses(void *context, int64_t variant, const lode_batch_
     return evaluation->losses(evaluation->context, variant, batch, nll, greedy);
 }
 
-static lode_status_t run_pass(const lode_run_t *run, lode_evaluation_t *evaluation) {
-    lode_batches_t batches;
+/* Runs the micro-batches that are not `done`. Collective. */
+static lode_status_t run_batches(const lode_run_t *run, lode_evaluation_t *evaluation,
+                                 const lode_batches_t *batches, const uint8_t *done) {
     lode_stack_t *stack = NULL;
-    lode_status_t status =
-        lode_batches_create(&batches, evaluation->text, run->config->micro_batch);
-    if (status == LODE_OK && run->layout.replica >= 0)
-        status = lode_stack_create(&stack, run->checkpoint, &run->layout, batches.max_tokens,
-                                   batches.longest, (int)run->config->threads);
+    lode_status_t status = LODE_OK;
+    if (run->layout.replica >= 0)
+        status = lode_stack_create(&stack, run->checkpoint, &run->layout, batches->max_tokens,
+                                   batches->longest, (int)run->config->threads);
     status = lode_comm_agree(run->comm, status);
     if (status == LODE_OK) {
         const int64_t tokens = evaluation->text->offsets[evaluation->text->sequences];
@@ -188,17 +188,36 @@ static lode_status_t run_pass(const lode_run_t *run, lode_evaluation_t *evaluati
             .comm = run->comm,
             .layout = &run->layout,
             .stack = stack,
-            .batches = &batches,
+            .batches = batches,
             .variants = evaluation->variants,
             .parent = evaluation->parent,
             .start = evaluation->start,
             .compact = true,
-            .head_batches = batches.count,
+            .head_batches = batches->count,
             .budget = lode_run_budget(run, stack, other),
+            .done = done,
             .observer = {.context = evaluation, .variant = on_variant, .losses = on_losses}};
         status = lode_pass_run(&pass);
     }
     lode_stack_destroy(&stack);
+    return status;
+}
+
+static lode_status_t run_pass(const lode_run_t *run, lode_evaluation_t *evaluation) {
+    lode_batches_t batches;
+    uint8_t *done = NULL;
+    int64_t count = 0;
+    lode_status_t status =
+        lode_batches_create(&batches, evaluation->text, run->config->micro_batch);
+    if (status == LODE_OK)
+        status = LODE_NEW(&done, batches.count, "micro-batches");
+    status = lode_comm_agree(run->comm, status);
+    for (int64_t b = 0; b < batches.count && status == LODE_OK && evaluation->done; b++)
+        count += done[b] = evaluation->done(evaluation->context, &batches.batch[b]);
+    lode_run_say_resumed(evaluation->stage, count, batches.count, "micro-batches");
+    if (status == LODE_OK && count < batches.count)
+        status = run_batches(run, evaluation, &batches, done);
+    free(done);
     lode_batches_destroy(&batches);
     return status;
 }

@@ -61,6 +61,9 @@ typedef struct lode_evaluation {
      * Called once for each variant and micro-batch, on the one rank that has them. Local. */
     lode_status_t (*losses)(void *context, int64_t variant, const lode_batch_t *batch,
                             const double *nll, const uint8_t *greedy);
+    /* Whether an interrupted run has the losses of all variants of a micro-batch, which is then
+     * left out. Must be the same on all ranks. NULL: of none. Local. */
+    bool (*done)(void *context, const lode_batch_t *batch);
 } lode_evaluation_t;
 
 /* Cuts the text into the experiment's micro-batches and runs all variants over them.

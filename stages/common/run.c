@@ -165,6 +165,25 @@ lode_status_t lode_run_create_resumable(lode_store_t **store, lode_run_t *run, l
     return create(store, run, stage, true);
 }
 
+lode_status_t lode_run_create_scratch(lode_store_t **store, const lode_run_t *run,
+                                      lode_stage_t stage) {
+    *store = NULL;
+    lode_buffer_t path = {0};
+    LODE_TRY(lode_comm_agree(run->comm, lode_buffer_printf(&path, "%s/%s-scratch.h5", run->folder,
+                                                           lode_stage_name(stage))));
+    const lode_status_t status = lode_store_create_resumable(store, run->comm, path.data,
+                                                             run->fingerprint[stage], run->force);
+    lode_buffer_free(&path);
+    return status;
+}
+
+void lode_run_end_scratch(lode_store_t **store, lode_status_t stage) {
+    if (stage == LODE_OK)
+        lode_store_remove(store);
+    else
+        lode_store_abandon(store);
+}
+
 void lode_run_say_resumed(const char *stage, int64_t done, int64_t all, const char *units) {
     if (done > 0)
         lode_log_info("%s: going on from an interrupted run, %lld of %lld %s are done", stage,

@@ -90,6 +90,15 @@ LODE_MUST_USE lode_status_t lode_run_create(lode_store_t **store, lode_run_t *ru
 LODE_MUST_USE lode_status_t lode_run_create_resumable(lode_store_t **store, lode_run_t *run,
                                                       lode_stage_t stage);
 
+/* Creates <run's folder>/<stage>-scratch.h5.partial, for what a stage keeps while it runs;
+ * lode_store_resume() must follow. Collective. */
+LODE_MUST_USE lode_status_t lode_run_create_scratch(lode_store_t **store, const lode_run_t *run,
+                                                    lode_stage_t stage);
+
+/* Deletes that where the stage has ended well, which all ranks agree on; else leaves it to the next
+ * run. NULL is fine on all ranks. Collective. */
+void lode_run_end_scratch(lode_store_t **store, lode_status_t stage);
+
 /* Says how much an interrupted run has done, where that is anything: "accumulate", 12, 32,
  * "micro-batches". Local. */
 void lode_run_say_resumed(const char *stage, int64_t done, int64_t all, const char *units);

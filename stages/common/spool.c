@@ -4,7 +4,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/file.h"
 #include "base/memory.h"
 
 /* One array, by name. */
@@ -48,28 +47,21 @@ static void release(lode_spool_t **spool) {
     *spool = NULL;
 }
 
-static lode_status_t allocate(lode_spool_t **out, char **path, const lode_run_t *run,
-                              lode_stage_t stage, int64_t tokens, int64_t rows) {
-    char file[64];
-    snprintf(file, sizeof file, "%s-scratch.h5", lode_stage_name(stage));
+static lode_status_t allocate(lode_spool_t **out, const lode_run_t *run, int64_t tokens,
+                              int64_t rows) {
     LODE_TRY(LODE_NEW(out, 1, "scratch file"));
     (*out)->comm = run->comm;
     (*out)->tokens = tokens;
     (*out)->rows = rows;
-    LODE_TRY(LODE_NEW_RAW(&(*out)->panel, rows * LODE_SPOOL_PANEL, "scratch file"));
-    return lode_path_join(path, run->folder, file);
+    return LODE_NEW_RAW(&(*out)->panel, rows * LODE_SPOOL_PANEL, "scratch file");
 }
 
 lode_status_t lode_spool_create(lode_spool_t **out, const lode_run_t *run, lode_stage_t stage,
                                 int64_t tokens, int64_t rows) {
-    char *path = NULL;
     *out = NULL;
-    lode_status_t status =
-        lode_comm_agree(run->comm, allocate(out, &path, run, stage, tokens, rows));
+    lode_status_t status = lode_comm_agree(run->comm, allocate(out, run, tokens, rows));
     if (status == LODE_OK)
-        status = lode_store_create_resumable(&(*out)->store, run->comm, path,
-                                             run->fingerprint[stage], run->force);
-    free(path);
+        status = lode_run_create_scratch(&(*out)->store, run, stage);
     if (status != LODE_OK)
         release(out);
     return status;
@@ -176,12 +168,9 @@ lode_status_t lode_spool_read_columns(lode_spool_t *spool, const char *array, in
     return LODE_OK;
 }
 
-void lode_spool_destroy(lode_spool_t **spool, bool finished) {
+void lode_spool_destroy(lode_spool_t **spool, lode_status_t status) {
     if (!*spool)
         return;
-    if (finished)
-        lode_store_remove(&(*spool)->store);
-    else
-        lode_store_abandon(&(*spool)->store);
+    lode_run_end_scratch(&(*spool)->store, status);
     release(spool);
 }

@@ -57,8 +57,9 @@ int64_t lode_spool_bytes(int64_t tokens, int64_t width);
 /* Private bytes of a rank's spool. Local. */
 int64_t lode_spool_memory(int64_t rows);
 
-/* Deletes the file where `finished`, else leaves it for a later run; releases the spool. Keeps the
- * current error message. NULL is fine on all ranks. Collective. */
-void lode_spool_destroy(lode_spool_t **spool, bool finished);
+/* Deletes the file where `status`, the stage's on all ranks, is LODE_OK, else leaves it for a later
+ * run; releases the spool. Keeps the current error message. NULL is fine on all ranks. Collective.
+ */
+void lode_spool_destroy(lode_spool_t **spool, lode_status_t status);
 
 #endif

@@ -114,8 +114,18 @@ static lode_status_t write_ridge(lode_compensate_t *work, const lode_variant_t *
                                       : LODE_OK;
 }
 
+static int64_t unit_of(const lode_compensate_t *work, const lode_variant_t *variant,
+                       int64_t layer) {
+    return (variant - work->variants) * work->layers + layer;
+}
+
+bool lode_compensate_solved(const lode_compensate_t *work, const lode_variant_t *variant,
+                            int64_t layer) {
+    return lode_store_done(work->store, LODE_COMPENSATE_SOLVES, unit_of(work, variant, layer), 1);
+}
+
 lode_status_t lode_compensate_solve(lode_compensate_t *work, const lode_variant_t *variant,
-                                    int64_t layer) {
+                                    int64_t layer, bool sync) {
     char path[LODE_COMPENSATE_PATH], what[LODE_COMPENSATE_PATH + 32];
     int64_t kept = 0;
     lode_ridge_t used;
@@ -131,26 +141,51 @@ lode_status_t lode_compensate_solve(lode_compensate_t *work, const lode_variant_
         status = write_down(work, out, path);
     if (status == LODE_OK)
         status = lode_comm_agree(work->run->comm, write_ridge(work, variant, layer, used.lambda));
+    status = lode_store_mark_all(work->store, LODE_COMPENSATE_SOLVES, unit_of(work, variant, layer),
+                                 sync, status);
     lode_matrix_destroy(&out);
     lode_progress_add(&work->progress, 1, 0);
     return status;
 }
 
+/* Variants of a layer that are left to be solved for by least squares. */
+static int64_t count_unsolved(const lode_compensate_t *work, int64_t layer) {
+    int64_t count = 0;
+    for (int64_t i = 0; i < work->variant_count; i++)
+        count += work->variants[i].compensation == LODE_COMPENSATION_LEAST_SQUARES &&
+                 !lode_compensate_solved(work, &work->variants[i], layer);
+    return count;
+}
+
 /* One second moment serves all variants of a layer. */
+static lode_status_t least_squares_layer(lode_compensate_t *work, lode_store_t *moments,
+                                         int64_t layer) {
+    double seconds = 0;
+    LODE_TRY(lode_comm_stop(work->run->comm, 0));
+    LODE_TRY(lode_packed_read(work->moment, moments, "/second_moment", layer));
+    LODE_TRY(lode_compensate_load_down(work, layer));
+    for (int64_t i = 0; i < work->variant_count; i++) {
+        const lode_variant_t *variant = &work->variants[i];
+        const double start = lode_time();
+        if (variant->compensation != LODE_COMPENSATION_LEAST_SQUARES ||
+            lode_compensate_solved(work, variant, layer))
+            continue;
+        LODE_TRY(lode_comm_stop(work->run->comm, seconds));
+        LODE_TRY(lode_compensate_solve(work, variant, layer, false));
+        seconds = lode_time() - start;
+    }
+    return LODE_OK;
+}
+
 static lode_status_t least_squares(lode_compensate_t *work) {
     if (lode_compensate_count(work, LODE_COMPENSATION_LEAST_SQUARES) == 0)
         return LODE_OK;
     lode_store_t *moments;
     LODE_TRY(lode_run_open(&moments, work->run, LODE_STAGE_MOMENTS));
     lode_status_t status = LODE_OK;
-    for (int64_t l = 0; l < work->layers && status == LODE_OK; l++) {
-        status = lode_packed_read(work->moment, moments, "/second_moment", l);
-        if (status == LODE_OK)
-            status = lode_compensate_load_down(work, l);
-        for (int64_t i = 0; i < work->variant_count && status == LODE_OK; i++)
-            if (work->variants[i].compensation == LODE_COMPENSATION_LEAST_SQUARES)
-                status = lode_compensate_solve(work, &work->variants[i], l);
-    }
+    for (int64_t l = 0; l < work->layers && status == LODE_OK; l++)
+        if (count_unsolved(work, l) > 0)
+            status = least_squares_layer(work, moments, l);
     lode_store_close(&moments);
     return status;
 }
@@ -189,7 +224,8 @@ static lode_status_t bias_layer(lode_compensate_t *work, const bias_work_t *arra
     LODE_TRY(lode_compensate_mask(work, variant, layer, NULL));
     LODE_TRY(add_removed(work, arrays, &weights.down));
     named(path, "bias", variant);
-    return lode_store_write(work->store, path, offset, count, arrays->bias);
+    LODE_TRY(lode_store_write(work->store, path, offset, count, arrays->bias));
+    return lode_store_mark(work->store, LODE_COMPENSATE_BIASES, unit_of(work, variant, layer), 1);
 }
 
 static lode_status_t bias_layers(lode_compensate_t *work, lode_store_t *calibrate,
@@ -200,7 +236,9 @@ static lode_status_t bias_layers(lode_compensate_t *work, lode_store_t *calibrat
         LODE_TRY(lode_store_read(calibrate, "/activation_mean", offset, count, LODE_TYPE_F64,
                                  arrays->mean));
         for (int64_t i = 0; i < work->variant_count; i++)
-            if (work->variants[i].compensation == LODE_COMPENSATION_BIAS)
+            if (work->variants[i].compensation == LODE_COMPENSATION_BIAS &&
+                !lode_store_done(work->store, LODE_COMPENSATE_BIASES,
+                                 unit_of(work, &work->variants[i], l), 1))
                 LODE_TRY(bias_layer(work, arrays, &work->variants[i], l));
     }
     return LODE_OK;
@@ -255,6 +293,18 @@ static lode_status_t create_datasets(lode_compensate_t *work) {
     return lode_store_attribute_f64(work->store, "/", "ridge", work->run->config->prune.ridge);
 }
 
+/* Goes on from an interrupted run. Collective. */
+static lode_status_t resume(lode_compensate_t *work) {
+    const int64_t units = work->variant_count * work->layers;
+    const lode_part_t parts[LODE_COMPENSATE_PARTS] = {
+        [LODE_COMPENSATE_BIASES] = {"biases", units}, [LODE_COMPENSATE_SOLVES] = {"solves", units}};
+    LODE_TRY(lode_store_resume(work->store, parts, LODE_COMPENSATE_PARTS));
+    const int64_t done = lode_store_done_count(work->store, LODE_COMPENSATE_SOLVES);
+    lode_run_say_resumed("compensate", done, work->progress.units, "layers");
+    lode_progress_resume(&work->progress, done);
+    return LODE_OK;
+}
+
 /* Tells every rank who has each layer. */
 static void find_owners(lode_compensate_t *work) {
     const lode_run_t *run = work->run;
@@ -307,18 +357,22 @@ lode_status_t lode_stage_compensate(lode_run_t *run) {
     if (status == LODE_OK)
         status = prepare(&work);
     if (status == LODE_OK)
-        status = lode_run_create(&work.store, run, LODE_STAGE_COMPENSATE);
+        status = lode_run_create_resumable(&work.store, run, LODE_STAGE_COMPENSATE);
     if (status == LODE_OK) {
+        lode_spool_t *spool = NULL;
         status = create_datasets(&work);
+        if (status == LODE_OK)
+            status = resume(&work);
         if (status == LODE_OK)
             status = biases(&work);
         if (status == LODE_OK)
             status = least_squares(&work);
         if (status == LODE_OK)
-            status = lode_compensate_sequential(&work);
+            status = lode_compensate_sequential(&work, &spool);
         if (status == LODE_OK)
             lode_progress_end(&work.progress);
         status = lode_run_finish(&work.store, run, LODE_STAGE_COMPENSATE, status);
+        lode_spool_destroy(&spool, status);
     }
     release(&work);
     return status;

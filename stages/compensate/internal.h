@@ -4,10 +4,14 @@
 
 #include "base/log.h"
 #include "common/run.h"
+#include "common/spool.h"
 #include "linalg/matrix.h"
 #include "prune/prune.h"
 
 enum { LODE_COMPENSATE_PATH = 320 }; /* bytes of a dataset's name */
+
+/* Parts of the journal; a unit is a variant, of all, and a layer. */
+enum { LODE_COMPENSATE_BIASES, LODE_COMPENSATE_SOLVES, LODE_COMPENSATE_PARTS };
 
 typedef struct lode_compensate {
     lode_run_t *run;
@@ -37,15 +41,22 @@ LODE_MUST_USE lode_status_t lode_compensate_mask(lode_compensate_t *work,
 LODE_MUST_USE lode_status_t lode_compensate_load_down(lode_compensate_t *work, int64_t layer);
 
 /* Solves for a variant's down projection of a layer from work->moment and work->down, and writes it
- * and its λ. Collective. */
+ * and its λ; `sync`: onto the disk. Collective. */
 LODE_MUST_USE lode_status_t lode_compensate_solve(lode_compensate_t *work,
-                                                  const lode_variant_t *variant, int64_t layer);
+                                                  const lode_variant_t *variant, int64_t layer,
+                                                  bool sync);
+
+/* Whether an interrupted run has done that. Local. */
+bool lode_compensate_solved(const lode_compensate_t *work, const lode_variant_t *variant,
+                            int64_t layer);
 
 /* Name of a variant's down projection of a layer. Local. */
 void lode_compensate_down_path(char path[LODE_COMPENSATE_PATH], const lode_variant_t *variant,
                                int64_t layer);
 
-/* All variants of sequential compensation. Collective. */
-LODE_MUST_USE lode_status_t lode_compensate_sequential(lode_compensate_t *work);
+/* All variants of sequential compensation. *spool, NULL where there are none, is for
+ * lode_spool_destroy() once the stage has ended. Collective. */
+LODE_MUST_USE lode_status_t lode_compensate_sequential(lode_compensate_t *work,
+                                                       lode_spool_t **spool);
 
 #endif

@@ -24,9 +24,10 @@ static lode_status_t on_losses(void *context, int64_t variant, const lode_batch_
         if (data->windows.target[batch->first_token + t] >= 0)
             data->scored[scored++] = nll[t];
     const int64_t offset = data->windows.first_target[batch->first_sequence];
-    return lode_store_write(data->set.work->store,
-                            data->set.items[data->set.selected[variant]].path, &offset, &scored,
-                            data->scored);
+    LODE_TRY(lode_store_write(data->set.work->store,
+                              data->set.items[data->set.selected[variant]].path, &offset, &scored,
+                              data->scored));
+    return lode_evaluate_set_mark(&data->set, variant, batch);
 }
 
 static lode_status_t prepare(data_t *data, lode_evaluate_work_t *work) {
@@ -45,8 +46,24 @@ static lode_status_t create_datasets(data_t *data) {
         LODE_TRY(lode_store_dataset(store, item->path, LODE_TYPE_F64, 1, &targets, false));
         LODE_TRY(lode_store_attribute_text(store, item->path, "digest", item->digest));
     }
-    const lode_reuse_kind_t kind = {.group = "/perplexity", .axes = 1, .shape = {targets}};
-    return lode_reuse_take(store, data->set.work->run, &kind, data->set.items, data->set.variants);
+    return LODE_OK;
+}
+
+/* Takes what this stage was computed before, in part or for other settings. Collective. */
+static lode_status_t take_earlier(data_t *data) {
+    lode_evaluate_work_t *work = data->set.work;
+    const int64_t sequences = data->set.sequences;
+    const lode_reuse_kind_t kind = {
+        .group = "/perplexity", .axes = 1, .shape = {data->windows.targets}};
+    for (int64_t v = 0; v < data->set.variants; v++)
+        data->set.items[v].done =
+            lode_store_done(work->store, data->set.part, v * sequences, sequences);
+    LODE_TRY(lode_reuse_take(work->store, work->run, &kind, data->set.items, data->set.variants));
+    lode_status_t status = LODE_OK;
+    for (int64_t v = 0; v < data->set.variants && status == LODE_OK; v++)
+        if (data->set.items[v].found && work->run->comm->rank == 0) /* which has written it */
+            status = lode_store_mark(work->store, data->set.part, v * sequences, sequences);
+    return lode_comm_agree(work->run->comm, status);
 }
 
 static lode_status_t run_variants(data_t *data) {
@@ -62,7 +79,8 @@ static lode_status_t run_variants(data_t *data) {
                                                    text * (int64_t)sizeof(int32_t),
                                           .context = data,
                                           .edit = lode_evaluate_set_edit,
-                                          .losses = on_losses};
+                                          .losses = on_losses,
+                                          .done = lode_evaluate_set_done};
     return lode_evaluation_run(work->run, &evaluation);
 }
 
@@ -132,12 +150,30 @@ static void data_free(data_t *data) {
     free(data->scored);
 }
 
-static lode_status_t evaluate_entry(lode_evaluate_work_t *work,
-                                    const lode_config_perplexity_t *entry) {
-    data_t data = {.entry = entry};
-    lode_status_t status = lode_comm_agree(work->run->comm, prepare(&data, work));
+/* Sets up entry `index`. *data is for data_free, also on failure. Collective. */
+static lode_status_t open_entry(data_t *data, lode_evaluate_work_t *work, int64_t index) {
+    *data = (data_t){.entry = &work->run->config->evaluate.perplexity[index]};
+    const lode_status_t status = lode_comm_agree(work->run->comm, prepare(data, work));
+    data->set.losses = work->store;
+    data->set.part = (int)index;
+    return status;
+}
+
+lode_status_t lode_evaluate_perplexity_create(lode_evaluate_work_t *work, int64_t index) {
+    data_t data;
+    lode_status_t status = open_entry(&data, work, index);
     if (status == LODE_OK)
         status = create_datasets(&data);
+    work->parts[index] = (lode_part_t){data.entry->name, data.set.variants * data.set.sequences};
+    data_free(&data);
+    return status;
+}
+
+lode_status_t lode_evaluate_perplexity(lode_evaluate_work_t *work, int64_t index) {
+    data_t data;
+    lode_status_t status = open_entry(&data, work, index);
+    if (status == LODE_OK)
+        status = take_earlier(&data);
     if (status == LODE_OK)
         status = run_variants(&data);
     if (status == LODE_OK)
@@ -146,11 +182,4 @@ static lode_status_t evaluate_entry(lode_evaluate_work_t *work,
         status = write_value(&data, v);
     data_free(&data);
     return status;
-}
-
-lode_status_t lode_evaluate_perplexities(lode_evaluate_work_t *work) {
-    const lode_config_evaluate_t *evaluate = &work->run->config->evaluate;
-    for (int64_t i = 0; i < evaluate->perplexity_count; i++)
-        LODE_TRY(evaluate_entry(work, &evaluate->perplexity[i]));
-    return LODE_OK;
 }

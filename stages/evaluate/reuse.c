@@ -43,7 +43,8 @@ static void beside_path(const search_t *search, const char *path, char beside[PA
 
 static lode_reuse_item_t *wanted(const search_t *search, const char *digest) {
     for (int64_t i = 0; i < search->count; i++)
-        if (!search->items[i].found && strcmp(search->items[i].digest, digest) == 0)
+        if (!search->items[i].found && !search->items[i].done &&
+            strcmp(search->items[i].digest, digest) == 0)
             return &search->items[i];
     return NULL;
 }
@@ -144,12 +145,13 @@ static lode_status_t search_files(search_t *search, const lode_run_t *run) {
 lode_status_t lode_reuse_take(lode_store_t *store, const lode_run_t *run,
                               const lode_reuse_kind_t *kind, lode_reuse_item_t *items,
                               int64_t count) {
-    search_t search = {
-        .store = store, .kind = kind, .items = items, .count = count, .missing = count};
+    search_t search = {.store = store, .kind = kind, .items = items, .count = count};
     lode_status_t status = LODE_OK;
     int32_t *found = NULL;
-    for (int64_t i = 0; i < count; i++)
+    for (int64_t i = 0; i < count; i++) {
         items[i].found = false;
+        search.missing += !items[i].done;
+    }
     if (run->comm->rank == 0)
         status = search_files(&search, run);
     if (status == LODE_OK)

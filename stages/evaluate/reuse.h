@@ -26,6 +26,7 @@ typedef struct lode_reuse_kind {
 typedef struct lode_reuse_item {
     char *path; /* of the dataset f64 in the new file, the caller's */
     char digest[LODE_DIGEST_TEXT];
+    bool done;     /* by an interrupted run of the stage: not looked for */
     int32_t found; /* out */
 } lode_reuse_item_t;
 

@@ -18,8 +18,9 @@ typedef struct data {
     const lode_config_task_t *entry;
     lode_requests_t requests;
     int32_t *characters; /* [items, width] */
-    double *result;      /* [2, computed, sequences] log-likelihoods, then whether greedy, of what
-                            this rank has computed; 0 elsewhere */
+    double *sums;        /* [sequences] log-likelihoods of some sequences */
+    uint8_t *flags;      /* [sequences] whether these were greedy */
+    int table;           /* part of the tables */
 } data_t;
 
 /* --- preparing ------------------------------------------------------------------------------ */
@@ -40,17 +41,29 @@ static lode_status_t prepare(data_t *data, lode_evaluate_work_t *work) {
     const int64_t positions = work->run->architecture.max_positions;
     LODE_TRY(lode_requests_read(requests, work->tokenize, data->entry->name, positions));
     LODE_TRY(LODE_NEW(&data->characters, requests->items * requests->width, "requests"));
+    LODE_TRY(LODE_NEW(&data->sums, requests->text.sequences, "answers"));
+    LODE_TRY(LODE_NEW(&data->flags, requests->text.sequences, "answers"));
     lode_requests_spread(requests, requests->characters, -1, data->characters);
-    if (requests->truncated > 0)
-        lode_log_warning("%s: %lld of %lld requests are longer than the model's %lld positions; "
-                         "their contexts are cut from the left",
-                         data->entry->name, (long long)requests->truncated,
-                         (long long)requests->count, (long long)positions);
     LODE_TRY(lode_evaluate_set_create(&data->set, work, "/tasks", data->entry->name,
                                       data->entry->pruned, &requests->text));
     for (int64_t v = 0; v < data->set.variants; v++)
         LODE_TRY(extend_digest(&data->set.items[v], requests));
     return LODE_OK;
+}
+
+static void warn_of_length(const data_t *data) {
+    const lode_requests_t *requests = &data->requests;
+    if (requests->truncated > 0)
+        lode_log_warning("%s: %lld of %lld requests are longer than the model's %lld positions; "
+                         "their contexts are cut from the left",
+                         data->entry->name, (long long)requests->truncated,
+                         (long long)requests->count,
+                         (long long)data->set.work->run->architecture.max_positions);
+}
+
+/* What sequences give, in the scratch file. */
+static void scratch_path(const data_t *data, const char *what, char path[PATH_BYTES]) {
+    snprintf(path, PATH_BYTES, "/%s/%s", what, data->entry->name);
 }
 
 static void greedy_path(const data_t *data, int64_t variant, char path[PATH_BYTES]) {
@@ -92,21 +105,39 @@ static lode_status_t describe_items(const data_t *data) {
 }
 
 static lode_status_t create_datasets(const data_t *data) {
-    lode_store_t *store = data->set.work->store;
+    const lode_evaluate_work_t *work = data->set.work;
+    const int64_t table[] = {data->requests.items, data->requests.width};
+    const int64_t rows[] = {data->set.variants, data->set.sequences};
+    char path[PATH_BYTES];
+    for (int64_t v = 0; v < data->set.variants; v++) {
+        const lode_reuse_item_t *item = &data->set.items[v];
+        greedy_path(data, v, path);
+        LODE_TRY(lode_store_dataset(work->store, item->path, LODE_TYPE_F64, 2, table, true));
+        LODE_TRY(lode_store_dataset(work->store, path, LODE_TYPE_U8, 2, table, true));
+        LODE_TRY(lode_store_attribute_text(work->store, item->path, "digest", item->digest));
+    }
+    scratch_path(data, "sums", path);
+    LODE_TRY(lode_store_dataset(work->scratch, path, LODE_TYPE_F64, 2, rows, false));
+    scratch_path(data, "greedy", path);
+    LODE_TRY(lode_store_dataset(work->scratch, path, LODE_TYPE_U8, 2, rows, false));
+    return describe_items(data);
+}
+
+/* Takes what this stage was computed before, in part or for other settings. Collective. */
+static lode_status_t take_earlier(data_t *data) {
+    lode_evaluate_work_t *work = data->set.work;
     const lode_reuse_kind_t kind = {.group = "/tasks",
                                     .beside = "/task_greedy",
                                     .axes = 2,
                                     .shape = {data->requests.items, data->requests.width}};
-    for (int64_t v = 0; v < data->set.variants; v++) {
-        const lode_reuse_item_t *item = &data->set.items[v];
-        char path[PATH_BYTES];
-        greedy_path(data, v, path);
-        LODE_TRY(lode_store_dataset(store, item->path, LODE_TYPE_F64, 2, kind.shape, true));
-        LODE_TRY(lode_store_dataset(store, path, LODE_TYPE_U8, 2, kind.shape, true));
-        LODE_TRY(lode_store_attribute_text(store, item->path, "digest", item->digest));
-    }
-    LODE_TRY(describe_items(data));
-    return lode_reuse_take(store, data->set.work->run, &kind, data->set.items, data->set.variants);
+    for (int64_t v = 0; v < data->set.variants; v++)
+        data->set.items[v].done = lode_store_done(work->store, data->table, v, 1);
+    LODE_TRY(lode_reuse_take(work->store, work->run, &kind, data->set.items, data->set.variants));
+    lode_status_t status = LODE_OK;
+    for (int64_t v = 0; v < data->set.variants && status == LODE_OK; v++)
+        if (data->set.items[v].found && work->run->comm->rank == 0) /* which has written it */
+            status = lode_store_mark(work->store, data->table, v, 1);
+    return lode_comm_agree(work->run->comm, status);
 }
 
 /* --- computing ------------------------------------------------------------------------------ */
@@ -115,9 +146,6 @@ static lode_status_t on_losses(void *context, int64_t variant, const lode_batch_
                                const double *nll, const uint8_t *greedy) {
     data_t *data = context;
     const lode_requests_t *requests = &data->requests;
-    const int64_t sequences = requests->text.sequences;
-    double *sums = data->result + variant * sequences + batch->first_sequence;
-    double *flags = sums + data->set.computed * sequences;
     for (int64_t s = 0; s < batch->sequences.count; s++) {
         double sum = 0;
         bool all = true;
@@ -126,34 +154,49 @@ static lode_status_t on_losses(void *context, int64_t variant, const lode_batch_
                 sum += nll[t];
                 all = all && greedy[t] != 0;
             }
-        sums[s] = 0 - sum;
-        flags[s] = all ? 1 : 0;
+        data->sums[s] = 0 - sum;
+        data->flags[s] = all ? 1 : 0;
     }
-    return LODE_OK;
+    const int64_t offset[] = {data->set.selected[variant], batch->first_sequence};
+    const int64_t count[] = {1, batch->sequences.count};
+    char path[PATH_BYTES];
+    scratch_path(data, "sums", path);
+    LODE_TRY(lode_store_write(data->set.losses, path, offset, count, data->sums));
+    scratch_path(data, "greedy", path);
+    LODE_TRY(lode_store_write(data->set.losses, path, offset, count, data->flags));
+    return lode_evaluate_set_mark(&data->set, variant, batch);
 }
 
-/* The table of one computed variant, by rank 0. */
-static lode_status_t write_table(const data_t *data, int64_t computed, double *sums,
+/* Reads what the sequences of a variant gave. */
+static lode_status_t read_sequences(const data_t *data, int64_t variant) {
+    const int64_t offset[] = {variant, 0}, count[] = {1, data->set.sequences};
+    char path[PATH_BYTES];
+    scratch_path(data, "sums", path);
+    LODE_TRY(lode_store_read(data->set.losses, path, offset, count, LODE_TYPE_F64, data->sums));
+    scratch_path(data, "greedy", path);
+    return lode_store_read(data->set.losses, path, offset, count, LODE_TYPE_U8, data->flags);
+}
+
+/* The table of one variant, by rank 0. */
+static lode_status_t write_table(const data_t *data, int64_t variant, double *sums,
                                  uint8_t *flags) {
     const lode_requests_t *requests = &data->requests;
     const int64_t shape[2] = {requests->items, requests->width}, offset[2] = {0};
-    const int64_t sequences = requests->text.sequences;
-    const double *result = data->result + computed * sequences;
-    const double *greedy = result + data->set.computed * sequences;
-    const int64_t variant = data->set.selected[computed];
+    lode_store_t *store = data->set.work->store;
     char path[PATH_BYTES];
+    LODE_TRY(read_sequences(data, variant));
     for (int64_t i = 0; i < requests->items; i++) {
         const int64_t first = requests->first[i], count = requests->first[i + 1] - first;
         for (int64_t r = 0; r < requests->width; r++) {
             const int64_t place = i * requests->width + r;
-            sums[place] = r < count ? result[requests->sequence[first + r]] : NAN;
-            flags[place] = r < count && greedy[requests->sequence[first + r]] != 0;
+            sums[place] = r < count ? data->sums[requests->sequence[first + r]] : NAN;
+            flags[place] = r < count && data->flags[requests->sequence[first + r]] != 0;
         }
     }
     greedy_path(data, variant, path);
-    LODE_TRY(lode_store_write(data->set.work->store, data->set.items[variant].path, offset, shape,
-                              sums));
-    return lode_store_write(data->set.work->store, path, offset, shape, flags);
+    LODE_TRY(lode_store_write(store, data->set.items[variant].path, offset, shape, sums));
+    LODE_TRY(lode_store_write(store, path, offset, shape, flags));
+    return lode_store_mark(store, data->table, variant, 1);
 }
 
 static lode_status_t write_tables(const data_t *data) {
@@ -164,7 +207,7 @@ static lode_status_t write_tables(const data_t *data) {
     if (status == LODE_OK)
         status = LODE_NEW(&flags, cells, "answers");
     for (int64_t v = 0; v < data->set.computed && status == LODE_OK; v++)
-        status = write_table(data, v, sums, flags);
+        status = write_table(data, data->set.selected[v], sums, flags);
     free(sums);
     free(flags);
     return status;
@@ -173,24 +216,21 @@ static lode_status_t write_tables(const data_t *data) {
 static lode_status_t run_variants(data_t *data) {
     const lode_evaluate_work_t *work = data->set.work;
     const lode_comm_t *comm = work->run->comm;
-    lode_status_t status = lode_evaluate_set_select(&data->set);
-    const int64_t numbers = 2 * data->set.computed * data->requests.text.sequences;
-    if (status == LODE_OK)
-        status = LODE_NEW(&data->result, numbers, "answers");
-    LODE_TRY(lode_comm_agree(comm, status));
-    const lode_evaluation_t evaluation = {.stage = "evaluate",
-                                          .text = &data->requests.text,
-                                          .variants = data->set.computed,
-                                          .parent = data->set.parent,
-                                          .start = data->set.start,
-                                          .other = lode_edits_memory(work->edits) +
-                                                   lode_requests_memory(&data->requests) +
-                                                   numbers * (int64_t)sizeof(double),
-                                          .context = data,
-                                          .edit = lode_evaluate_set_edit,
-                                          .losses = on_losses};
+    LODE_TRY(lode_comm_agree(comm, lode_evaluate_set_select(&data->set)));
+    const lode_evaluation_t evaluation = {
+        .stage = "evaluate",
+        .text = &data->requests.text,
+        .variants = data->set.computed,
+        .parent = data->set.parent,
+        .start = data->set.start,
+        .other = lode_edits_memory(work->edits) + lode_requests_memory(&data->requests) +
+                 data->set.sequences * (int64_t)(sizeof *data->sums + sizeof *data->flags),
+        .context = data,
+        .edit = lode_evaluate_set_edit,
+        .losses = on_losses,
+        .done = lode_evaluate_set_done};
     LODE_TRY(lode_evaluation_run(work->run, &evaluation));
-    LODE_TRY(lode_comm_collect(comm, data->result, numbers, 0));
+    LODE_TRY(lode_store_synchronise(work->scratch));
     return lode_comm_agree(comm, comm->rank == 0 ? write_tables(data) : LODE_OK);
 }
 
@@ -276,27 +316,50 @@ static lode_status_t write_values(const data_t *data, int64_t variant) {
 
 /* --- a task --------------------------------------------------------------------------------- */
 
-static lode_status_t evaluate_task(lode_evaluate_work_t *work, const lode_config_task_t *entry) {
-    data_t data = {.entry = entry};
-    lode_status_t status = lode_comm_agree(work->run->comm, prepare(&data, work));
+/* Sets up task `index`. *data is for close_task, also on failure. Collective. */
+static lode_status_t open_task(data_t *data, lode_evaluate_work_t *work, int64_t index) {
+    const lode_config_evaluate_t *evaluate = &work->run->config->evaluate;
+    *data = (data_t){.entry = &evaluate->tasks[index],
+                     .table = (int)(evaluate->perplexity_count + index)};
+    const lode_status_t status = lode_comm_agree(work->run->comm, prepare(data, work));
+    data->set.losses = work->scratch;
+    data->set.part = (int)index;
+    return status;
+}
+
+static void close_task(data_t *data) {
+    lode_evaluate_set_free(&data->set);
+    lode_requests_free(&data->requests);
+    free(data->characters);
+    free(data->sums);
+    free(data->flags);
+}
+
+lode_status_t lode_evaluate_task_create(lode_evaluate_work_t *work, int64_t index) {
+    data_t data;
+    lode_status_t status = open_task(&data, work, index);
     if (status == LODE_OK)
         status = create_datasets(&data);
+    work->parts[data.table] = (lode_part_t){data.entry->name, data.set.variants};
+    work->scratch_parts[index] =
+        (lode_part_t){data.entry->name, data.set.variants * data.set.sequences};
+    close_task(&data);
+    return status;
+}
+
+lode_status_t lode_evaluate_task(lode_evaluate_work_t *work, int64_t index) {
+    data_t data;
+    lode_status_t status = open_task(&data, work, index);
+    if (status == LODE_OK) {
+        warn_of_length(&data);
+        status = take_earlier(&data);
+    }
     if (status == LODE_OK)
         status = run_variants(&data);
     if (status == LODE_OK)
         status = lode_store_synchronise(work->store);
     for (int64_t v = 0; status == LODE_OK && v < data.set.variants; v++)
         status = write_values(&data, v);
-    lode_evaluate_set_free(&data.set);
-    lode_requests_free(&data.requests);
-    free(data.characters);
-    free(data.result);
+    close_task(&data);
     return status;
-}
-
-lode_status_t lode_evaluate_tasks(lode_evaluate_work_t *work) {
-    const lode_config_evaluate_t *evaluate = &work->run->config->evaluate;
-    for (int64_t i = 0; i < evaluate->task_count; i++)
-        LODE_TRY(evaluate_task(work, &evaluate->tasks[i]));
-    return LODE_OK;
 }

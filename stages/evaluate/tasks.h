@@ -14,8 +14,13 @@
 
 #include "evaluate/work.h"
 
-/* Writes these of every evaluate.tasks. Errors: LODE_ERR_INPUT (a continuation longer than the
- * model's positions), LODE_ERR_NUMERIC, LODE_ERR_MEMORY, LODE_ERR_IO. Collective. */
-LODE_MUST_USE lode_status_t lode_evaluate_tasks(lode_evaluate_work_t *work);
+/* Creates the datasets of task `index` of evaluate.tasks, and sets its work->parts and
+ * work->scratch_parts. Errors: LODE_ERR_INPUT (a continuation longer than the model's positions),
+ * LODE_ERR_MEMORY, LODE_ERR_IO. Collective. */
+LODE_MUST_USE lode_status_t lode_evaluate_task_create(lode_evaluate_work_t *work, int64_t index);
+
+/* Writes what they hold, once the stores are resumed. Errors: LODE_ERR_NUMERIC, LODE_ERR_MEMORY,
+ * LODE_ERR_IO, LODE_STOPPED. Collective. */
+LODE_MUST_USE lode_status_t lode_evaluate_task(lode_evaluate_work_t *work, int64_t index);
 
 #endif

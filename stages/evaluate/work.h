@@ -12,6 +12,12 @@
 typedef struct lode_evaluate_work {
     lode_run_t *run;
     lode_store_t *tokenize, *store; /* read, written */
+    /* With tasks: what sequences give, until it makes a variant's table. */
+    lode_store_t *scratch;
+    /* Units of `store`, by data set: of a perplexity each variant and sequence, its losses; of a
+     * task, which follow, each variant, its table. Those of `scratch`, by task: each variant and
+     * sequence. */
+    lode_part_t *parts, *scratch_parts;
     lode_variant_t *variants;
     int64_t variant_count; /* without the unpruned model */
     lode_edits_t *edits;
@@ -21,6 +27,9 @@ typedef struct lode_evaluate_work {
 /* The variants that one data set is evaluated on, and where their losses go. */
 typedef struct lode_evaluate_set {
     lode_evaluate_work_t *work;
+    lode_store_t *losses; /* has the units of variant and sequence */
+    int part;             /* of them */
+    int64_t sequences;
     const char *name;         /* of the data set */
     int64_t variants;         /* the first so many of the stage */
     lode_reuse_item_t *items; /* [variants] */
@@ -52,8 +61,16 @@ LODE_MUST_USE lode_status_t lode_evaluate_set_create(lode_evaluate_set_t *set,
                                                      const lode_text_t *text);
 void lode_evaluate_set_free(lode_evaluate_set_t *set); /* leaves {0}. Local. */
 
-/* Selects the variants that are not found in earlier results, and says how many these are.
- * Errors: LODE_ERR_MEMORY. Local. */
+/* Whether an interrupted run has all that is computed of a micro-batch, as lode_evaluation_t asks;
+ * the context is any structure that begins with a lode_evaluate_set_t. Local. */
+bool lode_evaluate_set_done(void *set, const lode_batch_t *batch);
+
+/* Marks the sequences of a micro-batch for variant `computed` of those that are computed. Local. */
+LODE_MUST_USE lode_status_t lode_evaluate_set_mark(const lode_evaluate_set_t *set, int64_t computed,
+                                                   const lode_batch_t *batch);
+
+/* Selects the variants that are neither done nor found in earlier results, and says how many these
+ * are. Errors: LODE_ERR_MEMORY. Local. */
 LODE_MUST_USE lode_status_t lode_evaluate_set_select(lode_evaluate_set_t *set);
 
 #endif

@@ -342,8 +342,11 @@ lode_status_t lode_stage_export(lode_run_t *run) {
         status = lode_run_open(&inputs[1], run, LODE_STAGE_COMPENSATE);
     if (status == LODE_OK)
         status = lode_run_create(&store, run, LODE_STAGE_EXPORT);
-    for (int64_t i = 0; i < run->config->export_count && status == LODE_OK; i++)
-        status = export_entry(run, i, variants, count, inputs, store);
+    for (int64_t i = 0; i < run->config->export_count && status == LODE_OK; i++) {
+        status = lode_comm_stop(run->comm, 0);
+        if (status == LODE_OK)
+            status = export_entry(run, i, variants, count, inputs, store);
+    }
     if (store)
         status = lode_run_finish(&store, run, LODE_STAGE_EXPORT, status);
     lode_store_close(&inputs[1]);

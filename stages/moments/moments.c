@@ -166,7 +166,7 @@ lode_status_t lode_moments_end(lode_moments_t **out, lode_status_t status) {
     if (status == LODE_OK)
         status = take_all(moments);
     status = lode_run_finish(&moments->store, moments->run, LODE_STAGE_MOMENTS, status);
-    lode_spool_destroy(&moments->spool, status == LODE_OK);
+    lode_spool_destroy(&moments->spool, status);
     free(moments);
     *out = NULL;
     return status;

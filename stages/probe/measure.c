@@ -31,6 +31,71 @@ static lode_status_t on_edit(void *context, int64_t variant, int64_t layer, lode
     return LODE_OK;
 }
 
+static void scratch_path(char path[LODE_PROBE_PATH], const lode_probe_text_t *text,
+                         const char *what) {
+    snprintf(path, LODE_PROBE_PATH, "/%s/%s", text->name, what);
+}
+
+lode_status_t lode_probe_measure_begin(lode_probe_work_t *work) {
+    lode_part_t parts[LODE_PROBE_TEXTS];
+    char path[LODE_PROBE_PATH];
+    LODE_TRY(lode_run_create_scratch(&work->scratch, work->run, LODE_STAGE_PROBE));
+    for (int i = 0; i < LODE_PROBE_TEXTS; i++) {
+        const lode_probe_text_t *text = &work->text[i];
+        const int64_t shape[] = {text->variants, text->text.sequences};
+        parts[i] = (lode_part_t){text->name, shape[0] * shape[1]};
+        scratch_path(path, text, "mean");
+        LODE_TRY(lode_store_dataset(work->scratch, path, LODE_TYPE_F64, 2, shape, false));
+        scratch_path(path, text, "variance");
+        LODE_TRY(lode_store_dataset(work->scratch, path, LODE_TYPE_F64, 2, shape, false));
+    }
+    return lode_store_resume(work->scratch, parts, LODE_PROBE_TEXTS);
+}
+
+/* Writes a variant's figures of a micro-batch's sequences, and marks them. */
+static lode_status_t keep_figures(const lode_probe_work_t *work, int64_t variant,
+                                  const lode_batch_t *batch) {
+    const lode_probe_text_t *text = &work->text[work->in_hand];
+    const int64_t offset[] = {variant, batch->first_sequence};
+    const int64_t count[] = {1, batch->sequences.count};
+    const int64_t place = variant * text->text.sequences + batch->first_sequence;
+    char path[LODE_PROBE_PATH];
+    scratch_path(path, text, "mean");
+    LODE_TRY(lode_store_write(work->scratch, path, offset, count, text->mean + place));
+    scratch_path(path, text, "variance");
+    LODE_TRY(lode_store_write(work->scratch, path, offset, count, text->variance + place));
+    return lode_store_mark(work->scratch, work->in_hand, place, batch->sequences.count);
+}
+
+static bool is_done(void *context, const lode_batch_t *batch) {
+    const lode_probe_work_t *work = context;
+    const lode_probe_text_t *text = &work->text[work->in_hand];
+    for (int64_t v = 0; v < text->variants; v++)
+        if (!lode_store_done(work->scratch, work->in_hand,
+                             v * text->text.sequences + batch->first_sequence,
+                             batch->sequences.count))
+            return false;
+    return true;
+}
+
+/* Brings what all ranks have found, in this run or an interrupted one, to rank 0. Collective. */
+static lode_status_t gather_figures(const lode_probe_work_t *work) {
+    const lode_probe_text_t *text = &work->text[work->in_hand];
+    const int64_t offset[] = {0, 0}, count[] = {text->variants, text->text.sequences};
+    char path[LODE_PROBE_PATH];
+    lode_status_t status = LODE_OK;
+    LODE_TRY(lode_store_synchronise(work->scratch));
+    if (work->run->comm->rank == 0) {
+        scratch_path(path, text, "mean");
+        status = lode_store_read(work->scratch, path, offset, count, LODE_TYPE_F64, text->mean);
+        scratch_path(path, text, "variance");
+        if (status == LODE_OK)
+            status =
+                lode_store_read(work->scratch, path, offset, count, LODE_TYPE_F64, text->variance);
+    }
+    return lode_comm_agree(work->run->comm, status);
+}
+
 static lode_status_t on_losses(void *context, int64_t variant, const lode_batch_t *batch,
                                const double *nll, const uint8_t *greedy) {
     (void)greedy;
@@ -45,7 +110,7 @@ static lode_status_t on_losses(void *context, int64_t variant, const lode_batch_
                 work->scored[scored++] = nll[t];
         lode_probe_moments(&text->mean[place], &text->variance[place], work->scored, scored);
     }
-    return LODE_OK;
+    return keep_figures(work, variant, batch);
 }
 
 /* A candidate of a single layer is the unchanged model below it. */
@@ -94,7 +159,8 @@ static lode_status_t run_text(lode_probe_work_t *work) {
                                               .other = held(work),
                                               .context = work,
                                               .edit = on_edit,
-                                              .losses = on_losses};
+                                              .losses = on_losses,
+                                              .done = is_done};
         fill_sharing(work, text->variants, parent, parent + text->variants);
         status = lode_evaluation_run(work->run, &evaluation);
     }
@@ -284,8 +350,7 @@ lode_status_t lode_probe_measure(lode_probe_work_t *work, int which) {
     lode_probe_text_t *text = &work->text[which];
     work->in_hand = which;
     LODE_TRY(run_text(work));
-    LODE_TRY(lode_comm_collect(work->run->comm, text->mean,
-                               2 * text->variants * text->text.sequences, 0));
+    LODE_TRY(gather_figures(work));
     LODE_TRY(write_text(work, text));
     for (int i = 0; i < LODE_PROBE_CHECKS; i++)
         if (work->group[i].count > 0 && work->group[i].text == which)

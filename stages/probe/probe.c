@@ -63,6 +63,7 @@ static lode_status_t probe_all(lode_probe_work_t *work) {
     LODE_TRY(lode_probe_texts_read(work));
     LODE_TRY(lode_run_create(&work->store, run, LODE_STAGE_PROBE));
     LODE_TRY(lode_probe_candidates_write(work));
+    LODE_TRY(lode_probe_measure_begin(work));
     for (int i = 0; i < LODE_PROBE_TEXTS; i++)
         if (work->text[i].variants > 0)
             LODE_TRY(lode_probe_measure(work, i));
@@ -73,6 +74,7 @@ lode_status_t lode_stage_probe(lode_run_t *run) {
     lode_probe_work_t work = {.run = run};
     lode_status_t status = probe_all(&work);
     status = lode_run_finish(&work.store, run, LODE_STAGE_PROBE, status);
+    lode_run_end_scratch(&work.scratch, status);
     lode_probe_candidates_free(&work);
     lode_probe_texts_free(&work);
     lode_store_close(&work.classify);

@@ -50,7 +50,8 @@ typedef struct lode_probe_text {
     int64_t *offsets;       /* the same for other texts, with the following */
     int32_t *ids, *target;
     int64_t variants; /* candidates of all its checks, and the unchanged model; 0: not used */
-    double *mean, *variance; /* [variants, sequences] of losses; one allocation at mean */
+    double *mean, *variance; /* [variants, sequences] of losses; one allocation at mean. Of what
+                                this rank has computed, and once all is, on rank 0 of all */
 } lode_probe_text_t;
 
 /* A dataset [candidates] that says what a candidate is. Exactly one of the arrays is set. */
@@ -86,6 +87,8 @@ typedef struct lode_probe_work {
     lode_run_t *run;
     lode_store_t *tokenize, *calibrate, *accumulate, *classify; /* open for reading */
     lode_store_t *store;
+    lode_store_t *scratch; /* the texts' mean and variance while they are computed; its parts are
+                              the texts, a unit is a variant and a sequence */
     int64_t L, m, d, first_layer, owned;         /* owned: layers of this rank */
     int64_t core_size, halo_size, matched;       /* matched: halo channels taken out at once */
     int64_t probed;                              /* layers that are ablated: 0, step, 2·step … */
@@ -143,6 +146,9 @@ LODE_MUST_USE lode_status_t lode_probe_put(lode_probe_work_t *work, const char *
                                            const int64_t *shape, const void *data);
 
 /* --- measure.c ------------------------------------------------------------------------------- */
+
+/* Creates the scratch file, or goes on with an interrupted run's. Collective. */
+LODE_MUST_USE lode_status_t lode_probe_measure_begin(lode_probe_work_t *work);
 
 /* Runs a text's variants, works the figures out and writes them. Collective. */
 LODE_MUST_USE lode_status_t lode_probe_measure(lode_probe_work_t *work, int text);

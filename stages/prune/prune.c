@@ -13,6 +13,7 @@
 #include "score/supernode.h"
 
 enum { NAME_MAX_BYTES = 256 };
+enum { INVERSES, LAYERS, PARTS }; /* of the journal; an inverse is of a kind and a layer */
 
 /* Added to second moments before they are inverted, in mean diagonals (SparseGPT,
  * arXiv:2301.00774). */
@@ -74,6 +75,19 @@ static lode_core_t protected_core(const lode_variant_t *variant) {
     return lode_mask_core(variant->method, variant->core);
 }
 
+/* One kind of activation: where its second moments are, and where their inverses' diagonals go. */
+typedef struct moment {
+    const char *dataset, *inverse;
+    int64_t width;
+} moment_t;
+
+enum { KINDS = 2 };
+
+static void list_moments(const work_t *work, moment_t kinds[KINDS]) {
+    kinds[0] = (moment_t){"/input_second_moment", "/moments/inverse_input", work->d};
+    kinds[1] = (moment_t){"/second_moment", "/moments/inverse_u", work->m};
+}
+
 /* --- datasets ------------------------------------------------------------------------------- */
 
 static lode_status_t create_datasets(work_t *work) {
@@ -98,19 +112,31 @@ static lode_status_t create_datasets(work_t *work) {
         LODE_TRY(lode_store_attribute_text(work->store, path, "compensation",
                                            lode_compensation_name(variant->compensation)));
     }
+    moment_t kinds[KINDS];
+    list_moments(work, kinds);
+    for (int i = 0; i < KINDS && work->needs & LODE_NEEDS_INVERSE_MOMENTS; i++) {
+        const int64_t inverse[] = {shape[0], kinds[i].width};
+        LODE_TRY(
+            lode_store_dataset(work->store, kinds[i].inverse, LODE_TYPE_F64, 2, inverse, false));
+    }
+    return LODE_OK;
+}
+
+static lode_status_t resume(const work_t *work) {
+    const int64_t layers = work->run->architecture.layers;
+    const bool inverses = work->needs & LODE_NEEDS_INVERSE_MOMENTS;
+    const lode_part_t parts[PARTS] = {
+        [INVERSES] = {"inverses", inverses ? KINDS * layers : 0}, [LAYERS] = {"layers", layers}};
+    LODE_TRY(lode_store_resume(work->store, parts, PARTS));
+    lode_run_say_resumed("prune", lode_store_done_count(work->store, LAYERS), layers, "layers");
     return LODE_OK;
 }
 
 /* --- inverses of second moments -------------------------------------------------------------- */
 
-/* One kind of activation: where its second moments are, and where their inverses' diagonals go. */
-typedef struct moment {
-    const char *dataset, *inverse;
-    int64_t width;
-} moment_t;
-
 static lode_status_t invert_layer(work_t *work, lode_store_t *moments, const moment_t *moment,
-                                  lode_matrix_t *matrix, int64_t layer, double *diagonal) {
+                                  lode_matrix_t *matrix, int64_t layer, int64_t unit,
+                                  double *diagonal) {
     const int64_t offset[] = {layer, 0}, count[] = {1, moment->width};
     lode_ridge_t used;
     char what[128];
@@ -118,21 +144,30 @@ static lode_status_t invert_layer(work_t *work, lode_store_t *moments, const mom
     LODE_TRY(lode_packed_read(matrix, moments, moment->dataset, layer));
     LODE_TRY(lode_ridge_factor(matrix, SPARSEGPT_DAMPING, &used, what));
     LODE_TRY(lode_cholesky_inverse_diagonal(matrix, diagonal));
-    return work->run->comm->rank == 0
-               ? lode_store_write(work->store, moment->inverse, offset, count, diagonal)
-               : LODE_OK;
+    if (work->run->comm->rank != 0)
+        return LODE_OK;
+    LODE_TRY(lode_store_write(work->store, moment->inverse, offset, count, diagonal));
+    return lode_store_mark(work->store, INVERSES, unit, 1);
 }
 
+/* Layers that are not done yet; the units of this kind begin with `unit`. */
 static lode_status_t invert_all(work_t *work, lode_store_t *moments, lode_grid_t *grid,
-                                const moment_t *moment) {
+                                const moment_t *moment, int64_t unit) {
     const lode_run_t *run = work->run;
     lode_matrix_t *matrix;
-    double *diagonal;
+    double *diagonal, seconds = 0;
     LODE_TRY(lode_comm_agree(run->comm, LODE_NEW(&diagonal, moment->width, "inverse")));
     lode_status_t status = lode_matrix_create(&matrix, grid, moment->width, moment->width, 0);
-    for (int64_t l = 0; l < run->architecture.layers && status == LODE_OK; l++)
-        status =
-            lode_comm_agree(run->comm, invert_layer(work, moments, moment, matrix, l, diagonal));
+    for (int64_t l = 0; l < run->architecture.layers && status == LODE_OK; l++) {
+        const double start = lode_time();
+        if (lode_store_done(work->store, INVERSES, unit + l, 1))
+            continue;
+        LODE_GUARD(status, lode_comm_stop(run->comm, seconds), done);
+        status = lode_comm_agree(
+            run->comm, invert_layer(work, moments, moment, matrix, l, unit + l, diagonal));
+        seconds = lode_time() - start;
+    }
+done:
     lode_matrix_destroy(&matrix);
     free(diagonal);
     return status;
@@ -141,10 +176,9 @@ static lode_status_t invert_all(work_t *work, lode_store_t *moments, lode_grid_t
 /* /moments/inverse_input and /moments/inverse_u: diagonals of damped inverses, by all ranks
  * together. */
 static lode_status_t invert_moments(work_t *work) {
-    const moment_t kinds[] = {
-        {"/input_second_moment", "/moments/inverse_input", work->d},
-        {"/second_moment", "/moments/inverse_u", work->m},
-    };
+    const int64_t layers = work->run->architecture.layers;
+    moment_t kinds[KINDS];
+    list_moments(work, kinds);
     lode_store_t *moments = NULL;
     lode_grid_t *grid = NULL;
     if (!(work->needs & LODE_NEEDS_INVERSE_MOMENTS))
@@ -156,12 +190,8 @@ static lode_status_t invert_moments(work_t *work) {
         status = lode_run_open(&moments, work->run, LODE_STAGE_MOMENTS);
     if (status == LODE_OK)
         status = lode_grid_create(&grid, work->run->comm, 0, 0);
-    for (size_t i = 0; i < sizeof kinds / sizeof *kinds && status == LODE_OK; i++) {
-        const int64_t shape[] = {work->run->architecture.layers, kinds[i].width};
-        status = lode_store_dataset(work->store, kinds[i].inverse, LODE_TYPE_F64, 2, shape, false);
-        if (status == LODE_OK)
-            status = invert_all(work, moments, grid, &kinds[i]);
-    }
+    for (int64_t i = 0; i < KINDS && status == LODE_OK; i++)
+        status = invert_all(work, moments, grid, &kinds[i], i * layers);
     lode_grid_destroy(&grid);
     lode_store_close(&moments);
     return status == LODE_OK ? lode_store_synchronise(work->store) : status;
@@ -264,15 +294,23 @@ static lode_status_t prune_layers(work_t *work) {
     if (!lode_run_owns_layers(run))
         return LODE_OK;
     lode_progress_t progress;
+    int64_t before = 0;
+    for (int64_t l = run->layout.first_layer; l < run->layout.layer_end; l++)
+        before += lode_store_done(work->store, LAYERS, l, 1);
     lode_progress_start(&progress, "prune", "layer",
                         run->layout.layer_end - run->layout.first_layer);
+    lode_progress_resume(&progress, before);
     for (int64_t l = run->layout.first_layer; l < run->layout.layer_end; l++) {
+        if (lode_store_done(work->store, LAYERS, l, 1))
+            continue;
         lode_status_t status = read_layer(work, l);
         if (status == LODE_OK)
             status = score_layer(work, l);
         for (int64_t i = 0; i < work->variant_count && status == LODE_OK; i++)
             if (work->variants[i].allocation == LODE_ALLOCATION_UNIFORM)
                 status = mask_layer(work, &work->variants[i], l);
+        if (status == LODE_OK)
+            status = lode_store_mark(work->store, LAYERS, l, 1);
         if (status != LODE_OK)
             return lode_fail_context(status, "prune, layer %lld", (long long)l);
         lode_progress_add(&progress, 1, 0);
@@ -348,9 +386,11 @@ lode_status_t lode_stage_prune(lode_run_t *run) {
         work.needs |= lode_score_needs(run->config->prune.methods[i]);
     lode_status_t status = open_inputs(&work);
     if (status == LODE_OK)
-        status = lode_run_create(&work.store, run, LODE_STAGE_PRUNE);
+        status = lode_run_create_resumable(&work.store, run, LODE_STAGE_PRUNE);
     if (status == LODE_OK) {
         status = create_datasets(&work);
+        if (status == LODE_OK)
+            status = resume(&work);
         if (status == LODE_OK)
             status = invert_moments(&work);
         if (status == LODE_OK)

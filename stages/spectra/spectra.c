@@ -217,7 +217,7 @@ static lode_status_t rank_of_all(work_t *work, double *rank, const char *what) {
 }
 
 static lode_status_t write_layer(const work_t *work, lode_spectrum_t spectrum, int64_t layer,
-                                 const double ranks[PARTS]) {
+                                 int64_t unit, const double ranks[PARTS]) {
     const int64_t offset[] = {layer, 0}, count[] = {1, work->m}, one = 1;
     char name[NAME_BYTES];
     if (work->run->comm->rank != 0)
@@ -227,10 +227,11 @@ static lode_status_t write_layer(const work_t *work, lode_spectrum_t spectrum, i
     for (int part = 0; part < PARTS; part++)
         LODE_TRY(lode_store_write(work->store, rank_name(name, spectrum, part), &layer, &one,
                                   &ranks[part]));
-    return LODE_OK;
+    return lode_store_mark(work->store, 0, unit, 1);
 }
 
-static lode_status_t spectrum_of_layer(work_t *work, lode_spectrum_t spectrum, int64_t layer) {
+static lode_status_t spectrum_of_layer(work_t *work, lode_spectrum_t spectrum, int64_t layer,
+                                       int64_t unit) {
     const lode_comm_t *comm = work->run->comm;
     double ranks[PARTS];
     char what[NAME_BYTES];
@@ -240,19 +241,27 @@ static lode_status_t spectrum_of_layer(work_t *work, lode_spectrum_t spectrum, i
     for (int part = CORE; part < PARTS; part++)
         LODE_TRY(rank_of_part(work, (uint8_t)part, &ranks[part], what));
     LODE_TRY(rank_of_all(work, &ranks[ALL], what));
-    return lode_comm_agree(comm, write_layer(work, spectrum, layer, ranks));
+    return lode_comm_agree(comm, write_layer(work, spectrum, layer, unit, ranks));
 }
 
-static lode_status_t spectrum_of_layers(work_t *work, lode_spectrum_t spectrum,
+/* Layers that are not done yet; the units of this spectrum begin with `unit`. */
+static lode_status_t spectrum_of_layers(work_t *work, lode_spectrum_t spectrum, int64_t unit,
                                         lode_progress_t *progress) {
+    double seconds = 0;
     lode_status_t status =
         lode_matrix_create(&work->matrix, work->grid, rows_kept(work, spectrum), work->m, 0);
     for (int64_t l = 0; l < work->run->architecture.layers && status == LODE_OK; l++) {
-        status = spectrum_of_layer(work, spectrum, l);
+        if (lode_store_done(work->store, 0, unit + l, 1))
+            continue;
+        const double start = lode_time();
+        LODE_GUARD(status, lode_comm_stop(work->run->comm, seconds), done);
+        status = spectrum_of_layer(work, spectrum, l, unit + l);
         if (status != LODE_OK)
             status = lode_fail_context(status, "spectra, layer %lld", (long long)l);
         lode_progress_add(progress, 1, 0);
+        seconds = lode_time() - start;
     }
+done:
     lode_matrix_destroy(&work->matrix);
     return status;
 }
@@ -265,9 +274,14 @@ static lode_status_t take_spectra(work_t *work) {
     lode_progress_t progress;
     for (int64_t i = 0; i < classify->spectra_count; i++)
         LODE_TRY(create_datasets(work, classify->spectra[i]));
-    lode_progress_start(&progress, "spectra", "matrix", classify->spectra_count * layers);
+    const int64_t units = classify->spectra_count * layers;
+    LODE_TRY(lode_store_resume(work->store, &(lode_part_t){"matrices", units}, 1));
+    const int64_t done = lode_store_done_count(work->store, 0);
+    lode_run_say_resumed("spectra", done, units, "matrices");
+    lode_progress_start(&progress, "spectra", "matrix", units);
+    lode_progress_resume(&progress, done);
     for (int64_t i = 0; i < classify->spectra_count; i++)
-        LODE_TRY(spectrum_of_layers(work, classify->spectra[i], &progress));
+        LODE_TRY(spectrum_of_layers(work, classify->spectra[i], i * layers, &progress));
     lode_progress_end(&progress);
     return LODE_OK;
 }
@@ -277,7 +291,7 @@ static lode_status_t prepare(work_t *work) {
     LODE_TRY(lode_comm_agree(work->run->comm, read_sizes(work)));
     LODE_TRY(lode_grid_create(&work->grid, work->run->comm, 0, 0));
     LODE_TRY(lode_comm_agree(work->run->comm, check_memory(work)));
-    return lode_run_create(&work->store, work->run, LODE_STAGE_SPECTRA);
+    return lode_run_create_resumable(&work->store, work->run, LODE_STAGE_SPECTRA);
 }
 
 lode_status_t lode_stage_spectra(lode_run_t *run) {

@@ -100,7 +100,7 @@ static void test_spool(const char *folder) {
     check_columns(spool, 2, 7, 200, 128, 128); /* just one */
     LODE_CHECK(lode_file_exists(path));
     MPI_Barrier(world.comm);
-    lode_spool_destroy(&spool, true);
+    lode_spool_destroy(&spool, LODE_OK);
     LODE_CHECK(!lode_file_exists(path) && !spool);
 
     char missing[512];
@@ -158,8 +158,8 @@ static void test_moment(const char *folder) {
     }
     lode_grid_destroy(&grid);
     lode_grid_destroy(&own_grid);
-    lode_spool_destroy(&spool, true);
-    lode_spool_destroy(&own_spool, true);
+    lode_spool_destroy(&spool, LODE_OK);
+    lode_spool_destroy(&own_spool, LODE_OK);
 }
 
 /* --- least squares --------------------------------------------------------------------------- */
