@@ -168,7 +168,8 @@ else
     sinfo --long || true
     tail -n 20 "$cluster/slurmctld.log"
 fi
-for line in "lode: stopped by SIGUSR1" "not finished; the job is queued again" "restart 1 of job $job"; do
+for line in "lode: stopped by SIGUSR1 in" "not finished; the job is queued again" \
+    "restart 1 of job $job" "going on from an interrupted run"; do
     if has "$line" "$log"; then ok "it said: $line"; else bad "it did not say: $line"; fi
 done
 if [ "$failed" -ne 0 ]; then cat "$log"; exit 1; fi
