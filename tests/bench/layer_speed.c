@@ -416,10 +416,11 @@ static void attention(bench_t *bench, bool backward) {
         const int64_t q = first * qw, k = first * kw;
         if (backward)
             lode_attention_backward(shape, tokens, act->q + q, act->k + k, act->v + k, act->o + q,
-                                    act->o + q, dq + q, dk + k, dv + k, bench->workspace);
+                                    act->softmax + 2 * first * shape->heads, act->o + q, dq + q,
+                                    dk + k, dv + k, bench->workspace);
         else
             lode_attention_forward(shape, tokens, act->q + q, act->k + k, act->v + k, dq + q,
-                                   bench->workspace);
+                                   act->softmax + 2 * first * shape->heads, bench->workspace);
     }
 }
 
