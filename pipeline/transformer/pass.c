@@ -357,6 +357,8 @@ static void forward_input(engine_t *engine, const lode_batch_t *batch, lode_real
     if (!lode_channel_receive(&engine->forward_in, engine->received, &received))
         engine->sound = false;
     if (engine->sound)
+        note(engine, lode_comm_received(pass->comm, "hidden states"));
+    if (engine->sound)
         memcpy(x, received, (size_t)(batch->tokens * pass->stack->d) * sizeof *x);
     lode_channel_post(&engine->forward_in, ++engine->received, engine->messages);
 }
@@ -427,6 +429,8 @@ static void backward_item(engine_t *engine, int64_t item) {
         lode_real_t *received;
         if (!lode_channel_receive(&engine->backward_in, item, &received))
             engine->sound = false;
+        if (engine->sound)
+            note(engine, lode_comm_received(pass->comm, "gradients"));
         if (engine->sound)
             memcpy(dy, received, (size_t)count * sizeof *dy);
         lode_channel_post(&engine->backward_in, item + 1, share_items(&engine->share));
