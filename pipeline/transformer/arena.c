@@ -158,8 +158,7 @@ static void place(lode_arena_t *arena, const lode_stack_t *stack) {
         arena->gradient = take(&next, shape->panel);
 }
 
-lode_status_t lode_arena_open(lode_arena_t *arena, const lode_stack_t *stack,
-                              const char *scratch) {
+lode_status_t lode_arena_open(lode_arena_t *arena, const lode_stack_t *stack, const char *scratch) {
     const lode_arena_shape_t *shape = &arena->shape;
     const int64_t tokens = shape->tokens;
     if (lode_arena_scratch(arena) > 0)

@@ -10,6 +10,7 @@
 
 #include "base/memory.h"
 #include "testing/compare.h"
+#include "testing/temporary.h"
 #include "transformer/pass.h"
 
 #define FAMILIES "tests/golden/families"
@@ -17,6 +18,7 @@ enum { TOKENS = 24, LONGEST = 16, SEQUENCES = 4, CASES_LEAST = 17, VARIANTS = 3 
 
 static const int64_t offsets[] = {0, 1, 17, TOKENS, TOKENS + 9};
 static lode_comm_t self;
+static const char *scratch;
 
 /* --- counting ------------------------------------------------------------------------------- */
 
@@ -84,8 +86,11 @@ static lode_text_t make_text(const lode_architecture_t *architecture) {
     return (lode_text_t){SEQUENCES, offsets, ids, target, weight};
 }
 
-/* Runs a pass with the least budget, or with all that it can use. */
-static void check_pass(lode_checkpoint_t *checkpoint, bool backward, bool keep) {
+typedef enum mode { LEAST, INPUTS, ALL, MODES } budget_mode_t;
+
+/* Runs a pass with a budget that just suffices for a mode. */
+static void check_pass(lode_checkpoint_t *checkpoint, bool backward, budget_mode_t mode) {
+    static const char *const names[MODES] = {"least", "inputs", "all"};
     static const int64_t parent[VARIANTS] = {-1, 0, 0}, start[VARIANTS] = {0, 1, 1};
     const lode_text_t text = make_text(lode_checkpoint_architecture(checkpoint));
     lode_batches_t batches;
@@ -107,17 +112,18 @@ static void check_pass(lode_checkpoint_t *checkpoint, bool backward, bool keep) 
                         .start = backward ? NULL : start,
                         .backward = backward,
                         .head_batches = batches.count,
+                        .scratch = scratch,
                         .observer = {.ffn_forward = on_layer}};
     const lode_pass_size_t size = lode_pass_size(&pass);
     LODE_ASSERT_OK(lode_pass_memory(&size, &memory));
-    pass.budget = keep ? memory.all : memory.least;
+    pass.budget = mode == LEAST ? memory.least : mode == INPUTS ? memory.inputs : memory.all;
     const int64_t before = most = in_use(), want = pass.budget;
     LODE_ASSERT_OK(lode_pass_run(&pass));
     assert_true(in_use() - before < 4096); /* nothing stays */
     const int64_t allocated = most - before;
     if (can_count() && (allocated < want || allocated > want + 16384))
         fail_msg("%s, %s: %lld bytes are allocated and %lld predicted",
-                 backward ? "backward" : "forward", keep ? "all" : "least", (long long)allocated,
+                 backward ? "backward" : "forward", names[mode], (long long)allocated,
                  (long long)want);
     assert_true(memory.least < memory.all || stack->count == 0);
     lode_stack_destroy(&stack);
@@ -132,8 +138,10 @@ static void check_family(const char *name) {
     for (int size = 1; size <= 4; size++)
         for (int rank = 0; rank < size; rank++)
             check_stack(checkpoint, size, rank, size);
-    for (int i = 0; i < 4; i++)
-        check_pass(checkpoint, i & 1, i & 2);
+    for (int mode = LEAST; mode < MODES; mode++) {
+        check_pass(checkpoint, false, (budget_mode_t)mode);
+        check_pass(checkpoint, true, (budget_mode_t)mode);
+    }
     lode_checkpoint_close(&checkpoint);
 }
 
@@ -154,6 +162,7 @@ static void test_families(void **state) {
 int main(int argc, char **argv) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_families)};
     MPI_Init(&argc, &argv);
+    scratch = lode_test_temporary();
     self = lode_comm_describe(MPI_COMM_SELF);
     const int failed = cmocka_run_group_tests(tests, NULL, NULL);
     MPI_Finalize();
