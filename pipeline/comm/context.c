@@ -5,7 +5,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/log.h"
 #include "base/memory.h"
+#include "base/stop.h"
 
 lode_comm_t lode_comm_describe(MPI_Comm handle) {
     lode_comm_t comm = {.comm = handle};
@@ -75,6 +77,18 @@ lode_status_t lode_comm_collect(const lode_comm_t *comm, double *values, int64_t
             return lode_fail(LODE_ERR_COMM, "MPI_Reduce of %d numbers failed", length);
     }
     return LODE_OK;
+}
+
+lode_status_t lode_comm_stop(const lode_comm_t *comm, double unit_seconds) {
+    lode_status_t status = LODE_OK;
+    if (lode_stop_before(unit_seconds)) {
+        const char *place = lode_progress_text();
+        status = lode_fail(LODE_STOPPED,
+                           "stopped by %s%s%s; what is done is kept; run the same command again to "
+                           "go on",
+                           lode_stop_reason(), *place ? " in " : "", place);
+    }
+    return lode_comm_agree(comm, status);
 }
 
 lode_status_t lode_narrow(int *out, int64_t value, const char *what) {

@@ -45,6 +45,11 @@ LODE_MUST_USE lode_status_t lode_comm_share(const lode_comm_t *comm, char **data
 LODE_MUST_USE lode_status_t lode_comm_collect(const lode_comm_t *comm, double *values,
                                               int64_t count, int root);
 
+/* Whether to stop before the next unit of work, which takes about `unit_seconds` (0 where nobody
+ * knows): LODE_STOPPED on all ranks where lode_stop_before() holds on any, with a message that says
+ * why, where the work stands and how to go on; else LODE_OK. Call it between units. Collective. */
+LODE_MUST_USE lode_status_t lode_comm_stop(const lode_comm_t *comm, double unit_seconds);
+
 /* Narrows an extent for MPI or BLAS; LODE_ERR_INTERNAL where it does not fit. Local. */
 LODE_MUST_USE lode_status_t lode_narrow(int *out, int64_t value, const char *what);
 
