@@ -66,10 +66,8 @@ static const stage_function_t stage_functions[LODE_STAGE_COUNT] = {
 static lode_status_t note_finished(driver_t *driver, const char *fingerprint, const char *path) {
     if (driver->finished_count == driver->finished_room) {
         const int64_t room = driver->finished_room ? 2 * driver->finished_room : 16;
-        finished_t *grown = realloc(driver->finished, (size_t)room * sizeof *grown);
-        if (!grown)
-            return lode_fail(LODE_ERR_MEMORY, "no memory for the list of finished stages");
-        driver->finished = grown;
+        LODE_TRY(lode_resize(&driver->finished, room, sizeof *driver->finished,
+                             "list of finished stages"));
         driver->finished_room = room;
     }
     finished_t *entry = &driver->finished[driver->finished_count];

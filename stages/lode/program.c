@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/fault.h"
 #include "base/log.h"
 #include "base/memory.h"
 #include "base/stop.h"
@@ -356,10 +357,14 @@ static int program(int argc, char **argv, const char *stage) {
             fprintf(stderr, "lode: error: MPI cannot be initialised\n");
             return LODE_ERR_COMM;
         }
+        lode_comm_guard(MPI_COMM_WORLD);
         comm = lode_comm_describe(MPI_COMM_WORLD);
     }
     lode_log_enable(comm.rank == 0);
-    lode_status_t status = execute(&comm, command, argc, argv, stage);
+    lode_status_t status = lode_fault_arm(getenv("LODE_FAULT"), comm.rank);
+    status = lode_comm_agree(&comm, status);
+    if (status == LODE_OK)
+        status = execute(&comm, command, argc, argv, stage);
     if (status == LODE_OK)
         status = flush_output();
     status = lode_comm_agree(&comm, status);
@@ -367,6 +372,7 @@ static int program(int argc, char **argv, const char *stage) {
         lode_log_info("%s", lode_error_message());
     else if (status != LODE_OK && comm.rank == 0)
         lode_error_print(lode_error_message());
+    lode_fault_report();
     if (!alone)
         MPI_Finalize();
     return (int)status;
