@@ -4,6 +4,7 @@
 #include <hdf5.h>
 #include <jansson.h>
 #include <libconfig.h>
+#include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -190,6 +191,7 @@ static lode_status_t write_provenance(lode_store_t *store, lode_run_t *run, lode
 lode_status_t lode_run_finish(lode_store_t **store, lode_run_t *run, lode_stage_t stage,
                               lode_status_t local) {
     lode_status_t status = lode_comm_agree(run->comm, local);
+    malloc_trim(0); /* small blocks that a stage has freed would count against the next one */
     if (status == LODE_OK && *store)
         status = write_provenance(*store, run, stage);
     if (status == LODE_OK)
