@@ -159,8 +159,65 @@ static void test_families(void **state) {
     assert_true(cases >= CASES_LEAST);
 }
 
+/* --- models that are not there --------------------------------------------------------------- */
+
+/* Llama-3.1-8B and -70B, with any number of layers. */
+static lode_architecture_t large(bool larger, int64_t layers) {
+    return (lode_architecture_t){
+        .model_type = LODE_MODEL_LLAMA,
+        .gated = true,
+        .layers = layers,
+        .hidden = larger ? 8192 : 4096,
+        .intermediate = larger ? 28672 : 14336,
+        .heads = larger ? 64 : 32,
+        .kv_heads = 8,
+        .head_dim = 128,
+        .vocab = 128256,
+        .max_positions = 131072,
+        .norm = LODE_NORM_RMS,
+        .attention_norm = true,
+        .ffn_norm = true,
+        .attention_scale = 0.09,
+        .rotary = {.kind = LODE_ROTARY_DEFAULT, .theta = 5e5, .dims = 128}};
+}
+
+static lode_pass_memory_t memory_of(const lode_architecture_t *architecture, int ranks,
+                                    int64_t tokens, int64_t batches, int64_t *file) {
+    lode_layout_t layout;
+    lode_pass_memory_t memory;
+    LODE_ASSERT_OK(lode_layout_create(&layout, architecture, tokens, ranks, 0, 0));
+    const lode_pass_size_t size = {.architecture = architecture,
+                                   .layout = &layout,
+                                   .tokens = tokens,
+                                   .batches = batches,
+                                   .variants = 1,
+                                   .backward = true};
+    LODE_ASSERT_OK(lode_pass_memory(&size, &memory));
+    LODE_ASSERT_OK(lode_pass_scratch(&size, memory.least, file));
+    return memory;
+}
+
+static void test_layers(void **state) {
+    (void)state;
+    for (int larger = 0; larger < 2; larger++) {
+        const lode_architecture_t few = large(larger, 20), many = large(larger, 80);
+        const int64_t input = 2048 * few.hidden * (int64_t)sizeof(lode_real_t);
+        int64_t few_scratch, many_scratch;
+        const lode_pass_memory_t a = memory_of(&few, 1, 2048, 4, &few_scratch);
+        const lode_pass_memory_t b = memory_of(&many, 1, 2048, 4, &many_scratch);
+        assert_true(b.least - a.least < 1 << 16); /* it is not the layers that it depends on */
+        assert_int_equal(few_scratch, 20 * input);
+        assert_int_equal(many_scratch, 80 * input);
+        assert_true(b.inputs - b.least > 70 * input && b.all > b.inputs);
+        /* As many micro-batches are in flight as ranks follow. */
+        const lode_pass_memory_t c = memory_of(&many, 4, 2048, 9, &many_scratch);
+        assert_true(c.least - b.least < 8 * input && many_scratch > 70 * input);
+    }
+}
+
 int main(int argc, char **argv) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_families)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_families),
+                                       cmocka_unit_test(test_layers)};
     MPI_Init(&argc, &argv);
     scratch = lode_test_temporary();
     self = lode_comm_describe(MPI_COMM_SELF);
