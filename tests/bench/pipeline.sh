@@ -8,6 +8,7 @@
 # rank takes: here of two such ranks that run at the same time, each with the whole model, since two
 # busy cores are slower than one. The mean of two rounds, about a minute and a half on two cores. Prints a table in Markdown;
 # LODE names the program.
+# shellcheck source=tests/bench/common.sh
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 layers=${1:-8} batches=${2:-8}
 

@@ -7,6 +7,7 @@
 # and its variants that lack 25, 50 and 75 % of the FFN's channels: the unpruned model alone, each
 # variant beside it, and all at once. A variant's own time is what it adds to the unpruned model's.
 # Medians of three. One rank, one thread, about two minutes. Prints tables in Markdown; LODE names the program.
+# shellcheck source=tests/bench/common.sh
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 layers=${1:-4} windows=${2:-8}
 
@@ -31,7 +32,7 @@ all=$(run)
 dense=$(run --set 'evaluate.perplexity.[0].pruned=false')
 for sparsity in 0.25 0.5 0.75; do
     echo "$sparsity $(run --set "prune.sparsity=$sparsity")"
-done >times
+done >kept.time
 
 awk -v all="$all" -v dense="$dense" -v tokens=$((windows * 256)) '
     BEGIN {
@@ -51,4 +52,4 @@ awk -v all="$all" -v dense="$dense" -v tokens=$((windows * 256)) '
         print "|---|---|"
         printf "| four runs, each variant beside the unpruned model | %.1f |\n", apart
         printf "| one run | %.1f |\n", all
-    }' times
+    }' kept.time
