@@ -12,6 +12,7 @@
 #include "base/log.h"
 #include "base/memory.h"
 #include "base/stop.h"
+#include "bench/bench.h"
 #include "common/outline.h"
 #include "common/run.h"
 #include "common/version.h"
@@ -40,7 +41,7 @@ typedef struct command {
                          const lode_arguments_t *arguments);
 } command_t;
 
-enum { MAX_THREADS = 4096 }; /* as in the experiment file */
+enum { MAX_THREADS = 4096, MAX_BENCH_TOKENS = 1 << 20 };
 
 static const char merge_needs[] = "lode merge needs two folders of results or more, and --output "
                                   "FOLDER; see lode --help";
@@ -227,6 +228,25 @@ static lode_status_t synthesize(const lode_comm_t *comm, const lode_config_t *co
     return comm->rank == 0 ? lode_synthesize(&request) : LODE_OK;
 }
 
+static lode_status_t bench(const lode_comm_t *comm, const lode_config_t *config,
+                           const lode_arguments_t *arguments) {
+    (void)config;
+    lode_dtype_t dtype;
+    lode_bench_request_t request = {.model = arguments->operands[0],
+                                    .output = arguments->value[LODE_OPTION_OUTPUT]};
+    LODE_TRY(lode_arguments_integer(&request.tokens, arguments, LODE_OPTION_TOKENS, 1,
+                                    MAX_BENCH_TOKENS, 2048));
+    LODE_TRY(lode_arguments_integer(&request.length, arguments, LODE_OPTION_LENGTH, 1,
+                                    MAX_BENCH_TOKENS, 0));
+    LODE_TRY(lode_arguments_integer(&request.layers, arguments, LODE_OPTION_LAYERS, 1,
+                                    LODE_ARCHITECTURE_MAX_LAYERS, 2));
+    LODE_TRY(take_dtype(&request.dtype, &dtype, arguments));
+    LODE_TRY(take_threads(&request.threads, arguments));
+    if (!arguments->value[LODE_OPTION_THREADS] && comm->size > 1) /* taken to share a machine */
+        request.threads = request.threads > comm->size ? request.threads / comm->size : 1;
+    return lode_bench(comm, &request);
+}
+
 static lode_status_t keys(const lode_comm_t *comm, const lode_config_t *config,
                           const lode_arguments_t *arguments) {
     (void)config;
@@ -300,6 +320,19 @@ static const command_t commands[] = {
      .most = 1,
      .alone = true,
      .run = digest},
+    {.name = "bench",
+     .usage =
+         "  lode bench CONFIG           how fast this machine computes the model of a "
+         "config.json:\n"
+         "                              passes and kernels against SGEMM, without its weights\n"
+         "      --output FILE.json      also for lode plan --machine\n"
+         "      --threads N --tokens 2048 --length L --layers 2 --dtype F32|F16|BF16\n",
+     .options = LODE_OPTION_BIT(OUTPUT) | LODE_OPTION_BIT(THREADS) | LODE_OPTION_BIT(TOKENS) |
+                LODE_OPTION_BIT(LENGTH) | LODE_OPTION_BIT(LAYERS) | LODE_OPTION_BIT(DTYPE),
+     .least = 1,
+     .most = 1,
+     .alone = true,
+     .run = bench},
     {.name = "synthesize",
      .usage = "  lode synthesize CONFIG FOLDER  write a model of the shape of a config.json with "
               "random\n"
