@@ -14,7 +14,13 @@ lode_comm_t lode_comm_describe(MPI_Comm handle) {
     return comm;
 }
 
+lode_comm_t lode_comm_alone(void) {
+    return (lode_comm_t){.comm = MPI_COMM_NULL, .size = 1};
+}
+
 lode_status_t lode_comm_agree(const lode_comm_t *comm, lode_status_t local) {
+    if (comm->size == 1)
+        return local;
     /* The lowest rank that failed, or size where none did. */
     int mine = local == LODE_OK ? comm->size : comm->rank, first = 0;
     MPI_Allreduce(&mine, &first, 1, MPI_INT, MPI_MIN, comm->comm);
@@ -32,6 +38,8 @@ lode_status_t lode_comm_agree(const lode_comm_t *comm, lode_status_t local) {
 
 lode_status_t lode_comm_broadcast(const lode_comm_t *comm, void *data, size_t size, int root) {
     const size_t piece = 1u << 30;
+    if (comm->size == 1)
+        return LODE_OK;
     for (size_t done = 0; done < size; done += piece) {
         size_t count = size - done < piece ? size - done : piece;
         if (MPI_Bcast((char *)data + done, (int)count, MPI_BYTE, root, comm->comm) != MPI_SUCCESS)
@@ -57,6 +65,8 @@ lode_status_t lode_comm_share(const lode_comm_t *comm, char **data, size_t *size
 
 lode_status_t lode_comm_collect(const lode_comm_t *comm, double *values, int64_t count, int root) {
     const int64_t piece = 1 << 27;
+    if (comm->size == 1)
+        return LODE_OK;
     for (int64_t done = 0; done < count; done += piece) {
         const int length = (int)(count - done < piece ? count - done : piece);
         const void *from = comm->rank == root ? MPI_IN_PLACE : values + done;

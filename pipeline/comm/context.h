@@ -2,6 +2,8 @@
  *
  * Rank-local work may fail on one rank alone. It then skips its remaining local work, takes part
  * in the collectives that follow, and all ranks leave together through lode_comm_agree().
+ *
+ * A group of one talks to nobody: what is declared here works for it without MPI.
  */
 #ifndef LODE_COMM_CONTEXT_H
 #define LODE_COMM_CONTEXT_H
@@ -19,6 +21,9 @@ typedef struct lode_comm {
 
 /* Describes `comm`, which stays the caller's. Local. */
 lode_comm_t lode_comm_describe(MPI_Comm comm);
+
+/* The group of a process that has not started MPI. Local. */
+lode_comm_t lode_comm_alone(void);
 
 /* Returns on every rank the status of the lowest failing rank, and makes its message the current
  * one everywhere; LODE_OK where nobody failed. Collective. */

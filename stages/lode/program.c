@@ -10,45 +10,32 @@
 #include "base/memory.h"
 #include "common/run.h"
 #include "common/version.h"
+#include "lode/arguments.h"
 #include "lode/check.h"
 #include "lode/driver.h"
 #include "merge/merge.h"
 #include "store/digest.h"
 
-static const char *const usage_text =
-    "usage: lode <command> [arguments]\n"
-    "\n"
-    "  lode run EXPERIMENT.cfg     run what is not complete, then build the report\n"
-    "      --set key.path=value    change a key of the experiment; may be repeated\n"
-    "      --stages a,b            only these: tokenize calibrate accumulate moments classify\n"
-    "                              spectra prune compensate evaluate probe export report\n"
-    "      --model NAME            only this model\n"
-    "      --force                 run the stages again though they are complete\n"
-    "  lode check EXPERIMENT.cfg   validate the file and every input it names\n"
-    "      --set key.path=value\n"
-    "      --resolved              print the experiment with every key written out\n"
-    "  lode report EXPERIMENT.cfg  rebuild summary.csv and report.html\n"
-    "      --set key.path=value\n"
-    "  lode merge FOLDER FOLDER... join statistics of one model, from <results>/<name>/<model>\n"
-    "      --output FOLDER         into this one; calibration.merged names the folder above it\n"
-    "  lode digest FILE.h5         digest of all results in a file, provenance left out\n"
-    "      --list                  and one of each dataset\n"
-    "  lode keys                   every key of an experiment file, as a table\n"
-    "  lode --version\n"
-    "\n"
-    "Start it under mpirun for more than one rank: mpirun -n P --bind-to none lode run exp.cfg\n";
+/* A command of lode. To add one, add a row to the table below (and its options to
+ * lode/arguments.h). */
+typedef struct command {
+    const char *name;
+    const char *usage; /* its lines of lode --help */
+    unsigned options;  /* LODE_OPTION_BIT of those it takes */
+    /* Operands that it takes, and what is said where there are too few; NULL: none. */
+    int64_t least, most;
+    const char *too_few;
+    bool experiment; /* the first operand is an experiment file, which is loaded for it */
+    bool alone;      /* works without MPI where no launcher has started it */
+    /* Called on all ranks. config: NULL where no experiment was asked for. */
+    lode_status_t (*run)(const lode_comm_t *comm, const lode_config_t *config,
+                         const lode_arguments_t *arguments);
+} command_t;
 
-typedef struct arguments {
-    const char *command, *file, *output;
-    const char **folders; /* of merge */
-    int64_t folder_count;
-    const char **overrides;
-    int64_t override_count;
-    bool resolved, list;
-    lode_request_t request;
-} arguments_t;
+static const char merge_needs[] = "lode merge needs two folders of results or more, and --output "
+                                  "FOLDER; see lode --help";
 
-/* --- parsing -------------------------------------------------------------------------------- */
+/* --- commands ------------------------------------------------------------------------------- */
 
 static lode_status_t fail_stages(const char *what) {
     lode_buffer_t stages = {0};
@@ -89,85 +76,22 @@ static lode_status_t parse_stages(lode_request_t *request, const char *list) {
     return LODE_OK;
 }
 
-/* The value of option argv[*i], which moves on. */
-static lode_status_t option_value(const char **value, int argc, char **argv, int *i) {
-    if (*i + 1 >= argc)
-        return lode_fail(LODE_ERR_USAGE, "%s needs a value; see lode --help", argv[*i]);
-    *value = argv[++*i];
-    return LODE_OK;
-}
-
-static lode_status_t parse_option(arguments_t *arguments, int argc, char **argv, int *i) {
-    const char *option = argv[*i], *value = NULL;
-    const bool run = strcmp(arguments->command, "run") == 0;
-    const bool digest = strcmp(arguments->command, "digest") == 0;
-    const bool merge = strcmp(arguments->command, "merge") == 0;
-    if (strcmp(option, "--set") == 0 && !digest && !merge) {
-        LODE_TRY(option_value(&value, argc, argv, i));
-        arguments->overrides[arguments->override_count++] = value;
-    } else if (strcmp(option, "--stages") == 0 && run) {
-        LODE_TRY(option_value(&value, argc, argv, i));
-        LODE_TRY(parse_stages(&arguments->request, value));
-    } else if (strcmp(option, "--model") == 0 && run) {
-        LODE_TRY(option_value(&arguments->request.model, argc, argv, i));
-    } else if (strcmp(option, "--force") == 0 && run) {
-        arguments->request.force = true;
-    } else if (strcmp(option, "--resolved") == 0 && strcmp(arguments->command, "check") == 0) {
-        arguments->resolved = true;
-    } else if (strcmp(option, "--list") == 0 && digest) {
-        arguments->list = true;
-    } else if (strcmp(option, "--output") == 0 && merge) {
-        LODE_TRY(option_value(&arguments->output, argc, argv, i));
-    } else {
-        return lode_fail(LODE_ERR_USAGE, "lode %s has no option %s; see lode --help",
-                         arguments->command, option);
-    }
-    return LODE_OK;
-}
-
-/* Reads argv[first …]; the command is set already. */
-static lode_status_t parse(arguments_t *arguments, int argc, char **argv, int first) {
-    for (int i = first; i < argc; i++) {
-        if (argv[i][0] == '-' && argv[i][1] != '\0')
-            LODE_TRY(parse_option(arguments, argc, argv, &i));
-        else if (strcmp(arguments->command, "merge") == 0)
-            arguments->folders[arguments->folder_count++] = argv[i];
-        else if (!arguments->file)
-            arguments->file = argv[i];
-        else
-            return lode_fail(LODE_ERR_USAGE, "lode %s takes one file, not %s and %s",
-                             arguments->command, arguments->file, argv[i]);
-    }
-    if (strcmp(arguments->command, "merge") == 0) {
-        if (arguments->folder_count < 2 || !arguments->output)
-            return lode_fail(LODE_ERR_USAGE, "lode merge needs two folders of results or more, and "
-                                             "--output FOLDER; see lode --help");
-        return LODE_OK;
-    }
-    if (!arguments->file)
-        return lode_fail(LODE_ERR_USAGE, "lode %s needs a file; see lode --help",
-                         arguments->command);
-    return LODE_OK;
-}
-
-/* --- commands ------------------------------------------------------------------------------- */
-
 /* Rank 0 reads the experiment; the others get its resolved text. */
 static lode_status_t load(lode_config_t **config, const lode_comm_t *comm,
-                          const arguments_t *arguments) {
+                          const lode_arguments_t *arguments) {
     lode_buffer_t text = {0};
     lode_status_t status = LODE_OK;
+    const char *file = arguments->operands[0];
     *config = NULL;
     if (comm->rank == 0) {
-        status = lode_config_load(config, arguments->file, arguments->overrides,
-                                  arguments->override_count);
+        status = lode_config_load(config, file, arguments->overrides, arguments->override_count);
         if (status == LODE_OK)
             status = lode_config_text(*config, &text);
     }
     status = lode_comm_share(comm, &text.data, &text.length, 0, status);
     if (status == LODE_OK) {
         if (comm->rank != 0)
-            status = lode_config_parse(config, text.data, text.length, arguments->file);
+            status = lode_config_parse(config, text.data, text.length, file);
         status = lode_comm_agree(comm, status);
     }
     free(text.data);
@@ -176,10 +100,31 @@ static lode_status_t load(lode_config_t **config, const lode_comm_t *comm,
     return status;
 }
 
-static lode_status_t check(const lode_config_t *config, const arguments_t *arguments) {
+static lode_status_t run(const lode_comm_t *comm, const lode_config_t *config,
+                         const lode_arguments_t *arguments) {
+    lode_request_t request = {.stages = (1u << LODE_STAGE_COUNT) - 1,
+                              .report = true,
+                              .model = arguments->value[LODE_OPTION_MODEL],
+                              .force = arguments->value[LODE_OPTION_FORCE] != NULL};
+    if (arguments->value[LODE_OPTION_STAGES])
+        LODE_TRY(parse_stages(&request, arguments->value[LODE_OPTION_STAGES]));
+    return lode_driver_run(comm, config, &request);
+}
+
+static lode_status_t report(const lode_comm_t *comm, const lode_config_t *config,
+                            const lode_arguments_t *arguments) {
+    (void)arguments;
+    return lode_driver_report(comm, config);
+}
+
+static lode_status_t check(const lode_comm_t *comm, const lode_config_t *config,
+                           const lode_arguments_t *arguments) {
     lode_config_point_t *points;
     int64_t count;
-    if (arguments->resolved) {
+    const bool resolved = arguments->value[LODE_OPTION_RESOLVED] != NULL;
+    if (comm->rank != 0)
+        return LODE_OK;
+    if (resolved) {
         lode_buffer_t text = {0};
         LODE_TRY(lode_config_text(config, &text));
         fputs(text.data, stdout);
@@ -188,24 +133,36 @@ static lode_status_t check(const lode_config_t *config, const arguments_t *argum
     LODE_TRY(lode_config_expand(config, &points, &count));
     lode_status_t status = LODE_OK;
     for (int64_t p = 0; p < count && status == LODE_OK; p++) {
-        status = lode_check_inputs(points[p].config, points[p].label, NULL,
-                                   p == 0 && !arguments->resolved);
+        status = lode_check_inputs(points[p].config, points[p].label, NULL, p == 0 && !resolved);
         if (status != LODE_OK && *points[p].label)
             status = lode_fail_context(status, "point %s of the sweep", points[p].label);
     }
-    if (status == LODE_OK && !arguments->resolved)
-        printf("%s is sound: %lld %s, %lld %s of its sweep\n", arguments->file,
+    if (status == LODE_OK && !resolved)
+        printf("%s is sound: %lld %s, %lld %s of its sweep\n", arguments->operands[0],
                (long long)config->model_count, config->model_count == 1 ? "model" : "models",
                (long long)count, count == 1 ? "point" : "points");
     lode_config_points_destroy(&points, count);
     return status;
 }
 
-static lode_status_t digest(const arguments_t *arguments) {
+static lode_status_t merge(const lode_comm_t *comm, const lode_config_t *config,
+                           const lode_arguments_t *arguments) {
+    (void)config;
+    const char *output = arguments->value[LODE_OPTION_OUTPUT];
+    if (!output)
+        return lode_fail(LODE_ERR_USAGE, "%s", merge_needs);
+    return lode_merge(comm, arguments->operands, arguments->operand_count, output);
+}
+
+static lode_status_t digest(const lode_comm_t *comm, const lode_config_t *config,
+                            const lode_arguments_t *arguments) {
+    (void)config;
     char text[LODE_DIGEST_TEXT];
     lode_buffer_t listing = {0};
-    lode_status_t status =
-        lode_store_digest(arguments->file, text, arguments->list ? &listing : NULL);
+    if (comm->rank != 0)
+        return LODE_OK;
+    lode_status_t status = lode_store_digest(arguments->operands[0], text,
+                                             arguments->value[LODE_OPTION_LIST] ? &listing : NULL);
     if (status == LODE_OK) {
         if (listing.data)
             fputs(listing.data, stdout);
@@ -215,60 +172,143 @@ static lode_status_t digest(const arguments_t *arguments) {
     return status;
 }
 
-static lode_status_t with_experiment(const lode_comm_t *comm, const arguments_t *arguments) {
-    lode_config_t *config;
-    LODE_TRY(load(&config, comm, arguments));
-    lode_status_t status = LODE_OK;
-    if (strcmp(arguments->command, "run") == 0)
-        status = lode_driver_run(comm, config, &arguments->request);
-    else if (strcmp(arguments->command, "report") == 0)
-        status = lode_driver_report(comm, config);
-    else if (comm->rank == 0)
-        status = check(config, arguments);
-    lode_config_destroy(&config);
-    return lode_comm_agree(comm, status);
+static lode_status_t keys(const lode_comm_t *comm, const lode_config_t *config,
+                          const lode_arguments_t *arguments) {
+    (void)config;
+    (void)arguments;
+    lode_buffer_t text = {0};
+    LODE_TRY(lode_config_describe(&text));
+    if (comm->rank == 0)
+        fputs(text.data, stdout);
+    lode_buffer_free(&text);
+    return LODE_OK;
 }
 
-static lode_status_t execute(const lode_comm_t *comm, int argc, char **argv, const char *stage) {
-    arguments_t arguments = {.command = stage      ? "run"
-                                        : argc > 1 ? argv[1]
-                                                   : "--help",
-                             .request = {.stages = (1u << LODE_STAGE_COUNT) - 1, .report = true}};
-    const char *command = arguments.command;
-    if (stage)
-        LODE_TRY(parse_stages(&arguments.request, stage));
-    if (strcmp(command, "--help") == 0 || strcmp(command, "--version") == 0) {
-        if (comm->rank == 0 && strcmp(command, "--help") == 0)
-            fputs(usage_text, stdout);
-        else if (comm->rank == 0)
-            printf("lode %s (%s)\n", lode_version(), lode_commit());
+static lode_status_t version(const lode_comm_t *comm, const lode_config_t *config,
+                             const lode_arguments_t *arguments) {
+    (void)config;
+    (void)arguments;
+    if (comm->rank == 0)
+        printf("lode %s (%s)\n", lode_version(), lode_commit());
+    return LODE_OK;
+}
+
+static lode_status_t help(const lode_comm_t *comm, const lode_config_t *config,
+                          const lode_arguments_t *arguments);
+
+static const command_t commands[] = {
+    {.name = "run",
+     .usage = "  lode run EXPERIMENT.cfg     run what is not complete, then build the report\n"
+              "      --set key.path=value    change a key of the experiment; may be repeated\n"
+              "      --stages a,b            only these: tokenize calibrate accumulate moments\n"
+              "                              classify spectra prune compensate evaluate probe\n"
+              "                              export report\n"
+              "      --model NAME            only this model\n"
+              "      --force                 run the stages again though they are complete\n",
+     .options = LODE_OPTION_BIT(SET) | LODE_OPTION_BIT(STAGES) | LODE_OPTION_BIT(MODEL) |
+                LODE_OPTION_BIT(FORCE),
+     .experiment = true,
+     .run = run},
+    {.name = "check",
+     .usage = "  lode check EXPERIMENT.cfg   validate the file and every input it names\n"
+              "      --set key.path=value\n"
+              "      --resolved              print the experiment with every key written out\n",
+     .options = LODE_OPTION_BIT(SET) | LODE_OPTION_BIT(RESOLVED),
+     .experiment = true,
+     .alone = true,
+     .run = check},
+    {.name = "report",
+     .usage = "  lode report EXPERIMENT.cfg  rebuild summary.csv and report.html\n"
+              "      --set key.path=value\n",
+     .options = LODE_OPTION_BIT(SET),
+     .experiment = true,
+     .run = report},
+    {.name = "merge",
+     .usage = "  lode merge FOLDER FOLDER... join statistics of one model, from "
+              "<results>/<name>/<model>\n"
+              "      --output FOLDER         into this one; calibration.merged names the folder "
+              "above it\n",
+     .options = LODE_OPTION_BIT(OUTPUT),
+     .least = 2,
+     .most = INT64_MAX,
+     .too_few = merge_needs,
+     .run = merge},
+    {.name = "digest",
+     .usage = "  lode digest FILE.h5         digest of all results in a file, provenance left out\n"
+              "      --list                  and one of each dataset\n",
+     .options = LODE_OPTION_BIT(LIST),
+     .least = 1,
+     .most = 1,
+     .alone = true,
+     .run = digest},
+    {.name = "keys",
+     .usage = "  lode keys                   every key of an experiment file, as a table\n",
+     .alone = true,
+     .run = keys},
+    {.name = "--version", .usage = "  lode --version\n", .alone = true, .run = version},
+    {.name = "--help", .usage = "", .alone = true, .run = help},
+};
+enum { COMMAND_COUNT = sizeof commands / sizeof *commands };
+
+static lode_status_t help(const lode_comm_t *comm, const lode_config_t *config,
+                          const lode_arguments_t *arguments) {
+    (void)config;
+    (void)arguments;
+    if (comm->rank != 0)
         return LODE_OK;
-    }
-    if (strcmp(command, "keys") == 0) {
-        lode_buffer_t text = {0};
-        LODE_TRY(lode_config_describe(&text));
-        if (comm->rank == 0)
-            fputs(text.data, stdout);
-        lode_buffer_free(&text);
+    puts("usage: lode <command> [arguments]\n");
+    for (int c = 0; c < COMMAND_COUNT; c++)
+        fputs(commands[c].usage, stdout);
+    puts("\nStart it under mpirun for more than one rank: "
+         "mpirun -n P --bind-to none lode run exp.cfg");
+    return LODE_OK;
+}
+
+/* --- the program ---------------------------------------------------------------------------- */
+
+static const command_t *find_command(const char *name) {
+    for (int c = 0; c < COMMAND_COUNT; c++)
+        if (strcmp(commands[c].name, name) == 0)
+            return &commands[c];
+    return NULL;
+}
+
+static lode_status_t check_operands(const command_t *command, const lode_arguments_t *arguments) {
+    const int64_t least = command->experiment ? 1 : command->least;
+    const int64_t most = command->experiment ? 1 : command->most;
+    if (arguments->operand_count < least && command->too_few)
+        return lode_fail(LODE_ERR_USAGE, "%s", command->too_few);
+    if (arguments->operand_count < least)
+        return lode_fail(LODE_ERR_USAGE, "lode %s needs a file; see lode --help", command->name);
+    if (arguments->operand_count <= most)
         return LODE_OK;
-    }
-    if (strcmp(command, "run") != 0 && strcmp(command, "check") != 0 &&
-        strcmp(command, "report") != 0 && strcmp(command, "digest") != 0 &&
-        strcmp(command, "merge") != 0)
-        return lode_fail(LODE_ERR_USAGE, "lode has no command %s; see lode --help", command);
-    LODE_TRY(lode_comm_agree(comm, LODE_NEW(&arguments.overrides, argc, "arguments")));
-    lode_status_t status = LODE_NEW(&arguments.folders, argc, "arguments");
-    status = lode_comm_agree(comm, status);
+    if (most == 0)
+        return lode_fail(LODE_ERR_USAGE, "lode %s takes no file, but there is %s; see lode --help",
+                         command->name, arguments->operands[0]);
+    return lode_fail(LODE_ERR_USAGE, "lode %s takes one file, not %s and %s", command->name,
+                     arguments->operands[most - 1], arguments->operands[most]);
+}
+
+static lode_status_t execute(const lode_comm_t *comm, const command_t *command, int argc,
+                             char **argv, const char *stage) {
+    lode_arguments_t arguments = {0};
+    lode_config_t *config = NULL;
+    lode_status_t status;
+    if (!command)
+        return lode_fail(LODE_ERR_USAGE, "lode has no command %s; see lode --help", argv[1]);
+    status = lode_arguments_parse(&arguments, command->name, command->options, argc, argv,
+                                  stage ? 1 : 2);
+    if (status == LODE_OK && stage && !arguments.value[LODE_OPTION_STAGES])
+        arguments.value[LODE_OPTION_STAGES] = stage;
     if (status == LODE_OK)
-        status = parse(&arguments, argc, argv, stage ? 1 : 2);
-    if (status == LODE_OK && strcmp(command, "merge") == 0)
-        status = lode_merge(comm, arguments.folders, arguments.folder_count, arguments.output);
-    else if (status == LODE_OK && strcmp(command, "digest") == 0)
-        status = comm->rank == 0 ? digest(&arguments) : LODE_OK;
-    else if (status == LODE_OK)
-        status = with_experiment(comm, &arguments);
-    free(arguments.overrides);
-    free(arguments.folders);
+        status = check_operands(command, &arguments);
+    status = lode_comm_agree(comm, status);
+    if (status == LODE_OK && command->experiment)
+        status = load(&config, comm, &arguments);
+    if (status == LODE_OK)
+        status = lode_comm_agree(comm, command->run(comm, config, &arguments));
+    lode_config_destroy(&config);
+    lode_arguments_free(&arguments);
     return status;
 }
 
@@ -280,23 +320,39 @@ static lode_status_t flush_output(void) {
                      strerror(errno));
 }
 
+/* Whether something that starts ranks has started this process: mpirun, srun or mpiexec. */
+static bool launched(void) {
+    static const char *const marks[] = {"OMPI_COMM_WORLD_SIZE", "PMIX_RANK", "PMI_RANK",
+                                        "MPI_LOCALNRANKS"};
+    for (size_t m = 0; m < sizeof marks / sizeof *marks; m++)
+        if (getenv(marks[m]))
+            return true;
+    return false;
+}
+
 static int program(int argc, char **argv, const char *stage) {
+    const command_t *command = find_command(stage ? "run" : argc > 1 ? argv[1] : "--help");
+    const bool alone = (!command || command->alone) && !launched();
+    lode_comm_t comm = lode_comm_alone();
     int provided;
     /* A write beyond the limit on file sizes then fails with a message, instead of killing us. */
     signal(SIGXFSZ, SIG_IGN);
-    if (MPI_Init_thread(&argc, &argv, MPI_THREAD_FUNNELED, &provided) != MPI_SUCCESS) {
-        fprintf(stderr, "lode: error: MPI cannot be initialised\n");
-        return LODE_ERR_COMM;
+    if (!alone) {
+        if (MPI_Init_thread(&argc, &argv, MPI_THREAD_FUNNELED, &provided) != MPI_SUCCESS) {
+            fprintf(stderr, "lode: error: MPI cannot be initialised\n");
+            return LODE_ERR_COMM;
+        }
+        comm = lode_comm_describe(MPI_COMM_WORLD);
     }
-    const lode_comm_t comm = lode_comm_describe(MPI_COMM_WORLD);
     lode_log_enable(comm.rank == 0);
-    lode_status_t status = execute(&comm, argc, argv, stage);
+    lode_status_t status = execute(&comm, command, argc, argv, stage);
     if (status == LODE_OK)
         status = flush_output();
     status = lode_comm_agree(&comm, status);
     if (status != LODE_OK && comm.rank == 0)
         lode_error_print(lode_error_message());
-    MPI_Finalize();
+    if (!alone)
+        MPI_Finalize();
     return (int)status;
 }
 
