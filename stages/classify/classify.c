@@ -29,11 +29,9 @@ static lode_status_t work_allocate(lode_classify_t *work) {
     return LODE_NEW(&work->support, work->support_size, "write support");
 }
 
-static lode_status_t work_sizes(lode_classify_t *work) {
+static void work_sizes(lode_classify_t *work) {
     const lode_run_t *run = work->run;
     const lode_config_classify_t *classify = &run->config->classify;
-    int axes;
-    int64_t shape[LODE_STORE_MAX_AXES];
     work->m = run->architecture.intermediate;
     work->core_size = lode_supernode_size(classify->core_fraction, work->m);
     work->halo_size = lode_halo_size(classify->halo_fraction, work->m, work->core_size);
@@ -43,6 +41,12 @@ static lode_status_t work_sizes(lode_classify_t *work) {
     work->support_size = classify->write_support;
     if (work->support_size == 0)
         work->support_size = run->architecture.hidden < 16 ? 1 : run->architecture.hidden / 16;
+}
+
+static lode_status_t input_sizes(lode_classify_t *work) {
+    int axes;
+    int64_t shape[LODE_STORE_MAX_AXES];
+    work_sizes(work);
     LODE_TRY(lode_store_shape(work->accumulate, "/redundancy/q", &axes, shape));
     work->tokens = shape[0];
     LODE_TRY(lode_store_shape(work->accumulate, "/sequences/loss_proxy", &axes, shape));
@@ -181,10 +185,35 @@ static lode_status_t classify(lode_classify_t *work) {
     return read_halos(work);
 }
 
+/* Private bytes: the arrays of work_allocate(), sums and draws of the bootstrap, and pairs of halo
+ * and random channels with the standardised q of either. */
+static int64_t work_bytes(const lode_classify_t *work) {
+    const int64_t longest =
+        work->halo_size > work->random_size ? work->halo_size : work->random_size;
+    const int64_t doubles = (4 + 3) * work->m + 2 * work->sequences * work->m +
+                            work->run->config->classify.controls.draws;
+    const bool controls = work->run->config->classify.controls.channels > 0;
+    return doubles * (int64_t)sizeof(double) + work->tokens * work->m * (int64_t)sizeof(float) +
+           (controls ? longest * longest * (int64_t)sizeof(double) : 0);
+}
+
+lode_status_t lode_classify_size(lode_stage_size_t *size, lode_run_t *run, int64_t sequences,
+                                 int64_t tokens) {
+    lode_classify_t work = {.run = run};
+    work_sizes(&work);
+    work.sequences = sequences;
+    work.tokens = tokens;
+    *size = (lode_stage_size_t){.memory = work_bytes(&work)};
+    LODE_TRY(lode_store_tally_create(&work.store));
+    const lode_status_t status = create_datasets(&work);
+    size->file = lode_store_tally_end(&work.store);
+    return status;
+}
+
 lode_status_t lode_stage_classify(lode_run_t *run) {
     lode_classify_t work = {.run = run};
     LODE_TRY(lode_run_open(&work.accumulate, run, LODE_STAGE_ACCUMULATE));
-    lode_status_t status = lode_comm_agree(run->comm, work_sizes(&work));
+    lode_status_t status = lode_comm_agree(run->comm, input_sizes(&work));
     if (status == LODE_OK)
         status = lode_run_create(&work.store, run, LODE_STAGE_CLASSIFY);
     if (status == LODE_OK)

@@ -109,6 +109,13 @@ typedef struct moment {
     int64_t width;
 } moment_t;
 
+enum { MOMENTS = 2 };
+
+static void list_moments(const work_t *work, moment_t kinds[MOMENTS]) {
+    kinds[0] = (moment_t){"/input_second_moment", "/moments/inverse_input", work->d};
+    kinds[1] = (moment_t){"/second_moment", "/moments/inverse_u", work->m};
+}
+
 static lode_status_t invert_layer(work_t *work, lode_store_t *moments, const moment_t *moment,
                                   lode_matrix_t *matrix, int64_t layer, double *diagonal) {
     const int64_t offset[] = {layer, 0}, count[] = {1, moment->width};
@@ -138,27 +145,34 @@ static lode_status_t invert_all(work_t *work, lode_store_t *moments, lode_grid_t
     return status;
 }
 
+static lode_status_t create_inverse(work_t *work, const moment_t *moment) {
+    const int64_t shape[] = {work->run->architecture.layers, moment->width};
+    return lode_store_dataset(work->store, moment->inverse, LODE_TYPE_F64, 2, shape, false);
+}
+
+/* Elements of the second moments that are inverted, in all. */
+static int64_t inverse_elements(const work_t *work) {
+    return 2 * work->m * work->m;
+}
+
 /* /moments/inverse_input and /moments/inverse_u: diagonals of damped inverses, by all ranks
  * together. */
 static lode_status_t invert_moments(work_t *work) {
-    const moment_t kinds[] = {
-        {"/input_second_moment", "/moments/inverse_input", work->d},
-        {"/second_moment", "/moments/inverse_u", work->m},
-    };
+    moment_t kinds[MOMENTS];
+    list_moments(work, kinds);
     lode_store_t *moments = NULL;
     lode_grid_t *grid = NULL;
     if (!(work->needs & LODE_NEEDS_INVERSE_MOMENTS))
         return LODE_OK;
     lode_status_t status =
         lode_comm_agree(work->run->comm, lode_moment_check_memory(work->run, "sparsegpt-channel",
-                                                                  2 * work->m * work->m, 0));
+                                                                  inverse_elements(work), 0));
     if (status == LODE_OK)
         status = lode_run_open(&moments, work->run, LODE_STAGE_MOMENTS);
     if (status == LODE_OK)
         status = lode_grid_create(&grid, work->run->comm, 0, 0);
-    for (size_t i = 0; i < sizeof kinds / sizeof *kinds && status == LODE_OK; i++) {
-        const int64_t shape[] = {work->run->architecture.layers, kinds[i].width};
-        status = lode_store_dataset(work->store, kinds[i].inverse, LODE_TYPE_F64, 2, shape, false);
+    for (size_t i = 0; i < MOMENTS && status == LODE_OK; i++) {
+        status = create_inverse(work, &kinds[i]);
         if (status == LODE_OK)
             status = invert_all(work, moments, grid, &kinds[i]);
     }
@@ -342,10 +356,45 @@ static lode_status_t open_inputs(work_t *work) {
     return lode_comm_agree(work->run->comm, status);
 }
 
-lode_status_t lode_stage_prune(lode_run_t *run) {
+static work_t work_of(lode_run_t *run) {
     work_t work = {.run = run, .m = run->architecture.intermediate, .d = run->architecture.hidden};
     for (int64_t i = 0; i < run->config->prune.method_count; i++)
         work.needs |= lode_score_needs(run->config->prune.methods[i]);
+    return work;
+}
+
+/* Private bytes: rows of a layer, a global ranking, second moments. */
+static int64_t work_bytes(const work_t *work, int ranks) {
+    const lode_config_prune_t *prune = &work->run->config->prune;
+    const int64_t rows = (9 * work->m + 2 * work->d) * (int64_t)sizeof(double) + 2 * work->m;
+    int64_t most = 0;
+    for (int64_t i = 0; i < prune->allocation_count; i++)
+        if (prune->allocation[i] == LODE_ALLOCATION_GLOBAL) /* scores, the ranking, two masks */
+            most = work->run->architecture.layers * work->m * (int64_t)(4 * sizeof(double) + 2);
+    const bool inverts = work->needs & LODE_NEEDS_INVERSE_MOMENTS;
+    const int64_t inverse = inverts ? lode_moment_memory(ranks, inverse_elements(work)) : 0;
+    return rows + (most > inverse ? most : inverse);
+}
+
+lode_status_t lode_prune_size(lode_stage_size_t *size, lode_run_t *run, int ranks) {
+    work_t work = work_of(run);
+    moment_t kinds[MOMENTS];
+    list_moments(&work, kinds);
+    *size = (lode_stage_size_t){.memory = work_bytes(&work, ranks)};
+    LODE_TRY(lode_variants_list(&work.variants, &work.variant_count, run->config));
+    lode_status_t status = lode_store_tally_create(&work.store);
+    if (status == LODE_OK)
+        status = create_datasets(&work);
+    for (int i = 0; i < MOMENTS && work.needs & LODE_NEEDS_INVERSE_MOMENTS; i++)
+        if (status == LODE_OK)
+            status = create_inverse(&work, &kinds[i]);
+    size->file = lode_store_tally_end(&work.store);
+    lode_variants_free(&work.variants, work.variant_count);
+    return status;
+}
+
+lode_status_t lode_stage_prune(lode_run_t *run) {
+    work_t work = work_of(run);
     lode_status_t status = open_inputs(&work);
     if (status == LODE_OK)
         status = lode_run_create(&work.store, run, LODE_STAGE_PRUNE);
