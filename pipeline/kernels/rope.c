@@ -35,6 +35,12 @@ int64_t lode_rope_memory(const lode_rotary_t *rotary, int64_t longest) {
     return reals;
 }
 
+lode_rope_t lode_rope_outline(const lode_rotary_t *rotary, int64_t longest) {
+    int64_t length[LODE_ROPE_TABLES];
+    return (lode_rope_t){.rotary = turns(rotary) ? rotary : NULL,
+                         .tables = table_lengths(rotary, longest, length)};
+}
+
 lode_rope_t lode_rope_create(const lode_rotary_t *rotary, int64_t longest, lode_real_t *memory) {
     int64_t length[LODE_ROPE_TABLES];
     lode_rope_t rope = {.tables = table_lengths(rotary, longest, length)};

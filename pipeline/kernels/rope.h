@@ -30,6 +30,9 @@ int64_t lode_rope_memory(const lode_rotary_t *rotary, int64_t longest);
 /* Describes the positions and fills the tables in `memory`, which stays the caller's and in use. */
 lode_rope_t lode_rope_create(const lode_rotary_t *rotary, int64_t longest, lode_real_t *memory);
 
+/* The same description without its tables, to ask lode_rope_workspace. */
+lode_rope_t lode_rope_outline(const lode_rotary_t *rotary, int64_t longest);
+
 /* Reals of `workspace` that lode_rope_turn needs for sequences of up to `longest` tokens. */
 int64_t lode_rope_workspace(const lode_rope_t *rope, int64_t longest);
 

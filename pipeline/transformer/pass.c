@@ -6,6 +6,7 @@
 #include "base/memory.h"
 #include "kernels/loss.h"
 #include "kernels/norm.h"
+#include "transformer/arena.h"
 #include "transformer/channel.h"
 
 enum { TAG_FORWARD = 101, TAG_BACKWARD = 102 };
@@ -19,24 +20,9 @@ typedef struct engine {
     lode_plan_share_t share; /* of this replica */
     lode_plan_t whole, part; /* for its whole micro-batches, and for the one that it shares */
     int64_t variant;         /* the stack is prepared for, −1 at first */
-    int64_t in_flight;       /* micro-batches whose activations exist at once, with backward */
-    int64_t kept;  /* the first so many layers keep their activations; the rest recompute */
-    int64_t slots; /* hidden states kept for other variants at once */
-
+    lode_arena_t arena;
     lode_channel_t forward_in, forward_out, backward_in, backward_out;
     int64_t received, sent, messages; /* forward, so far; to be received in all */
-    lode_activations_t *activations;  /* [in_flight, layers]; x always set, the rest where kept */
-    lode_activations_t shared;        /* of the layer in hand, where not kept */
-    lode_real_t *arena;               /* storage of all of these */
-    lode_real_t *turns[2];            /* [T, d] layers' inputs without backward */
-    lode_real_t *states;              /* [slots, T, d] */
-    lode_real_t *final;               /* [T, d] input of the final norm, on the head's rank */
-    lode_real_t *normed;              /* [T, d] its output, then the gradient of that */
-    lode_real_t *gradient;            /* [T, d] dL/d(output of the last layer owned) */
-    lode_real_t *inverse;             /* [T] of the final norm */
-    double *nll, *row_nll, *weight;   /* [T] */
-    uint8_t *greedy, *row_greedy;     /* [T] */
-    int32_t *row, *target;            /* [T] tokens that the head sees, and their targets */
     lode_progress_t progress;
 } engine_t;
 
@@ -48,10 +34,24 @@ typedef struct work {
     int64_t variant;
 } work_t;
 
-/* --- sizes ---------------------------------------------------------------------------------- */
+/* --- setting up ----------------------------------------------------------------------------- */
 
-static int64_t layers_of(const lode_pass_t *pass) {
-    return pass->stack ? pass->stack->count : 0;
+lode_pass_size_t lode_pass_size(const lode_pass_t *pass) {
+    return (lode_pass_size_t){.architecture = pass->stack ? pass->stack->architecture : NULL,
+                              .layout = pass->layout,
+                              .tokens = pass->batches->max_tokens,
+                              .batches = pass->batches->count,
+                              .variants = pass->variants,
+                              .parent = pass->parent,
+                              .start = pass->start,
+                              .backward = pass->backward};
+}
+
+lode_status_t lode_pass_memory(const lode_pass_size_t *size, lode_pass_memory_t *memory) {
+    lode_arena_shape_t shape;
+    LODE_TRY(lode_arena_shape(&shape, size));
+    *memory = lode_arena_memory(&shape);
+    return LODE_OK;
 }
 
 /* Micro-batches of a replica, the shared one included. */
@@ -59,151 +59,15 @@ static int64_t share_items(const lode_plan_share_t *share) {
     return share->whole + (share->part_batch >= 0);
 }
 
-static int64_t in_flight_of(const lode_pass_t *pass) {
-    const lode_layout_t *layout = pass->layout;
-    /* The replica that has most; the others are at most one behind. */
-    const int64_t items = (pass->batches->count + layout->replicas - 1) / layout->replicas;
-    return lode_schedule_in_flight(layout->stages, layout->stage, items, pass->backward);
-}
-
-/* Reals of one micro-batch's hidden states. */
-static int64_t panel_of(const lode_pass_t *pass) {
-    return pass->batches->max_tokens * pass->stack->d;
-}
-
-/* Reals of one layer's activations beside its input, at full width. */
-static int64_t layer_reals(const lode_pass_t *pass) {
-    if (layers_of(pass) == 0)
-        return 0;
-    return pass->batches->max_tokens * lode_activations_per_token(&pass->stack->whole[0]);
-}
-
-/* Hidden-state buffers: one input a layer and micro-batch in flight with backward; two that take
- * turns without. */
-static int64_t input_count(const lode_pass_t *pass) {
-    const int64_t layers = layers_of(pass);
-    return pass->backward ? in_flight_of(pass) * layers : layers < 2 ? layers : 2;
-}
-
-static int64_t arena_reals(const lode_pass_t *pass, int64_t kept, int64_t slots) {
-    const int64_t panel = panel_of(pass);
-    int64_t reals = (input_count(pass) + slots) * panel;
-    reals += in_flight_of(pass) * kept * layer_reals(pass);
-    if (kept < layers_of(pass))
-        reals += layer_reals(pass);
-    if (pass->layout->head)
-        reals += 2 * panel + pass->batches->max_tokens;
-    if (pass->backward)
-        reals += panel;
-    return reals;
-}
-
-/* Everything but what is kept to save computing it again. */
-static int64_t least_bytes(const lode_pass_t *pass) {
-    if (!pass->stack)
-        return 0;
-    const int64_t tokens = pass->batches->max_tokens, panel = panel_of(pass);
-    const int64_t channels = (pass->layout->previous >= 0) + (pass->layout->next >= 0);
-    return arena_reals(pass, 0, 0) * (int64_t)sizeof(lode_real_t) +
-           channels * (pass->backward ? 2 : 1) * lode_channel_memory(panel) +
-           tokens * (int64_t)(3 * sizeof(double) + 2 * sizeof(int32_t) + 2);
-}
-
-static int64_t kept_layer_bytes(const lode_pass_t *pass) {
-    return in_flight_of(pass) * layer_reals(pass) * (int64_t)sizeof(lode_real_t);
-}
-
-static int64_t state_bytes(const lode_pass_t *pass) {
-    return panel_of(pass) * (int64_t)sizeof(lode_real_t);
-}
-
-/* Hidden states that this rank would keep at once if memory were no object. */
-static lode_status_t wanted_slots(int64_t *slots, const lode_pass_t *pass) {
-    *slots = 0;
-    if (!pass->stack || !pass->parent || pass->batches->count == 0)
-        return LODE_OK;
-    const int64_t layers = pass->layout->layers;
-    const int64_t layer_end[] = {pass->layout->first_layer, pass->layout->layer_end, layers};
-    const int64_t plenty[] = {INT64_MAX, INT64_MAX, INT64_MAX};
-    lode_plan_t plan;
-    LODE_TRY(lode_plan_create(&plan, 0, pass->variants, pass->parent, pass->start, layers, 3,
-                              layer_end, plenty));
-    *slots = lode_plan_slots(&plan, layer_end[0], layer_end[1]);
-    lode_plan_destroy(&plan);
-    return LODE_OK;
-}
-
-lode_status_t lode_pass_memory(const lode_pass_t *pass, int64_t *least, int64_t *all) {
-    int64_t slots;
-    *least = *all = least_bytes(pass);
-    LODE_TRY(wanted_slots(&slots, pass));
-    if (pass->stack)
-        *all += slots * state_bytes(pass);
-    if (pass->backward)
-        *all += layers_of(pass) * kept_layer_bytes(pass);
-    return LODE_OK;
-}
-
-/* --- setting up ----------------------------------------------------------------------------- */
-
-static lode_real_t *take(lode_real_t **next, int64_t reals) {
-    lode_real_t *taken = *next;
-    *next += reals;
-    return taken;
-}
-
-static void place_arena(engine_t *engine) {
-    const lode_pass_t *pass = engine->pass;
-    const lode_stack_t *stack = pass->stack;
-    const int64_t tokens = pass->batches->max_tokens, panel = panel_of(pass);
-    lode_real_t *next = engine->arena;
-    if (!pass->backward) {
-        for (int64_t i = 0; i < input_count(pass); i++)
-            engine->turns[i] = take(&next, panel);
-        engine->states = take(&next, engine->slots * panel);
-    }
-    for (int64_t slot = 0; pass->backward && slot < engine->in_flight; slot++) {
-        for (int64_t l = 0; l < stack->count; l++) {
-            lode_activations_t *act = &engine->activations[slot * stack->count + l];
-            if (l < engine->kept)
-                lode_activations_place(act, &stack->whole[l], tokens,
-                                       take(&next, layer_reals(pass)));
-            act->x = take(&next, panel);
-        }
-    }
-    if (engine->kept < stack->count)
-        lode_activations_place(&engine->shared, &stack->whole[0], tokens,
-                               take(&next, layer_reals(pass)));
-    if (pass->layout->head) {
-        engine->final = take(&next, panel);
-        engine->normed = take(&next, panel);
-        engine->inverse = take(&next, tokens);
-    }
-    if (pass->backward)
-        engine->gradient = take(&next, panel);
-}
-
-/* What is kept within the budget: activations of how many layers, or how many hidden states. */
+/* What is kept within the budget. */
 static lode_status_t choose_kept(engine_t *engine) {
     const lode_pass_t *pass = engine->pass;
+    const lode_pass_size_t size = lode_pass_size(pass);
+    lode_arena_shape_t shape;
     if (!pass->stack)
         return LODE_OK;
-    const int64_t least = least_bytes(pass), layers = layers_of(pass);
-    if (pass->budget < least)
-        return lode_fail(LODE_ERR_MEMORY,
-                         "%s needs %.0f MB for activations and %.0f MB of the memory budget are "
-                         "left; raise memory, lower micro_batch or use more ranks",
-                         pass->stage, (double)least / 1e6,
-                         (double)(pass->budget > 0 ? pass->budget : 0) / 1e6);
-    const int64_t spare = pass->budget - least;
-    if (pass->backward && layers > 0) {
-        const int64_t affordable = spare / kept_layer_bytes(pass);
-        engine->kept = affordable < layers ? affordable : layers;
-    }
-    LODE_TRY(wanted_slots(&engine->slots, pass));
-    if (engine->slots > 0 && engine->slots > spare / state_bytes(pass))
-        engine->slots = spare / state_bytes(pass);
-    return LODE_OK;
+    LODE_TRY(lode_arena_shape(&shape, &size));
+    return lode_arena_choose(&engine->arena, &shape, pass->budget, pass->stage);
 }
 
 /* Makes the plans of this replica, all ranks of which must know what each of them can keep. `local`
@@ -211,7 +75,7 @@ static lode_status_t choose_kept(engine_t *engine) {
 static lode_status_t make_plans(engine_t *engine, lode_status_t local) {
     const lode_pass_t *pass = engine->pass;
     const lode_layout_t *layout = pass->layout;
-    const int64_t own[] = {engine->slots, layout->layer_end};
+    const int64_t own[] = {engine->arena.slots, layout->layer_end};
     int64_t *all = NULL, *layer_end = NULL;
     const lode_status_t room = LODE_NEW(&all, 2 * pass->comm->size, "plan");
     if (local == LODE_OK)
@@ -250,7 +114,7 @@ static lode_status_t engine_open(engine_t *engine) {
     LODE_TRY(make_plans(engine, choose_kept(engine)));
     if (!pass->stack)
         return LODE_OK;
-    const int64_t tokens = pass->batches->max_tokens, panel = panel_of(pass);
+    const int64_t panel = pass->batches->max_tokens * pass->stack->d;
     const int64_t first_layer = pass->layout->first_layer;
     const MPI_Comm comm = pass->comm->comm;
     const int previous = pass->layout->previous, next = pass->layout->next;
@@ -262,18 +126,7 @@ static lode_status_t engine_open(engine_t *engine) {
     LODE_TRY(lode_channel_open(&engine->forward_out, comm, next, TAG_FORWARD, panel));
     LODE_TRY(lode_channel_open(&engine->backward_in, comm, back_next, TAG_BACKWARD, panel));
     LODE_TRY(lode_channel_open(&engine->backward_out, comm, back_previous, TAG_BACKWARD, panel));
-    LODE_TRY(LODE_NEW(&engine->activations, engine->in_flight * pass->stack->count, "activations"));
-    LODE_TRY(LODE_NEW_RAW(&engine->arena, arena_reals(pass, engine->kept, engine->slots),
-                          "activations"));
-    place_arena(engine);
-    LODE_TRY(LODE_NEW(&engine->nll, 3 * tokens, "losses"));
-    engine->row_nll = engine->nll + tokens;
-    engine->weight = engine->row_nll + tokens;
-    LODE_TRY(LODE_NEW(&engine->row, 2 * tokens, "targets"));
-    engine->target = engine->row + tokens;
-    LODE_TRY(LODE_NEW(&engine->greedy, 2 * tokens, "losses"));
-    engine->row_greedy = engine->greedy + tokens;
-    return LODE_OK;
+    return lode_arena_open(&engine->arena, pass->stack);
 }
 
 static void engine_close(engine_t *engine) {
@@ -283,11 +136,7 @@ static void engine_close(engine_t *engine) {
     lode_channel_close(&engine->backward_out);
     lode_plan_destroy(&engine->whole);
     lode_plan_destroy(&engine->part);
-    free(engine->activations);
-    free(engine->arena);
-    free(engine->nll);
-    free(engine->row);
-    free(engine->greedy);
+    lode_arena_close(&engine->arena);
 }
 
 /* --- helpers of both directions ------------------------------------------------------------- */
@@ -310,15 +159,6 @@ static work_t work_of(const engine_t *engine, int64_t item) {
     return (work_t){.item = item,
                     .batch = &pass->batches->batch[batch],
                     .plan = whole ? &engine->whole : &engine->part};
-}
-
-static lode_activations_t *activations_of(engine_t *engine, int64_t item, int64_t layer) {
-    return &engine->activations[item % engine->in_flight * engine->pass->stack->count + layer];
-}
-
-/* Activations to compute a layer with: its own where kept, else the shared ones. */
-static lode_activations_t *working_activations(engine_t *engine, int64_t item, int64_t layer) {
-    return layer < engine->kept ? activations_of(engine, item, layer) : &engine->shared;
 }
 
 static void progress_messages(engine_t *engine) {
@@ -351,15 +191,13 @@ static lode_real_t *state_of(const engine_t *engine, const work_t *work, int64_t
                              int64_t layer) {
     const int64_t slot =
         lode_plan_slot(work->plan, variant, engine->pass->stack->first_layer + layer);
-    return slot < 0 ? NULL : engine->states + slot * panel_of(engine->pass);
+    return slot < 0 ? NULL : lode_arena_state(&engine->arena, slot);
 }
 
 /* Where the input of the stack's layer `layer` is put when it is computed. */
 static lode_real_t *input_place(engine_t *engine, const work_t *work, int64_t layer) {
-    if (engine->pass->backward)
-        return activations_of(engine, work->item, layer)->x;
     lode_real_t *state = state_of(engine, work, work->variant, layer);
-    return state ? state : engine->turns[layer % 2];
+    return state ? state : lode_arena_input(&engine->arena, work->item, layer);
 }
 
 /* Layers from the stack's `layer` on, whose input is `x`. */
@@ -369,7 +207,7 @@ static lode_status_t forward_layers(engine_t *engine, const work_t *work, int64_
     const lode_batch_t *batch = work->batch;
     lode_stack_t *stack = pass->stack;
     for (int64_t l = layer; l < stack->count; l++) {
-        lode_activations_t *act = working_activations(engine, work->item, l);
+        lode_activations_t *act = lode_arena_work(&engine->arena, work->item, l);
         lode_real_t *y = l + 1 < stack->count ? input_place(engine, work, l + 1) : last_output;
         const lode_real_t *h, *u;
         act->x = x;
@@ -379,6 +217,8 @@ static lode_status_t forward_layers(engine_t *engine, const work_t *work, int64_
         if (pass->observer.ffn_forward)
             LODE_TRY(pass->observer.ffn_forward(pass->observer.context, batch,
                                                 stack->first_layer + l, h, u));
+        if (pass->backward)
+            LODE_TRY(lode_arena_put(&engine->arena, work->item, l, batch->tokens * stack->d));
         progress_messages(engine);
         x = y;
     }
@@ -398,10 +238,11 @@ static void pass_logits(void *context, int64_t first, int64_t rows, const lode_r
                                                    view->batch->first_token + first, rows, logits);
 }
 
-/* Chooses the rows that the head sees, gathers them to the front of engine->final where they are
+/* Chooses the rows that the head sees, gathers them to the front of arena->final where they are
  * not all, and returns how many there are. */
 static int64_t head_rows(engine_t *engine, const lode_batch_t *batch) {
     const lode_pass_t *pass = engine->pass;
+    lode_arena_t *arena = &engine->arena;
     const lode_text_t *text = pass->batches->text;
     const int64_t d = pass->stack->d;
     int64_t rows = 0;
@@ -410,11 +251,10 @@ static int64_t head_rows(engine_t *engine, const lode_batch_t *batch) {
         if (pass->compact && target < 0)
             continue;
         if (rows != t)
-            memcpy(engine->final + rows * d, engine->final + t * d,
-                   (size_t)d * sizeof(lode_real_t));
-        engine->row[rows] = (int32_t)t;
-        engine->target[rows] = target;
-        engine->weight[rows] = text->weight ? text->weight[batch->first_token + t] : 0;
+            memcpy(arena->final + rows * d, arena->final + t * d, (size_t)d * sizeof(lode_real_t));
+        arena->row[rows] = (int32_t)t;
+        arena->target[rows] = target;
+        arena->weight[rows] = text->weight ? text->weight[batch->first_token + t] : 0;
         rows++;
     }
     return rows;
@@ -424,52 +264,54 @@ static int64_t head_rows(engine_t *engine, const lode_batch_t *batch) {
 static lode_status_t show_losses(engine_t *engine, const work_t *work) {
     const lode_observer_t *observer = &engine->pass->observer;
     const lode_plan_t *plan = work->plan;
+    const lode_arena_t *arena = &engine->arena;
     if (!observer->losses)
         return LODE_OK;
     for (int64_t v = work->variant; v < plan->end; v++)
         if (v == work->variant ||
             (plan->parent[v] == work->variant && plan->start[v] == plan->layers))
             LODE_TRY(
-                observer->losses(observer->context, v, work->batch, engine->nll, engine->greedy));
+                observer->losses(observer->context, v, work->batch, arena->nll, arena->greedy));
     return LODE_OK;
 }
 
 /* Final norm, head and loss of one micro-batch; leaves the gradient of the loss with respect to
- * engine->final in engine->gradient. */
+ * arena->final in arena->gradient. */
 static lode_status_t run_head(engine_t *engine, const work_t *work) {
     const lode_pass_t *pass = engine->pass;
+    lode_arena_t *arena = &engine->arena;
     const lode_batch_t *batch = work->batch;
     const lode_stack_t *stack = pass->stack;
     const int64_t rows = head_rows(engine, batch);
     logits_view_t view = {.pass = pass, .batch = batch};
-    lode_norm_forward(&stack->final_norm, rows, engine->final, engine->normed, engine->inverse);
+    lode_norm_forward(&stack->final_norm, rows, arena->final, arena->normed, arena->inverse);
     lode_loss_run(&(lode_loss_t){.head = &stack->head_weight,
                                  .cap = stack->logit_cap,
                                  .rows = rows,
-                                 .h = engine->normed,
-                                 .target = engine->target,
-                                 .weight = engine->weight,
-                                 .nll = engine->row_nll,
-                                 .greedy = engine->row_greedy,
-                                 .dh = pass->backward ? engine->normed : NULL,
+                                 .h = arena->normed,
+                                 .target = arena->target,
+                                 .weight = arena->weight,
+                                 .nll = arena->row_nll,
+                                 .greedy = arena->row_greedy,
+                                 .dh = pass->backward ? arena->normed : NULL,
                                  .callback = pass->observer.logits ? pass_logits : NULL,
                                  .context = &view,
                                  .workspace = stack->workspace});
     LODE_TRY(view.status);
-    memset(engine->nll, 0, (size_t)batch->tokens * sizeof *engine->nll);
-    memset(engine->greedy, 0, (size_t)batch->tokens);
+    memset(arena->nll, 0, (size_t)batch->tokens * sizeof *arena->nll);
+    memset(arena->greedy, 0, (size_t)batch->tokens);
     for (int64_t r = 0; r < rows; r++) {
-        if (!isfinite(engine->row_nll[r]))
+        if (!isfinite(arena->row_nll[r]))
             return lode_fail(LODE_ERR_NUMERIC,
                              "the loss is not finite on the micro-batch that begins with sequence "
                              "%lld; the checkpoint's head holds NaN or infinity, or overflows",
                              (long long)batch->first_sequence);
-        engine->nll[engine->row[r]] = engine->row_nll[r];
-        engine->greedy[engine->row[r]] = engine->row_greedy[r];
+        arena->nll[arena->row[r]] = arena->row_nll[r];
+        arena->greedy[arena->row[r]] = arena->row_greedy[r];
     }
     if (pass->backward) {
-        lode_norm_backward(&stack->final_norm, rows, engine->normed, engine->final, engine->inverse,
-                           false, engine->gradient);
+        lode_norm_backward(&stack->final_norm, rows, arena->normed, arena->final, arena->inverse,
+                           false, arena->gradient);
     }
     return show_losses(engine, work);
 }
@@ -513,8 +355,9 @@ static void forward_work(engine_t *engine, const work_t *work) {
         return;
     if (engine->sound)
         note(engine, prepare_variant(engine, work));
-    lode_real_t *output =
-        layout->next >= 0 ? lode_channel_buffer(&engine->forward_out, engine->sent) : engine->final;
+    lode_real_t *output = layout->next >= 0
+                              ? lode_channel_buffer(&engine->forward_out, engine->sent)
+                              : engine->arena.final;
     int64_t layer = 0;
     lode_real_t *x;
     if (parent >= 0 && start >= layout->first_layer) {
@@ -542,9 +385,9 @@ static lode_status_t backward_layers(engine_t *engine, int64_t item, const lode_
     lode_stack_t *stack = pass->stack;
     for (int64_t l = stack->count - 1; l >= 0; l--) {
         const lode_layer_t *layer = &stack->layer[l];
-        lode_activations_t *act = working_activations(engine, item, l);
-        act->x = activations_of(engine, item, l)->x;
-        if (l >= engine->kept)
+        lode_activations_t *act = lode_arena_work(&engine->arena, item, l);
+        LODE_TRY(lode_arena_get(&engine->arena, item, l, batch->tokens * stack->d, &act->x));
+        if (!lode_arena_keeps(&engine->arena, l))
             lode_layer_forward(layer, &batch->sequences, act, NULL, stack->workspace, NULL, NULL);
         const lode_real_t *u, *g;
         lode_layer_backward_ffn(layer, &batch->sequences, act, dy, stack->workspace, &u, &g);
@@ -562,7 +405,7 @@ static void backward_item(engine_t *engine, int64_t item) {
     const lode_pass_t *pass = engine->pass;
     const lode_batch_t *batch = work_of(engine, item).batch;
     const int64_t count = batch->tokens * pass->stack->d;
-    lode_real_t *dy = engine->gradient;
+    lode_real_t *dy = engine->arena.gradient;
     if (pass->layout->next >= 0) {
         lode_real_t *received;
         if (!lode_channel_receive(&engine->backward_in, item, &received))
@@ -659,7 +502,6 @@ lode_status_t lode_pass_run(const lode_pass_t *pass) {
     for (int i = 0; i < LODE_CHANNEL_DEPTH; i++)
         engine.forward_in.request[i] = engine.forward_out.request[i] =
             engine.backward_in.request[i] = engine.backward_out.request[i] = MPI_REQUEST_NULL;
-    engine.in_flight = pass->stack ? in_flight_of(pass) : 0;
     lode_status_t status = lode_comm_agree(pass->comm, engine_open(&engine));
     if (status == LODE_OK) {
         if (pass->stack)

@@ -61,9 +61,30 @@ typedef struct lode_pass {
     lode_observer_t observer;
 } lode_pass_t;
 
-/* Private bytes per rank that a pass needs at least, and those with which it computes nothing
- * twice, neither activations nor what variants have in common. Errors: LODE_ERR_MEMORY. Local. */
-LODE_MUST_USE lode_status_t lode_pass_memory(const lode_pass_t *pass, int64_t *least, int64_t *all);
+/* What the memory of a pass depends on; none of it needs weights. */
+typedef struct lode_pass_size {
+    const lode_architecture_t *architecture;
+    const lode_layout_t *layout;   /* of the rank in question */
+    int64_t tokens;                /* of the largest micro-batch */
+    int64_t batches;               /* micro-batches, of all replicas */
+    int64_t variants;              /* as in lode_pass_t, with the following */
+    const int64_t *parent, *start; /* may be NULL */
+    bool backward;
+} lode_pass_size_t;
+
+/* Private bytes of a rank, 0 where it idles. */
+typedef struct lode_pass_memory {
+    int64_t least; /* without this it cannot run */
+    int64_t all;   /* with this it computes nothing twice, neither activations nor what variants
+                      have in common */
+} lode_pass_memory_t;
+
+/* Errors: LODE_ERR_MEMORY. Local. */
+LODE_MUST_USE lode_status_t lode_pass_memory(const lode_pass_size_t *size,
+                                             lode_pass_memory_t *memory);
+
+/* The size of a pass on this rank, whose stack exists unless it idles. Local. */
+lode_pass_size_t lode_pass_size(const lode_pass_t *pass);
 
 /* Runs the pass. What variants have in common is computed once as far as the hidden states that
  * this takes fit the budgets of the ranks that would keep them. Errors, the same on every rank:

@@ -6,11 +6,25 @@
 #include "kernels/loss.h"
 #include "kernels/rope.h"
 
-/* Converts a vector into the next free private memory; NULL where the model has none. */
+static int64_t max2(int64_t a, int64_t b) {
+    return a > b ? a : b;
+}
+
+static int64_t stack_bytes(int64_t layers, int64_t reals) {
+    return (int64_t)sizeof(lode_stack_t) + 2 * layers * (int64_t)sizeof(lode_layer_t) +
+           reals * (int64_t)sizeof(lode_real_t);
+}
+
+int64_t lode_stack_bytes(const lode_stack_t *stack) {
+    return stack ? stack_bytes(stack->count, stack->private_count + stack->workspace_count) : 0;
+}
+
+/* Converts a vector into the next free private memory; NULL where the model has none, and in an
+ * outline, where `next` is NULL. */
 static lode_real_t *take_vector(lode_real_t **next, const lode_tensor_t *tensor) {
-    lode_real_t *vector = *next;
-    if (!tensor->data)
+    if (!tensor->data || !next)
         return NULL;
+    lode_real_t *vector = *next;
     lode_convert(vector, tensor->data, tensor->dtype, tensor->shape[0]);
     *next += tensor->shape[0];
     return vector;
@@ -81,22 +95,85 @@ static void layer_set(lode_layer_t *layer, const lode_architecture_t *architectu
     layer->down = weight_of(&w->down, &w->down_bias, next);
 }
 
+/* Whether the family stores a role as a vector, which is converted; matrices are not. */
+static bool is_vector(const lode_architecture_t *architecture, lode_role_t role) {
+    return lode_family(architecture->model_type)->tensors[role].shape[1] == LODE_EXTENT_NONE;
+}
+
+/* A tensor of a role that stands for the real one in sizes. */
+static lode_tensor_t outline_of(const lode_architecture_t *architecture, lode_role_t role,
+                                lode_dtype_t dtype) {
+    static const float something[1];
+    const lode_extent_t *shape = lode_family(architecture->model_type)->tensors[role].shape;
+    if (!lode_family_has(architecture, role))
+        return (lode_tensor_t){0};
+    const int64_t columns = lode_family_extent(architecture, shape[1]);
+    return (lode_tensor_t){.data = something,
+                           .dtype = dtype,
+                           .rank = is_vector(architecture, role) ? 1 : 2,
+                           .shape = {lode_family_extent(architecture, shape[0]), columns},
+                           .pitch = columns};
+}
+
+void lode_stack_outline(lode_layer_t *layer, const lode_architecture_t *architecture, int64_t index,
+                        lode_dtype_t dtype) {
+    lode_layer_weights_t weights;
+    for (int role = 0; role < LODE_LAYER_ROLES; role++)
+        *lode_layer_weights_role(&weights, (lode_role_t)role) =
+            outline_of(architecture, (lode_role_t)role, dtype);
+    layer_set(layer, architecture, index, &weights, NULL);
+}
+
+/* Reals that one layer's computation takes, edited or not. */
+static int64_t layer_workspace(const lode_layer_t *layer, int64_t max_tokens, int64_t longest,
+                               int threads) {
+    /* An edited layer converts even weights that are otherwise read in place, so room is made for a
+     * selection of everything, the largest there can be. A replaced down projection has the shape
+     * of a selection, whether it can be read in place or not. */
+    lode_layer_t sliced = *layer;
+    static const int32_t any[1];
+    sliced.gate.row_index = sliced.up.row_index = sliced.down.col_index = any;
+    return lode_layer_workspace(&sliced, max_tokens, longest, threads);
+}
+
 static int64_t workspace_needed(const lode_stack_t *stack, int64_t max_tokens, int64_t longest,
                                 int threads) {
     int64_t most = stack->head ? lode_loss_workspace(&stack->head_weight) : 0;
-    if (stack->positions.data && most < stack->d)
-        most = stack->d; /* a row of them */
-    for (int64_t i = 0; i < stack->count; i++) {
-        /* An edited layer converts even weights that are otherwise read in place, so room is made
-         * for a selection of everything, the largest there can be. A replaced down projection has
-         * the shape of a selection, whether it can be read in place or not. */
-        lode_layer_t sliced = stack->layer[i];
-        static const int32_t any[1];
-        sliced.gate.row_index = sliced.up.row_index = sliced.down.col_index = any;
-        int64_t needed = lode_layer_workspace(&sliced, max_tokens, longest, threads);
-        most = needed > most ? needed : most;
-    }
+    if (stack->positions.data)
+        most = max2(most, stack->d); /* a row of them */
+    for (int64_t i = 0; i < stack->count; i++)
+        most = max2(most, layer_workspace(&stack->layer[i], max_tokens, longest, threads));
     return most;
+}
+
+int64_t lode_stack_memory(const lode_architecture_t *architecture, const lode_layout_t *layout,
+                          lode_dtype_t dtype, int64_t max_tokens, int64_t longest, int threads) {
+    const int64_t count = layout->layer_end - layout->first_layer;
+    if (layout->replica < 0)
+        return 0;
+    const lode_rope_t rope = lode_rope_outline(&architecture->rotary, longest);
+    int64_t reals = lode_rope_memory(&architecture->rotary, longest), work = 0;
+    for (int role = 0; role < LODE_LAYER_ROLES; role++)
+        if (is_vector(architecture, (lode_role_t)role))
+            reals += count * lode_family_elements(architecture, (lode_role_t)role);
+    if (layout->head) {
+        const lode_role_t role =
+            lode_family_has(architecture, LODE_ROLE_HEAD) ? LODE_ROLE_HEAD : LODE_ROLE_EMBEDDING;
+        const lode_tensor_t head = outline_of(architecture, role, dtype);
+        const lode_weight_t weight = lode_weight_of(&head);
+        work = lode_loss_workspace(&weight);
+        reals += lode_family_elements(architecture, LODE_ROLE_FINAL_NORM) +
+                 lode_family_elements(architecture, LODE_ROLE_FINAL_NORM_BIAS);
+    }
+    if (layout->embedding && architecture->learned_positions)
+        work = max2(work, architecture->hidden);
+    for (int64_t i = 0; i < count; i++) {
+        lode_layer_t layer;
+        lode_stack_outline(&layer, architecture, layout->first_layer + i, dtype);
+        layer.rope = rope;
+        work = max2(work, layer_workspace(&layer, max_tokens, longest, threads));
+    }
+    return stack_bytes(count, reals + work);
 }
 
 /* Vectors are converted, matrices are not. */
@@ -161,6 +238,7 @@ lode_status_t lode_stack_create(lode_stack_t **out, lode_checkpoint_t *checkpoin
     const lode_architecture_t *architecture = lode_checkpoint_architecture(checkpoint);
     LODE_TRY(LODE_NEW(out, 1, "layers"));
     lode_stack_t *stack = *out;
+    stack->architecture = architecture;
     stack->d = architecture->hidden;
     stack->vocab = architecture->vocab;
     stack->logit_cap = architecture->logit_cap;

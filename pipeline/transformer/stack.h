@@ -11,6 +11,7 @@
 #include "transformer/layout.h"
 
 typedef struct lode_stack {
+    const lode_architecture_t *architecture; /* the checkpoint's */
     int64_t d, vocab;
     int64_t first_layer, count; /* layers first_layer … first_layer + count − 1 of the model */
     lode_layer_t *layer;        /* [count] as they are computed */
@@ -27,6 +28,20 @@ typedef struct lode_stack {
     lode_real_t *workspace;        /* for the kernels */
     int64_t workspace_count;       /* reals */
 } lode_stack_t;
+
+/* What layer `index` is like, without its weights: those that it has are not NULL, have their
+ * shapes and `dtype`, and are not to be read. For sizes. */
+void lode_stack_outline(lode_layer_t *layer, const lode_architecture_t *architecture, int64_t index,
+                        lode_dtype_t dtype);
+
+/* Private bytes of the stack that lode_stack_create makes of a checkpoint whose matrices are all of
+ * `dtype` and aligned to it; float32 matrices are read in place, others need some more. 0 where the
+ * layout's rank idles. */
+int64_t lode_stack_memory(const lode_architecture_t *architecture, const lode_layout_t *layout,
+                          lode_dtype_t dtype, int64_t max_tokens, int64_t longest, int threads);
+
+/* The same of one that exists; 0 for NULL. */
+int64_t lode_stack_bytes(const lode_stack_t *stack);
 
 /* Maps the weights that `layout` gives this rank and allocates the work space for micro-batches of
  * up to `max_tokens` tokens with sequences of up to `longest`, on `threads` threads.

@@ -245,8 +245,5 @@ void lode_sequences_free(lode_sequences_read_t *read) {
 }
 
 int64_t lode_run_budget(const lode_run_t *run, const lode_stack_t *stack, int64_t other) {
-    int64_t reals = 0;
-    if (stack)
-        reals = stack->workspace_count + stack->private_count;
-    return run->config->memory - other - reals * (int64_t)sizeof(lode_real_t);
+    return run->config->memory - other - lode_stack_bytes(stack);
 }

@@ -178,7 +178,7 @@ static void run(lode_checkpoint_t *checkpoint, comparison_t *comparison, const t
     lode_layout_t layout;
     lode_batches_t batches;
     lode_stack_t *stack = NULL;
-    int64_t least, all;
+    lode_pass_memory_t memory;
     LODE_REQUIRE(lode_layout_create(&layout, architecture, 24, world.size, world.rank, 0) ==
                  LODE_OK);
     LODE_REQUIRE(lode_batches_create(&batches, &text->text, micro_batch) == LODE_OK);
@@ -198,8 +198,9 @@ static void run(lode_checkpoint_t *checkpoint, comparison_t *comparison, const t
                                      .ffn_backward = on_backward,
                                      .logits = on_logits,
                                      .losses = on_losses}};
-    LODE_REQUIRE(lode_pass_memory(&pass, &least, &all) == LODE_OK);
-    pass.budget = keep ? all : least;
+    const lode_pass_size_t size = lode_pass_size(&pass);
+    LODE_REQUIRE(lode_pass_memory(&size, &memory) == LODE_OK);
+    pass.budget = keep ? memory.all : memory.least;
     LODE_CHECK(lode_pass_run(&pass) == LODE_OK);
     lode_stack_destroy(&stack);
     lode_batches_destroy(&batches);

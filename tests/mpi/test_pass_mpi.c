@@ -275,13 +275,14 @@ static lode_status_t run(const lode_comm_t *comm, const job_t *job, record_t *re
                                      .ffn_backward = job->backward ? on_backward : NULL,
                                      .logits = wants_logits(job) ? on_logits : NULL,
                                      .losses = on_losses}};
-    int64_t least, all;
-    LODE_REQUIRE(lode_pass_memory(&pass, &least, &all) == LODE_OK);
-    LODE_CHECK(least <= all && (least > 0) == (stack != NULL));
-    pass.budget = job->budget == BUDGET_LEAST    ? least
-                  : job->budget == BUDGET_MIDDLE ? (least + all) / 2
-                  : job->budget == BUDGET_ALL    ? all
-                                                 : least - 1;
+    const lode_pass_size_t size = lode_pass_size(&pass);
+    lode_pass_memory_t memory;
+    LODE_REQUIRE(lode_pass_memory(&size, &memory) == LODE_OK);
+    LODE_CHECK(memory.least <= memory.all && (memory.least > 0) == (stack != NULL));
+    pass.budget = job->budget == BUDGET_LEAST    ? memory.least
+                  : job->budget == BUDGET_MIDDLE ? (memory.least + memory.all) / 2
+                  : job->budget == BUDGET_ALL    ? memory.all
+                                                 : memory.least - 1;
     const lode_status_t status = lode_pass_run(&pass);
     lode_stack_destroy(&stack);
     return status;

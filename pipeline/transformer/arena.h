@@ -1,0 +1,81 @@
+/* transformer/arena: where a pass keeps hidden states and activations; for transformer/pass alone.
+ *
+ * With backward, the input of each layer is needed again for every micro-batch in flight, and so
+ * are the layer's activations, which can be computed again from it. How much of that is kept
+ * depends on the budget. Everything here is Local.
+ */
+#ifndef LODE_TRANSFORMER_ARENA_H
+#define LODE_TRANSFORMER_ARENA_H
+
+#include "transformer/pass.h"
+
+/* What there is to hold. All 0 on a rank that idles. */
+typedef struct lode_arena_shape {
+    int64_t layers;      /* of this rank */
+    int64_t tokens;      /* of the largest micro-batch */
+    int64_t d, panel;    /* reals of a token's hidden state and of a micro-batch's, tokens · d */
+    int64_t layer_reals; /* of a layer's activations beside its input */
+    int64_t in_flight;   /* micro-batches whose activations exist at once; 1 without backward */
+    int64_t states;      /* hidden states for other variants, if memory were no object */
+    int neighbours;      /* in the pipeline */
+    bool backward, head;
+} lode_arena_shape_t;
+
+typedef struct lode_arena {
+    lode_arena_shape_t shape;
+    int64_t kept;  /* the first so many layers keep their activations; the rest recompute */
+    int64_t slots; /* hidden states kept for other variants at once */
+    lode_activations_t *activations; /* [in_flight, layers]; x always set, the rest where kept */
+    lode_activations_t shared;       /* of the layer in hand, where not kept */
+    lode_real_t *storage;            /* of these and the following */
+    lode_real_t *turns[2];           /* [T, d] layers' inputs without backward */
+    lode_real_t *states;             /* [slots, T, d] */
+    /* On the head's rank: */
+    lode_real_t *final;             /* [T, d] input of the final norm */
+    lode_real_t *normed;            /* [T, d] its output, then the gradient of that */
+    lode_real_t *inverse;           /* [T] of the final norm */
+    lode_real_t *gradient;          /* [T, d] dL/d(output of the last layer owned), any rank */
+    double *nll, *row_nll, *weight; /* [T] */
+    uint8_t *greedy, *row_greedy;   /* [T] */
+    int32_t *row, *target;          /* [T] tokens that the head sees, and their targets */
+} lode_arena_t;
+
+/* Errors: LODE_ERR_MEMORY. */
+LODE_MUST_USE lode_status_t lode_arena_shape(lode_arena_shape_t *shape,
+                                             const lode_pass_size_t *size);
+
+/* Private bytes of a pass of this shape, channels included. */
+lode_pass_memory_t lode_arena_memory(const lode_arena_shape_t *shape);
+
+/* Decides what is kept within `budget` bytes; allocates nothing. `stage` is for the message.
+ * Errors: LODE_ERR_MEMORY where the budget is below the least. */
+LODE_MUST_USE lode_status_t lode_arena_choose(lode_arena_t *arena, const lode_arena_shape_t *shape,
+                                              int64_t budget, const char *stage);
+
+/* Allocates what was chosen. Errors: LODE_ERR_MEMORY; the arena may then only be closed. */
+LODE_MUST_USE lode_status_t lode_arena_open(lode_arena_t *arena, const lode_stack_t *stack);
+void lode_arena_close(lode_arena_t *arena);
+
+/* Hidden states kept in slot `slot` [T, d]. */
+lode_real_t *lode_arena_state(const lode_arena_t *arena, int64_t slot);
+
+/* Where the input [T, d] of the rank's layer `layer` is computed for micro-batch number `item`. */
+lode_real_t *lode_arena_input(lode_arena_t *arena, int64_t item, int64_t layer);
+
+/* Activations to compute that layer with: its own where kept, else shared ones; x is to be set. */
+lode_activations_t *lode_arena_work(lode_arena_t *arena, int64_t item, int64_t layer);
+
+/* Whether these are the layer's own, which need not be computed again. */
+bool lode_arena_keeps(const lode_arena_t *arena, int64_t layer);
+
+/* The layer's forward has run, its input has `count` reals. With backward, before the place of the
+ * input is used again. Errors: LODE_ERR_IO. */
+LODE_MUST_USE lode_status_t lode_arena_put(lode_arena_t *arena, int64_t item, int64_t layer,
+                                           int64_t count);
+
+/* Gives the same input [T, d] back for the layer's backward, in *x, valid until that of the next
+ * one. Errors: LODE_ERR_IO. */
+LODE_MUST_USE lode_status_t lode_arena_get(lode_arena_t *arena, int64_t item, int64_t layer,
+                                           int64_t count, lode_real_t **x);
+
+#endif
