@@ -27,7 +27,8 @@
     X(LODE_ERR_NUMERIC, 10, "NaN, infinity or a failed factorisation")                             \
     X(LODE_ERR_COMM, 11, "MPI failure")                                                            \
     X(LODE_ERR_BUSY, 12, "another run holds the lock")                                             \
-    X(LODE_ERR_INTERNAL, 13, "a bug in Lodestone")
+    X(LODE_ERR_INTERNAL, 13, "a bug in Lodestone")                                                 \
+    X(LODE_STOPPED, 75, "stopped on request, to be continued")
 
 typedef enum lode_status {
 #define LODE_STATUS_ENUM(code, exit_status, text) code = exit_status,

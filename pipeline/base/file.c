@@ -9,6 +9,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/fault.h"
 #include "base/memory.h"
 
 static bool is_name_byte(char c) {
@@ -73,7 +74,7 @@ lode_status_t lode_path_join(char **out, const char *directory, const char *name
 
 /* Opens a regular file for reading and tells its size. */
 static lode_status_t open_regular(int *descriptor, size_t *size, const char *path) {
-    *descriptor = open(path, O_RDONLY | O_CLOEXEC);
+    *descriptor = lode_fault(LODE_FAULT_OPEN) ? -1 : open(path, O_RDONLY | O_CLOEXEC);
     if (*descriptor < 0)
         return lode_fail(LODE_ERR_INPUT, "%s: cannot be read: %s", path, strerror(errno));
     struct stat info;
@@ -98,7 +99,8 @@ lode_status_t lode_file_read(char **data, size_t *size, const char *path) {
     LODE_TRY(open_regular(&descriptor, &expected, path));
     lode_status_t status = lode_alloc_raw(data, (int64_t)expected + 1, 1, path);
     while (status == LODE_OK && done < expected) {
-        ssize_t got = read(descriptor, *data + done, expected - done);
+        ssize_t got =
+            lode_fault(LODE_FAULT_READ) ? -1 : read(descriptor, *data + done, expected - done);
         if (got < 0 && errno == EINTR)
             continue;
         if (got < 0)
@@ -125,7 +127,9 @@ lode_status_t lode_file_write_atomic(const char *path, const void *data, size_t 
     LODE_TRY(lode_alloc_raw(&partial, (int64_t)bytes, 1, "path"));
     snprintf(partial, bytes, "%s.partial", path);
     lode_status_t status = LODE_OK;
-    int descriptor = open(partial, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+    int descriptor = lode_fault(LODE_FAULT_OPEN)
+                         ? -1
+                         : open(partial, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
     if (descriptor < 0) {
         status = lode_fail(LODE_ERR_IO, "%s: cannot be written: %s", partial, strerror(errno));
         free(partial);
@@ -133,20 +137,22 @@ lode_status_t lode_file_write_atomic(const char *path, const void *data, size_t 
     }
     size_t done = 0;
     while (done < size) {
-        ssize_t put = write(descriptor, (const char *)data + done, size - done);
+        ssize_t put = lode_fault(LODE_FAULT_WRITE)
+                          ? -1
+                          : write(descriptor, (const char *)data + done, size - done);
         if (put < 0 && errno == EINTR)
             continue;
         if (put <= 0)
             break;
         done += (size_t)put;
     }
-    bool failed = done < size || fsync(descriptor) != 0;
+    bool failed = done < size || lode_fault(LODE_FAULT_WRITE) || fsync(descriptor) != 0;
     int error = errno;
     if (close(descriptor) != 0 && !failed) {
         failed = true;
         error = errno;
     }
-    if (!failed && rename(partial, path) != 0) {
+    if (!failed && (lode_fault(LODE_FAULT_WRITE) || rename(partial, path) != 0)) {
         failed = true;
         error = errno;
     }
@@ -165,7 +171,9 @@ lode_status_t lode_file_map(lode_mapping_t *mapping, const char *path) {
     LODE_TRY(open_regular(&descriptor, &size, path));
     void *data = NULL;
     if (size > 0)
-        data = mmap(NULL, size, PROT_READ, MAP_PRIVATE, descriptor, 0);
+        data = lode_fault(LODE_FAULT_READ)
+                   ? MAP_FAILED
+                   : mmap(NULL, size, PROT_READ, MAP_PRIVATE, descriptor, 0);
     int error = errno;
     close(descriptor);
     if (data == MAP_FAILED)
@@ -194,7 +202,7 @@ lode_status_t lode_directory_create(const char *path) {
             continue;
         *cursor = '\0';
         struct stat info;
-        if (mkdir(copy, 0777) != 0 &&
+        if ((lode_fault(LODE_FAULT_WRITE) || mkdir(copy, 0777) != 0) &&
             (errno != EEXIST || stat(copy, &info) != 0 || !S_ISDIR(info.st_mode)))
             status = lode_fail(LODE_ERR_IO,
                                "%s: the directory cannot be created: %s; choose another "

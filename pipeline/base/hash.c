@@ -7,13 +7,15 @@
 #include <string.h>
 #include <xxhash.h>
 
+#include "base/fault.h"
+
 struct lode_hash {
     XXH3_state_t *state;
 };
 
 lode_status_t lode_hash_create(lode_hash_t **hash) {
     *hash = malloc(sizeof **hash);
-    XXH3_state_t *state = XXH3_createState();
+    XXH3_state_t *state = lode_fault(LODE_FAULT_ALLOCATION) ? NULL : XXH3_createState();
     if (!*hash || !state || XXH3_128bits_reset(state) != XXH_OK) {
         XXH3_freeState(state);
         free(*hash);

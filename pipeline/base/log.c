@@ -10,6 +10,9 @@ static bool speaks = false;
 /* Whether the terminal's last line is an unfinished progress line. */
 static bool line_open = false;
 
+/* The work in hand, as it was last heard of; no stage between pieces of work. */
+static lode_progress_t current;
+
 void lode_log_enable(bool enable) {
     speaks = enable;
 }
@@ -66,6 +69,7 @@ void lode_progress_start(lode_progress_t *progress, const char *stage, const cha
     double now = lode_time();
     *progress = (lode_progress_t){
         .stage = stage, .unit = unit, .units = units, .start = now, .last_shown = now};
+    current = *progress;
 }
 
 static void show(const lode_progress_t *progress, double now, bool end) {
@@ -93,6 +97,7 @@ static void show(const lode_progress_t *progress, double now, bool end) {
 void lode_progress_add(lode_progress_t *progress, int64_t units, int64_t tokens) {
     progress->units_done += units;
     progress->tokens_done += tokens;
+    current = *progress;
     if (!speaks)
         return;
     double now = lode_time();
@@ -104,6 +109,17 @@ void lode_progress_add(lode_progress_t *progress, int64_t units, int64_t tokens)
 }
 
 void lode_progress_end(lode_progress_t *progress) {
+    current = (lode_progress_t){0};
     if (speaks)
         show(progress, lode_time(), true);
+}
+
+const char *lode_progress_text(void) {
+    static char text[128];
+    if (!current.stage)
+        return "";
+    const bool begun = current.units_done > 0;
+    snprintf(text, sizeof text, "%s %s %s %lld of %lld", current.stage, begun ? "after" : "before",
+             current.unit, (long long)(begun ? current.units_done : 1), (long long)current.units);
+    return text;
 }

@@ -35,6 +35,10 @@ void lode_progress_start(lode_progress_t *progress, const char *stage, const cha
 void lode_progress_add(lode_progress_t *progress, int64_t units, int64_t tokens);
 void lode_progress_end(lode_progress_t *progress);
 
+/* Where this rank's work stands: "accumulate after micro-batch 12 of 32", "" between pieces of
+ * work. Static storage. */
+const char *lode_progress_text(void);
+
 /* Seconds on a monotonic clock. */
 double lode_time(void);
 

@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/fault.h"
+
 enum { LODE_ALIGNMENT = 64 };
 
 lode_status_t lode_alloc_raw(void *out, int64_t count, size_t size, const char *what) {
@@ -18,7 +20,8 @@ lode_status_t lode_alloc_raw(void *out, int64_t count, size_t size, const char *
         return lode_fail(LODE_ERR_MEMORY, "%s: %lld elements of %zu bytes cannot be allocated",
                          what, (long long)count, size);
     bytes = (bytes + LODE_ALIGNMENT - 1) / LODE_ALIGNMENT * LODE_ALIGNMENT;
-    memory = aligned_alloc(LODE_ALIGNMENT, bytes);
+    if (!lode_fault(LODE_FAULT_ALLOCATION))
+        memory = aligned_alloc(LODE_ALIGNMENT, bytes);
     if (!memory)
         return lode_fail(LODE_ERR_MEMORY,
                          "%s: no memory for %.1f MB; use more ranks, a smaller micro_batch or a "
@@ -34,6 +37,21 @@ lode_status_t lode_alloc(void *out, int64_t count, size_t size, const char *what
     memcpy(&memory, out, sizeof memory);
     if (memory)
         memset(memory, 0, (size_t)count * size);
+    return LODE_OK;
+}
+
+lode_status_t lode_resize(void *array, int64_t count, size_t size, const char *what) {
+    void *old, *resized = NULL;
+    size_t bytes;
+    memcpy(&old, array, sizeof old);
+    if (count <= 0 || __builtin_mul_overflow((size_t)count, size, &bytes))
+        return lode_fail(LODE_ERR_MEMORY, "%s: %lld elements of %zu bytes cannot be allocated",
+                         what, (long long)count, size);
+    if (!lode_fault(LODE_FAULT_ALLOCATION))
+        resized = realloc(old, bytes);
+    if (!resized)
+        return lode_fail(LODE_ERR_MEMORY, "%s: no memory for %.1f MB", what, (double)bytes / 1e6);
+    memcpy(array, &resized, sizeof resized);
     return LODE_OK;
 }
 
@@ -54,10 +72,7 @@ static lode_status_t buffer_reserve(lode_buffer_t *buffer, size_t extra) {
     size_t capacity = buffer->capacity ? buffer->capacity : 256;
     while (capacity < needed)
         capacity = capacity > SIZE_MAX / 2 ? needed : capacity * 2;
-    char *data = realloc(buffer->data, capacity);
-    if (!data)
-        return lode_fail(LODE_ERR_MEMORY, "no memory for %zu bytes of text", capacity);
-    buffer->data = data;
+    LODE_TRY(lode_resize(&buffer->data, (int64_t)capacity, 1, "text"));
     buffer->capacity = capacity;
     return LODE_OK;
 }

@@ -19,6 +19,11 @@ LODE_MUST_USE lode_status_t lode_alloc_raw(void *out, int64_t count, size_t size
 #define LODE_NEW(out, count, what) lode_alloc((out), (count), sizeof **(out), (what))
 #define LODE_NEW_RAW(out, count, what) lode_alloc_raw((out), (count), sizeof **(out), (what))
 
+/* Makes an array, or none yet (NULL), `count` elements of `size` bytes long, count > 0; what it
+ * held stays as far as there is room, the rest is undefined. `array` is the address of the pointer,
+ * which on failure is as it was. For arrays that grow; not aligned to more than malloc's. Local. */
+LODE_MUST_USE lode_status_t lode_resize(void *array, int64_t count, size_t size, const char *what);
+
 /* Copy of a NUL-terminated string, owned by the caller. */
 LODE_MUST_USE lode_status_t lode_strdup(char **out, const char *text);
 

@@ -19,6 +19,17 @@ typedef struct lode_comm {
     int rank, size;
 } lode_comm_t;
 
+/* MPI gives no promise about anything after one of its calls has failed, and a rank that cannot
+ * talk cannot tell the others: such a failure prints one message and ends all ranks with the exit
+ * status of LODE_ERR_COMM, instead of MPI's own report. Holds for `handle` and all communicators
+ * made from it afterwards; results of MPI's calls on them need no checks. (A rank that dies is
+ * noticed by mpirun or srun, which end the others.) Local. */
+void lode_comm_guard(MPI_Comm handle);
+
+/* LODE_ERR_COMM, naming `what`, where tests want this rank's receiving to fail (base/fault.h), for
+ * whoever has received something by MPI's own calls; else LODE_OK. Local. */
+LODE_MUST_USE lode_status_t lode_comm_received(const lode_comm_t *comm, const char *what);
+
 /* Describes `comm`, which stays the caller's. Local. */
 lode_comm_t lode_comm_describe(MPI_Comm comm);
 
@@ -29,7 +40,8 @@ lode_comm_t lode_comm_alone(void);
  * one everywhere; LODE_OK where nobody failed. Collective. */
 LODE_MUST_USE lode_status_t lode_comm_agree(const lode_comm_t *comm, lode_status_t local);
 
-/* Copies `size` bytes from rank `root` to all; size_t lengths are sent in pieces. Collective. */
+/* Copies `size` bytes from rank `root` to all; size_t lengths are sent in pieces. Returns the same
+ * on all ranks, as do the two below. Collective. */
 LODE_MUST_USE lode_status_t lode_comm_broadcast(const lode_comm_t *comm, void *data, size_t size,
                                                 int root);
 
@@ -44,6 +56,11 @@ LODE_MUST_USE lode_status_t lode_comm_share(const lode_comm_t *comm, char **data
  * they have. Collective. */
 LODE_MUST_USE lode_status_t lode_comm_collect(const lode_comm_t *comm, double *values,
                                               int64_t count, int root);
+
+/* Whether to stop before the next unit of work, which takes about `unit_seconds` (0 where nobody
+ * knows): LODE_STOPPED on all ranks where lode_stop_before() holds on any, with a message that says
+ * why, where the work stands and how to go on; else LODE_OK. Call it between units. Collective. */
+LODE_MUST_USE lode_status_t lode_comm_stop(const lode_comm_t *comm, double unit_seconds);
 
 /* Narrows an extent for MPI or BLAS; LODE_ERR_INTERNAL where it does not fit. Local. */
 LODE_MUST_USE lode_status_t lode_narrow(int *out, int64_t value, const char *what);

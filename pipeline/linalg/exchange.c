@@ -129,9 +129,9 @@ lode_status_t lode_exchange(const lode_comm_t *comm, const lode_view_t *from, co
         for (int p = 0; p < to->row.parts && out.buffer; p++)
             for (int q = 0; q < to->column.parts; q++)
                 pack(&out, from, p, q, out.buffer + out.starts[rank_at(to, p, q)]);
-        if (MPI_Alltoallv(out.buffer, out.counts, out.starts, MPI_DOUBLE, in.buffer, in.counts,
-                          in.starts, MPI_DOUBLE, comm->comm) != MPI_SUCCESS)
-            status = lode_fail(LODE_ERR_COMM, "MPI_Alltoallv of matrix elements failed");
+        MPI_Alltoallv(out.buffer, out.counts, out.starts, MPI_DOUBLE, in.buffer, in.counts,
+                      in.starts, MPI_DOUBLE, comm->comm);
+        status = lode_comm_received(comm, "elements of a matrix");
         for (int p = 0; p < from->row.parts && in.buffer && status == LODE_OK; p++)
             for (int q = 0; q < from->column.parts; q++)
                 unpack(&in, to, p, q, in.buffer + in.starts[rank_at(from, p, q)], region.below);

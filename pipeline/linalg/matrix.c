@@ -373,10 +373,9 @@ lode_status_t lode_matrix_diagonal(const lode_matrix_t *matrix, double *diagonal
         diagonal[i] = element ? *element : 0;
     }
     /* Each element has one owner and zeros from everybody else: the sum is exact. */
-    if (MPI_Allreduce(MPI_IN_PLACE, diagonal, count, MPI_DOUBLE, MPI_SUM,
-                      matrix->grid->comm.comm) != MPI_SUCCESS)
-        return lode_fail(LODE_ERR_COMM, "MPI_Allreduce of a diagonal failed");
-    return LODE_OK;
+    const lode_comm_t *comm = &matrix->grid->comm;
+    MPI_Allreduce(MPI_IN_PLACE, diagonal, count, MPI_DOUBLE, MPI_SUM, comm->comm);
+    return lode_comm_agree(comm, lode_comm_received(comm, "the diagonal of a matrix"));
 }
 
 lode_status_t lode_matrix_trace(const lode_matrix_t *matrix, double *trace) {

@@ -93,10 +93,9 @@ static lode_status_t total_columns(const lode_matrix_t *matrix, bool squares, do
     LODE_TRY(lode_narrow(&count, matrix->columns, "columns of a matrix"));
     memset(totals, 0, (size_t)matrix->columns * sizeof *totals);
     add_columns(matrix, squares, totals);
-    if (MPI_Allreduce(MPI_IN_PLACE, totals, count, MPI_DOUBLE, MPI_SUM,
-                      lode_grid_comm(matrix->grid)->comm) != MPI_SUCCESS)
-        return lode_fail(LODE_ERR_COMM, "MPI_Allreduce of sums of columns failed");
-    return LODE_OK;
+    const lode_comm_t *comm = lode_grid_comm(matrix->grid);
+    MPI_Allreduce(MPI_IN_PLACE, totals, count, MPI_DOUBLE, MPI_SUM, comm->comm);
+    return lode_comm_agree(comm, lode_comm_received(comm, "sums of columns"));
 }
 
 lode_status_t lode_spectrum_standardise(lode_matrix_t *matrix) {

@@ -42,10 +42,7 @@ static int by_text(const void *a, const void *b) {
 static lode_status_t append(char ***names, int64_t *count, int64_t *room, const char *name) {
     if (*count == *room) {
         const int64_t wanted = *room ? 2 * *room : 16;
-        char **grown = realloc(*names, (size_t)wanted * sizeof *grown);
-        if (!grown)
-            return lode_fail(LODE_ERR_MEMORY, "no memory for a list of files");
-        *names = grown;
+        LODE_TRY(lode_resize(names, wanted, sizeof **names, "list of files"));
         *room = wanted;
     }
     LODE_TRY(lode_strdup(&(*names)[*count], name));

@@ -9,6 +9,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/fault.h"
 #include "base/memory.h"
 #include "model/json_text.h"
 
@@ -312,7 +313,8 @@ failed:
 
 /* Opens a regular file; O_NONBLOCK so that a pipe under the name is refused, not waited for. */
 static lode_status_t open_file(lode_safetensors_t *file) {
-    file->descriptor = open(file->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    file->descriptor =
+        lode_fault(LODE_FAULT_OPEN) ? -1 : open(file->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (file->descriptor < 0)
         return lode_fail(LODE_ERR_INPUT, "%s: cannot be read: %s", file->path, strerror(errno));
     struct stat info;
@@ -329,8 +331,10 @@ static lode_status_t read_at(const lode_safetensors_t *file, void *bytes, size_t
                              int64_t offset, size_t *got) {
     *got = 0;
     while (*got < size) {
-        ssize_t n = pread(file->descriptor, (char *)bytes + *got, size - *got,
-                          (off_t)(offset + (int64_t)*got));
+        ssize_t n = lode_fault(LODE_FAULT_READ)
+                        ? -1
+                        : pread(file->descriptor, (char *)bytes + *got, size - *got,
+                                (off_t)(offset + (int64_t)*got));
         if (n < 0 && errno == EINTR)
             continue;
         if (n < 0)
@@ -432,7 +436,9 @@ static lode_status_t map_window(const lode_safetensors_t *file,
                          file->path, file->size, (int64_t)info.st_size);
     int64_t start = entry->begin - entry->begin % sysconf(_SC_PAGESIZE);
     size_t bytes = (size_t)(entry->end - start);
-    void *memory = mmap(NULL, bytes, PROT_READ, MAP_PRIVATE, file->descriptor, (off_t)start);
+    void *memory = lode_fault(LODE_FAULT_READ)
+                       ? MAP_FAILED
+                       : mmap(NULL, bytes, PROT_READ, MAP_PRIVATE, file->descriptor, (off_t)start);
     if (memory == MAP_FAILED)
         return lode_fail(LODE_ERR_IO, "%s: tensor \"%.200s\" cannot be mapped: %s", file->path,
                          entry->name, strerror(errno));

@@ -10,6 +10,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/fault.h"
 #include "base/file.h"
 #include "base/memory.h"
 
@@ -243,15 +244,18 @@ static lode_status_t fail_write(const shard_t *shard, int error) {
 }
 
 static lode_status_t open_shard(shard_t *shard, int flags) {
-    shard->descriptor = open(shard->path, O_WRONLY | O_CLOEXEC | flags, 0666);
+    shard->descriptor =
+        lode_fault(LODE_FAULT_OPEN) ? -1 : open(shard->path, O_WRONLY | O_CLOEXEC | flags, 0666);
     return shard->descriptor < 0 ? fail_write(shard, errno) : LODE_OK;
 }
 
 static lode_status_t write_at(const shard_t *shard, const void *data, size_t size, int64_t at) {
     size_t done = 0;
     while (done < size) {
-        ssize_t put = pwrite(shard->descriptor, (const char *)data + done, size - done,
-                             (off_t)(at + (int64_t)done));
+        ssize_t put = lode_fault(LODE_FAULT_WRITE)
+                          ? -1
+                          : pwrite(shard->descriptor, (const char *)data + done, size - done,
+                                   (off_t)(at + (int64_t)done));
         if (put < 0 && errno == EINTR)
             continue;
         if (put <= 0)
@@ -264,7 +268,7 @@ static lode_status_t write_at(const shard_t *shard, const void *data, size_t siz
 /* Takes the shard's whole space; where the file system cannot, its extent at least. */
 static lode_status_t reserve(const shard_t *shard) {
     const off_t bytes = (off_t)(shard->header_bytes + shard->tensor_bytes);
-    if (fallocate(shard->descriptor, 0, 0, bytes) == 0)
+    if (!lode_fault(LODE_FAULT_WRITE) && fallocate(shard->descriptor, 0, 0, bytes) == 0)
         return LODE_OK;
     if (errno != EOPNOTSUPP && errno != ENOSYS && errno != EINVAL)
         return fail_write(shard, errno);
@@ -304,7 +308,7 @@ lode_status_t lode_writer_sync(lode_writer_t *writer) {
         shard_t *shard = &writer->shards[s];
         if (shard->descriptor < 0)
             continue;
-        if (fsync(shard->descriptor) != 0 && status == LODE_OK)
+        if ((lode_fault(LODE_FAULT_WRITE) || fsync(shard->descriptor) != 0) && status == LODE_OK)
             status = fail_write(shard, errno);
         if (close(shard->descriptor) != 0 && status == LODE_OK)
             status = fail_write(shard, errno);

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/fault.h"
 #include "base/memory.h"
 
 /* Variable-length UTF-8, which h5py and others read as plain text. */
@@ -30,7 +31,7 @@ static lode_status_t set_attribute(lode_store_t *store, const char *object, cons
     if (attribute >= 0)
         failed = H5Awrite(attribute, memory_type, value);
     lode_status_t status = LODE_OK;
-    if (failed < 0)
+    if (failed < 0 || lode_fault(LODE_FAULT_WRITE))
         status = lode_fail(LODE_ERR_IO, "%s: attribute \"%s\" of \"%s\" cannot be written: %s",
                            store->partial, name, object, lode_store_reason());
     if (attribute >= 0)
@@ -158,7 +159,7 @@ static lode_status_t open_attribute(lode_store_t *store, const char *object, con
 static lode_status_t read_number(lode_store_t *store, hid_t attribute, hid_t memory_type,
                                  const char *name, void *value) {
     int64_t bytes = 0; /* both kinds of number have eight */
-    herr_t failed = H5Aread(attribute, memory_type, &bytes);
+    herr_t failed = lode_fault(LODE_FAULT_READ) ? -1 : H5Aread(attribute, memory_type, &bytes);
     H5Aclose(attribute);
     if (failed < 0)
         return lode_fail(LODE_ERR_FORMAT, "%s: attribute \"%s\" cannot be read: %s", store->path,
@@ -192,7 +193,7 @@ lode_status_t lode_store_get_attribute_text(lode_store_t *store, const char *obj
     if (variable) {
         hid_t space = H5Aget_space(attribute);
         char *borrowed = NULL;
-        if (H5Aread(attribute, type, &borrowed) < 0)
+        if (lode_fault(LODE_FAULT_READ) || H5Aread(attribute, type, &borrowed) < 0)
             status = lode_fail(LODE_ERR_FORMAT, "%s: attribute \"%s\" cannot be read: %s",
                                store->path, name, lode_store_reason());
         else

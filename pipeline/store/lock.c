@@ -8,6 +8,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/fault.h"
 #include "base/log.h"
 
 /* The holder's own words, "" if it has not written them yet. */
@@ -30,7 +31,7 @@ static void write_holder(int descriptor) {
 lode_status_t lode_store_lock_wait(int *descriptor, const char *path, const char *what,
                                    double seconds) {
     *descriptor = -1;
-    int file = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
+    int file = lode_fault(LODE_FAULT_OPEN) ? -1 : open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
     if (file < 0)
         return lode_fail(LODE_ERR_IO, "%s: the lock file cannot be opened: %s", path,
                          strerror(errno));

@@ -6,6 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/fault.h"
 #include "base/memory.h"
 
 lode_status_t lode_store_open_file(lode_store_t *store, const char *path) {
@@ -13,7 +14,9 @@ lode_status_t lode_store_open_file(lode_store_t *store, const char *path) {
     if (access >= 0)
         store->file = H5Fopen(path, H5F_ACC_RDONLY, access);
     lode_status_t status = LODE_OK;
-    if (store->file < 0) /* before another call clears HDF5's reason */
+    /* Every rank must have called H5Fopen; the file is closed by the caller. */
+    if (store->file < 0 ||
+        lode_fault(LODE_FAULT_OPEN)) /* before another call clears HDF5's reason */
         status = lode_fail(LODE_ERR_FORMAT,
                            "%s: is not a complete HDF5 file (%s); delete it and run its stage "
                            "again",

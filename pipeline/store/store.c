@@ -7,6 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/fault.h"
 #include "base/memory.h"
 
 size_t lode_type_size(lode_type_t type) {
@@ -137,7 +138,8 @@ lode_status_t lode_store_shut(lode_store_t *store) {
     lode_status_t status = LODE_OK;
     for (int64_t i = 0; i < store->entry_count; i++)
         H5Dclose(store->entries[i].dataset);
-    if (store->file >= 0 && H5Fclose(store->file) < 0)
+    const bool open = store->file >= 0, written = store->partial != NULL;
+    if (open && (H5Fclose(store->file) < 0 || (written && lode_fault(LODE_FAULT_WRITE))))
         status = lode_fail(LODE_ERR_IO, "%s: closing failed: %s; check the disk's space and quota",
                            store->partial ? store->partial : store->path, lode_store_reason());
     store->file = H5I_INVALID_HID;
@@ -294,7 +296,8 @@ static lode_status_t transfer_piece(const lode_store_t *store, const lode_store_
     hid_t memory_space = H5Screate_simple(entry->axes, extent, NULL);
     hid_t memory_type = lode_store_memory_type(type);
     herr_t failed = -1;
-    if (file_space >= 0 && memory_space >= 0 &&
+    if (!lode_fault(into ? LODE_FAULT_READ : LODE_FAULT_WRITE) && file_space >= 0 &&
+        memory_space >= 0 &&
         H5Sselect_hyperslab(file_space, H5S_SELECT_SET, start, NULL, extent, NULL) >= 0)
         failed =
             into ? H5Dread(entry->dataset, memory_type, memory_space, file_space, H5P_DEFAULT, into)

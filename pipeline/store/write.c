@@ -9,6 +9,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/fault.h"
 #include "base/memory.h"
 
 /* Rank 0 makes the empty file itself: errno says more than MPI-IO does about a folder that is
@@ -17,7 +18,9 @@ static lode_status_t prepare_partial(lode_store_t *store) {
     if (unlink(store->partial) != 0 && errno != ENOENT)
         return lode_fail(LODE_ERR_IO, "%s: the file of an interrupted run cannot be deleted: %s",
                          store->partial, strerror(errno));
-    store->descriptor = open(store->partial, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+    store->descriptor = lode_fault(LODE_FAULT_OPEN)
+                            ? -1
+                            : open(store->partial, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
     if (store->descriptor < 0)
         return lode_fail(LODE_ERR_IO,
                          "%s: cannot be created: %s; choose another results folder or make this "
@@ -31,7 +34,8 @@ static lode_status_t create_file(lode_store_t *store) {
     if (access >= 0)
         store->file = H5Fcreate(store->partial, H5F_ACC_TRUNC, H5P_DEFAULT, access);
     lode_status_t status = LODE_OK;
-    if (store->file < 0) /* before another call clears HDF5's reason */
+    /* Every rank must have called H5Fcreate; what it made is closed by the caller. */
+    if (store->file < 0 || lode_fault(LODE_FAULT_OPEN)) /* before HDF5's reason is cleared */
         status = lode_fail(LODE_ERR_IO, "%s: cannot be created: %s; check the disk", store->partial,
                            lode_store_reason());
     if (access >= 0)
@@ -178,7 +182,7 @@ static hid_t create_dataset(lode_store_t *store, const char *name, lode_type_t t
 /* Makes the file at least `end` bytes long, with blocks behind them where the file system can;
  * otherwise without. Leaves errno. */
 static bool extend(int descriptor, off_t start, off_t end) {
-    while (fallocate(descriptor, 0, start, end - start) != 0) {
+    while (lode_fault(LODE_FAULT_WRITE) || fallocate(descriptor, 0, start, end - start) != 0) {
         if (errno == ENOSPC || errno == EDQUOT || errno == EFBIG)
             return false;
         if (errno == EINTR)
@@ -254,7 +258,7 @@ lode_status_t lode_store_dataset(lode_store_t *store, const char *name, lode_typ
         status = reserve(store, name, type, axes, shape);
     LODE_TRY(stick(store, lode_comm_agree(comm, status)));
     hid_t dataset = create_dataset(store, name, type, axes, shape, fill);
-    if (dataset < 0)
+    if (dataset < 0 || lode_fault(LODE_FAULT_WRITE))
         status = lode_fail(LODE_ERR_IO, "%s: dataset \"%s\" cannot be created: %s", store->partial,
                            name, lode_store_reason());
     else
@@ -291,7 +295,7 @@ lode_status_t lode_store_write(lode_store_t *store, const char *name, const int6
 static lode_status_t flush(lode_store_t *store) {
     LODE_TRY(lode_comm_agree(&store->comm, sticky(store)));
     lode_status_t status = LODE_OK;
-    if (H5Fflush(store->file, H5F_SCOPE_GLOBAL) < 0)
+    if (H5Fflush(store->file, H5F_SCOPE_GLOBAL) < 0 || lode_fault(LODE_FAULT_WRITE))
         status = lode_fail(LODE_ERR_IO, "%s: flushing failed: %s; check the disk's space and quota",
                            store->partial, lode_store_reason());
     return stick(store, lode_comm_agree(&store->comm, status));
@@ -309,7 +313,8 @@ static lode_status_t trim(const lode_store_t *store) {
     if (H5Fget_eoa(store->file, &end) < 0 || stat(store->path, &info) != 0)
         return lode_fail(LODE_ERR_IO, "%s: its length cannot be told: %s", store->path,
                          lode_store_reason());
-    if ((haddr_t)info.st_size > end && truncate(store->path, (off_t)end) != 0)
+    if ((haddr_t)info.st_size > end &&
+        (lode_fault(LODE_FAULT_WRITE) || truncate(store->path, (off_t)end) != 0))
         return lode_fail(LODE_ERR_IO, "%s: cannot be cut to its length: %s", store->path,
                          strerror(errno));
     return LODE_OK;
@@ -340,8 +345,10 @@ static lode_status_t verify(const lode_store_t *written) {
 
 /* Syncs a file or folder through a descriptor of its own. */
 static lode_status_t sync_path(const char *path, bool folder) {
-    int descriptor = open(path, (folder ? O_RDONLY | O_DIRECTORY : O_RDWR) | O_CLOEXEC);
-    bool failed = descriptor < 0 || fsync(descriptor) != 0;
+    int descriptor = lode_fault(LODE_FAULT_OPEN)
+                         ? -1
+                         : open(path, (folder ? O_RDONLY | O_DIRECTORY : O_RDWR) | O_CLOEXEC);
+    bool failed = descriptor < 0 || lode_fault(LODE_FAULT_WRITE) || fsync(descriptor) != 0;
     int error = errno;
     if (descriptor >= 0)
         close(descriptor);
@@ -353,7 +360,7 @@ static lode_status_t sync_path(const char *path, bool folder) {
 
 static lode_status_t publish(const char *partial, const char *path) {
     LODE_TRY(sync_path(partial, false));
-    if (rename(partial, path) != 0)
+    if (lode_fault(LODE_FAULT_WRITE) || rename(partial, path) != 0)
         return lode_fail(LODE_ERR_IO, "%s: cannot be renamed to its final name: %s", partial,
                          strerror(errno));
     char *folder;

@@ -77,10 +77,7 @@ lode_status_t lode_spool_create(lode_spool_t **out, const lode_run_t *run, const
 static lode_status_t remember(lode_spool_t *spool, const char *name, int64_t width) {
     if (spool->array_count == spool->array_room) {
         const int64_t room = spool->array_room ? 2 * spool->array_room : 16;
-        array_t *grown = realloc(spool->arrays, (size_t)room * sizeof *grown);
-        if (!grown)
-            return lode_fail(LODE_ERR_MEMORY, "no memory for the list of scratch arrays");
-        spool->arrays = grown;
+        LODE_TRY(lode_resize(&spool->arrays, room, sizeof *spool->arrays, "scratch arrays"));
         spool->array_room = room;
     }
     array_t *entry = &spool->arrays[spool->array_count++];

@@ -11,6 +11,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/fault.h"
 #include "base/file.h"
 #include "base/memory.h"
 
@@ -155,10 +156,11 @@ static lode_status_t parent_of(char **out, const char *path) {
 }
 
 static lode_status_t sync_folder(const char *path) {
-    const int descriptor = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    const int descriptor =
+        lode_fault(LODE_FAULT_OPEN) ? -1 : open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (descriptor < 0)
         return fail_system(path, "cannot be opened");
-    const bool failed = fsync(descriptor) != 0 && errno != EINVAL;
+    const bool failed = (lode_fault(LODE_FAULT_WRITE) || fsync(descriptor) != 0) && errno != EINVAL;
     lode_status_t status = failed ? fail_system(path, "cannot be synced") : LODE_OK;
     close(descriptor);
     return status;
@@ -166,7 +168,7 @@ static lode_status_t sync_folder(const char *path) {
 
 static lode_status_t create(const char *partial, const char *note) {
     char *path;
-    if (mkdir(partial, 0777) != 0)
+    if (lode_fault(LODE_FAULT_WRITE) || mkdir(partial, 0777) != 0)
         return fail_system(partial, "the folder cannot be created");
     LODE_TRY(lode_path_join(&path, partial, lode_folder_note));
     lode_status_t status = lode_file_write_atomic(path, note, strlen(note));
@@ -201,9 +203,9 @@ done:
 /* Swaps the names; what was there before keeps its own where that fails. */
 static lode_status_t swap(const char *partial, const char *path, const char *replaced) {
     const bool old = access(path, F_OK) == 0;
-    if (old && rename(path, replaced) != 0)
+    if (old && (lode_fault(LODE_FAULT_WRITE) || rename(path, replaced) != 0))
         return fail_system(path, "cannot be renamed");
-    if (rename(partial, path) == 0)
+    if (!lode_fault(LODE_FAULT_WRITE) && rename(partial, path) == 0)
         return LODE_OK;
     lode_status_t status = fail_system(partial, "cannot be renamed");
     if (old && rename(replaced, path) != 0)

@@ -13,6 +13,7 @@
     X(STAGES, "--stages", true)                                                                    \
     X(MODEL, "--model", true)                                                                      \
     X(FORCE, "--force", false)                                                                     \
+    X(TIME_LIMIT, "--time-limit", true)                                                            \
     X(RESOLVED, "--resolved", false)                                                               \
     X(LIST, "--list", false)                                                                       \
     X(OUTPUT, "--output", true)

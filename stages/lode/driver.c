@@ -66,10 +66,8 @@ static const stage_function_t stage_functions[LODE_STAGE_COUNT] = {
 static lode_status_t note_finished(driver_t *driver, const char *fingerprint, const char *path) {
     if (driver->finished_count == driver->finished_room) {
         const int64_t room = driver->finished_room ? 2 * driver->finished_room : 16;
-        finished_t *grown = realloc(driver->finished, (size_t)room * sizeof *grown);
-        if (!grown)
-            return lode_fail(LODE_ERR_MEMORY, "no memory for the list of finished stages");
-        driver->finished = grown;
+        LODE_TRY(lode_resize(&driver->finished, room, sizeof *driver->finished,
+                             "list of finished stages"));
         driver->finished_room = room;
     }
     finished_t *entry = &driver->finished[driver->finished_count];
@@ -216,8 +214,10 @@ static lode_status_t run_statistics(driver_t *driver, lode_run_t *run) {
             LODE_TRY(decide(driver, run, shared[i].stage, &needed));
         stages |= needed ? shared[i].bit : 0;
     }
-    if (stages)
+    if (stages) {
+        LODE_TRY(lode_comm_stop(driver->comm, 0));
         LODE_TRY(lode_statistics_run(run, stages));
+    }
     for (int i = 0; i < SHARED_COUNT; i++)
         if (stages & shared[i].bit)
             LODE_TRY(register_stage(driver, run, shared[i].stage));
@@ -243,6 +243,7 @@ static lode_status_t run_stages(driver_t *driver, lode_run_t *run) {
         LODE_TRY(decide(driver, run, stage, &needed));
         if (!needed)
             continue;
+        LODE_TRY(lode_comm_stop(driver->comm, 0));
         LODE_TRY(stage_functions[stage](run));
         LODE_TRY(register_stage(driver, run, stage));
     }
@@ -339,7 +340,7 @@ static lode_status_t run_model(driver_t *driver, const lode_config_t *config,
     if (status == LODE_OK) {
         describe(&run, point);
         status = run_stages(driver, &run);
-        if (status != LODE_OK)
+        if (status != LODE_OK && status != LODE_STOPPED)
             status =
                 lode_fail_context(status, "model %s%s%s", model->name, *point ? ", " : "", point);
     }
@@ -379,6 +380,7 @@ static lode_status_t run_points(driver_t *driver, const lode_config_point_t *poi
             const lode_config_model_t *model = &config->models[m];
             if (driver->request->model && strcmp(driver->request->model, model->name) != 0)
                 continue;
+            LODE_TRY(lode_comm_stop(driver->comm, 0));
             LODE_TRY(run_model(driver, config, model, points[p].label));
         }
     }

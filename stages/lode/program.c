@@ -6,8 +6,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/fault.h"
 #include "base/log.h"
 #include "base/memory.h"
+#include "base/stop.h"
 #include "common/run.h"
 #include "common/version.h"
 #include "lode/arguments.h"
@@ -27,6 +29,7 @@ typedef struct command {
     const char *too_few;
     bool experiment; /* the first operand is an experiment file, which is loaded for it */
     bool alone;      /* works without MPI where no launcher has started it */
+    bool stops;      /* looks between units of work whether it is to stop; others are just killed */
     /* Called on all ranks. config: NULL where no experiment was asked for. */
     lode_status_t (*run)(const lode_comm_t *comm, const lode_config_t *config,
                          const lode_arguments_t *arguments);
@@ -108,6 +111,12 @@ static lode_status_t run(const lode_comm_t *comm, const lode_config_t *config,
                               .force = arguments->value[LODE_OPTION_FORCE] != NULL};
     if (arguments->value[LODE_OPTION_STAGES])
         LODE_TRY(parse_stages(&request, arguments->value[LODE_OPTION_STAGES]));
+    if (arguments->value[LODE_OPTION_TIME_LIMIT]) {
+        double seconds;
+        LODE_TRY(lode_fail_context(
+            lode_stop_parse(&seconds, arguments->value[LODE_OPTION_TIME_LIMIT]), "--time-limit"));
+        lode_stop_after(seconds);
+    }
     return lode_driver_run(comm, config, &request);
 }
 
@@ -198,16 +207,20 @@ static lode_status_t help(const lode_comm_t *comm, const lode_config_t *config,
 
 static const command_t commands[] = {
     {.name = "run",
-     .usage = "  lode run EXPERIMENT.cfg     run what is not complete, then build the report\n"
-              "      --set key.path=value    change a key of the experiment; may be repeated\n"
-              "      --stages a,b            only these: tokenize calibrate accumulate moments\n"
-              "                              classify spectra prune compensate evaluate probe\n"
-              "                              export report\n"
-              "      --model NAME            only this model\n"
-              "      --force                 run the stages again though they are complete\n",
+     .usage =
+         "  lode run EXPERIMENT.cfg     run what is not complete, then build the report\n"
+         "      --set key.path=value    change a key of the experiment; may be repeated\n"
+         "      --stages a,b            only these: tokenize calibrate accumulate moments\n"
+         "                              classify spectra prune compensate evaluate probe\n"
+         "                              export report\n"
+         "      --model NAME            only this model\n"
+         "      --force                 run the stages again though they are complete\n"
+         "      --time-limit 3h30m      stop in time, like on SIGTERM: end the unit in hand and\n"
+         "                              exit with status 75; the same command goes on\n",
      .options = LODE_OPTION_BIT(SET) | LODE_OPTION_BIT(STAGES) | LODE_OPTION_BIT(MODEL) |
-                LODE_OPTION_BIT(FORCE),
+                LODE_OPTION_BIT(FORCE) | LODE_OPTION_BIT(TIME_LIMIT),
      .experiment = true,
+     .stops = true,
      .run = run},
     {.name = "check",
      .usage = "  lode check EXPERIMENT.cfg   validate the file and every input it names\n"
@@ -337,20 +350,29 @@ static int program(int argc, char **argv, const char *stage) {
     int provided;
     /* A write beyond the limit on file sizes then fails with a message, instead of killing us. */
     signal(SIGXFSZ, SIG_IGN);
+    if (command && command->stops)
+        lode_stop_install();
     if (!alone) {
         if (MPI_Init_thread(&argc, &argv, MPI_THREAD_FUNNELED, &provided) != MPI_SUCCESS) {
             fprintf(stderr, "lode: error: MPI cannot be initialised\n");
             return LODE_ERR_COMM;
         }
+        lode_comm_guard(MPI_COMM_WORLD);
         comm = lode_comm_describe(MPI_COMM_WORLD);
     }
     lode_log_enable(comm.rank == 0);
-    lode_status_t status = execute(&comm, command, argc, argv, stage);
+    lode_status_t status = lode_fault_arm(getenv("LODE_FAULT"), comm.rank);
+    status = lode_comm_agree(&comm, status);
+    if (status == LODE_OK)
+        status = execute(&comm, command, argc, argv, stage);
     if (status == LODE_OK)
         status = flush_output();
     status = lode_comm_agree(&comm, status);
-    if (status != LODE_OK && comm.rank == 0)
+    if (status == LODE_STOPPED) /* no error: somebody asked for it */
+        lode_log_info("%s", lode_error_message());
+    else if (status != LODE_OK && comm.rank == 0)
         lode_error_print(lode_error_message());
+    lode_fault_report();
     if (!alone)
         MPI_Finalize();
     return (int)status;

@@ -61,9 +61,8 @@ static lode_status_t take_means(q_t *q, const lode_comm_t *comm) {
         status = mean_columns(q, first, count, sum, sum + count);
     free(sum);
     LODE_TRY(lode_comm_agree(comm, status));
-    if (MPI_Allreduce(MPI_IN_PLACE, q->mean, m, MPI_DOUBLE, MPI_SUM, comm->comm) != MPI_SUCCESS)
-        return lode_fail(LODE_ERR_COMM, "MPI_Allreduce of the means of q failed");
-    return LODE_OK;
+    MPI_Allreduce(MPI_IN_PLACE, q->mean, m, MPI_DOUBLE, MPI_SUM, comm->comm);
+    return lode_comm_agree(comm, lode_comm_received(comm, "the means of q"));
 }
 
 lode_status_t lode_spectra_tokens_of_q(lode_store_t *accumulate, int64_t layers, int64_t m,

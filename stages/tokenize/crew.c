@@ -170,27 +170,24 @@ static lode_status_t encode_share(work_t *work, const lode_crew_t *crew, bool ad
 /* --- between ranks -------------------------------------------------------------------------- */
 
 /* Messages longer than MPI can count go in pieces. */
-static lode_status_t transfer(const lode_comm_t *comm, void *data, int64_t bytes, int peer,
-                              bool sends) {
+static void transfer(const lode_comm_t *comm, void *data, int64_t bytes, int peer, bool sends) {
     const int64_t piece = 1 << 30;
     for (int64_t done = 0; done < bytes; done += piece) {
         const int count = (int)(bytes - done < piece ? bytes - done : piece);
         char *at = (char *)data + done;
-        const int result =
-            sends ? MPI_Send(at, count, MPI_BYTE, peer, TAG, comm->comm)
-                  : MPI_Recv(at, count, MPI_BYTE, peer, TAG, comm->comm, MPI_STATUS_IGNORE);
-        if (result != MPI_SUCCESS)
-            return lode_fail(LODE_ERR_COMM, "MPI could not move %d bytes of texts", count);
+        if (sends)
+            MPI_Send(at, count, MPI_BYTE, peer, TAG, comm->comm);
+        else
+            MPI_Recv(at, count, MPI_BYTE, peer, TAG, comm->comm, MPI_STATUS_IGNORE);
     }
-    return LODE_OK;
 }
 
-static lode_status_t send_to(const lode_comm_t *comm, const void *data, int64_t bytes, int peer) {
-    return transfer(comm, (void *)(uintptr_t)data, bytes, peer, true);
+static void send_to(const lode_comm_t *comm, const void *data, int64_t bytes, int peer) {
+    transfer(comm, (void *)(uintptr_t)data, bytes, peer, true);
 }
 
-static lode_status_t receive_from(const lode_comm_t *comm, void *data, int64_t bytes, int peer) {
-    return transfer(comm, data, bytes, peer, false);
+static void receive_from(const lode_comm_t *comm, void *data, int64_t bytes, int peer) {
+    transfer(comm, data, bytes, peer, false);
 }
 
 /* How a share went; its ids follow where rank 0 says so. */
@@ -211,47 +208,46 @@ static void describe(outcome_t *outcome, const work_t *work, lode_status_t statu
 }
 
 /* One share on a rank other than 0: says whether there is room, takes the texts, encodes them, says
- * how it went, and hands the ids over. Only a failure of MPI is returned. */
-static lode_status_t serve_share(const lode_crew_t *crew, work_t *work, bool add_special) {
+ * how it went, and hands the ids over. */
+static void serve_share(const lode_crew_t *crew, work_t *work, bool add_special) {
     const lode_comm_t *comm = crew->comm;
     outcome_t outcome;
     int32_t wanted;
     lode_status_t status = make_room(work);
     const int32_t ready = status == LODE_OK;
-    LODE_TRY(send_to(comm, &ready, sizeof ready, 0));
+    send_to(comm, &ready, sizeof ready, 0);
     if (ready) {
-        LODE_TRY(receive_from(comm, work->lengths,
-                              work->share.count * (int64_t)sizeof *work->lengths, 0));
-        LODE_TRY(receive_from(comm, work->bytes, work->share.bytes, 0));
-        status = encode_share(work, crew, add_special);
+        receive_from(comm, work->lengths, work->share.count * (int64_t)sizeof *work->lengths, 0);
+        receive_from(comm, work->bytes, work->share.bytes, 0);
+        status = lode_comm_received(comm, "texts to encode");
+        if (status == LODE_OK)
+            status = encode_share(work, crew, add_special);
     }
     describe(&outcome, work, status);
-    LODE_TRY(send_to(comm, &outcome, sizeof outcome, 0));
-    LODE_TRY(receive_from(comm, &wanted, sizeof wanted, 0));
+    send_to(comm, &outcome, sizeof outcome, 0);
+    receive_from(comm, &wanted, sizeof wanted, 0);
     if (!wanted)
-        return LODE_OK;
-    LODE_TRY(send_to(comm, work->ids.offset,
-                     (work->ids.sequences + 1) * (int64_t)sizeof *work->ids.offset, 0));
-    return send_to(comm, work->ids.id, work->ids.count * (int64_t)sizeof *work->ids.id, 0);
+        return;
+    send_to(comm, work->ids.offset, (work->ids.sequences + 1) * (int64_t)sizeof *work->ids.offset,
+            0);
+    send_to(comm, work->ids.id, work->ids.count * (int64_t)sizeof *work->ids.id, 0);
 }
 
-lode_status_t lode_crew_serve(const lode_crew_t *crew) {
-    lode_status_t status = LODE_OK;
-    while (status == LODE_OK) {
+void lode_crew_serve(const lode_crew_t *crew) {
+    for (;;) {
         work_t work = {.joined = true, .failed = -1};
-        LODE_TRY(receive_from(crew->comm, &work.share, sizeof work.share, 0));
+        receive_from(crew->comm, &work.share, sizeof work.share, 0);
         if (work.share.order == ORDER_DISMISS)
             break;
-        status = serve_share(crew, &work, work.share.order == ORDER_ENCODE_SPECIAL);
+        serve_share(crew, &work, work.share.order == ORDER_ENCODE_SPECIAL);
         free_work(&work);
     }
-    return status;
 }
 
 void lode_crew_dismiss(const lode_crew_t *crew) {
     const share_t dismissal = {.order = ORDER_DISMISS};
     for (int r = 1; r < crew->comm->size; r++)
-        (void)!send_to(crew->comm, &dismissal, sizeof dismissal, r);
+        send_to(crew->comm, &dismissal, sizeof dismissal, r);
 }
 
 /* --- rank 0 --------------------------------------------------------------------------------- */
@@ -274,16 +270,13 @@ static lode_status_t deal_out(const lode_crew_t *crew, const place_t *places, co
         } else {
             pack(&work, &places[r], texts);
         }
-        lode_status_t status = send_to(comm, &work.share, sizeof work.share, r);
-        if (status == LODE_OK)
-            status = receive_from(comm, &ready, sizeof ready, r);
-        if (status == LODE_OK && ready)
-            status =
-                send_to(comm, work.lengths, work.share.count * (int64_t)sizeof *work.lengths, r);
-        if (status == LODE_OK && ready)
-            status = send_to(comm, work.bytes, work.share.bytes, r);
+        send_to(comm, &work.share, sizeof work.share, r);
+        receive_from(comm, &ready, sizeof ready, r);
+        if (ready) {
+            send_to(comm, work.lengths, work.share.count * (int64_t)sizeof *work.lengths, r);
+            send_to(comm, work.bytes, work.share.bytes, r);
+        }
         free_work(&work);
-        LODE_TRY(status);
     }
     return packed;
 }
@@ -306,7 +299,7 @@ static lode_status_t take_ids(lode_ids_t *ids, const lode_crew_t *crew, const sh
     const lode_comm_t *comm = crew->comm;
     work_t work = {.share = *share};
     outcome_t outcome;
-    LODE_TRY(receive_from(comm, &outcome, sizeof outcome, peer));
+    receive_from(comm, &outcome, sizeof outcome, peer);
     lode_status_t status = local;
     if (status == LODE_OK && outcome.status != LODE_OK) {
         *failed = outcome.failed;
@@ -317,22 +310,18 @@ static lode_status_t take_ids(lode_ids_t *ids, const lode_crew_t *crew, const sh
     if (status == LODE_OK)
         status = LODE_NEW_RAW(&work.ids.offset, outcome.sequences + 1, "token ids");
     const int32_t wanted = status == LODE_OK;
-    LODE_TRY(send_to(comm, &wanted, sizeof wanted, peer));
+    send_to(comm, &wanted, sizeof wanted, peer);
     if (wanted) {
         work.ids.sequences = outcome.sequences;
         work.ids.count = outcome.count;
         *joined &= outcome.joined != 0;
-        LODE_GUARD(status,
-                   receive_from(comm, work.ids.offset,
-                                (outcome.sequences + 1) * (int64_t)sizeof *work.ids.offset, peer),
-                   done);
-        LODE_GUARD(
-            status,
-            receive_from(comm, work.ids.id, outcome.count * (int64_t)sizeof *work.ids.id, peer),
-            done);
-        status = append_share(ids, &work);
+        receive_from(comm, work.ids.offset,
+                     (outcome.sequences + 1) * (int64_t)sizeof *work.ids.offset, peer);
+        receive_from(comm, work.ids.id, outcome.count * (int64_t)sizeof *work.ids.id, peer);
+        status = lode_comm_received(comm, "token ids");
+        if (status == LODE_OK)
+            status = append_share(ids, &work);
     }
-done:
     free_work(&work);
     return status;
 }
@@ -347,8 +336,6 @@ static lode_status_t encode_shares(const lode_crew_t *crew, lode_ids_t *ids, con
         shares[r].order = order;
     }
     lode_status_t dealt = deal_out(crew, places, shares, texts);
-    if (dealt == LODE_ERR_COMM)
-        return dealt;
     work_t own = {.share = shares[0], .joined = true, .failed = -1};
     lode_status_t status = dealt == LODE_OK ? make_room(&own) : dealt;
     if (status == LODE_OK) {

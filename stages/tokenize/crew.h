@@ -45,7 +45,7 @@ LODE_MUST_USE lode_status_t lode_crew_encode(const lode_crew_t *crew, lode_ids_t
                                              bool add_special, int64_t *failed);
 
 /* What ranks other than 0 do until rank 0 dismisses them. Collective with what rank 0 does. */
-LODE_MUST_USE lode_status_t lode_crew_serve(const lode_crew_t *crew);
+void lode_crew_serve(const lode_crew_t *crew);
 
 /* Ends the others' lode_crew_serve(). On rank 0, once. */
 void lode_crew_dismiss(const lode_crew_t *crew);

@@ -3,18 +3,15 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/memory.h"
+
 static lode_status_t grow(void *array, int64_t *room, int64_t needed, size_t size) {
     if (needed <= *room)
         return LODE_OK;
     int64_t wanted = *room < 1024 ? 1024 : *room;
     while (wanted < needed)
         wanted *= 2;
-    void *old, *grown;
-    memcpy(&old, array, sizeof old);
-    grown = realloc(old, (size_t)wanted * size);
-    if (!grown)
-        return lode_fail(LODE_ERR_MEMORY, "no memory for %lld token ids", (long long)wanted);
-    memcpy(array, &grown, sizeof grown);
+    LODE_TRY(lode_resize(array, wanted, size, "token ids"));
     *room = wanted;
     return LODE_OK;
 }

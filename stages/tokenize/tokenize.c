@@ -112,7 +112,7 @@ static lode_status_t make_output(output_t *output, const lode_run_t *run) {
         status = encode_all(output, run, &crew);
         lode_crew_dismiss(&crew);
     } else {
-        status = lode_crew_serve(&crew);
+        lode_crew_serve(&crew);
     }
     lode_tokenizer_destroy(&tokenizer);
     return lode_comm_agree(run->comm, status);

@@ -99,7 +99,7 @@ int main(int argc, char **argv) {
         status = run(&crew, argv[2], argc > 3 ? atoi(argv[3]) : 1);
         lode_crew_dismiss(&crew);
     } else if (status == LODE_OK) {
-        status = lode_crew_serve(&crew);
+        lode_crew_serve(&crew);
     }
     if (status != LODE_OK && world.rank == 0)
         lode_error_print(lode_error_message());
