@@ -9,6 +9,7 @@
 typedef struct lode_evaluate_extents {
     const int64_t *targets;       /* [perplexity_count] scored tokens */
     const int64_t *items, *width; /* [task_count] */
+    int64_t *storage;             /* of the arrays, where they are the planner's */
 } lode_evaluate_extents_t;
 
 /* What the stage takes; `memory` is of a rank that owns `layers` layers: what the pruned variants

@@ -16,7 +16,12 @@
     X(TIME_LIMIT, "--time-limit", true)                                                            \
     X(RESOLVED, "--resolved", false)                                                               \
     X(LIST, "--list", false)                                                                       \
-    X(OUTPUT, "--output", true)
+    X(OUTPUT, "--output", true)                                                                    \
+    X(RANKS, "--ranks", true)                                                                      \
+    X(MACHINE, "--machine", true)                                                                  \
+    X(NODE_MEMORY, "--memory-per-node", true)                                                      \
+    X(RANKS_PER_NODE, "--ranks-per-node", true)                                                    \
+    X(JSON, "--json", false)
 
 typedef enum lode_option {
 #define LODE_OPTION_ENUM(name, spelling, value) LODE_OPTION_##name,

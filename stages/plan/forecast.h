@@ -1,9 +1,9 @@
 /* stages/plan/forecast: what a run will take, before there are ranks, weights or token ids.
  *
  * A forecast is of one model at one point of an experiment on a number of ranks. It lays the model
- * out as the run will, asks every stage what it writes and holds (common/size.h), every pass what it
- * keeps (transformer/pass.h, transformer/stack.h), and runs the schedule of the pipeline against a
- * simulated clock (transformer/simulate.h). Where token ids exist already they are counted, else
+ * out as the run will, asks every stage what it writes and holds (common/size.h), every pass what
+ * it keeps (transformer/pass.h, transformer/stack.h), and runs the schedule of the pipeline against
+ * a simulated clock (transformer/simulate.h). Where token ids exist already they are counted, else
  * their number is bounded by the experiment's keys or estimated from the size of the corpus.
  * Everything here is Local.
  */
@@ -77,9 +77,9 @@ void lode_forecast_texts_free(lode_forecast_texts_t *texts);
  * what follows it. */
 
 typedef struct lode_forecast_memory {
-    int64_t least; /* private bytes without which the stage cannot run */
-    int64_t all;   /* with which it computes nothing twice */
-    int64_t used;  /* within `memory` of the experiment; least where that is too little */
+    int64_t least;   /* private bytes without which the stage cannot run */
+    int64_t all;     /* with which it computes nothing twice */
+    int64_t used;    /* within `memory` of the experiment; least where that is too little */
     int64_t process; /* of these, what a process takes before it does anything: not in `memory` */
 } lode_forecast_memory_t;
 
@@ -111,14 +111,15 @@ typedef struct lode_forecast {
     int64_t variants;           /* pruned ones */
     lode_forecast_rank_t *rank; /* [stages] */
     lode_forecast_stage_t stage[LODE_STAGE_COUNT];
+    int64_t spilled;       /* by the pass of all ranks' statistics, in files without names */
     int64_t exports;       /* bytes of folders that export writes */
     int64_t disk, scratch; /* of all result files; the most that is there only for a while */
     double seconds;        /* of all stages */
 } lode_forecast_t;
 
-/* Forecasts `entry` of `config`, which has no sweep, on `ranks` ranks. point: of a sweep, "" without.
- * *forecast is for lode_forecast_free, also on failure. Errors: LODE_ERR_CONFIG where the model does
- * not allow the experiment, those of lode_forecast_model, LODE_ERR_MEMORY. */
+/* Forecasts `entry` of `config`, which has no sweep, on `ranks` ranks. point: of a sweep, ""
+ * without. *forecast is for lode_forecast_free, also on failure. Errors: LODE_ERR_CONFIG where the
+ * model does not allow the experiment, those of lode_forecast_model, LODE_ERR_MEMORY. */
 LODE_MUST_USE lode_status_t lode_forecast_make(lode_forecast_t *forecast,
                                                const lode_config_t *config,
                                                const lode_config_model_t *entry, const char *point,

@@ -11,14 +11,17 @@
 
 /* Where nobody has measured them: shares of SGEMM's rate that passes reach on shapes of a billion
  * parameters and more, float64 beside float32, elements a second and thread, bytes a second. */
-static const double FORWARD_SHARE = 0.88, BACKWARD_SHARE = 0.85, DOUBLE_SHARE = 0.5;
+static const double FORWARD_SHARE = 0.88, BACKWARD_SHARE = 0.85, HEAD_SHARE = 0.88,
+                    DOUBLE_SHARE = 0.5;
 static const double VECTOR_RATE = 4e8, DISK_RATE = 5e8;
 
 static lode_machine_t ordinary(int64_t threads, double sgemm) {
     return (lode_machine_t){.threads = threads,
                             .sgemm = sgemm,
-                            .forward = FORWARD_SHARE,
-                            .backward = BACKWARD_SHARE,
+                            .forward = sgemm * FORWARD_SHARE,
+                            .backward = sgemm * BACKWARD_SHARE,
+                            .head = sgemm * HEAD_SHARE,
+                            .head_backward = sgemm * HEAD_SHARE,
                             .dgemm = sgemm * DOUBLE_SHARE,
                             .vector = VECTOR_RATE * (double)threads,
                             .disk = DISK_RATE};
@@ -40,15 +43,23 @@ static lode_status_t number(double *out, json_t *root, const char *key, const ch
 
 static lode_status_t decode(lode_machine_t *machine, json_t *root, const char *path,
                             int64_t threads) {
-    double measured, sgemm, forward, backward;
+    double measured = 0, sgemm = 0;
     LODE_TRY(number(&measured, root, "threads", path));
     LODE_TRY(number(&sgemm, root, "sgemm_gflops", path));
-    LODE_TRY(number(&forward, root, "forward_gflops", path));
-    LODE_TRY(number(&backward, root, "backward_gflops", path));
     /* Rates of other threads are taken to be in proportion. */
-    *machine = ordinary(threads, 1e9 * sgemm * (double)threads / measured);
-    machine->forward = forward / sgemm;
-    machine->backward = backward / sgemm;
+    const double scale = 1e9 * (double)threads / measured;
+    *machine = ordinary(threads, scale * sgemm);
+    const struct {
+        const char *key;
+        double *rate;
+    } rates[] = {{"forward_gflops", &machine->forward},
+                 {"backward_gflops", &machine->backward},
+                 {"head_gflops", &machine->head},
+                 {"head_backward_gflops", &machine->head_backward}};
+    for (size_t i = 0; i < sizeof rates / sizeof *rates; i++) {
+        LODE_TRY(number(rates[i].rate, root, rates[i].key, path));
+        *rates[i].rate *= scale;
+    }
     snprintf(machine->source, sizeof machine->source, "%s", path);
     return LODE_OK;
 }
@@ -62,9 +73,10 @@ lode_status_t lode_machine_read(lode_machine_t *machine, const char *path, int64
     free(text);
     if (!json_is_object(root)) {
         json_decref(root);
-        return lode_fail(LODE_ERR_FORMAT,
-                         "%s: is not JSON (line %d); --machine takes what lode bench --output wrote",
-                         path, error.line);
+        return lode_fail(
+            LODE_ERR_FORMAT,
+            "%s: is not JSON (line %d); --machine takes what lode bench --output wrote", path,
+            error.line);
     }
     const lode_status_t status = decode(machine, root, path, threads);
     json_decref(root);
@@ -129,7 +141,8 @@ lode_status_t lode_machine_measure(lode_machine_t *machine, const lode_architect
     const int64_t m =
         architecture->intermediate < MOST_EXTENT ? architecture->intermediate : MOST_EXTENT;
     const int64_t tokens = micro_batch < MOST_TOKENS ? micro_batch : MOST_TOKENS;
-    product_t up = {.tokens = tokens, .out = m, .in = d}, down = {.tokens = tokens, .out = d, .in = m};
+    product_t up = {.tokens = tokens, .out = m, .in = d},
+              down = {.tokens = tokens, .out = d, .in = m};
     lode_set_threads((int)threads);
     lode_status_t status = product_create(&up);
     if (status == LODE_OK)

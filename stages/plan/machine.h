@@ -10,19 +10,20 @@
 
 /* Rates of a rank with the experiment's threads; operations count as executed. */
 typedef struct lode_machine {
-    bool measured;   /* here and now, for about a second; else read from a file */
+    bool measured;    /* here and now, for about a second; else read from a file */
     char source[256]; /* the file */
     int64_t threads;  /* that the rates are for */
-    double sgemm;     /* operations a second of float32 products of the model's shapes */
-    double forward;   /* share of that which a forward pass reaches */
-    double backward;  /* which a forward and backward pass reaches, recomputation included */
-    double dgemm;     /* operations a second of float64 products */
-    double vector;    /* elements a second of everything else: sums, norms, conversions */
-    double disk;      /* bytes a second */
+    /* operations a second */
+    double sgemm;               /* float32 products of the model's shapes */
+    double forward, backward;   /* a layer forward; its backward alone */
+    double head, head_backward; /* head and loss; the same with the gradient */
+    double dgemm;               /* float64 products */
+    double vector;              /* elements a second of everything else: sums, norms, conversions */
+    double disk;                /* bytes a second */
 } lode_machine_t;
 
-/* Reads what lode bench wrote, for `threads` threads a rank. Errors: LODE_ERR_INPUT, LODE_ERR_FORMAT,
- * naming the key that is missing or wrong. */
+/* Reads what lode bench wrote, for `threads` threads a rank. Errors: LODE_ERR_INPUT,
+ * LODE_ERR_FORMAT, naming the key that is missing or wrong. */
 LODE_MUST_USE lode_status_t lode_machine_read(lode_machine_t *machine, const char *path,
                                               int64_t threads);
 

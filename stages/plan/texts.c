@@ -6,6 +6,7 @@
 #include "common/evaluation.h"
 #include "evaluate/requests.h"
 #include "plan/forecast.h"
+#include "plan/internal.h"
 #include "text/corpus.h"
 #include "text/task.h"
 #include "tokenize/work.h"
@@ -62,6 +63,20 @@ static lode_status_t copy_sequences(lode_forecast_text_t *text, const lode_text_
 static lode_status_t cut(lode_forecast_text_t *text, int64_t micro_batch) {
     text->text = (lode_text_t){.sequences = text->sequences, .offsets = text->offsets};
     return lode_batches_create(&text->batches, &text->text, micro_batch);
+}
+
+lode_status_t lode_forecast_even(lode_forecast_text_t *text, int64_t sequences, int64_t length,
+                                 int64_t micro_batch) {
+    *text = (lode_forecast_text_t){0};
+    LODE_TRY(set_sequences(text, sequences, NULL, length, length));
+    return cut(text, micro_batch);
+}
+
+int64_t lode_forecast_ids(const lode_forecast_texts_t *texts) {
+    int64_t ids = texts->calibration.ids + texts->probe_ids;
+    for (int64_t i = 0; i < texts->count; i++)
+        ids += texts->evaluation[i].ids;
+    return ids;
 }
 
 /* --- calibration ----------------------------------------------------------------------------- */
@@ -136,9 +151,10 @@ static lode_status_t set_windows(lode_forecast_text_t *text, const lode_config_p
     const int64_t windows = disjoint ? whole : whole + (rest > 0);
     LODE_TRY(set_sequences(text, windows, NULL, length, disjoint || rest == 0 ? length : rest));
     text->ids = tokens;
-    text->targets = entry->protocol == LODE_PROTOCOL_GPTQ        ? windows * (length - 1)
-                    : entry->protocol == LODE_PROTOCOL_LLAMA_CPP ? windows * (length - 1 - length / 2)
-                                                                 : tokens;
+    text->targets = entry->protocol == LODE_PROTOCOL_GPTQ ? windows * (length - 1)
+                    : entry->protocol == LODE_PROTOCOL_LLAMA_CPP
+                        ? windows * (length - 1 - length / 2)
+                        : tokens;
     return LODE_OK;
 }
 
@@ -149,8 +165,8 @@ static lode_status_t guess_perplexity(lode_forecast_text_t *text,
     size_t bytes = 0;
     text->known = LODE_KNOWN_GUESS;
     if (lode_file_exists(entry->corpus) &&
-        lode_corpus_read(&corpus, entry->corpus, entry->format, LODE_CORPUS_JOINED,
-                         entry->field) == LODE_OK) {
+        lode_corpus_read(&corpus, entry->corpus, entry->format, LODE_CORPUS_JOINED, entry->field) ==
+            LODE_OK) {
         lode_corpus_text(corpus, 0, &start, &bytes);
         lode_corpus_destroy(&corpus);
         return set_windows(text, entry, tokens_of(bytes));
@@ -257,8 +273,7 @@ static lode_status_t one_text(lode_forecast_texts_t *texts, int64_t i, const lod
 static void keep_tokens(lode_forecast_texts_t *texts, const lode_config_redundancy_t *redundancy) {
     const lode_forecast_text_t *text = &texts->calibration;
     for (int64_t s = 0; s < min2(redundancy->sequences, text->sequences); s++)
-        texts->kept_tokens +=
-            min2(text->offsets[s + 1] - text->offsets[s], redundancy->max_length);
+        texts->kept_tokens += min2(text->offsets[s + 1] - text->offsets[s], redundancy->max_length);
 }
 
 static lode_status_t all_texts(lode_forecast_texts_t *texts, const lode_run_t *run,
@@ -294,15 +309,15 @@ lode_status_t lode_forecast_texts(lode_forecast_texts_t *texts, const lode_run_t
     return status;
 }
 
-static void free_text(lode_forecast_text_t *text) {
+void lode_forecast_text_free(lode_forecast_text_t *text) {
     lode_batches_destroy(&text->batches);
     free(text->offsets);
 }
 
 void lode_forecast_texts_free(lode_forecast_texts_t *texts) {
-    free_text(&texts->calibration);
+    lode_forecast_text_free(&texts->calibration);
     for (int64_t i = 0; texts->evaluation && i < texts->count; i++)
-        free_text(&texts->evaluation[i]);
+        lode_forecast_text_free(&texts->evaluation[i]);
     free(texts->evaluation);
     *texts = (lode_forecast_texts_t){0};
 }
