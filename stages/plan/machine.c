@@ -108,7 +108,7 @@ static void product_free(product_t *product) {
     free(product->weight);
 }
 
-/* Operations a second: the median of what fits `seconds`, three at least. */
+/* Operations a second: the median of what fits `seconds`. */
 static double product_rate(const product_t *product, double seconds) {
     enum { MOST = 64 };
     double took[MOST];
@@ -121,7 +121,7 @@ static double product_rate(const product_t *product, double seconds) {
         const double began = lode_time();
         lode_linear_forward(&weight, product->tokens, product->x, false, product->y, NULL);
         took[count++] = lode_time() - began;
-        if (count >= 3 && lode_time() - start > seconds)
+        if (lode_time() - start > seconds)
             break;
     }
     for (int i = 1; i < count; i++) /* few, so sorted by insertion */
@@ -136,7 +136,7 @@ static double product_rate(const product_t *product, double seconds) {
 lode_status_t lode_machine_measure(lode_machine_t *machine, const lode_architecture_t *architecture,
                                    int64_t micro_batch, int64_t threads) {
     /* The matrices that most of the work is with, cut where they would take longer than that. */
-    enum { MOST_TOKENS = 1024, MOST_EXTENT = 8192 };
+    enum { MOST_TOKENS = 512, MOST_EXTENT = 4096 };
     const int64_t d = architecture->hidden < MOST_EXTENT ? architecture->hidden : MOST_EXTENT;
     const int64_t m =
         architecture->intermediate < MOST_EXTENT ? architecture->intermediate : MOST_EXTENT;
