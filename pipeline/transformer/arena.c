@@ -183,6 +183,7 @@ lode_status_t lode_arena_open(lode_arena_t *arena, const lode_stack_t *stack, co
 }
 
 void lode_arena_close(lode_arena_t *arena) {
+    lode_memory_sample();
     lode_spill_close(&arena->spill);
     free(arena->activations);
     free(arena->storage);
@@ -217,6 +218,7 @@ bool lode_arena_keeps(const lode_arena_t *arena, int64_t layer) {
 }
 
 lode_activations_t *lode_arena_work(lode_arena_t *arena, int64_t item, int64_t layer) {
+    lode_memory_sample(); /* once a layer */
     return lode_arena_keeps(arena, layer) ? own(arena, item, layer) : &arena->shared;
 }
 

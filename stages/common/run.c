@@ -12,6 +12,7 @@
 
 #include "base/file.h"
 #include "base/hash.h"
+#include "base/memory.h"
 #include "common/version.h"
 #include "kernels/linear.h"
 
@@ -130,6 +131,7 @@ lode_status_t lode_run_create(lode_store_t **store, lode_run_t *run, lode_stage_
     *store = NULL;
     char *path;
     time_text(run->start);
+    lode_memory_mark();
     LODE_TRY(lode_comm_agree(run->comm, lode_run_path(&path, run, stage)));
     lode_status_t status = lode_store_create(store, run->comm, path);
     free(path);
@@ -153,8 +155,10 @@ static lode_status_t libraries_text(lode_buffer_t *text) {
 static lode_status_t write_provenance(lode_store_t *store, lode_run_t *run, lode_stage_t stage) {
     lode_buffer_t experiment = {0}, libraries = {0};
     char digest[LODE_SHA256_TEXT] = "", end[32], host[256] = "";
+    int64_t peak = lode_memory_peak_marked();
     gethostname(host, sizeof host - 1);
     time_text(end);
+    MPI_Allreduce(MPI_IN_PLACE, &peak, 1, MPI_INT64_T, MPI_MAX, run->comm->comm);
     lode_status_t status = lode_config_text(run->config, &experiment);
     if (status == LODE_OK)
         status = lode_sha256_text(digest, experiment.data, experiment.length);
@@ -174,7 +178,8 @@ static lode_status_t write_provenance(lode_store_t *store, lode_run_t *run, lode
                                               .threads = run->config->threads,
                                               .host = host,
                                               .start = run->start,
-                                              .end = end};
+                                              .end = end,
+                                              .peak_private_bytes = peak};
         status = lode_store_provenance(store, &provenance);
     }
     lode_buffer_free(&experiment);
