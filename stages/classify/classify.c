@@ -194,7 +194,7 @@ static int64_t work_bytes(const lode_classify_t *work) {
                             work->run->config->classify.controls.draws;
     const bool controls = work->run->config->classify.controls.channels > 0;
     return doubles * (int64_t)sizeof(double) + work->tokens * work->m * (int64_t)sizeof(float) +
-           (controls ? longest * longest * (int64_t)sizeof(double) : 0);
+           (controls ? longest * (longest + work->tokens) * (int64_t)sizeof(double) : 0);
 }
 
 lode_status_t lode_classify_size(lode_stage_size_t *size, lode_run_t *run, int64_t sequences,

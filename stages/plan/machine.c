@@ -3,6 +3,7 @@
 #include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <time.h>
 
 #include "base/file.h"
 #include "base/log.h"
@@ -108,8 +109,15 @@ static void product_free(product_t *product) {
     free(product->weight);
 }
 
+/* Processor time of a thread, so that others' work on this machine does not count. */
+static double thread_seconds(int64_t threads) {
+    struct timespec now;
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &now);
+    return ((double)now.tv_sec + 1e-9 * (double)now.tv_nsec) / (double)threads;
+}
+
 /* Operations a second: the median of what fits `seconds`. */
-static double product_rate(const product_t *product, double seconds) {
+static double product_rate(const product_t *product, double seconds, int64_t threads) {
     enum { MOST = 64 };
     double took[MOST];
     int count = 0;
@@ -118,9 +126,9 @@ static double product_rate(const product_t *product, double seconds) {
     const lode_weight_t weight = lode_weight_of(&tensor);
     lode_linear_forward(&weight, product->tokens, product->x, false, product->y, NULL);
     for (const double start = lode_time(); count < MOST;) {
-        const double began = lode_time();
+        const double began = thread_seconds(threads);
         lode_linear_forward(&weight, product->tokens, product->x, false, product->y, NULL);
-        took[count++] = lode_time() - began;
+        took[count++] = thread_seconds(threads) - began;
         if (lode_time() - start > seconds)
             break;
     }
@@ -148,7 +156,8 @@ lode_status_t lode_machine_measure(lode_machine_t *machine, const lode_architect
     if (status == LODE_OK)
         status = product_create(&down);
     if (status == LODE_OK) {
-        const double up_rate = product_rate(&up, 0.4), down_rate = product_rate(&down, 0.3);
+        const double up_rate = product_rate(&up, 0.4, threads),
+                     down_rate = product_rate(&down, 0.3, threads);
         *machine = ordinary(threads, 3 / (2 / up_rate + 1 / down_rate)); /* gate and up are alike */
         machine->measured = true;
     }

@@ -16,8 +16,9 @@
 
 /* What a process takes that does nothing yet, and a thread of BLAS with the buffers it packs into:
  * measured with Open MPI 4.1, HDF5 1.10 and OpenBLAS 0.3.20. */
-enum { PROCESS_BYTES = 30000000, RANKS_BYTES = 6000000, THREAD_BYTES = 9000000 };
-/* The tokenizer's tables, by tokens of the vocabulary. */
+enum { PROCESS_BYTES = 6600000, RANKS_BYTES = 400000, THREAD_BYTES = 3000000 };
+/* The tokenizer's tables, by tokens of the vocabulary: every run reads them, to check its inputs.
+ */
 enum { TOKEN_BYTES = 400 };
 
 static int64_t max2(int64_t a, int64_t b) {
@@ -73,7 +74,7 @@ static lode_status_t run_pass(const lode_forecast_t *forecast, lode_forecast_ran
     if (pass->backward)
         rank->kept = choice.kept;
     *scratch = max2(*scratch, choice.scratch);
-    if (found.least - found.process > memory->least - memory->process || found.used > memory->used)
+    if (found.used > memory->used)
         *memory = found;
     return LODE_OK;
 }
@@ -181,6 +182,9 @@ static lode_status_t rank_memory(lode_forecast_t *forecast, lode_forecast_rank_t
     const int64_t ids = lode_forecast_ids(&forecast->texts) * (int64_t)sizeof(int32_t);
     for (int s = 0; s < LODE_STAGE_COUNT; s++)
         rank->memory[s] = (lode_forecast_memory_t){0};
+    for (int s = 0; s < LODE_STAGE_COUNT; s++)
+        if (forecast->stage[s].wanted && s != LODE_STAGE_ACCUMULATE)
+            hold(forecast, &rank->memory[s], forecast->model.architecture.vocab * TOKEN_BYTES);
     /* Ids twice: as they come, and as they are collected. */
     hold(forecast, &rank->memory[LODE_STAGE_TOKENIZE],
          forecast->model.architecture.vocab * TOKEN_BYTES + 2 * ids);

@@ -4,10 +4,10 @@
 
 Runs one stage after the other into a folder of its own, watches the private memory of every rank
 (RssAnon of /proc/PID/status, the most that was seen), and prints for each: predicted and measured
-private memory of the rank that has most, bytes of the result file, seconds. The plan is made after
-tokenize, so that token counts are exact. Timings on a busy machine are what they are.
+private memory of the rank that has most, bytes of the result file, seconds (of one rank: processor
+time, so threads must be 1). The plan is made after tokenize, so that token counts are exact.
 """
-import json, os, subprocess, sys, tempfile, time
+import json, os, resource, subprocess, sys, tempfile, time
 
 PASS = ("calibrate", "accumulate", "moments")  # one pass, run together
 
@@ -48,11 +48,6 @@ def watched(command, environment):
     return peak
 
 
-def seconds_of(path):
-    """Seconds that the stage's own provenance gives are whole ones; the file's times are finer."""
-    return os.stat(path).st_mtime
-
-
 def main():
     lode, experiment, ranks = sys.argv[1], sys.argv[2], int(sys.argv[3])
     rest = sys.argv[4:]
@@ -64,11 +59,16 @@ def main():
     settings += ["--set", f"results={folder}"]
     start = ["mpirun", "-n", str(ranks), "--oversubscribe", "--bind-to", "none"] if ranks > 1 else []
 
+    def clock():
+        """One rank of one thread never waits: its processor time is that of an idle machine."""
+        used = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return used.ru_utime + used.ru_stime if ranks == 1 else time.time()
+
     def run(stages):
-        before = time.time()
+        before = clock()
         peak = watched(start + [lode, "run", experiment, "--stages", ",".join(stages)] + settings,
                        environment)
-        return peak, time.time() - before
+        return peak, clock() - before
 
     measured = {"tokenize": run(["tokenize"])}
     idle = run(["tokenize"])[1]  # what starting takes: the stage is complete
