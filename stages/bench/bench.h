@@ -23,15 +23,17 @@
  *                      forward and backward with activations kept, and with them computed again
  *   "head_gflops", "head_backward_gflops"
  *                      final norm, head and loss; the same with the gradient
- *   "perplexity_gflops" forward of the measured layers and, in proportion, of the head
- *   "shapes"           [{"name", "out", "in", "sgemm_gflops", "forward_gflops",
- *                      "backward_gflops"}], the linear layers, fused ones apart
- *   "kernels"          [{"name", "seconds_per_token", "gflops" or "gbs", "share"}] of forward and
- *                      backward of one layer; share: of their sum
+ *   "perplexity_gflops", "accumulate_gflops"
+ *                      the whole model with its head, put together from the above: forward; forward
+ *                      and backward, activations kept, with the channel sums
+ *   "shapes"           [{"name", "out", "in", "count", "sgemm_gflops", "forward_gflops",
+ *                      "backward_gflops"}], the linear layers, `count` of each in a layer
+ *   "kernels"          [{"name", "seconds_per_token", "gflops" or "gbs", "share"}] of one layer;
+ *                      share: of the layer's forward and backward, absent from "channel sums",
+ *                      which come on top, and "weight conversion", which linear layers include
  *   "passes"           [{"name", "seconds_per_token", "tokens_per_second", "gflops",
- *                      "share_of_sgemm", "flops_per_token"}], of one layer, "perplexity" and
- *                      "accumulate" of the whole model with its head
- *   "non_gemm_share"   of the kernels' time, that of none of the products
+ *                      "share_of_sgemm", "flops_per_token"}], the same passes as above
+ *   "non_gemm_share"   of a layer's forward and backward, all but linear layers
  *   "mean"             the top-level rates as means over ranks; all others are the slowest rank's
  *
  * Rates are in 10⁹ a second and rank, seconds in seconds.

@@ -19,7 +19,7 @@
 enum { PROCESS_BYTES = 6600000, RANKS_BYTES = 400000, THREAD_BYTES = 3000000 };
 /* The tokenizer's tables, by tokens of the vocabulary: every run reads them, to check its inputs.
  */
-enum { TOKEN_BYTES = 400 };
+enum { TOKEN_BYTES = 300 };
 
 static int64_t max2(int64_t a, int64_t b) {
     return a > b ? a : b;

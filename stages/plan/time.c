@@ -233,7 +233,7 @@ static double classify_seconds(const lode_forecast_t *forecast) {
     const double sequences = (double)forecast->texts.calibration.sequences;
     /* One thread works: a draw sums, sorts and ranks; weights are read for norms and supports. */
     const double vector = machine->vector / (double)machine->threads;
-    double elements = draws * m * (2 * sequences / 8 + 60) + 12 * m * d + 4 * tokens * (h + n);
+    double elements = draws * m * (sequences / 8 + 32) + 12 * m * d + 4 * tokens * (h + n);
     double products = 2 * tokens * (2 * h + n) * k;
     if (classify->controls.channels > 0) {
         elements += draws * (h * h + n * n + h * n) / 2 + draws * k * d / 2;
