@@ -22,7 +22,8 @@ typedef struct lode_forecast_model {
     bool guessed;            /* config.json does not say, and there are no weights */
     int64_t layer_bytes;     /* of a layer's weights, as they are mapped */
     int64_t embedding_bytes; /* with learned positions */
-    int64_t head_bytes;      /* with the final norm; the embedding again where tied */
+    int64_t head_bytes;      /* with the final norm; the embedding's table again where tied */
+    int64_t tied_bytes;      /* of that table, 0 where it is not */
     int64_t bytes;           /* of all weights, a tied embedding once */
 } lode_forecast_model_t;
 

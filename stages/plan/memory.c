@@ -17,6 +17,8 @@
 /* What a process takes that does nothing yet, and a thread of BLAS with the buffers it packs into:
  * measured with Open MPI 4.1, HDF5 1.10 and OpenBLAS 0.3.20. */
 enum { PROCESS_BYTES = 6600000, RANKS_BYTES = 400000, THREAD_BYTES = 3000000 };
+/* What ScaLAPACK and the heap keep once matrices were spread over ranks. */
+enum { MATRIX_BYTES = 8000000 };
 /* The tokenizer's tables, by tokens of the vocabulary: every run reads them, to check its inputs.
  */
 enum { TOKEN_BYTES = 300 };
@@ -25,14 +27,17 @@ static int64_t max2(int64_t a, int64_t b) {
     return a > b ? a : b;
 }
 
-static int64_t process_bytes(const lode_forecast_t *forecast) {
-    return PROCESS_BYTES + (forecast->ranks > 1 ? RANKS_BYTES : 0) +
-           forecast->config->threads * THREAD_BYTES;
+static int64_t process_bytes(const lode_forecast_t *forecast, bool after_matrices) {
+    const lode_forecast_stage_t *stage = forecast->stage;
+    const bool matrices = stage[LODE_STAGE_MOMENTS].wanted || stage[LODE_STAGE_SPECTRA].wanted ||
+                          stage[LODE_STAGE_COMPENSATE].wanted;
+    return PROCESS_BYTES + (matrices && after_matrices ? MATRIX_BYTES : 0) +
+           (forecast->ranks > 1 ? RANKS_BYTES : 0) + forecast->config->threads * THREAD_BYTES;
 }
 
 /* A stage that holds `bytes`, whatever the budget. */
 static void hold(const lode_forecast_t *forecast, lode_forecast_memory_t *memory, int64_t bytes) {
-    const int64_t process = process_bytes(forecast), all = process + bytes;
+    const int64_t process = process_bytes(forecast, true), all = process + bytes;
     if (all > memory->used)
         *memory =
             (lode_forecast_memory_t){.least = all, .all = all, .used = all, .process = process};
@@ -66,7 +71,8 @@ static lode_status_t run_pass(const lode_forecast_t *forecast, lode_forecast_ran
                           batches->max_tokens, batches->longest, (int)config->threads);
     LODE_TRY(lode_pass_memory(&size, &needs));
     LODE_TRY(lode_pass_choose(&size, config->memory - pass->counted - stack, &choice));
-    const int64_t process = process_bytes(forecast), beside = process + pass->other + stack;
+    const int64_t process = process_bytes(forecast, !pass->backward);
+    const int64_t beside = process + pass->other + stack;
     const lode_forecast_memory_t found = {.least = beside + needs.least,
                                           .all = beside + needs.all,
                                           .used = beside + choice.memory,

@@ -36,8 +36,8 @@ static void sizes_of_dtype(lode_forecast_model_t *model) {
     model->embedding_bytes = lode_architecture_embedding_parameters(a) * each;
     model->head_bytes = lode_architecture_head_parameters(a) * each;
     model->bytes = lode_architecture_parameters(a) * each;
-    if (a->tied)
-        model->head_bytes += a->vocab * a->hidden * each;
+    model->tied_bytes = a->tied ? a->vocab * a->hidden * each : 0;
+    model->head_bytes += model->tied_bytes;
 }
 
 /* The same of weights that are there. */
@@ -59,7 +59,8 @@ static void sizes_of_weights(lode_forecast_model_t *model, const lode_checkpoint
     model->guessed = false;
     model->layer_bytes = layers / a->layers;
     model->embedding_bytes = ends[0];
-    model->head_bytes = a->tied ? ends[0] + ends[1] : ends[1];
+    model->tied_bytes = a->tied ? a->vocab * a->hidden * (int64_t)lode_dtype_size(model->dtype) : 0;
+    model->head_bytes = model->tied_bytes + ends[1];
     model->bytes = layers + ends[0] + ends[1];
 }
 
@@ -94,7 +95,7 @@ int64_t lode_forecast_weights(const lode_forecast_model_t *model, const lode_lay
         bytes += model->embedding_bytes;
     if (layout->head)
         bytes += model->head_bytes;
-    if (layout->embedding && layout->head && model->architecture.tied)
-        bytes -= model->embedding_bytes; /* one mapping */
+    if (layout->embedding && layout->head)
+        bytes -= model->tied_bytes; /* one mapping */
     return bytes;
 }

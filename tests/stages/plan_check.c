@@ -3,7 +3,8 @@
  *   plan_check LODE MPIEXEC EXPERIMENT.cfg RANKS [--set key=value ...]
  *
  * Runs the experiment, then forecasts it and compares, for every stage, the size of its file and
- * the private memory that its provenance has: within 15 %, or, of what is small, 8 MB and 64 kB.
+ * the private memory that its provenance has: within 15 %, or, of what is small, 8 MB
+ * and 64 kB; 20 MB in stages after those that spread matrices over ranks.
  */
 #include <math.h>
 #include <stdio.h>
@@ -16,6 +17,9 @@
 #include "testing/temporary.h"
 
 static const double TOLERANCE = 0.15, MEMORY_FLOOR = 8e6, FILE_FLOOR = 65536;
+/* Where matrices are spread over ranks, the heap keeps some of what they took, and panels that are
+ * bounded are counted in full. */
+static const double MATRIX_FLOOR = 20e6;
 
 static bool is_close(const char *what, const char *stage, double said, double got, double floor) {
     const double allowed = fmax(TOLERANCE * got, floor);
@@ -58,7 +62,9 @@ static lode_status_t compare(const lode_forecast_t *forecast, int *wrong) {
             const int64_t own = of[s].used > pass ? of[s].used : pass;
             most = own > most ? own : most;
         }
-        *wrong += !is_close("memory", name, (double)most, (double)memory, MEMORY_FLOOR);
+        const bool spread = forecast->stage[LODE_STAGE_MOMENTS].wanted && s > LODE_STAGE_MOMENTS;
+        *wrong += !is_close("memory", name, (double)most, (double)memory,
+                            spread ? MATRIX_FLOOR : MEMORY_FLOOR);
     }
     return LODE_OK;
 }
