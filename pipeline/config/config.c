@@ -460,10 +460,9 @@ static lode_status_t split_override(const char *argument, override_t *override, 
     return status;
 }
 
-lode_status_t lode_config_load(lode_config_t **out, const char *path, const char *const *overrides,
-                               int64_t override_count) {
-    *out = NULL;
-    lode_source_t source = {0};
+/* An experiment of the user's, from its source, with arguments of --set over it. */
+static lode_status_t load(lode_config_t **out, const lode_source_t *source,
+                          const char *const *overrides, int64_t override_count) {
     override_t *values = NULL;
     char **texts = NULL; /* key and place of each override */
     lode_config_t *config = NULL;
@@ -474,8 +473,7 @@ lode_status_t lode_config_load(lode_config_t **out, const char *path, const char
         LODE_GUARD(status,
                    split_override(overrides[i], &values[i], &texts[2 * i], &texts[2 * i + 1]),
                    done);
-    LODE_GUARD(status, lode_source_read(&source, path), done);
-    LODE_GUARD(status, build(&config, &source, values, override_count, true), done);
+    LODE_GUARD(status, build(&config, source, values, override_count, true), done);
     LODE_GUARD(status, resolve_sweep(config, true), done);
     *out = config;
     config = NULL;
@@ -485,6 +483,27 @@ done:
         free(texts[i]);
     free(texts);
     free(values);
+    return status;
+}
+
+lode_status_t lode_config_load(lode_config_t **out, const char *path, const char *const *overrides,
+                               int64_t override_count) {
+    lode_source_t source = {0};
+    *out = NULL;
+    lode_status_t status = lode_source_read(&source, path);
+    if (status == LODE_OK)
+        status = load(out, &source, overrides, override_count);
+    lode_source_free(&source);
+    return status;
+}
+
+lode_status_t lode_config_load_text(lode_config_t **out, const char *text, const char *origin,
+                                    const char *const *overrides, int64_t override_count) {
+    lode_source_t source = {0};
+    *out = NULL;
+    lode_status_t status = lode_source_take(&source, text, strlen(text), origin);
+    if (status == LODE_OK)
+        status = load(out, &source, overrides, override_count);
     lode_source_free(&source);
     return status;
 }

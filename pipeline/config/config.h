@@ -194,6 +194,11 @@ typedef struct lode_config_point {
 LODE_MUST_USE lode_status_t lode_config_load(lode_config_t **out, const char *path,
                                              const char *const *overrides, int64_t override_count);
 
+/* The same of a text in memory, which messages call `origin`; there is no @include in it. */
+LODE_MUST_USE lode_status_t lode_config_load_text(lode_config_t **out, const char *text,
+                                                  const char *origin, const char *const *overrides,
+                                                  int64_t override_count);
+
 /* Reads the text that lode_config_text wrote, on this rank or another: paths are taken as they
  * stand and there is no @include. *out is the caller's, NULL on failure.
  * text: in, [size] bytes, no NUL needed; origin: in, what messages call the text. */

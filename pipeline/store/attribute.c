@@ -45,12 +45,20 @@ static lode_status_t set_attribute(lode_store_t *store, const char *object, cons
 
 lode_status_t lode_store_attribute_f64(lode_store_t *store, const char *object, const char *name,
                                        double value) {
+    if (store->tallied) {
+        lode_store_tally_attribute(store, sizeof value);
+        return LODE_OK;
+    }
     LODE_TRY(lode_comm_broadcast(&store->comm, &value, sizeof value, 0));
     return set_attribute(store, object, name, H5T_IEEE_F64LE, H5T_NATIVE_DOUBLE, &value);
 }
 
 lode_status_t lode_store_attribute_i64(lode_store_t *store, const char *object, const char *name,
                                        int64_t value) {
+    if (store->tallied) {
+        lode_store_tally_attribute(store, sizeof value);
+        return LODE_OK;
+    }
     LODE_TRY(lode_comm_broadcast(&store->comm, &value, sizeof value, 0));
     return set_attribute(store, object, name, H5T_STD_I64LE, H5T_NATIVE_INT64, &value);
 }
@@ -60,6 +68,10 @@ lode_status_t lode_store_attribute_text(lode_store_t *store, const char *object,
     char *text = NULL;
     size_t length = 0;
     lode_status_t status = LODE_OK;
+    if (store->tallied) {
+        lode_store_tally_attribute(store, value ? (int64_t)strlen(value) : 0);
+        return LODE_OK;
+    }
     if (store->comm.rank == 0) {
         status = lode_strdup(&text, value ? value : "");
         length = text ? strlen(text) : 0;

@@ -33,6 +33,8 @@ struct lode_store {
     char message[LODE_MESSAGE_MAX];            /* of `status` */
     lode_store_entry_t *entries;               /* open datasets; in writing, all of them */
     int64_t entry_count, entry_capacity, last; /* last: the entry that was found last */
+    bool tallied;                              /* no file: only its bytes are counted */
+    int64_t tally_data, tally_metadata;
 };
 
 /* Allocates a store that is not open yet. Local. */
@@ -49,6 +51,11 @@ LODE_MUST_USE lode_status_t lode_store_open_unsealed(lode_store_t **out, const l
                                                      const char *path);
 /* Opens `path` for reading into store->file. Collective over the store's ranks, not agreed. */
 LODE_MUST_USE lode_status_t lode_store_open_file(lode_store_t *store, const char *path);
+
+/* Counts a dataset, or an attribute of `bytes` beside its header, of a tallied store. */
+void lode_store_tally_dataset(lode_store_t *store, lode_type_t type, int axes,
+                              const int64_t *shape);
+void lode_store_tally_attribute(lode_store_t *store, int64_t bytes);
 
 /* Names as HDF5's iterations hand them over, to be put in byte order. */
 typedef struct lode_store_names {

@@ -109,6 +109,16 @@ void lode_store_abandon(lode_store_t **store);
 
 /* The same, but leaves nothing for a later run. Collective. */
 void lode_store_remove(lode_store_t **store);
+/* --- counting --------------------------------------------------------------------------- */
+
+/* A store without a file, for plans: it takes datasets and attributes as one that is written, and
+ * counts what they would take on disk. What is written to it is forgotten; nothing can be read.
+ * *out is for lode_store_tally_end, NULL on failure. Local, like all calls with such a store. */
+LODE_MUST_USE lode_status_t lode_store_tally_create(lode_store_t **out);
+
+/* Bytes of the file that the store stands for, provenance included: those of datasets exactly, of
+ * metadata to some ten thousand. Releases *store; 0 where that is NULL. Local. */
+int64_t lode_store_tally_end(lode_store_t **store);
 
 /* --- reading ---------------------------------------------------------------------------- */
 

@@ -115,6 +115,10 @@ bool lode_arena_choose(lode_arena_t *arena, const lode_arena_shape_t *shape, int
     return true;
 }
 
+int64_t lode_arena_bytes(const lode_arena_t *arena) {
+    return bytes_of(&arena->shape, arena->held, arena->kept, arena->slots);
+}
+
 int64_t lode_arena_scratch(const lode_arena_t *arena) {
     const lode_arena_shape_t *shape = &arena->shape;
     if (!shape->backward)

@@ -56,6 +56,9 @@ lode_pass_memory_t lode_arena_memory(const lode_arena_shape_t *shape);
 bool lode_arena_choose(lode_arena_t *arena, const lode_arena_shape_t *shape, int64_t budget,
                        bool spill);
 
+/* Private bytes of a choice. */
+int64_t lode_arena_bytes(const lode_arena_t *arena);
+
 /* Bytes of the scratch file that a choice asks for, 0 for none. */
 int64_t lode_arena_scratch(const lode_arena_t *arena);
 

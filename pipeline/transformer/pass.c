@@ -71,6 +71,21 @@ lode_status_t lode_pass_scratch(const lode_pass_size_t *size, int64_t budget, in
     return LODE_OK;
 }
 
+lode_status_t lode_pass_choose(const lode_pass_size_t *size, int64_t budget,
+                               lode_pass_choice_t *choice) {
+    lode_arena_shape_t shape;
+    lode_arena_t arena;
+    LODE_TRY(lode_arena_shape(&shape, size));
+    const bool fits = lode_arena_choose(&arena, &shape, budget, true);
+    if (!fits) /* never below what this is */
+        (void)lode_arena_choose(&arena, &shape, lode_arena_memory(&shape).least, true);
+    *choice = (lode_pass_choice_t){.fits = fits,
+                                   .kept = arena.kept,
+                                   .memory = lode_arena_bytes(&arena),
+                                   .scratch = lode_arena_scratch(&arena)};
+    return LODE_OK;
+}
+
 /* Micro-batches of a replica, the shared one included. */
 static int64_t share_items(const lode_plan_share_t *share) {
     return share->whole + (share->part_batch >= 0);

@@ -90,6 +90,18 @@ typedef struct lode_pass_memory {
 LODE_MUST_USE lode_status_t lode_pass_memory(const lode_pass_size_t *size,
                                              lode_pass_memory_t *memory);
 
+/* What a rank of a pass makes of its budget. */
+typedef struct lode_pass_choice {
+    bool fits;       /* false: the budget is below the least, which the rest is then of */
+    int64_t kept;    /* layers whose activations are kept for the backward */
+    int64_t memory;  /* private bytes */
+    int64_t scratch; /* bytes of the scratch file */
+} lode_pass_choice_t;
+
+/* Errors: LODE_ERR_MEMORY. Local. */
+LODE_MUST_USE lode_status_t lode_pass_choose(const lode_pass_size_t *size, int64_t budget,
+                                             lode_pass_choice_t *choice);
+
 /* Bytes of the scratch file that a pass makes on the rank within `budget` private bytes; 0 where it
  * needs none, or cannot run. Errors: LODE_ERR_MEMORY. Local. */
 LODE_MUST_USE lode_status_t lode_pass_scratch(const lode_pass_size_t *size, int64_t budget,

@@ -65,6 +65,16 @@ static lode_status_t create_datasets(lode_accumulate_t *accumulate) {
     return lode_store_attribute_i64(store, "/", "sequences", text->sequences);
 }
 
+static int64_t buffer_bytes(const lode_accumulate_t *accumulate) {
+    const int64_t m = accumulate->run->architecture.intermediate;
+    int64_t longest = 0;
+    for (int64_t s = 0; s < accumulate->kept_sequences; s++) {
+        const int64_t kept = accumulate->kept_offsets[s + 1] - accumulate->kept_offsets[s];
+        longest = kept > longest ? kept : longest;
+    }
+    return STATISTICS * m * (int64_t)sizeof(double) + longest * m * (int64_t)sizeof(float);
+}
+
 /* Local. */
 static void release(lode_accumulate_t **accumulate) {
     if (!*accumulate)
@@ -176,6 +186,24 @@ lode_status_t lode_accumulate_end(lode_accumulate_t **out, lode_status_t status)
         status = sum_up(accumulate);
     status = lode_run_finish(&accumulate->store, accumulate->run, LODE_STAGE_ACCUMULATE, status);
     release(out);
+    return status;
+}
+
+lode_status_t lode_accumulate_size(lode_stage_size_t *size, lode_run_t *run,
+                                   const lode_text_t *text) {
+    lode_accumulate_t *accumulate;
+    *size = (lode_stage_size_t){0};
+    LODE_TRY(LODE_NEW(&accumulate, 1, "accumulate"));
+    *accumulate = (lode_accumulate_t){.run = run, .text = text};
+    lode_status_t status = allocate(accumulate);
+    if (status == LODE_OK)
+        status = lode_store_tally_create(&accumulate->store);
+    if (status == LODE_OK)
+        status = create_datasets(accumulate);
+    if (status == LODE_OK)
+        size->memory = buffer_bytes(accumulate);
+    size->file = lode_store_tally_end(&accumulate->store);
+    release(&accumulate);
     return status;
 }
 

@@ -10,6 +10,7 @@
 #define LODE_STAGES_ACCUMULATE_H
 
 #include "common/run.h"
+#include "common/size.h"
 
 typedef struct lode_accumulate lode_accumulate_t;
 
@@ -34,6 +35,10 @@ bool lode_accumulate_done(const lode_accumulate_t *accumulate, const lode_batch_
  * Releases *accumulate. Collective. */
 LODE_MUST_USE lode_status_t lode_accumulate_end(lode_accumulate_t **accumulate,
                                                 lode_status_t status);
+
+/* What the stage takes for the sequences of `text`, of which only the offsets are read. Local. */
+LODE_MUST_USE lode_status_t lode_accumulate_size(lode_stage_size_t *size, lode_run_t *run,
+                                                 const lode_text_t *text);
 
 /* The stage. Collective. */
 LODE_MUST_USE lode_status_t lode_stage_accumulate(lode_run_t *run);

@@ -178,6 +178,18 @@ lode_status_t lode_calibrate_end(lode_calibrate_t **out, lode_status_t status) {
     return status;
 }
 
+lode_status_t lode_calibrate_size(lode_stage_size_t *size, lode_run_t *run,
+                                  const lode_text_t *text) {
+    const lode_architecture_t *architecture = &run->architecture;
+    const int64_t m = architecture->intermediate, d = architecture->hidden;
+    lode_calibrate_t calibrate = {.run = run, .text = text};
+    *size = (lode_stage_size_t){.memory = 3 * (m > d ? m : d) * (int64_t)sizeof(double)};
+    LODE_TRY(lode_store_tally_create(&calibrate.store));
+    const lode_status_t status = create_datasets(&calibrate);
+    size->file = lode_store_tally_end(&calibrate.store);
+    return status;
+}
+
 lode_status_t lode_stage_calibrate(lode_run_t *run) {
     return lode_statistics_run(run, LODE_STATISTICS_CALIBRATE);
 }

@@ -11,6 +11,7 @@
 #define LODE_STAGES_CALIBRATE_H
 
 #include "common/run.h"
+#include "common/size.h"
 
 typedef struct lode_calibrate lode_calibrate_t;
 
@@ -44,6 +45,10 @@ bool lode_calibrate_padded_done(const lode_calibrate_t *calibrate, const lode_ba
 /* Sums up and commits, or abandons where `status`, which is the same on all ranks, is an error.
  * Releases *calibrate. Collective. */
 LODE_MUST_USE lode_status_t lode_calibrate_end(lode_calibrate_t **calibrate, lode_status_t status);
+
+/* What the stage takes for the sequences of `text`, of which only the offsets are read. Local. */
+LODE_MUST_USE lode_status_t lode_calibrate_size(lode_stage_size_t *size, lode_run_t *run,
+                                                const lode_text_t *text);
 
 /* The stage. Collective. */
 LODE_MUST_USE lode_status_t lode_stage_calibrate(lode_run_t *run);

@@ -29,32 +29,9 @@ static lode_status_t work_allocate(lode_classify_t *work) {
     return LODE_NEW(&work->support, work->support_size, "write support");
 }
 
-/* Whether redundancies, for which tokens and channels come together, fit the memory. */
-static lode_status_t check_memory(const lode_classify_t *work) {
-    const int64_t halo = work->halo_size, random = work->random_size, core = work->core_size;
-    const int64_t longest = halo > random ? halo : random;
-    int64_t needed = lode_redundancy_memory(work->tokens, longest, core);
-    if (work->run->config->classify.controls.channels > 0) {
-        const int64_t pairs = lode_redundancy_memory(work->tokens, longest, longest) +
-                              longest * longest * (int64_t)sizeof(double);
-        needed = pairs > needed ? pairs : needed;
-    }
-    if (needed <= work->run->config->memory)
-        return LODE_OK;
-    return lode_fail(
-        LODE_ERR_MEMORY,
-        "classify needs %.0f MB for the redundancies of %lld channels over %lld tokens "
-        "and memory is %.0f MB; lower classify.redundancy.sequences or max_length, or "
-        "raise memory",
-        (double)needed / 1e6, (long long)longest, (long long)work->tokens,
-        (double)work->run->config->memory / 1e6);
-}
-
-static lode_status_t work_sizes(lode_classify_t *work) {
+static void work_sizes(lode_classify_t *work) {
     const lode_run_t *run = work->run;
     const lode_config_classify_t *classify = &run->config->classify;
-    int axes;
-    int64_t shape[LODE_STORE_MAX_AXES];
     work->m = run->architecture.intermediate;
     work->core_size = lode_supernode_size(classify->core_fraction, work->m);
     work->halo_size = lode_halo_size(classify->halo_fraction, work->m, work->core_size);
@@ -64,6 +41,41 @@ static lode_status_t work_sizes(lode_classify_t *work) {
     work->support_size = classify->write_support;
     if (work->support_size == 0)
         work->support_size = run->architecture.hidden < 16 ? 1 : run->architecture.hidden / 16;
+}
+
+/* Private bytes: the arrays of work_allocate(), the draws of the bootstrap, and redundancies, for
+ * which tokens and channels come together. */
+static int64_t work_bytes(const lode_classify_t *work) {
+    const lode_config_classify_t *classify = &work->run->config->classify;
+    const int64_t halo = work->halo_size, random = work->random_size, core = work->core_size;
+    const int64_t longest = halo > random ? halo : random;
+    int64_t redundancies = lode_redundancy_memory(work->tokens, longest, core);
+    if (classify->controls.channels > 0) {
+        const int64_t pairs = lode_redundancy_memory(work->tokens, longest, longest) +
+                              longest * longest * (int64_t)sizeof(double);
+        redundancies = pairs > redundancies ? pairs : redundancies;
+    }
+    return redundancies + ((4 + 3) * work->m + classify->controls.draws) * (int64_t)sizeof(double);
+}
+
+static lode_status_t check_memory(const lode_classify_t *work) {
+    const int64_t needed = work_bytes(work);
+    if (needed <= work->run->config->memory)
+        return LODE_OK;
+    return lode_fail(
+        LODE_ERR_MEMORY,
+        "classify needs %.0f MB for the redundancies of %lld channels over %lld tokens "
+        "and memory is %.0f MB; lower classify.redundancy.sequences or max_length, or "
+        "raise memory",
+        (double)needed / 1e6,
+        (long long)(work->halo_size > work->random_size ? work->halo_size : work->random_size),
+        (long long)work->tokens, (double)work->run->config->memory / 1e6);
+}
+
+static lode_status_t input_sizes(lode_classify_t *work) {
+    int axes;
+    int64_t shape[LODE_STORE_MAX_AXES];
+    work_sizes(work);
     LODE_TRY(lode_store_shape(work->accumulate, "/redundancy/q", &axes, shape));
     work->tokens = shape[0];
     LODE_TRY(lode_store_shape(work->accumulate, "/sequences/loss_proxy", &axes, shape));
@@ -236,10 +248,23 @@ static lode_status_t classify(lode_classify_t *work) {
     return read_halos(work);
 }
 
+lode_status_t lode_classify_size(lode_stage_size_t *size, lode_run_t *run, int64_t sequences,
+                                 int64_t tokens) {
+    lode_classify_t work = {.run = run};
+    work_sizes(&work);
+    work.sequences = sequences;
+    work.tokens = tokens;
+    *size = (lode_stage_size_t){.memory = work_bytes(&work)};
+    LODE_TRY(lode_store_tally_create(&work.store));
+    const lode_status_t status = create_datasets(&work);
+    size->file = lode_store_tally_end(&work.store);
+    return status;
+}
+
 lode_status_t lode_stage_classify(lode_run_t *run) {
     lode_classify_t work = {.run = run};
     LODE_TRY(lode_run_open(&work.accumulate, run, LODE_STAGE_ACCUMULATE));
-    lode_status_t status = lode_comm_agree(run->comm, work_sizes(&work));
+    lode_status_t status = lode_comm_agree(run->comm, input_sizes(&work));
     if (status == LODE_OK)
         status = lode_run_create_resumable(&work.store, run, LODE_STAGE_CLASSIFY);
     if (status == LODE_OK)

@@ -38,6 +38,11 @@
 #define LODE_STAGES_CLASSIFY_H
 
 #include "common/run.h"
+#include "common/size.h"
+
+/* What the stage takes for so many calibration sequences, with q of `tokens` tokens kept. Local. */
+LODE_MUST_USE lode_status_t lode_classify_size(lode_stage_size_t *size, lode_run_t *run,
+                                               int64_t sequences, int64_t tokens);
 
 /* Errors: LODE_ERR_NUMERIC for statistics that are not finite, LODE_ERR_IO, LODE_ERR_MEMORY.
  * Collective. */

@@ -28,14 +28,20 @@ lode_status_t lode_moment_of_spool(lode_matrix_t *matrix, lode_spool_t *spool, c
     return lode_matrix_symmetrise(matrix, false);
 }
 
+int64_t lode_moment_memory(int ranks, int64_t elements) {
+    int rows, columns;
+    lode_grid_choose(ranks, &rows, &columns);
+    /* Panels are no larger than the whole; three exist at once. */
+    const int64_t share = elements / (rows * columns);
+    const int64_t panel = elements < LODE_GRID_PANEL ? elements : LODE_GRID_PANEL;
+    return (share + 3 * panel) * (int64_t)sizeof(double);
+}
+
 lode_status_t lode_moment_check_memory(const lode_run_t *run, const char *what, int64_t elements,
                                        int64_t other) {
     int rows, columns;
     lode_grid_choose(run->comm->size, &rows, &columns);
-    /* Rows come and go in panels, no larger than the whole, three of which exist at once. */
-    const double share = (double)elements / (rows * columns);
-    const double panel = (double)(elements < LODE_GRID_PANEL ? elements : LODE_GRID_PANEL);
-    const double needed = (double)other + (share + 3 * panel) * (double)sizeof(double);
+    const double needed = (double)other + (double)lode_moment_memory(run->comm->size, elements);
     if (needed <= (double)run->config->memory)
         return LODE_OK;
     return lode_fail(LODE_ERR_MEMORY,

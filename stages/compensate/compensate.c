@@ -9,6 +9,7 @@
 #include "compensate/internal.h"
 #include "linalg/compensation.h"
 #include "linalg/packed.h"
+#include "score/mask.h"
 #include "score/weights.h"
 
 /* --- names and masks ------------------------------------------------------------------------- */
@@ -266,12 +267,21 @@ static lode_status_t biases(lode_compensate_t *work) {
 
 /* --- the stage ------------------------------------------------------------------------------- */
 
+/* Channels that a variant keeps of a layer; as many as uniform allocation where there are no masks
+ * yet. */
+static lode_status_t count_kept(lode_compensate_t *work, const lode_variant_t *variant,
+                                int64_t layer, int64_t *kept) {
+    if (work->prune)
+        return lode_comm_agree(work->run->comm, lode_compensate_mask(work, variant, layer, kept));
+    *kept = work->m - lode_mask_removed(variant->sparsity, work->m);
+    return LODE_OK;
+}
+
 static lode_status_t create_down(lode_compensate_t *work, const lode_variant_t *variant) {
     char path[LODE_COMPENSATE_PATH];
     for (int64_t l = 0; l < work->layers; l++) {
         int64_t shape[] = {work->d, 0};
-        LODE_TRY(
-            lode_comm_agree(work->run->comm, lode_compensate_mask(work, variant, l, &shape[1])));
+        LODE_TRY(count_kept(work, variant, l, &shape[1]));
         lode_compensate_down_path(path, variant, l);
         LODE_TRY(lode_store_dataset(work->store, path, LODE_TYPE_F32, 2, shape, false));
     }
@@ -346,6 +356,25 @@ static void release(lode_compensate_t *work) {
     free(work->owner);
     free(work->keep);
     lode_store_close(&work->prune);
+}
+
+lode_status_t lode_compensate_size(lode_stage_size_t *size, lode_run_t *run, int ranks,
+                                   int64_t tokens, int64_t max_tokens) {
+    const int64_t m = run->architecture.intermediate, d = run->architecture.hidden;
+    lode_compensate_t work = {.run = run, .layers = run->architecture.layers, .m = m, .d = d};
+    *size = (lode_stage_size_t){.memory = (m + d) * (int64_t)sizeof(double)};
+    LODE_TRY(lode_variants_list(&work.variants, &work.variant_count, run->config));
+    lode_status_t status = lode_store_tally_create(&work.store);
+    if (status == LODE_OK)
+        status = create_datasets(&work);
+    size->file = lode_store_tally_end(&work.store);
+    const int64_t sequential = lode_compensate_count(&work, LODE_COMPENSATION_SEQUENTIAL);
+    if (sequential + lode_compensate_count(&work, LODE_COMPENSATION_LEAST_SQUARES) > 0)
+        size->memory += lode_moment_memory(ranks, lode_compensation_elements(m, d));
+    if (sequential > 0)
+        lode_compensate_sequential_size(size, &work, sequential, tokens, max_tokens);
+    lode_variants_free(&work.variants, work.variant_count);
+    return status;
 }
 
 lode_status_t lode_stage_compensate(lode_run_t *run) {

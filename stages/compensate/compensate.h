@@ -17,6 +17,14 @@
 #define LODE_STAGES_COMPENSATE_H
 
 #include "common/run.h"
+#include "common/size.h"
+
+/* What the stage takes on `ranks` ranks for `tokens` calibration tokens in micro-batches of up to
+ * `max_tokens`; a global allocation is taken for a uniform one, which keeps as much in all.
+ * `memory` leaves out the layers' and, of sequential compensation, that of one layer's activations.
+ * Local. */
+LODE_MUST_USE lode_status_t lode_compensate_size(lode_stage_size_t *size, lode_run_t *run,
+                                                 int ranks, int64_t tokens, int64_t max_tokens);
 
 /* Errors: LODE_ERR_NUMERIC (second moments that are not finite, or cannot be factored),
  * LODE_ERR_MEMORY (a rank's share of a layer's matrices is over the budget), LODE_ERR_IO.

@@ -4,6 +4,7 @@
 
 #include "base/log.h"
 #include "common/run.h"
+#include "common/size.h"
 #include "common/spool.h"
 #include "linalg/matrix.h"
 #include "prune/prune.h"
@@ -53,6 +54,11 @@ bool lode_compensate_solved(const lode_compensate_t *work, const lode_variant_t 
 /* Name of a variant's down projection of a layer. Local. */
 void lode_compensate_down_path(char path[LODE_COMPENSATE_PATH], const lode_variant_t *variant,
                                int64_t layer);
+
+/* Adds the scratch file of `count` variants of sequential compensation, and what a rank holds
+ * beside layers, activations and matrices. Local. */
+void lode_compensate_sequential_size(lode_stage_size_t *size, const lode_compensate_t *work,
+                                     int64_t count, int64_t tokens, int64_t max_tokens);
 
 /* All variants of sequential compensation. *spool, NULL where there are none, is for
  * lode_spool_destroy() once the stage has ended. Collective. */

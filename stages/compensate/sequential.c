@@ -67,10 +67,26 @@ static int64_t arena_reals(const sequential_t *s) {
            (lode_activations_per_token(&s->stack->layer[0]) + s->work->d + s->work->m);
 }
 
+/* The text, and the scratch file's panel. */
+static int64_t text_bytes(int64_t tokens, int64_t max_tokens) {
+    return tokens * (int64_t)(2 * sizeof(int32_t) + sizeof(double)) + lode_spool_memory(max_tokens);
+}
+
+static int64_t spool_bytes(const lode_compensate_t *work, int64_t count, int64_t tokens) {
+    return 2 * count * lode_spool_bytes(tokens, work->d) +
+           work->layers * lode_spool_bytes(tokens, work->m);
+}
+
+void lode_compensate_sequential_size(lode_stage_size_t *size, const lode_compensate_t *work,
+                                     int64_t count, int64_t tokens, int64_t max_tokens) {
+    size->scratch += spool_bytes(work, count, tokens);
+    size->memory += text_bytes(tokens, max_tokens) +
+                    (work->m * work->d + max_tokens * (work->d + work->m)) * (int64_t)sizeof(float);
+}
+
 static int64_t private_bytes(const sequential_t *s) {
     const int64_t tokens = s->read.text.offsets[s->read.text.sequences];
-    int64_t bytes = tokens * (int64_t)(2 * sizeof(int32_t) + sizeof(double)) +
-                    lode_spool_memory(s->batches.max_tokens);
+    int64_t bytes = text_bytes(tokens, s->batches.max_tokens);
     if (s->stack)
         bytes +=
             (s->stack->private_count + s->stack->workspace_count) * (int64_t)sizeof(lode_real_t);
@@ -132,10 +148,7 @@ static lode_status_t create_spool(sequential_t *s) {
     return lode_fail_context(status,
                              "sequential compensation keeps the activations of %lld tokens in a "
                              "scratch file of %.1f MB while it runs",
-                             (long long)tokens,
-                             (double)(2 * s->count * lode_spool_bytes(tokens, work->d) +
-                                      work->layers * lode_spool_bytes(tokens, work->m)) /
-                                 1e6);
+                             (long long)tokens, (double)spool_bytes(work, s->count, tokens) / 1e6);
 }
 
 static bool is_done(sequential_t *s, int part, int64_t step) {

@@ -193,3 +193,15 @@ int64_t lode_edits_memory(const lode_edits_t *edits) {
            edits->layers * (edits->m * (int64_t)sizeof *edits->channels +
                             (edits->bias ? edits->d * (int64_t)sizeof *edits->bias : 0));
 }
+
+int64_t lode_edits_plan(const lode_variant_t *variants, int64_t count, int64_t layers, int64_t m,
+                        int64_t d) {
+    const int64_t masks = count * layers;
+    int64_t bytes = masks * m * (int64_t)sizeof(int32_t) + (masks + 1) * (int64_t)sizeof(int64_t);
+    for (int64_t v = 0; v < count; v++)
+        if (variants[v].compensation == LODE_COMPENSATION_BIAS)
+            bytes += layers * d * (int64_t)sizeof(lode_real_t);
+        else if (has_down(&variants[v]))
+            bytes += layers * (int64_t)sizeof(lode_tensor_t);
+    return bytes;
+}

@@ -23,6 +23,11 @@ void lode_edits_close(lode_edits_t **edits); /* Collective. */
  * the same layer. Local. */
 lode_ffn_edit_t lode_edits_of(lode_edits_t *edits, int64_t variant, int64_t layer);
 
+/* The most private bytes that the edits of variants [count] take while they are read, with `layers`
+ * layers of m channels and hidden size d on the rank. Local. */
+int64_t lode_edits_plan(const lode_variant_t *variants, int64_t count, int64_t layers, int64_t m,
+                        int64_t d);
+
 /* Private bytes that the edits take. Local. */
 int64_t lode_edits_memory(const lode_edits_t *edits);
 

@@ -17,6 +17,11 @@
     X(RESOLVED, "--resolved", false)                                                               \
     X(LIST, "--list", false)                                                                       \
     X(OUTPUT, "--output", true)                                                                    \
+    X(RANKS, "--ranks", true)                                                                      \
+    X(MACHINE, "--machine", true)                                                                  \
+    X(NODE_MEMORY, "--memory-per-node", true)                                                      \
+    X(RANKS_PER_NODE, "--ranks-per-node", true)                                                    \
+    X(JSON, "--json", false)                                                                       \
     X(LAYERS, "--layers", true)                                                                    \
     X(DTYPE, "--dtype", true)                                                                      \
     X(SEED, "--seed", true)                                                                        \

@@ -21,6 +21,7 @@
 #include "lode/driver.h"
 #include "merge/merge.h"
 #include "model/writer.h"
+#include "plan/plan.h"
 #include "store/digest.h"
 #include "synthesize/synthesize.h"
 
@@ -171,6 +172,29 @@ static lode_status_t merge(const lode_comm_t *comm, const lode_config_t *config,
     return lode_merge(comm, arguments->operands, arguments->operand_count, output);
 }
 
+static lode_status_t plan(const lode_comm_t *comm, const lode_config_t *config,
+                          const lode_arguments_t *arguments) {
+    (void)config;
+    int64_t ranks, per_node;
+    if (comm->rank != 0)
+        return LODE_OK;
+    if (!arguments->value[LODE_OPTION_RANKS])
+        return lode_fail(LODE_ERR_USAGE, "lode plan needs --ranks P; see lode --help");
+    LODE_TRY(lode_arguments_integer(&ranks, arguments, LODE_OPTION_RANKS, 1, 1 << 20, 1));
+    LODE_TRY(
+        lode_arguments_integer(&per_node, arguments, LODE_OPTION_RANKS_PER_NODE, 1, 1 << 20, 0));
+    const lode_plan_request_t request = {.path = arguments->operands[0],
+                                         .overrides = arguments->overrides,
+                                         .override_count = arguments->override_count,
+                                         .model = arguments->value[LODE_OPTION_MODEL],
+                                         .ranks = (int)ranks,
+                                         .machine = arguments->value[LODE_OPTION_MACHINE],
+                                         .node_memory = arguments->value[LODE_OPTION_NODE_MEMORY],
+                                         .ranks_per_node = (int)per_node,
+                                         .json = arguments->value[LODE_OPTION_JSON] != NULL};
+    return lode_plan_print(&request);
+}
+
 static lode_status_t digest(const lode_comm_t *comm, const lode_config_t *config,
                             const lode_arguments_t *arguments) {
     (void)config;
@@ -296,6 +320,23 @@ static const command_t commands[] = {
      .experiment = true,
      .alone = true,
      .run = check},
+    {.name = "plan",
+     .usage =
+         "  lode plan FILE --ranks P    layers, memory, disk and time, before there are ranks\n"
+         "                              or weights; FILE: an experiment, a config.json, or a\n"
+         "                              folder that has one\n"
+         "      --set key.path=value\n"
+         "      --model NAME            only this model\n"
+         "      --machine BENCH.json    speeds that lode bench measured\n"
+         "      --memory-per-node 256G --ranks-per-node N\n"
+         "      --json                  for programs\n",
+     .options = LODE_OPTION_BIT(SET) | LODE_OPTION_BIT(MODEL) | LODE_OPTION_BIT(RANKS) |
+                LODE_OPTION_BIT(MACHINE) | LODE_OPTION_BIT(NODE_MEMORY) |
+                LODE_OPTION_BIT(RANKS_PER_NODE) | LODE_OPTION_BIT(JSON),
+     .least = 1,
+     .most = 1,
+     .alone = true,
+     .run = plan},
     {.name = "report",
      .usage = "  lode report EXPERIMENT.cfg  rebuild summary.csv and report.html\n"
               "      --set key.path=value\n",

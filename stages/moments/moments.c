@@ -38,6 +38,13 @@ static lode_status_t create_datasets(lode_moments_t *moments) {
     return lode_store_attribute_i64(store, "/", "sequences", moments->sequences);
 }
 
+/* Bytes of the scratch file. */
+static int64_t spool_bytes(const lode_moments_t *moments) {
+    const lode_architecture_t *architecture = &moments->run->architecture;
+    return architecture->layers * (lode_spool_bytes(moments->tokens, architecture->hidden) +
+                                   lode_spool_bytes(moments->tokens, architecture->intermediate));
+}
+
 static lode_status_t create_spool(lode_moments_t *moments, int64_t rows) {
     const lode_architecture_t *architecture = &moments->run->architecture;
     const int64_t L = architecture->layers;
@@ -57,14 +64,10 @@ static lode_status_t create_spool(lode_moments_t *moments, int64_t rows) {
             &(lode_part_t){"sequences", lode_statistic_units(moments->run, moments->sequences)}, 1);
     if (status == LODE_OK || status == LODE_ERR_MEMORY)
         return status;
-    return lode_fail_context(
-        status,
-        "moments keeps the activations of %lld tokens in a scratch file of "
-        "%.1f MB while it runs",
-        (long long)moments->tokens,
-        (double)(L * (lode_spool_bytes(moments->tokens, architecture->hidden) +
-                      lode_spool_bytes(moments->tokens, architecture->intermediate))) /
-            1e6);
+    return lode_fail_context(status,
+                             "moments keeps the activations of %lld tokens in a scratch file of "
+                             "%.1f MB while it runs",
+                             (long long)moments->tokens, (double)spool_bytes(moments) / 1e6);
 }
 
 lode_status_t lode_moments_begin(lode_moments_t **out, lode_run_t *run,
@@ -169,6 +172,21 @@ lode_status_t lode_moments_end(lode_moments_t **out, lode_status_t status) {
     lode_spool_destroy(&moments->spool, status);
     free(moments);
     *out = NULL;
+    return status;
+}
+
+lode_status_t lode_moments_size(lode_stage_size_t *size, lode_run_t *run, int ranks,
+                                const lode_batches_t *batches) {
+    const int64_t m = run->architecture.intermediate;
+    lode_moments_t moments = {.run = run,
+                              .tokens = batches->text->offsets[batches->text->sequences],
+                              .sequences = batches->text->sequences};
+    *size = (lode_stage_size_t){.scratch = spool_bytes(&moments),
+                                .memory = lode_spool_memory(batches->max_tokens) +
+                                          lode_moment_memory(ranks, m * m)};
+    LODE_TRY(lode_store_tally_create(&moments.store));
+    const lode_status_t status = create_datasets(&moments);
+    size->file = lode_store_tally_end(&moments.store);
     return status;
 }
 

@@ -13,6 +13,7 @@
 #define LODE_STAGES_MOMENTS_H
 
 #include "common/run.h"
+#include "common/size.h"
 
 typedef struct lode_moments lode_moments_t;
 
@@ -33,6 +34,11 @@ bool lode_moments_done(const lode_moments_t *moments, const lode_batch_t *batch)
 /* Computes the moments and commits, or abandons where `status`, which is the same on all ranks, is
  * an error. Releases *moments. Collective. */
 LODE_MUST_USE lode_status_t lode_moments_end(lode_moments_t **moments, lode_status_t status);
+
+/* What the stage takes on `ranks` ranks for the text of `batches`, of which only the offsets are
+ * read. `memory` is that of the end; while the pass runs a rank has lode_spool_memory(). Local. */
+LODE_MUST_USE lode_status_t lode_moments_size(lode_stage_size_t *size, lode_run_t *run, int ranks,
+                                              const lode_batches_t *batches);
 
 /* The stage. Collective. */
 LODE_MUST_USE lode_status_t lode_stage_moments(lode_run_t *run);

@@ -226,9 +226,13 @@ static lode_status_t read_layer(lode_probe_work_t *work, int64_t layer) {
                           "activation power");
 }
 
-lode_status_t lode_probe_candidates_draw(lode_probe_work_t *work) {
+lode_status_t lode_probe_candidates_list(lode_probe_work_t *work) {
     LODE_TRY(set_sizes(work));
-    LODE_TRY(list_candidates(work));
+    return list_candidates(work);
+}
+
+lode_status_t lode_probe_candidates_draw(lode_probe_work_t *work) {
+    LODE_TRY(lode_probe_candidates_list(work));
     for (int64_t l = 0; l < work->L; l++) {
         LODE_TRY(read_layer(work, l));
         for (int i = 0; i < LODE_PROBE_CHECKS; i++)

@@ -123,8 +123,7 @@ static void fill_sharing(const lode_probe_work_t *work, int64_t variants, int64_
     }
 }
 
-/* Private bytes of the stage beside the evaluation's. */
-static int64_t held(const lode_probe_work_t *work) {
+int64_t lode_probe_held(const lode_probe_work_t *work) {
     int64_t bytes = work->owned * work->m * (int64_t)sizeof(int32_t);
     for (int i = 0; i < LODE_PROBE_CHECKS; i++) {
         const lode_probe_group_t *group = &work->group[i];
@@ -156,7 +155,7 @@ static lode_status_t run_text(lode_probe_work_t *work) {
                                               .variants = text->variants,
                                               .parent = masks ? NULL : parent,
                                               .start = masks ? NULL : parent + text->variants,
-                                              .other = held(work),
+                                              .other = lode_probe_held(work),
                                               .context = work,
                                               .edit = on_edit,
                                               .losses = on_losses,

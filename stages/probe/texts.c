@@ -67,8 +67,10 @@ static lode_status_t read_windows(lode_probe_work_t *work, lode_probe_text_t *te
     return LODE_OK;
 }
 
-/* Numbers the variants of each text. */
-static void number_variants(lode_probe_work_t *work) {
+void lode_probe_texts_number(lode_probe_work_t *work) {
+    work->text[LODE_PROBE_TEXT_PERPLEXITY].name = "perplexity";
+    work->text[LODE_PROBE_TEXT_ABLATION].name = "ablation";
+    work->text[LODE_PROBE_TEXT_HALO].name = "halo";
     for (int i = 0; i < LODE_PROBE_CHECKS; i++) {
         lode_probe_group_t *group = &work->group[i];
         lode_probe_text_t *text = &work->text[group->text];
@@ -108,10 +110,7 @@ static lode_status_t read_texts(lode_probe_work_t *work) {
 }
 
 lode_status_t lode_probe_texts_read(lode_probe_work_t *work) {
-    work->text[LODE_PROBE_TEXT_PERPLEXITY].name = "perplexity";
-    work->text[LODE_PROBE_TEXT_ABLATION].name = "ablation";
-    work->text[LODE_PROBE_TEXT_HALO].name = "halo";
-    number_variants(work);
+    lode_probe_texts_number(work);
     return lode_comm_agree(work->run->comm, read_texts(work));
 }
 

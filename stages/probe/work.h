@@ -111,7 +111,14 @@ typedef struct lode_probe_work {
 LODE_MUST_USE lode_status_t lode_probe_texts_read(lode_probe_work_t *work);
 void lode_probe_texts_free(lode_probe_work_t *work);
 
+/* Names the texts and numbers the variants of each, from the groups. Local. */
+void lode_probe_texts_number(lode_probe_work_t *work);
+
 /* --- candidates.c ---------------------------------------------------------------------------- */
+
+/* Sets the sizes, and lists the candidates of the checks that are asked for, without their
+ * channels. Local. */
+LODE_MUST_USE lode_status_t lode_probe_candidates_list(lode_probe_work_t *work);
 
 /* Sets up the groups of the checks that are asked for and draws their channels. Local. */
 LODE_MUST_USE lode_status_t lode_probe_candidates_draw(lode_probe_work_t *work);
@@ -149,6 +156,8 @@ LODE_MUST_USE lode_status_t lode_probe_put(lode_probe_work_t *work, const char *
 
 /* Creates the scratch file, or goes on with an interrupted run's. Collective. */
 LODE_MUST_USE lode_status_t lode_probe_measure_begin(lode_probe_work_t *work);
+/* Private bytes of the stage beside the evaluation's. Local. */
+int64_t lode_probe_held(const lode_probe_work_t *work);
 
 /* Runs a text's variants, works the figures out and writes them. Collective. */
 LODE_MUST_USE lode_status_t lode_probe_measure(lode_probe_work_t *work, int text);

@@ -173,6 +173,11 @@ done:
     return status;
 }
 
+/* Elements of the second moments that are inverted, in all. */
+static int64_t inverse_elements(const work_t *work) {
+    return 2 * work->m * work->m;
+}
+
 /* /moments/inverse_input and /moments/inverse_u: diagonals of damped inverses, by all ranks
  * together. */
 static lode_status_t invert_moments(work_t *work) {
@@ -185,7 +190,7 @@ static lode_status_t invert_moments(work_t *work) {
         return LODE_OK;
     lode_status_t status =
         lode_comm_agree(work->run->comm, lode_moment_check_memory(work->run, "sparsegpt-channel",
-                                                                  2 * work->m * work->m, 0));
+                                                                  inverse_elements(work), 0));
     if (status == LODE_OK)
         status = lode_run_open(&moments, work->run, LODE_STAGE_MOMENTS);
     if (status == LODE_OK)
@@ -380,10 +385,40 @@ static lode_status_t open_inputs(work_t *work) {
     return lode_comm_agree(work->run->comm, status);
 }
 
-lode_status_t lode_stage_prune(lode_run_t *run) {
+static work_t work_of(lode_run_t *run) {
     work_t work = {.run = run, .m = run->architecture.intermediate, .d = run->architecture.hidden};
     for (int64_t i = 0; i < run->config->prune.method_count; i++)
         work.needs |= lode_score_needs(run->config->prune.methods[i]);
+    return work;
+}
+
+/* Private bytes: rows of a layer, a global ranking, second moments. */
+static int64_t work_bytes(const work_t *work, int ranks) {
+    const lode_config_prune_t *prune = &work->run->config->prune;
+    const int64_t rows = (9 * work->m + 2 * work->d) * (int64_t)sizeof(double) + 2 * work->m;
+    int64_t most = 0;
+    for (int64_t i = 0; i < prune->allocation_count; i++)
+        if (prune->allocation[i] == LODE_ALLOCATION_GLOBAL) /* scores, the ranking, two masks */
+            most = work->run->architecture.layers * work->m * (int64_t)(4 * sizeof(double) + 2);
+    const bool inverts = work->needs & LODE_NEEDS_INVERSE_MOMENTS;
+    const int64_t inverse = inverts ? lode_moment_memory(ranks, inverse_elements(work)) : 0;
+    return rows + (most > inverse ? most : inverse);
+}
+
+lode_status_t lode_prune_size(lode_stage_size_t *size, lode_run_t *run, int ranks) {
+    work_t work = work_of(run);
+    *size = (lode_stage_size_t){.memory = work_bytes(&work, ranks)};
+    LODE_TRY(lode_variants_list(&work.variants, &work.variant_count, run->config));
+    lode_status_t status = lode_store_tally_create(&work.store);
+    if (status == LODE_OK)
+        status = create_datasets(&work);
+    size->file = lode_store_tally_end(&work.store);
+    lode_variants_free(&work.variants, work.variant_count);
+    return status;
+}
+
+lode_status_t lode_stage_prune(lode_run_t *run) {
+    work_t work = work_of(run);
     lode_status_t status = open_inputs(&work);
     if (status == LODE_OK)
         status = lode_run_create_resumable(&work.store, run, LODE_STAGE_PRUNE);

@@ -15,6 +15,7 @@
 #define LODE_STAGES_PRUNE_H
 
 #include "common/run.h"
+#include "common/size.h"
 
 /* One variant of the experiment; the name is its own. */
 typedef struct lode_variant {
@@ -31,6 +32,9 @@ typedef struct lode_variant {
 LODE_MUST_USE lode_status_t lode_variants_list(lode_variant_t **variants, int64_t *count,
                                                const lode_config_t *config);
 void lode_variants_free(lode_variant_t **variants, int64_t count);
+
+/* What the stage takes on `ranks` ranks. Local. */
+LODE_MUST_USE lode_status_t lode_prune_size(lode_stage_size_t *size, lode_run_t *run, int ranks);
 
 /* Errors: LODE_ERR_CONFIG where a sparsity leaves nothing to keep or protects too much,
  * LODE_ERR_NUMERIC, LODE_ERR_IO, LODE_ERR_MEMORY. Collective. */

@@ -92,22 +92,33 @@ static int64_t rows_kept(const work_t *work, lode_spectrum_t spectrum) {
     return rows < work->m ? rows : work->m;
 }
 
-/* The matrix or factor, a copy of nearly all of it, the factor's small product, columns on their
- * way into products, panels. */
-static lode_status_t check_memory(const work_t *work) {
+/* The most rows of any matrix. */
+static int64_t most_rows(const work_t *work) {
     const lode_config_classify_t *classify = &work->run->config->classify;
-    int rows, columns;
-    lode_grid_shape(work->grid, &rows, &columns);
-    int64_t kept = 0; /* the most rows of any matrix */
+    int64_t kept = 0;
     for (int64_t i = 0; i < classify->spectra_count; i++)
         if (rows_kept(work, classify->spectra[i]) > kept)
             kept = rows_kept(work, classify->spectra[i]);
+    return kept;
+}
+
+/* Private bytes of a rank in a grid: the matrix or factor, a copy of nearly all of it, the factor's
+ * small product, columns on their way into products, panels. */
+static int64_t grid_bytes(const work_t *work, int rows, int columns) {
+    const int64_t kept = most_rows(work);
     const int64_t m = work->m, share = lode_matrix_bytes(rows, columns, kept, m, 0);
     const int64_t product = kept < m ? lode_matrix_bytes(rows, columns, kept, kept, 0) : 0;
     const int64_t chunk = LODE_GRAM_CHUNK * (m / rows + m / columns + m) * (int64_t)sizeof(double);
     const int64_t panels = INT64_C(3) * LODE_GRID_PANEL * (int64_t)sizeof(double);
     const int64_t panel = panels < 3 * share ? panels : 3 * share;
-    const int64_t needed = 2 * share + product + (kept == m && chunk > panel ? chunk : panel);
+    return 2 * share + product + (kept == m && chunk > panel ? chunk : panel);
+}
+
+static lode_status_t check_memory(const work_t *work) {
+    int rows, columns;
+    lode_grid_shape(work->grid, &rows, &columns);
+    const int64_t kept = most_rows(work), m = work->m;
+    const int64_t needed = grid_bytes(work, rows, columns);
     if (needed <= work->run->config->memory)
         return LODE_OK;
     return lode_fail(LODE_ERR_MEMORY,
@@ -292,6 +303,24 @@ static lode_status_t prepare(work_t *work) {
     LODE_TRY(lode_grid_create(&work->grid, work->run->comm, 0, 0));
     LODE_TRY(lode_comm_agree(work->run->comm, check_memory(work)));
     return lode_run_create_resumable(&work->store, work->run, LODE_STAGE_SPECTRA);
+}
+
+lode_status_t lode_spectra_size(lode_stage_size_t *size, lode_run_t *run, int ranks,
+                                int64_t tokens) {
+    const lode_config_classify_t *classify = &run->config->classify;
+    work_t work = {.run = run,
+                   .m = run->architecture.intermediate,
+                   .d = run->architecture.hidden,
+                   .tokens = tokens};
+    int rows, columns;
+    lode_grid_choose(ranks, &rows, &columns);
+    *size = (lode_stage_size_t){.memory = grid_bytes(&work, rows, columns)};
+    LODE_TRY(lode_store_tally_create(&work.store));
+    lode_status_t status = LODE_OK;
+    for (int64_t i = 0; i < classify->spectra_count && status == LODE_OK; i++)
+        status = create_datasets(&work, classify->spectra[i]);
+    size->file = lode_store_tally_end(&work.store);
+    return status;
 }
 
 lode_status_t lode_stage_spectra(lode_run_t *run) {

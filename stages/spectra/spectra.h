@@ -18,6 +18,11 @@
 #define LODE_STAGES_SPECTRA_H
 
 #include "common/run.h"
+#include "common/size.h"
+
+/* What the stage takes on `ranks` ranks, with q of `tokens` tokens kept. Local. */
+LODE_MUST_USE lode_status_t lode_spectra_size(lode_stage_size_t *size, lode_run_t *run, int ranks,
+                                              int64_t tokens);
 
 /* Errors: LODE_ERR_MEMORY where a rank's share of the matrices exceeds the memory budget,
  * LODE_ERR_NUMERIC, LODE_ERR_IO, LODE_ERR_INPUT. Collective. */

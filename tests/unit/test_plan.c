@@ -1,199 +1,280 @@
-/* What variants have in common, computed once: on random trees of variants, stages and memory,
- * every rank finds the hidden states that it is to start from, in a slot that nobody has used
- * since. */
-#include "testing/cmocka_all.h"
-
-#include <stdbool.h>
+/* lode plan: forecasts of the published shapes, without weights; what a user can get wrong. */
+#include <dirent.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/random.h"
+#include "testing/cmocka_all.h"
+
+#include "base/file.h"
+#include "base/memory.h"
+#include "plan/forecast.h"
+#include "plan/plan.h"
+#include "plan/show.h"
+#include "testing/checkpoint.h"
 #include "testing/compare.h"
-#include "transformer/plan.h"
+#include "testing/data.h"
+#include "testing/temporary.h"
 
-enum { MOST_VARIANTS = 24, MOST_LAYERS = 9, MOST_STAGES = 4, MOST_SLOTS = 5 };
+static const lode_machine_t machine = {.threads = 1,
+                                       .sgemm = 1e11,
+                                       .forward = 9e10,
+                                       .backward = 8e10,
+                                       .head = 9e10,
+                                       .head_backward = 9e10,
+                                       .dgemm = 5e10,
+                                       .vector = 4e8,
+                                       .disk = 1e9};
 
-static uint64_t key;
-static uint64_t drawn;
+static const char experiment[] =
+    "name = \"t\"; results = \"%s\"; memory = \"%s\";\n"
+    "models = ( { name = \"m\"; path = \"%s\"; } );\n"
+    "calibration = { corpus = \"none.txt\"; sequences = 16; max_length = 512; };\n"
+    "prune = { methods = [ \"lp\", \"magnitude\" ]; sparsity = ( 0.3, 0.5 ); };\n"
+    "evaluate = { perplexity = ( { name = \"w\"; corpus = \"none.txt\"; length = 512; } ); };\n";
 
-static int64_t below(int64_t bound) {
-    return (int64_t)lode_random_below(key, drawn++, (uint64_t)bound);
+static lode_config_t *load(const char *memory, const char *path) {
+    lode_config_t *config;
+    lode_buffer_t text = {0};
+    LODE_ASSERT_OK(lode_buffer_printf(&text, experiment, lode_test_temporary(), memory, path));
+    LODE_ASSERT_OK(lode_config_load_text(&config, text.data, "test", NULL, 0));
+    lode_buffer_free(&text);
+    return config;
 }
 
-typedef struct tree {
-    int64_t variants, layers;
-    int64_t parent[MOST_VARIANTS], start[MOST_VARIANTS];
-} tree_t;
+/* --- every published shape -------------------------------------------------------------------- */
 
-static tree_t random_tree(void) {
-    tree_t tree = {.variants = 1 + below(MOST_VARIANTS), .layers = 1 + below(MOST_LAYERS)};
-    for (int64_t v = 0; v < tree.variants; v++) {
-        tree.parent[v] = below(4) == 0 ? -1 : below(v + 1) - 1;
-        tree.start[v] = tree.parent[v] < 0 ? 0 : below(tree.layers + 1);
-    }
-    return tree;
-}
-
-/* The variant after which an edit is named: equal names, equal layers. */
-static int64_t name_of(const tree_t *tree, int64_t variant, int64_t layer) {
-    while (layer < tree->start[variant])
-        variant = tree->parent[variant];
-    return variant;
-}
-
-static bool agree_below(const tree_t *tree, int64_t a, int64_t b, int64_t layer) {
-    for (int64_t l = 0; l < layer; l++)
-        if (name_of(tree, a, l) != name_of(tree, b, l))
-            return false;
-    return true;
-}
-
-/* Goes through the variants as one rank does. */
-static void simulate(const tree_t *tree, const lode_plan_t *plan, int64_t first_layer,
-                     int64_t layer_end, int64_t slots) {
-    int64_t holds[MOST_VARIANTS][2]; /* variant and layer of the states in each slot */
-    memset(holds, -1, sizeof holds);
-    assert_true(lode_plan_slots(plan, first_layer, layer_end) <= slots);
-    for (int64_t v = plan->first; v < plan->end; v++) {
-        const int64_t p = plan->parent[v], s = plan->start[v];
-        assert_true(p < 0 ? s == 0 : p >= plan->first && p < v && s > plan->start[p]);
-        if (p >= 0)
-            assert_true(agree_below(tree, v, p, s));
-        for (int64_t l = first_layer > s ? first_layer : s; l < layer_end; l++) {
-            if (l == s && p >= 0) { /* reads its parent's states */
-                const int64_t slot = lode_plan_slot(plan, p, l);
-                assert_in_range(slot, 0, slots - 1);
-                assert_true(holds[slot][0] == p && holds[slot][1] == l);
-            }
-            const int64_t own = l > s || p < 0 ? lode_plan_slot(plan, v, l) : -1;
-            if (own < 0)
-                continue;
-            assert_in_range(own, 0, slots - 1);
-            if (p >= 0 && s >= first_layer && s < layer_end)
-                assert_true(own != lode_plan_slot(plan, p, s)); /* which is being read */
-            holds[own][0] = v;
-            holds[own][1] = l;
+/* Layers are all owned once, weights are the model's (an untied embedding is nobody's twice), and
+ * what is least is no more than what is used, nor that more than all. */
+static void check_sums(const lode_forecast_t *forecast) {
+    const lode_forecast_model_t *model = &forecast->model;
+    int64_t layers = 0, weights = 0;
+    for (int s = 0; s < forecast->stages; s++) {
+        const lode_forecast_rank_t *rank = &forecast->rank[s];
+        assert_int_equal(rank->layout.first_layer, layers);
+        layers = rank->layout.layer_end;
+        weights += rank->weights;
+        for (int stage = 0; stage < LODE_STAGE_COUNT; stage++) {
+            const lode_forecast_memory_t *memory = &rank->memory[stage];
+            assert_true(memory->least <= memory->used && memory->used <= memory->all);
+            assert_true(memory->process <= memory->least);
+            assert_true(rank->peak.used >= memory->used);
         }
+        assert_true(rank->kept >= 0 &&
+                    rank->kept <= rank->layout.layer_end - rank->layout.first_layer);
     }
+    assert_int_equal(layers, model->architecture.layers);
+    const int64_t twice = forecast->stages > 1 ? model->tied_bytes : 0;
+    assert_in_range(weights - twice, model->bytes - 4096, model->bytes + 4096);
+    assert_true(forecast->replicas * forecast->stages + forecast->idle == forecast->ranks);
+    assert_true(forecast->seconds > 0 && forecast->disk > 0);
 }
 
-/* Layers that are computed. */
-static int64_t cost(const lode_plan_t *plan) {
-    int64_t layers = 0;
-    for (int64_t v = plan->first; v < plan->end; v++)
-        layers += plan->layers - plan->start[v];
-    return layers;
-}
-
-/* The fewest: a variant's layers from the first that no earlier variant agrees with as far. */
-static int64_t least_cost(const tree_t *tree, int64_t first, int64_t end) {
-    int64_t layers = 0;
-    for (int64_t v = first; v < end; v++) {
-        int64_t longest = 0, p = v, s = tree->layers;
-        while (p >= 0) { /* ancestors alone are known to agree */
-            s = s < tree->start[p] ? s : tree->start[p];
-            p = tree->parent[p];
-            if (p >= first && s > longest)
-                longest = s;
-        }
-        layers += tree->layers - longest;
+static void check_model(const char *path) {
+    lode_config_t *config = load("64G", path);
+    const int counts[] = {1, 2, 3, 8, 17, 200};
+    double seconds = 0;
+    int64_t disk = 0;
+    for (size_t i = 0; i < sizeof counts / sizeof *counts; i++) {
+        lode_forecast_t forecast;
+        LODE_ASSERT_OK(lode_forecast_make(&forecast, config, &config->models[0], "", &machine,
+                                          counts[i], true));
+        check_sums(&forecast);
+        /* Results do not depend on ranks; time does not grow with them. */
+        assert_true(i == 0 || forecast.disk == disk);
+        assert_true(i == 0 || forecast.stage[LODE_STAGE_EVALUATE].seconds <= seconds * 1.02);
+        disk = forecast.disk;
+        seconds = forecast.stage[LODE_STAGE_EVALUATE].seconds;
+        lode_forecast_free(&forecast);
     }
-    return layers;
+    lode_config_destroy(&config);
 }
 
-static void random_plans(void **state) {
+static void test_published_shapes(void **state) {
     (void)state;
-    key = lode_random_key(11, "plans", 0, 0);
-    int64_t demoted = 0;
-    for (int round = 0; round < 3000; round++) {
-        const tree_t tree = random_tree();
-        const int stages = 1 + (int)below(tree.layers < MOST_STAGES ? tree.layers : MOST_STAGES);
-        int64_t layer_end[MOST_STAGES], slots[MOST_STAGES], plenty[MOST_STAGES];
-        for (int s = 0; s < stages; s++) {
-            layer_end[s] = (s + 1) * tree.layers / stages;
-            slots[s] = below(MOST_SLOTS + 1);
-            plenty[s] = INT64_MAX;
-        }
-        const int64_t first = below(tree.variants), end = first + 1 + below(tree.variants - first);
-        lode_plan_t plan, ample;
-        LODE_ASSERT_OK(lode_plan_create(&plan, first, end, tree.parent, tree.start, tree.layers,
-                                        stages, layer_end, slots));
-        LODE_ASSERT_OK(lode_plan_create(&ample, first, end, tree.parent, tree.start, tree.layers,
-                                        stages, layer_end, plenty));
-        for (int s = 0; s < stages; s++) {
-            const int64_t begin = s > 0 ? layer_end[s - 1] : 0;
-            simulate(&tree, &plan, begin, layer_end[s], slots[s]);
-            simulate(&tree, &ample, begin, layer_end[s], MOST_VARIANTS);
-        }
-        assert_int_equal(cost(&ample), least_cost(&tree, first, end));
-        assert_true(cost(&plan) >= cost(&ample));
-        demoted += cost(&plan) > cost(&ample);
-        int64_t messages = 0;
-        for (int64_t v = first; v < end; v++)
-            messages += plan.start[v] < layer_end[0];
-        assert_int_equal(lode_plan_count_below(&plan, layer_end[0]), messages);
-        lode_plan_destroy(&plan);
-        lode_plan_destroy(&ample);
+    if (!lode_test_data("configs"))
+        skip();
+    char folder[4096];
+    snprintf(folder, sizeof folder, "%s", lode_test_data("configs"));
+    DIR *listing = opendir(folder);
+    assert_non_null(listing);
+    int models = 0;
+    for (struct dirent *entry; (entry = readdir(listing));) {
+        char path[8192];
+        if (!strstr(entry->d_name, ".json"))
+            continue;
+        snprintf(path, sizeof path, "%s/%s", folder, entry->d_name);
+        check_model(path);
+        models++;
     }
-    assert_in_range(demoted, 200, 3000); /* memory was short often enough to tell */
+    closedir(listing);
+    assert_true(models > 10);
 }
 
-/* Where the states before the layer asked for cannot be kept, those before an earlier one are used:
- * here the second stage has no memory. */
-static void earlier_layer(void **state) {
+/* --- memory ----------------------------------------------------------------------------------- */
+
+/* What a plan says fits, fits; one rank less does not. */
+static void test_fewest_ranks(void **state) {
     (void)state;
-    const int64_t parent[] = {-1, 0, 0, 0}, start[] = {0, 5, 2, 6};
-    const int64_t layer_end[] = {3, 6}, slots[] = {1, 0};
-    lode_plan_t plan;
-    LODE_ASSERT_OK(lode_plan_create(&plan, 0, 4, parent, start, 6, 2, layer_end, slots));
-    assert_int_equal(plan.start[1], 2); /* the last layer before which the first stage keeps */
-    assert_int_equal(plan.start[2], 2);
-    assert_int_equal(plan.start[3], 6); /* equal variants need no memory */
-    assert_int_equal(plan.state_count, 1);
-    lode_plan_destroy(&plan);
-    LODE_ASSERT_OK(lode_plan_create(&plan, 0, 4, NULL, NULL, 6, 2, layer_end, slots));
-    for (int64_t v = 0; v < 4; v++)
-        assert_true(plan.parent[v] == -1 && plan.start[v] == 0);
-    assert_int_equal(lode_plan_slot(&plan, 0, 2), -1);
-    lode_plan_destroy(&plan);
+    if (!lode_test_data("configs/llama3_1_8b.json"))
+        skip();
+    lode_config_t *config = load("4G", lode_test_data("configs/llama3_1_8b.json"));
+    lode_forecast_t forecast;
+    int fewest, nodes;
+    LODE_ASSERT_OK(
+        lode_forecast_make(&forecast, config, &config->models[0], "", &machine, 1, true));
+    LODE_ASSERT_OK(lode_forecast_fewest(&fewest, &forecast, 0, 1, 64));
+    assert_int_equal(fewest, 1); /* inputs of layers go to a scratch file */
+    /* Nodes that hold a quarter of the weights, and little besides. */
+    const int64_t node = forecast.model.bytes / 4 + (INT64_C(6) << 30);
+    LODE_ASSERT_OK(lode_forecast_fewest(&nodes, &forecast, node, 1, 64));
+    assert_in_range(nodes, 2, 16);
+    for (int ranks = nodes - 1; ranks <= nodes; ranks++) {
+        LODE_ASSERT_OK(lode_forecast_layout(&forecast, ranks));
+        LODE_ASSERT_OK(lode_forecast_memory(&forecast));
+        const lode_forecast_node_t found = lode_forecast_node(&forecast, 1);
+        assert_true((found.private_bytes + found.weights <= node) == (ranks == nodes));
+    }
+    lode_forecast_free(&forecast);
+    lode_config_destroy(&config);
 }
 
-/* Every variant of every micro-batch is computed by one replica, and none has much more to do. */
-static void replicas(void **state) {
+/* Less memory: activations are given up, then inputs go to disk, then the stage refuses. */
+static void test_budgets(void **state) {
     (void)state;
-    enum { BATCHES = 9, VARIANTS = 7, REPLICAS = 12 };
-    const int64_t start[VARIANTS] = {0, 0, 4, 2, 0, 3, 0};
-    for (int64_t batches = 0; batches <= BATCHES; batches++)
-        for (int64_t variants = 1; variants <= VARIANTS; variants++)
-            for (int count = 1; count <= REPLICAS; count++) {
-                int seen[BATCHES][VARIANTS] = {{0}};
-                int64_t most = 0;
-                for (int r = 0; r < count; r++) {
-                    lode_plan_share_t share;
-                    LODE_ASSERT_OK(lode_plan_divide(&share, batches, variants, start, 4, count, r));
-                    for (int64_t i = 0; i < share.whole; i++)
-                        for (int64_t v = 0; v < variants; v++)
-                            seen[i * count + r][v]++;
-                    assert_true((share.part_batch >= 0) == (share.part_end > share.part_first));
-                    for (int64_t v = share.part_first; v < share.part_end; v++)
-                        seen[share.part_batch][v]++;
-                    const int64_t work = share.whole * variants + share.part_end - share.part_first;
-                    most = work > most ? work : most;
-                }
-                for (int64_t b = 0; b < batches; b++)
-                    for (int64_t v = 0; v < variants; v++)
-                        assert_int_equal(seen[b][v], 1);
-                assert_true(most <= (batches + count - 1) / count * variants);
-                if (batches == 1 && count >= variants)
-                    assert_true(most <= 2); /* the equal variant goes with another */
-            }
+    if (!lode_test_data("configs/tinyllama_1b_chat_v1.0.json"))
+        skip();
+    const char *const budgets[] = {"64G", "1G", "600M", "100M"};
+    int64_t used[4], kept[4], scratch[4];
+    bool fits[4];
+    for (int i = 0; i < 4; i++) {
+        lode_config_t *config =
+            load(budgets[i], lode_test_data("configs/tinyllama_1b_chat_v1.0.json"));
+        lode_forecast_t forecast;
+        LODE_ASSERT_OK(
+            lode_forecast_make(&forecast, config, &config->models[0], "", &machine, 1, true));
+        used[i] = forecast.rank[0].memory[LODE_STAGE_CALIBRATE].used;
+        kept[i] = forecast.rank[0].kept;
+        scratch[i] = forecast.stage[LODE_STAGE_CALIBRATE].scratch;
+        fits[i] = lode_forecast_fits(&forecast);
+        lode_forecast_free(&forecast);
+        lode_config_destroy(&config);
+    }
+    assert_int_equal(kept[0], 22);
+    assert_int_equal(scratch[0], 0);
+    assert_true(kept[1] < kept[0] && used[1] < used[0] && used[1] < 1100000000);
+    assert_true(kept[2] == 0 && scratch[2] > 0 && used[2] <= used[1]);
+    assert_true(fits[0] && fits[1] && fits[2] && !fits[3]);
+}
+
+/* --- what is printed, and what is refused ----------------------------------------------------- */
+
+static lode_status_t print(lode_plan_request_t request) {
+    fflush(stdout);
+    FILE *kept = stdout;
+    stdout = fopen("/dev/null", "w");
+    assert_non_null(stdout);
+    const lode_status_t status = lode_plan_print(&request);
+    fclose(stdout);
+    stdout = kept;
+    return status;
+}
+
+static void test_texts(void **state) {
+    (void)state;
+    char text[LODE_PLAN_TEXT];
+    assert_string_equal(lode_plan_bytes(text, 0), "-");
+    assert_string_equal(lode_plan_bytes(text, 12345), "12 kB");
+    assert_string_equal(lode_plan_bytes(text, 1210000000), "1.21 GB");
+    assert_string_equal(lode_plan_seconds(text, 0.5), "0.50 s");
+    assert_string_equal(lode_plan_seconds(text, 200), "3 min 20 s");
+    assert_string_equal(lode_plan_seconds(text, 7500), "2 h 05 min");
+}
+
+static void test_errors(void **state) {
+    (void)state;
+    const char *folder = lode_test_temporary();
+    char json[512], bench[512];
+    const char *const unknown[] = {"calibration.sequnces=3"};
+    snprintf(json, sizeof json, "%s/config.json", folder);
+    snprintf(bench, sizeof bench, "%s/bench.json", folder);
+    LODE_ASSERT_FAILS(print((lode_plan_request_t){.path = json, .ranks = 1}), LODE_ERR_INPUT, json);
+    LODE_ASSERT_FAILS(print((lode_plan_request_t){.path = "missing.cfg", .ranks = 1}),
+                      LODE_ERR_INPUT, "missing.cfg");
+    LODE_ASSERT_OK(lode_test_write_text(folder, "config.json", "{\"model_type\": \"llama\"}"));
+    LODE_ASSERT_FAILS(print((lode_plan_request_t){.path = folder, .ranks = 1}), LODE_ERR_FORMAT,
+                      "num_hidden_layers");
+    const lode_architecture_t small = {.model_type = LODE_MODEL_LLAMA,
+                                       .gated = true,
+                                       .layers = 3,
+                                       .hidden = 64,
+                                       .intermediate = 96,
+                                       .heads = 4,
+                                       .kv_heads = 2,
+                                       .head_dim = 16,
+                                       .vocab = 100,
+                                       .max_positions = 128,
+                                       .norm_eps = 1e-5,
+                                       .rotary = {.kind = LODE_ROTARY_DEFAULT, .theta = 10000},
+                                       .bos = 1,
+                                       .eos = 2};
+    LODE_ASSERT_OK(lode_test_write_config(folder, &small));
+    LODE_ASSERT_OK(print((lode_plan_request_t){.path = folder, .ranks = 2, .json = true}));
+    LODE_ASSERT_OK(print((lode_plan_request_t){
+        .path = folder, .ranks = 2, .node_memory = "1G", .ranks_per_node = 2}));
+    LODE_ASSERT_FAILS(print((lode_plan_request_t){
+                          .path = folder, .ranks = 1, .overrides = unknown, .override_count = 1}),
+                      LODE_ERR_CONFIG, "sequences");
+    LODE_ASSERT_FAILS(print((lode_plan_request_t){.path = folder, .ranks = 1, .node_memory = "1G"}),
+                      LODE_ERR_USAGE, "--ranks-per-node");
+    LODE_ASSERT_FAILS(print((lode_plan_request_t){
+                          .path = folder, .ranks = 1, .node_memory = "1X", .ranks_per_node = 1}),
+                      LODE_ERR_USAGE, "1X");
+    LODE_ASSERT_FAILS(print((lode_plan_request_t){.path = folder, .ranks = 1, .model = "other"}),
+                      LODE_ERR_USAGE, "other");
+    LODE_ASSERT_OK(lode_test_write_text(folder, "bench.json", "{\"threads\": 1}"));
+    LODE_ASSERT_FAILS(print((lode_plan_request_t){.path = folder, .ranks = 1, .machine = bench}),
+                      LODE_ERR_FORMAT, "sgemm_gflops");
+    LODE_ASSERT_OK(lode_test_write_text(
+        folder, "bench.json",
+        "{\"threads\": 2, \"sgemm_gflops\": 100, \"forward_gflops\": 90, \"backward_gflops\": 80,"
+        " \"head_gflops\": 70, \"head_backward_gflops\": 60}"));
+    LODE_ASSERT_OK(print((lode_plan_request_t){.path = folder, .ranks = 1, .machine = bench}));
+    lode_machine_t read;
+    LODE_ASSERT_OK(lode_machine_read(&read, bench, 1));
+    assert_true(read.sgemm == 50e9 && read.forward == 45e9 && read.head_backward == 30e9);
+}
+
+/* A sweep: stages whose keys do not differ run once. */
+static void test_sweep(void **state) {
+    (void)state;
+    const char *folder = lode_test_temporary();
+    const char *const overrides[] = {
+        "sweep=({key=\"classify.core_fraction\"; values=(0.1, 0.2, 0.3);})"};
+    const lode_architecture_t small = {.model_type = LODE_MODEL_LLAMA,
+                                       .gated = true,
+                                       .layers = 3,
+                                       .hidden = 64,
+                                       .intermediate = 96,
+                                       .heads = 4,
+                                       .kv_heads = 2,
+                                       .head_dim = 16,
+                                       .vocab = 100,
+                                       .max_positions = 128,
+                                       .norm_eps = 1e-5,
+                                       .rotary = {.kind = LODE_ROTARY_DEFAULT, .theta = 10000},
+                                       .bos = 1,
+                                       .eos = 2};
+    LODE_ASSERT_OK(lode_test_write_config(folder, &small));
+    LODE_ASSERT_OK(print((lode_plan_request_t){
+        .path = folder, .ranks = 5, .overrides = overrides, .override_count = 1}));
 }
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(random_plans),
-        cmocka_unit_test(earlier_layer),
-        cmocka_unit_test(replicas),
+        cmocka_unit_test(test_published_shapes), cmocka_unit_test(test_fewest_ranks),
+        cmocka_unit_test(test_budgets),          cmocka_unit_test(test_texts),
+        cmocka_unit_test(test_errors),           cmocka_unit_test(test_sweep),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

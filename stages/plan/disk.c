@@ -1,0 +1,146 @@
+#include <string.h>
+
+#include "accumulate/accumulate.h"
+#include "calibrate/calibrate.h"
+#include "classify/classify.h"
+#include "compensate/compensate.h"
+#include "moments/moments.h"
+#include "plan/internal.h"
+#include "prune/prune.h"
+#include "score/mask.h"
+#include "spectra/spectra.h"
+
+/* Mean share of its layers' channels that the variant of an export keeps. */
+static lode_status_t kept_share(double *share, const lode_forecast_t *forecast,
+                                const lode_config_export_t *entry) {
+    const int64_t m = forecast->model.architecture.intermediate;
+    lode_variant_t *variants;
+    int64_t count;
+    *share = 1;
+    LODE_TRY(lode_variants_list(&variants, &count, forecast->config));
+    for (int64_t v = 0; v < count; v++)
+        if (strcmp(variants[v].name, entry->variant) == 0)
+            *share = 1 - (double)lode_mask_removed(variants[v].sparsity, m) / (double)m;
+    lode_variants_free(&variants, count);
+    return LODE_OK;
+}
+
+static lode_status_t export_bytes(lode_forecast_t *forecast) {
+    const lode_config_t *config = forecast->config;
+    const lode_architecture_t *a = &forecast->model.architecture;
+    const double blocks = (double)(a->layers * (a->gated ? 3 : 2) * a->intermediate * a->hidden) *
+                          (double)lode_dtype_size(forecast->model.dtype);
+    forecast->exports = 0;
+    for (int64_t i = 0; i < config->export_count; i++) {
+        double share = 1;
+        if (config->exports[i].layout != LODE_EXPORT_PADDED)
+            LODE_TRY(kept_share(&share, forecast, &config->exports[i]));
+        forecast->exports += forecast->model.bytes - (int64_t)((1 - share) * blocks);
+    }
+    return LODE_OK;
+}
+
+/* tokenize.h5 and export.h5, whose datasets have no more to them than their extents. */
+static lode_status_t count_ids(lode_forecast_t *forecast, int64_t *bytes) {
+    const lode_forecast_texts_t *texts = &forecast->texts;
+    const int64_t calibration[] = {texts->calibration.ids, texts->calibration.sequences + 1};
+    lode_store_t *store;
+    LODE_TRY(lode_store_tally_create(&store));
+    lode_status_t status =
+        lode_store_dataset(store, "ids", LODE_TYPE_I32, 1, &calibration[0], false);
+    if (status == LODE_OK)
+        status = lode_store_dataset(store, "offsets", LODE_TYPE_I64, 1, &calibration[1], false);
+    if (status == LODE_OK && texts->probe_ids > 0)
+        status = lode_store_dataset(store, "probe", LODE_TYPE_I32, 1, &texts->probe_ids, false);
+    for (int64_t i = 0; i < texts->count && status == LODE_OK; i++) {
+        const lode_forecast_text_t *text = &texts->evaluation[i];
+        /* Of a task also offsets, context, first, gold and characters. */
+        const int64_t requests = text->items > 0 ? text->sequences : 0;
+        const int64_t items[] = {text->ids, 4 * requests + 3 * text->items + 8};
+        status = lode_store_dataset(store, "ids", LODE_TYPE_I32, 1, &items[0], false);
+        if (status == LODE_OK)
+            status = lode_store_dataset(store, "rest", LODE_TYPE_I32, 1, &items[1], false);
+    }
+    *bytes = lode_store_tally_end(&store);
+    return status;
+}
+
+static lode_status_t count_widths(const lode_forecast_t *forecast, int64_t *bytes) {
+    const int64_t layers = forecast->model.architecture.layers;
+    lode_store_t *store;
+    LODE_TRY(lode_store_tally_create(&store));
+    lode_status_t status = LODE_OK;
+    for (int64_t i = 0; i < forecast->config->export_count && status == LODE_OK; i++)
+        status = lode_store_dataset(store, "widths", LODE_TYPE_I64, 1, &layers, false);
+    *bytes = lode_store_tally_end(&store);
+    return status;
+}
+
+/* --- one stage after the other --------------------------------------------------------------- */
+
+static lode_status_t size_of(lode_stage_size_t *size, lode_forecast_t *forecast,
+                             lode_stage_t stage) {
+    const lode_forecast_text_t *text = &forecast->texts.calibration;
+    lode_run_t *run = &forecast->run;
+    const int ranks = forecast->ranks;
+    lode_probe_size_t probe = {0};
+    lode_evaluate_extents_t extents;
+    lode_status_t status = LODE_OK;
+    *size = (lode_stage_size_t){0};
+    switch (stage) {
+    case LODE_STAGE_TOKENIZE:
+        return count_ids(forecast, &size->file);
+    case LODE_STAGE_CALIBRATE:
+        return lode_calibrate_size(size, run, &text->text);
+    case LODE_STAGE_ACCUMULATE:
+        return lode_accumulate_size(size, run, &text->text);
+    case LODE_STAGE_MOMENTS:
+        return lode_moments_size(size, run, ranks, &text->batches);
+    case LODE_STAGE_CLASSIFY:
+        return lode_classify_size(size, run, text->sequences, forecast->texts.kept_tokens);
+    case LODE_STAGE_SPECTRA:
+        return lode_spectra_size(size, run, ranks, forecast->texts.kept_tokens);
+    case LODE_STAGE_PRUNE:
+        return lode_prune_size(size, run, ranks);
+    case LODE_STAGE_COMPENSATE:
+        return lode_compensate_size(size, run, ranks, text->tokens, text->batches.max_tokens);
+    case LODE_STAGE_EVALUATE:
+        LODE_TRY(lode_forecast_extents_create(&extents, forecast));
+        status = lode_evaluate_size(size, run, &extents, 0);
+        lode_forecast_extents_free(&extents);
+        return status;
+    case LODE_STAGE_PROBE:
+        status = lode_forecast_probe(&probe, forecast, &forecast->rank[0].layout);
+        *size = probe.size;
+        return status;
+    case LODE_STAGE_EXPORT:
+        return count_widths(forecast, &size->file);
+    case LODE_STAGE_COUNT:
+        break;
+    }
+    return LODE_OK;
+}
+
+lode_status_t lode_forecast_disk(lode_forecast_t *forecast) {
+    forecast->disk = forecast->scratch = 0;
+    for (int s = 0; s < LODE_STAGE_COUNT; s++) {
+        lode_forecast_stage_t *stage = &forecast->stage[s];
+        lode_stage_size_t size;
+        if (!stage->wanted)
+            continue;
+        LODE_TRY(size_of(&size, forecast, (lode_stage_t)s));
+        stage->file = size.file;
+        stage->scratch = size.scratch;
+        /* One pass makes the statistics of both and what moments starts from. */
+        if (s == LODE_STAGE_CALIBRATE)
+            stage->scratch += forecast->spilled;
+        forecast->disk += stage->file;
+        if (stage->scratch > forecast->scratch)
+            forecast->scratch = stage->scratch;
+    }
+    const int64_t both =
+        forecast->stage[LODE_STAGE_CALIBRATE].scratch + forecast->stage[LODE_STAGE_MOMENTS].scratch;
+    if (both > forecast->scratch)
+        forecast->scratch = both;
+    return export_bytes(forecast);
+}

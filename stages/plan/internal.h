@@ -1,0 +1,33 @@
+/* stages/plan/internal: what the forecast's own files share. Everything here is Local. */
+#ifndef LODE_STAGES_PLAN_INTERNAL_H
+#define LODE_STAGES_PLAN_INTERNAL_H
+
+#include "evaluate/size.h"
+#include "plan/forecast.h"
+#include "probe/size.h"
+
+/* Whether a stage keeps to the experiment's `memory`, or refuses to run where it cannot. */
+bool lode_forecast_budgeted(lode_stage_t stage);
+
+/* Ids in tokenize.h5. */
+int64_t lode_forecast_ids(const lode_forecast_texts_t *texts);
+
+/* A text of `sequences` sequences of `length` tokens in micro-batches; for
+ * lode_forecast_text_free, also on failure. Errors: LODE_ERR_MEMORY. */
+LODE_MUST_USE lode_status_t lode_forecast_even(lode_forecast_text_t *text, int64_t sequences,
+                                               int64_t length, int64_t micro_batch);
+void lode_forecast_text_free(lode_forecast_text_t *text);
+
+/* Extents of the evaluation's data sets. Errors: LODE_ERR_MEMORY. */
+LODE_MUST_USE lode_status_t lode_forecast_extents_create(lode_evaluate_extents_t *extents,
+                                                         const lode_forecast_t *forecast);
+void lode_forecast_extents_free(lode_evaluate_extents_t *extents);
+
+/* The causal checks on the rank of `layout`. */
+LODE_MUST_USE lode_status_t lode_forecast_probe(lode_probe_size_t *size, lode_forecast_t *forecast,
+                                                const lode_layout_t *layout);
+
+/* Releases what lode_forecast_layout made. */
+void lode_forecast_layout_free(lode_forecast_t *forecast);
+
+#endif

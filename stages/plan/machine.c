@@ -1,0 +1,167 @@
+#include "plan/machine.h"
+
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+
+#include "base/file.h"
+#include "base/log.h"
+#include "base/memory.h"
+#include "kernels/linear.h"
+
+/* Where nobody has measured them: shares of SGEMM's rate that passes reach on shapes of a billion
+ * parameters and more, float64 beside float32, elements a second and thread, bytes a second. */
+static const double FORWARD_SHARE = 0.88, BACKWARD_SHARE = 0.85, HEAD_SHARE = 0.88,
+                    DOUBLE_SHARE = 0.5;
+static const double VECTOR_RATE = 4e8, DISK_RATE = 5e8;
+
+static lode_machine_t ordinary(int64_t threads, double sgemm) {
+    return (lode_machine_t){.threads = threads,
+                            .sgemm = sgemm,
+                            .forward = sgemm * FORWARD_SHARE,
+                            .backward = sgemm * BACKWARD_SHARE,
+                            .head = sgemm * HEAD_SHARE,
+                            .head_backward = sgemm * HEAD_SHARE,
+                            .dgemm = sgemm * DOUBLE_SHARE,
+                            .vector = VECTOR_RATE * (double)threads,
+                            .disk = DISK_RATE};
+}
+
+/* --- from a file ----------------------------------------------------------------------------- */
+
+static lode_status_t number(double *out, json_t *root, const char *key, const char *path) {
+    json_t *value = json_object_get(root, key);
+    if (json_is_number(value) && json_number_value(value) > 0) {
+        *out = json_number_value(value);
+        return LODE_OK;
+    }
+    return lode_fail(LODE_ERR_FORMAT,
+                     "%s: \"%s\" is missing or no positive number; --machine takes what lode bench "
+                     "--output wrote",
+                     path, key);
+}
+
+static lode_status_t decode(lode_machine_t *machine, json_t *root, const char *path,
+                            int64_t threads) {
+    double measured = 0, sgemm = 0;
+    LODE_TRY(number(&measured, root, "threads", path));
+    LODE_TRY(number(&sgemm, root, "sgemm_gflops", path));
+    /* Rates of other threads are taken to be in proportion. */
+    const double scale = 1e9 * (double)threads / measured;
+    *machine = ordinary(threads, scale * sgemm);
+    const struct {
+        const char *key;
+        double *rate;
+    } rates[] = {{"forward_gflops", &machine->forward},
+                 {"backward_gflops", &machine->backward},
+                 {"head_gflops", &machine->head},
+                 {"head_backward_gflops", &machine->head_backward}};
+    for (size_t i = 0; i < sizeof rates / sizeof *rates; i++) {
+        LODE_TRY(number(rates[i].rate, root, rates[i].key, path));
+        *rates[i].rate *= scale;
+    }
+    snprintf(machine->source, sizeof machine->source, "%s", path);
+    return LODE_OK;
+}
+
+lode_status_t lode_machine_read(lode_machine_t *machine, const char *path, int64_t threads) {
+    char *text;
+    size_t size;
+    json_error_t error;
+    LODE_TRY(lode_file_read(&text, &size, path));
+    json_t *root = json_loadb(text, size, 0, &error);
+    free(text);
+    if (!json_is_object(root)) {
+        json_decref(root);
+        return lode_fail(
+            LODE_ERR_FORMAT,
+            "%s: is not JSON (line %d); --machine takes what lode bench --output wrote", path,
+            error.line);
+    }
+    const lode_status_t status = decode(machine, root, path, threads);
+    json_decref(root);
+    return status;
+}
+
+/* --- here and now ---------------------------------------------------------------------------- */
+
+typedef struct product {
+    int64_t tokens, out, in;
+    lode_real_t *x, *y;
+    float *weight;
+} product_t;
+
+static lode_status_t product_create(product_t *product) {
+    LODE_TRY(LODE_NEW(&product->x, product->tokens * product->in, "products to time"));
+    LODE_TRY(LODE_NEW(&product->y, product->tokens * product->out, "products to time"));
+    LODE_TRY(LODE_NEW(&product->weight, product->out * product->in, "products to time"));
+    for (int64_t i = 0; i < product->out * product->in; i++)
+        product->weight[i] = (float)(i % 61 - 30) / 512;
+    for (int64_t i = 0; i < product->tokens * product->in; i++)
+        product->x[i] = (lode_real_t)(i % 53 - 26) / 32;
+    return LODE_OK;
+}
+
+static void product_free(product_t *product) {
+    free(product->x);
+    free(product->y);
+    free(product->weight);
+}
+
+/* Processor time of a thread, so that others' work on this machine does not count. */
+static double thread_seconds(int64_t threads) {
+    struct timespec now;
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &now);
+    return ((double)now.tv_sec + 1e-9 * (double)now.tv_nsec) / (double)threads;
+}
+
+/* Operations a second: the median of what fits `seconds`. */
+static double product_rate(const product_t *product, double seconds, int64_t threads) {
+    enum { MOST = 64 };
+    double took[MOST];
+    int count = 0;
+    const lode_tensor_t tensor =
+        lode_tensor_matrix(product->weight, LODE_DTYPE_F32, product->out, product->in);
+    const lode_weight_t weight = lode_weight_of(&tensor);
+    lode_linear_forward(&weight, product->tokens, product->x, false, product->y, NULL);
+    for (const double start = lode_time(); count < MOST;) {
+        const double began = thread_seconds(threads);
+        lode_linear_forward(&weight, product->tokens, product->x, false, product->y, NULL);
+        took[count++] = thread_seconds(threads) - began;
+        if (lode_time() - start > seconds)
+            break;
+    }
+    for (int i = 1; i < count; i++) /* few, so sorted by insertion */
+        for (int j = i; j > 0 && took[j] < took[j - 1]; j--) {
+            const double swap = took[j];
+            took[j] = took[j - 1];
+            took[j - 1] = swap;
+        }
+    return 2.0 * (double)(product->tokens * product->out * product->in) / took[count / 2];
+}
+
+lode_status_t lode_machine_measure(lode_machine_t *machine, const lode_architecture_t *architecture,
+                                   int64_t micro_batch, int64_t threads) {
+    /* The matrices that most of the work is with, cut where they would take longer than that. */
+    enum { MOST_TOKENS = 512, MOST_EXTENT = 4096 };
+    const int64_t d = architecture->hidden < MOST_EXTENT ? architecture->hidden : MOST_EXTENT;
+    const int64_t m =
+        architecture->intermediate < MOST_EXTENT ? architecture->intermediate : MOST_EXTENT;
+    const int64_t tokens = micro_batch < MOST_TOKENS ? micro_batch : MOST_TOKENS;
+    product_t up = {.tokens = tokens, .out = m, .in = d},
+              down = {.tokens = tokens, .out = d, .in = m};
+    lode_set_threads((int)threads);
+    lode_status_t status = product_create(&up);
+    if (status == LODE_OK)
+        status = product_create(&down);
+    if (status == LODE_OK) {
+        const double up_rate = product_rate(&up, 0.4, threads),
+                     down_rate = product_rate(&down, 0.3, threads);
+        *machine = ordinary(threads, 3 / (2 / up_rate + 1 / down_rate)); /* gate and up are alike */
+        machine->measured = true;
+    }
+    product_free(&up);
+    product_free(&down);
+    return status;
+}

@@ -1,0 +1,283 @@
+#include "accumulate/accumulate.h"
+#include "calibrate/calibrate.h"
+#include "classify/classify.h"
+#include "common/spool.h"
+#include "compensate/compensate.h"
+#include "evaluate/size.h"
+#include "kernels/real.h"
+#include "model/writer.h"
+#include "moments/moments.h"
+#include "plan/forecast.h"
+#include "plan/internal.h"
+#include "probe/size.h"
+#include "prune/prune.h"
+#include "spectra/spectra.h"
+#include "transformer/pass.h"
+
+/* What a process takes that does nothing yet, and a thread of BLAS with the buffers it packs into:
+ * measured with Open MPI 4.1, HDF5 1.10 and OpenBLAS 0.3.20. */
+enum { PROCESS_BYTES = 6600000, RANKS_BYTES = 400000, THREAD_BYTES = 3000000 };
+/* What ScaLAPACK and the heap keep once matrices were spread over ranks. */
+enum { MATRIX_BYTES = 8000000 };
+/* The tokenizer's tables, by tokens of the vocabulary: every run reads them, to check its inputs.
+ */
+enum { TOKEN_BYTES = 300 };
+
+static int64_t max2(int64_t a, int64_t b) {
+    return a > b ? a : b;
+}
+
+static int64_t process_bytes(const lode_forecast_t *forecast, bool after_matrices) {
+    const lode_forecast_stage_t *stage = forecast->stage;
+    const bool matrices = stage[LODE_STAGE_MOMENTS].wanted || stage[LODE_STAGE_SPECTRA].wanted ||
+                          stage[LODE_STAGE_COMPENSATE].wanted;
+    return PROCESS_BYTES + (matrices && after_matrices ? MATRIX_BYTES : 0) +
+           (forecast->ranks > 1 ? RANKS_BYTES : 0) + forecast->config->threads * THREAD_BYTES;
+}
+
+/* A stage that holds `bytes`, whatever the budget. */
+static void hold(const lode_forecast_t *forecast, lode_forecast_memory_t *memory, int64_t bytes) {
+    const int64_t process = process_bytes(forecast, true), all = process + bytes;
+    if (all > memory->used)
+        *memory =
+            (lode_forecast_memory_t){.least = all, .all = all, .used = all, .process = process};
+}
+
+/* --- passes ---------------------------------------------------------------------------------- */
+
+/* A pass over `text` beside `other` bytes of the stage's own, which count in the budget where
+ * `counted` of them do. */
+typedef struct pass {
+    const lode_forecast_text_t *text;
+    int64_t variants, other, counted;
+    bool backward;
+} pass_t;
+
+static lode_status_t run_pass(const lode_forecast_t *forecast, lode_forecast_rank_t *rank,
+                              const pass_t *pass, lode_forecast_memory_t *memory,
+                              int64_t *scratch) {
+    const lode_config_t *config = forecast->config;
+    const lode_batches_t *batches = &pass->text->batches;
+    const lode_pass_size_t size = {.architecture = &forecast->model.architecture,
+                                   .layout = &rank->layout,
+                                   .tokens = batches->max_tokens,
+                                   .batches = batches->count,
+                                   .variants = pass->variants,
+                                   .backward = pass->backward};
+    lode_pass_memory_t needs;
+    lode_pass_choice_t choice;
+    const int64_t stack =
+        lode_stack_memory(&forecast->model.architecture, &rank->layout, forecast->model.dtype,
+                          batches->max_tokens, batches->longest, (int)config->threads);
+    LODE_TRY(lode_pass_memory(&size, &needs));
+    LODE_TRY(lode_pass_choose(&size, config->memory - pass->counted - stack, &choice));
+    const int64_t process = process_bytes(forecast, !pass->backward);
+    const int64_t beside = process + pass->other + stack;
+    const lode_forecast_memory_t found = {.least = beside + needs.least,
+                                          .all = beside + needs.all,
+                                          .used = beside + choice.memory,
+                                          .process = process + pass->other - pass->counted};
+    if (pass->backward)
+        rank->kept = choice.kept;
+    *scratch = max2(*scratch, choice.scratch);
+    if (found.used > memory->used)
+        *memory = found;
+    return LODE_OK;
+}
+
+static lode_status_t statistics(lode_forecast_t *forecast, lode_forecast_rank_t *rank,
+                                int64_t *scratch) {
+    lode_stage_size_t calibrate, accumulate;
+    const lode_forecast_text_t *text = &forecast->texts.calibration;
+    LODE_TRY(lode_calibrate_size(&calibrate, &forecast->run, &text->text));
+    LODE_TRY(lode_accumulate_size(&accumulate, &forecast->run, &text->text));
+    int64_t counted = text->tokens * (int64_t)(2 * sizeof(int32_t) + sizeof(double));
+    if (forecast->stage[LODE_STAGE_MOMENTS].wanted)
+        counted += lode_spool_memory(text->batches.max_tokens);
+    const pass_t pass = {.text = text,
+                         .variants = 1,
+                         .counted = counted,
+                         .other = counted + calibrate.memory + accumulate.memory,
+                         .backward = true};
+    return run_pass(forecast, rank, &pass, &rank->memory[LODE_STAGE_CALIBRATE], scratch);
+}
+
+static lode_status_t evaluate(lode_forecast_t *forecast, lode_forecast_rank_t *rank) {
+    lode_stage_size_t size;
+    lode_evaluate_extents_t extents;
+    int64_t scratch = 0;
+    LODE_TRY(lode_forecast_extents_create(&extents, forecast));
+    const lode_status_t status = lode_evaluate_size(
+        &size, &forecast->run, &extents, rank->layout.layer_end - rank->layout.first_layer);
+    lode_forecast_extents_free(&extents);
+    LODE_TRY(status);
+    for (int64_t i = 0; i < forecast->texts.count; i++) {
+        const lode_forecast_text_t *text = &forecast->texts.evaluation[i];
+        const int64_t ids = text->tokens * (int64_t)(2 * sizeof(int32_t));
+        const int64_t answers = 2 * (1 + forecast->variants) * text->sequences;
+        const int64_t task = text->items > 0 ? answers * (int64_t)sizeof(double) : 0;
+        const pass_t pass = {.text = text,
+                             .variants = 1 + forecast->variants,
+                             .counted = size.memory + ids + task,
+                             .other = size.memory + ids + task};
+        LODE_TRY(run_pass(forecast, rank, &pass, &rank->memory[LODE_STAGE_EVALUATE], &scratch));
+    }
+    return LODE_OK;
+}
+
+/* The text of the checks that has most: as good as any other for memory. */
+static lode_status_t probe(lode_forecast_t *forecast, lode_forecast_rank_t *rank) {
+    lode_probe_size_t size;
+    int64_t scratch = 0;
+    LODE_TRY(lode_forecast_probe(&size, forecast, &rank->layout));
+    for (int i = 0; i < LODE_PROBE_SIZE_TEXTS; i++) {
+        lode_forecast_text_t text = {0};
+        if (size.variants[i] == 0)
+            continue;
+        lode_status_t status = lode_forecast_even(&text, size.sequences[i], size.length[i],
+                                                  forecast->config->micro_batch);
+        const pass_t pass = {.text = &text,
+                             .variants = size.variants[i],
+                             .counted = size.size.memory,
+                             .other = size.size.memory};
+        if (status == LODE_OK)
+            status = run_pass(forecast, rank, &pass, &rank->memory[LODE_STAGE_PROBE], &scratch);
+        lode_forecast_text_free(&text);
+        LODE_TRY(status);
+    }
+    return LODE_OK;
+}
+
+/* --- stages without a pass ------------------------------------------------------------------- */
+
+static lode_status_t matrices(lode_forecast_t *forecast, lode_forecast_rank_t *rank) {
+    lode_run_t *run = &forecast->run;
+    const lode_forecast_text_t *text = &forecast->texts.calibration;
+    const lode_architecture_t *architecture = &forecast->model.architecture;
+    lode_stage_size_t size;
+    if (forecast->stage[LODE_STAGE_MOMENTS].wanted) {
+        LODE_TRY(lode_moments_size(&size, run, forecast->ranks, &text->batches));
+        hold(forecast, &rank->memory[LODE_STAGE_MOMENTS], size.memory);
+    }
+    if (forecast->stage[LODE_STAGE_SPECTRA].wanted) {
+        LODE_TRY(lode_spectra_size(&size, run, forecast->ranks, forecast->texts.kept_tokens));
+        hold(forecast, &rank->memory[LODE_STAGE_SPECTRA], size.memory);
+    }
+    LODE_TRY(lode_prune_size(&size, run, forecast->ranks));
+    hold(forecast, &rank->memory[LODE_STAGE_PRUNE], size.memory);
+    if (!forecast->stage[LODE_STAGE_COMPENSATE].wanted)
+        return LODE_OK;
+    LODE_TRY(
+        lode_compensate_size(&size, run, forecast->ranks, text->tokens, text->batches.max_tokens));
+    if (size.scratch > 0) { /* sequential: layers are computed, one at a time */
+        lode_layer_t layer;
+        lode_stack_outline(&layer, architecture, 0, forecast->model.dtype);
+        size.memory += lode_stack_memory(architecture, &rank->layout, forecast->model.dtype,
+                                         text->batches.max_tokens, text->batches.longest,
+                                         (int)forecast->config->threads);
+        size.memory += text->batches.max_tokens * lode_activations_per_token(&layer) *
+                       (int64_t)sizeof(lode_real_t);
+    }
+    hold(forecast, &rank->memory[LODE_STAGE_COMPENSATE], size.memory);
+    return LODE_OK;
+}
+
+static lode_status_t rank_memory(lode_forecast_t *forecast, lode_forecast_rank_t *rank,
+                                 int64_t *scratch) {
+    lode_stage_size_t size;
+    const int64_t ids = lode_forecast_ids(&forecast->texts) * (int64_t)sizeof(int32_t);
+    for (int s = 0; s < LODE_STAGE_COUNT; s++)
+        rank->memory[s] = (lode_forecast_memory_t){0};
+    for (int s = 0; s < LODE_STAGE_COUNT; s++)
+        if (forecast->stage[s].wanted && s != LODE_STAGE_ACCUMULATE)
+            hold(forecast, &rank->memory[s], forecast->model.architecture.vocab * TOKEN_BYTES);
+    /* Ids twice: as they come, and as they are collected. */
+    hold(forecast, &rank->memory[LODE_STAGE_TOKENIZE],
+         forecast->model.architecture.vocab * TOKEN_BYTES + 2 * ids);
+    LODE_TRY(statistics(forecast, rank, scratch));
+    LODE_TRY(lode_classify_size(&size, &forecast->run, forecast->texts.calibration.sequences,
+                                forecast->texts.kept_tokens));
+    hold(forecast, &rank->memory[LODE_STAGE_CLASSIFY], size.memory);
+    LODE_TRY(matrices(forecast, rank));
+    LODE_TRY(evaluate(forecast, rank));
+    if (forecast->stage[LODE_STAGE_PROBE].wanted)
+        LODE_TRY(probe(forecast, rank));
+    if (forecast->stage[LODE_STAGE_EXPORT].wanted)
+        hold(forecast, &rank->memory[LODE_STAGE_EXPORT], INT64_C(3) << 24);
+    rank->peak = (lode_forecast_memory_t){0};
+    for (int s = 0; s < LODE_STAGE_COUNT; s++) {
+        const lode_forecast_memory_t *memory = &rank->memory[s];
+        rank->peak.least = max2(rank->peak.least, memory->least);
+        rank->peak.all = max2(rank->peak.all, memory->all);
+        rank->peak.used = max2(rank->peak.used, memory->used);
+        rank->peak.process = max2(rank->peak.process, memory->process);
+    }
+    return LODE_OK;
+}
+
+lode_status_t lode_forecast_memory(lode_forecast_t *forecast) {
+    int64_t scratch = 0;
+    for (int s = 0; s < forecast->stages; s++) {
+        int64_t own = 0;
+        LODE_TRY(rank_memory(forecast, &forecast->rank[s], &own));
+        scratch += own * forecast->replicas;
+    }
+    forecast->spilled = scratch;
+    return LODE_OK;
+}
+
+/* --- nodes, and how many ranks --------------------------------------------------------------- */
+
+bool lode_forecast_fits(const lode_forecast_t *forecast) {
+    for (int s = 0; s < forecast->stages; s++)
+        for (int stage = 0; stage < LODE_STAGE_COUNT; stage++) {
+            const lode_forecast_memory_t *memory = &forecast->rank[s].memory[stage];
+            if (lode_forecast_budgeted((lode_stage_t)stage) &&
+                memory->least - memory->process > forecast->config->memory)
+                return false;
+        }
+    return true;
+}
+
+bool lode_forecast_budgeted(lode_stage_t stage) {
+    return stage != LODE_STAGE_TOKENIZE && stage != LODE_STAGE_CLASSIFY &&
+           stage != LODE_STAGE_EXPORT;
+}
+
+lode_forecast_node_t lode_forecast_node(const lode_forecast_t *forecast, int per_node) {
+    lode_forecast_node_t most = {0};
+    const int working = forecast->replicas * forecast->stages;
+    for (int first = 0; first < working; first += per_node) {
+        lode_forecast_node_t node = {0};
+        for (int r = first; r < first + per_node && r < working; r++) {
+            const lode_forecast_rank_t *rank = &forecast->rank[r % forecast->stages];
+            node.private_bytes += rank->peak.used;
+            /* Replicas on a node share the pages of their weights. */
+            if (r < first + forecast->stages)
+                node.weights += rank->weights;
+        }
+        if (node.private_bytes + node.weights > most.private_bytes + most.weights)
+            most = node;
+    }
+    return most;
+}
+
+lode_status_t lode_forecast_fewest(int *ranks, const lode_forecast_t *forecast, int64_t node_memory,
+                                   int per_node, int most) {
+    lode_forecast_t trial = *forecast; /* what is not laid out anew stays borrowed */
+    lode_status_t status = LODE_OK;
+    trial.rank = NULL;
+    *ranks = 0;
+    for (int count = 1; count <= most && *ranks == 0 && status == LODE_OK; count++) {
+        status = lode_forecast_layout(&trial, count);
+        if (status == LODE_OK)
+            status = lode_forecast_memory(&trial);
+        if (status != LODE_OK || !lode_forecast_fits(&trial))
+            continue;
+        const lode_forecast_node_t node = lode_forecast_node(&trial, per_node > 0 ? per_node : 1);
+        if (node_memory == 0 || node.private_bytes + node.weights <= node_memory)
+            *ranks = count;
+    }
+    lode_forecast_layout_free(&trial);
+    return status;
+}

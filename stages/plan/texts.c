@@ -1,0 +1,323 @@
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/file.h"
+#include "base/memory.h"
+#include "common/evaluation.h"
+#include "evaluate/requests.h"
+#include "plan/forecast.h"
+#include "plan/internal.h"
+#include "text/corpus.h"
+#include "text/task.h"
+#include "tokenize/work.h"
+
+/* Bytes of text to a token, where nobody has counted: English by a vocabulary of 32,000 or more
+ * has 3.8 (WikiText-2) to 4.6. */
+static const double BYTES_PER_TOKEN = 3.8;
+
+static int64_t min2(int64_t a, int64_t b) {
+    return a < b ? a : b;
+}
+
+static int64_t max2(int64_t a, int64_t b) {
+    return a > b ? a : b;
+}
+
+static int64_t tokens_of(size_t bytes) {
+    return (int64_t)((double)bytes / BYTES_PER_TOKEN) + 1;
+}
+
+/* --- sequences ------------------------------------------------------------------------------- */
+
+/* Sequences of the given lengths, or `length` each, the last one `last`, where `lengths` is NULL.
+ */
+static lode_status_t set_sequences(lode_forecast_text_t *text, int64_t sequences,
+                                   const int64_t *lengths, int64_t length, int64_t last) {
+    double squares = 0;
+    free(text->offsets);
+    text->offsets = NULL;
+    LODE_TRY(LODE_NEW(&text->offsets, sequences + 1, "sequences"));
+    text->sequences = sequences;
+    text->longest = 0;
+    for (int64_t s = 0; s < sequences; s++) {
+        const int64_t tokens = lengths ? lengths[s] : s + 1 < sequences ? length : last;
+        text->offsets[s + 1] = text->offsets[s] + tokens;
+        text->longest = max2(text->longest, tokens);
+        squares += (double)tokens * (double)tokens;
+    }
+    text->tokens = text->offsets[sequences];
+    text->context = text->tokens > 0 ? squares / (double)text->tokens : 0;
+    return LODE_OK;
+}
+
+static lode_status_t copy_sequences(lode_forecast_text_t *text, const lode_text_t *from) {
+    int64_t *lengths;
+    LODE_TRY(LODE_NEW(&lengths, from->sequences, "sequences"));
+    for (int64_t s = 0; s < from->sequences; s++)
+        lengths[s] = from->offsets[s + 1] - from->offsets[s];
+    const lode_status_t status = set_sequences(text, from->sequences, lengths, 0, 0);
+    free(lengths);
+    return status;
+}
+
+static lode_status_t cut(lode_forecast_text_t *text, int64_t micro_batch) {
+    text->text = (lode_text_t){.sequences = text->sequences, .offsets = text->offsets};
+    return lode_batches_create(&text->batches, &text->text, micro_batch);
+}
+
+lode_status_t lode_forecast_even(lode_forecast_text_t *text, int64_t sequences, int64_t length,
+                                 int64_t micro_batch) {
+    *text = (lode_forecast_text_t){0};
+    LODE_TRY(set_sequences(text, sequences, NULL, length, length));
+    return cut(text, micro_batch);
+}
+
+int64_t lode_forecast_ids(const lode_forecast_texts_t *texts) {
+    int64_t ids = texts->calibration.ids + texts->probe_ids;
+    for (int64_t i = 0; i < texts->count; i++)
+        ids += texts->evaluation[i].ids;
+    return ids;
+}
+
+/* --- calibration ----------------------------------------------------------------------------- */
+
+/* Lengths that the texts of the corpus cannot exceed: a token stands for a byte at least, and most
+ * texts gain a BOS. */
+static lode_status_t bound_by_corpus(lode_forecast_text_t *text,
+                                     const lode_config_calibration_t *calibration,
+                                     const lode_corpus_t *corpus) {
+    const int64_t sequences = min2(calibration->sequences, lode_corpus_count(corpus));
+    int64_t *lengths;
+    LODE_TRY(LODE_NEW(&lengths, sequences, "sequences"));
+    for (int64_t s = 0; s < sequences; s++) {
+        const char *start;
+        size_t bytes;
+        lode_corpus_text(corpus, s, &start, &bytes);
+        lengths[s] = min2(calibration->max_length, (int64_t)bytes + 1);
+    }
+    const lode_status_t status = set_sequences(text, sequences, lengths, 0, 0);
+    free(lengths);
+    return status;
+}
+
+static lode_status_t bound_calibration(lode_forecast_text_t *text, const lode_run_t *run) {
+    const lode_config_calibration_t *calibration = &run->config->calibration;
+    const int64_t length = calibration->max_length;
+    lode_corpus_t *corpus;
+    text->known = LODE_KNOWN_BOUND;
+    LODE_TRY(set_sequences(text, calibration->sequences, NULL, length, length));
+    if (!lode_file_exists(calibration->corpus) ||
+        lode_corpus_read(&corpus, calibration->corpus, calibration->format, LODE_CORPUS_ROWS,
+                         calibration->field) != LODE_OK)
+        return LODE_OK;
+    lode_status_t status = LODE_OK;
+    if (calibration->packing == LODE_PACKING_NONE && calibration->select == LODE_SELECT_FIRST)
+        status = bound_by_corpus(text, calibration, corpus);
+    lode_corpus_destroy(&corpus);
+    return status;
+}
+
+/* Takes the sequences of a tokenize file that fits the experiment; whether it did is in
+ * text->known. */
+static lode_status_t count_calibration(lode_forecast_text_t *text, lode_store_t *tokenize,
+                                       const lode_run_t *run) {
+    const lode_config_calibration_t *calibration = &run->config->calibration;
+    int64_t *offsets, count;
+    if (lode_store_read_all(tokenize, "/calibration/offsets", LODE_TYPE_I64, &offsets, &count) !=
+        LODE_OK)
+        return LODE_OK;
+    const lode_text_t read = {.sequences = count - 1, .offsets = offsets};
+    bool fits = count > 1 && (count - 1 <= calibration->sequences || *calibration->merged);
+    for (int64_t s = 0; s + 1 < count && fits; s++)
+        fits = offsets[s + 1] - offsets[s] >= 2 &&
+               offsets[s + 1] - offsets[s] <= calibration->max_length;
+    lode_status_t status = LODE_OK;
+    if (fits) {
+        status = copy_sequences(text, &read);
+        text->known = LODE_KNOWN_EXACTLY;
+    }
+    free(offsets);
+    return status;
+}
+
+/* --- evaluation ------------------------------------------------------------------------------ */
+
+/* Windows over so many tokens, as common/protocol cuts them. */
+static lode_status_t set_windows(lode_forecast_text_t *text, const lode_config_perplexity_t *entry,
+                                 int64_t tokens) {
+    const int64_t length = entry->length, whole = tokens / length, rest = tokens % length;
+    const bool disjoint =
+        entry->protocol == LODE_PROTOCOL_GPTQ || entry->protocol == LODE_PROTOCOL_LLAMA_CPP;
+    const int64_t windows = disjoint ? whole : whole + (rest > 0);
+    LODE_TRY(set_sequences(text, windows, NULL, length, disjoint || rest == 0 ? length : rest));
+    text->ids = tokens;
+    text->targets = entry->protocol == LODE_PROTOCOL_GPTQ ? windows * (length - 1)
+                    : entry->protocol == LODE_PROTOCOL_LLAMA_CPP
+                        ? windows * (length - 1 - length / 2)
+                        : tokens;
+    return LODE_OK;
+}
+
+static lode_status_t guess_perplexity(lode_forecast_text_t *text,
+                                      const lode_config_perplexity_t *entry, bool standard) {
+    lode_corpus_t *corpus;
+    const char *start;
+    size_t bytes = 0;
+    text->known = LODE_KNOWN_GUESS;
+    if (lode_file_exists(entry->corpus) &&
+        lode_corpus_read(&corpus, entry->corpus, entry->format, LODE_CORPUS_JOINED, entry->field) ==
+            LODE_OK) {
+        lode_corpus_text(corpus, 0, &start, &bytes);
+        lode_corpus_destroy(&corpus);
+        return set_windows(text, entry, tokens_of(bytes));
+    }
+    return set_windows(text, entry, standard ? LODE_FORECAST_WIKITEXT : entry->length);
+}
+
+static lode_status_t count_perplexity(lode_forecast_text_t *text, lode_store_t *tokenize,
+                                      const lode_config_perplexity_t *entry) {
+    lode_windows_t windows;
+    int32_t bos;
+    char path[512];
+    int axes;
+    int64_t shape[LODE_STORE_MAX_AXES];
+    snprintf(path, sizeof path, "/perplexity/%s/ids", entry->name);
+    if (lode_store_shape(tokenize, path, &axes, shape) != LODE_OK ||
+        lode_evaluation_windows(&windows, &bos, tokenize, entry) != LODE_OK)
+        return LODE_OK;
+    const lode_status_t status = copy_sequences(text, &windows.text);
+    text->targets = windows.targets;
+    text->ids = shape[0];
+    text->known = LODE_KNOWN_EXACTLY;
+    lode_windows_free(&windows);
+    return status;
+}
+
+/* Lengths of the requests, by the bytes of their contexts and continuations; examples before them
+ * are taken to be like the item. */
+static lode_status_t guess_requests(lode_forecast_text_t *text, const lode_task_t *task,
+                                    int64_t shots, int64_t positions) {
+    int64_t count = 0, *lengths, next = 0;
+    text->items = lode_task_items(task);
+    text->width = lode_task_widest(task);
+    for (int64_t i = 0; i < text->items; i++)
+        count += lode_task_requests(task, i);
+    LODE_TRY(LODE_NEW(&lengths, count, "requests"));
+    for (int64_t i = 0; i < text->items; i++)
+        for (int64_t r = 0; r < lode_task_requests(task, i); r++) {
+            const char *start;
+            size_t context, continuation;
+            lode_task_context(task, i, r, &start, &context);
+            lode_task_continuation(task, i, r, &start, &continuation);
+            const int64_t tokens = tokens_of((context + continuation) * (size_t)(1 + shots));
+            text->targets += tokens_of(continuation);
+            text->ids += tokens;
+            lengths[next++] = min2(positions, tokens);
+        }
+    const lode_status_t status = set_sequences(text, count, lengths, 0, 0);
+    free(lengths);
+    return status;
+}
+
+static lode_status_t guess_task(lode_forecast_text_t *text, const lode_config_task_t *entry,
+                                int64_t positions) {
+    lode_task_t *task;
+    text->known = LODE_KNOWN_GUESS;
+    if (!lode_file_exists(entry->path) ||
+        lode_task_read(&task, entry->path, entry->limit) != LODE_OK)
+        return set_sequences(text, 0, NULL, 0, 0);
+    const lode_status_t status = guess_requests(text, task, entry->shots, positions);
+    lode_task_destroy(&task);
+    return status;
+}
+
+static lode_status_t count_task(lode_forecast_text_t *text, lode_store_t *tokenize,
+                                const lode_config_task_t *entry, int64_t positions) {
+    lode_requests_t requests;
+    if (lode_requests_read(&requests, tokenize, entry->name, positions) != LODE_OK)
+        return LODE_OK;
+    const lode_status_t status = copy_sequences(text, &requests.text);
+    text->items = requests.items;
+    text->width = requests.width;
+    text->ids = 0;
+    for (int64_t r = 0; r < requests.count; r++)
+        text->ids += text->offsets[requests.sequence[r] + 1] - text->offsets[requests.sequence[r]];
+    text->known = LODE_KNOWN_EXACTLY;
+    lode_requests_free(&requests);
+    return status;
+}
+
+/* --- all of them ----------------------------------------------------------------------------- */
+
+static lode_status_t one_text(lode_forecast_texts_t *texts, int64_t i, const lode_run_t *run,
+                              lode_store_t *tokenize, bool standard) {
+    const lode_config_evaluate_t *evaluate = &run->config->evaluate;
+    const int64_t perplexities = evaluate->perplexity_count;
+    lode_forecast_text_t *text = &texts->evaluation[i];
+    if (i < perplexities) {
+        const lode_config_perplexity_t *entry = &evaluate->perplexity[i];
+        text->name = entry->name;
+        LODE_TRY(guess_perplexity(text, entry, standard));
+        if (tokenize)
+            LODE_TRY(count_perplexity(text, tokenize, entry));
+    } else {
+        const lode_config_task_t *entry = &evaluate->tasks[i - perplexities];
+        text->name = entry->name;
+        LODE_TRY(guess_task(text, entry, run->architecture.max_positions));
+        if (tokenize)
+            LODE_TRY(count_task(text, tokenize, entry, run->architecture.max_positions));
+    }
+    return cut(text, run->config->micro_batch);
+}
+
+static void keep_tokens(lode_forecast_texts_t *texts, const lode_config_redundancy_t *redundancy) {
+    const lode_forecast_text_t *text = &texts->calibration;
+    for (int64_t s = 0; s < min2(redundancy->sequences, text->sequences); s++)
+        texts->kept_tokens += min2(text->offsets[s + 1] - text->offsets[s], redundancy->max_length);
+}
+
+static lode_status_t all_texts(lode_forecast_texts_t *texts, const lode_run_t *run,
+                               lode_store_t *tokenize, bool standard) {
+    const lode_config_t *config = run->config;
+    LODE_TRY(bound_calibration(&texts->calibration, run));
+    if (tokenize)
+        LODE_TRY(count_calibration(&texts->calibration, tokenize, run));
+    texts->calibration.name = "calibration";
+    texts->calibration.ids = texts->calibration.tokens;
+    LODE_TRY(cut(&texts->calibration, config->micro_batch));
+    keep_tokens(texts, &config->classify.redundancy);
+    texts->count = config->evaluate.perplexity_count + config->evaluate.task_count;
+    LODE_TRY(LODE_NEW(&texts->evaluation, texts->count, "texts"));
+    for (int64_t i = 0; i < texts->count; i++)
+        LODE_TRY(one_text(texts, i, run, tokenize, standard));
+    if (lode_tokenize_has_probe(config))
+        texts->probe_ids = config->probe.sequences * config->probe.max_length;
+    return LODE_OK;
+}
+
+lode_status_t lode_forecast_texts(lode_forecast_texts_t *texts, const lode_run_t *run,
+                                  bool standard) {
+    char *path;
+    lode_store_t *tokenize = NULL;
+    *texts = (lode_forecast_texts_t){0};
+    LODE_TRY(lode_run_path(&path, run, LODE_STAGE_TOKENIZE));
+    if (lode_file_exists(path) && lode_store_open(&tokenize, run->comm, path) != LODE_OK)
+        tokenize = NULL; /* it will be made anew */
+    free(path);
+    const lode_status_t status = all_texts(texts, run, tokenize, standard);
+    lode_store_close(&tokenize);
+    return status;
+}
+
+void lode_forecast_text_free(lode_forecast_text_t *text) {
+    lode_batches_destroy(&text->batches);
+    free(text->offsets);
+}
+
+void lode_forecast_texts_free(lode_forecast_texts_t *texts) {
+    lode_forecast_text_free(&texts->calibration);
+    for (int64_t i = 0; texts->evaluation && i < texts->count; i++)
+        lode_forecast_text_free(&texts->evaluation[i]);
+    free(texts->evaluation);
+    *texts = (lode_forecast_texts_t){0};
+}
