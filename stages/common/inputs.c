@@ -65,7 +65,8 @@ static bool recall(const lode_inputs_t *inputs, const char *key, const char *pat
         json_unpack(entry, "[IIIs]", &size, &seconds, &nanoseconds, &text) != 0)
         return false;
     if (size != info.st_size || seconds != info.st_mtim.tv_sec ||
-        nanoseconds != info.st_mtim.tv_nsec || strlen(text) != LODE_DIGEST_TEXT - 1)
+        nanoseconds != info.st_mtim.tv_nsec || strlen(text) != LODE_DIGEST_TEXT - 1 ||
+        strspn(text, "0123456789abcdef") != LODE_DIGEST_TEXT - 1)
         return false;
     memcpy(digest, text, LODE_DIGEST_TEXT);
     return true;
