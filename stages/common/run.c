@@ -146,8 +146,9 @@ lode_status_t lode_run_create(lode_store_t **store, lode_run_t *run, lode_stage_
     *store = NULL;
     char *path;
     time_text(run->start);
-    LODE_TRY(lode_comm_agree(run->comm, lode_run_path(&path, run, stage)));
-    lode_status_t status = lode_store_create(store, run->comm, path);
+    lode_status_t status = lode_comm_agree(run->comm, lode_run_path(&path, run, stage));
+    if (status == LODE_OK)
+        status = lode_store_create(store, run->comm, path);
     free(path);
     return status;
 }
