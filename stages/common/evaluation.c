@@ -230,11 +230,13 @@ lode_status_t lode_evaluation_run(const lode_run_t *run, const lode_evaluation_t
         return LODE_OK;
     LODE_ASSERT(!evaluation->parent == !evaluation->start);
     if (!evaluation->parent && evaluation->edit && variants > 1) {
-        LODE_TRY(lode_comm_agree(run->comm, LODE_NEW(&sharing, 3 * variants, "common layers")));
+        lode_status_t status =
+            lode_comm_agree(run->comm, LODE_NEW(&sharing, 3 * variants, "common layers"));
+        if (status == LODE_OK)
+            status =
+                find_sharing(run, evaluation, sharing, sharing + variants, sharing + 2 * variants);
         found.parent = sharing;
         found.start = sharing + variants;
-        lode_status_t status =
-            find_sharing(run, evaluation, sharing, sharing + variants, sharing + 2 * variants);
         if (status != LODE_OK) {
             free(sharing);
             return status;

@@ -94,7 +94,8 @@ static bool recall(const lode_inputs_t *inputs, const char *key, const char *pat
         json_unpack(entry, "[IIIs]", &size, &seconds, &nanoseconds, &text) != 0)
         return false;
     if (size != info.st_size || seconds != info.st_mtim.tv_sec ||
-        nanoseconds != info.st_mtim.tv_nsec || strlen(text) != LODE_DIGEST_TEXT - 1)
+        nanoseconds != info.st_mtim.tv_nsec || strlen(text) != LODE_DIGEST_TEXT - 1 ||
+        strspn(text, "0123456789abcdef") != LODE_DIGEST_TEXT - 1)
         return false;
     memcpy(digest, text, LODE_DIGEST_TEXT);
     return true;
@@ -516,12 +517,15 @@ static lode_status_t add_dependencies(lode_hash_t *hash, lode_run_t *run, lode_s
 lode_status_t lode_inputs_fingerprint(lode_run_t *run, lode_stage_t stage) {
     const int32_t revision = LODE_RESULTS_REVISION;
     lode_hash_t *hash;
-    LODE_TRY(lode_comm_agree(run->comm, lode_hash_create(&hash)));
-    lode_hash_add(hash, &revision, sizeof revision);
-    lode_status_t status = add_dependencies(hash, run, stage);
+    lode_status_t status = lode_comm_agree(run->comm, lode_hash_create(&hash));
+    if (status == LODE_OK) {
+        lode_hash_add(hash, &revision, sizeof revision);
+        status = add_dependencies(hash, run, stage);
+    }
     if (status == LODE_OK)
         status = lode_config_stage_hash(run->config, lode_stage_name(stage), hash);
-    lode_hash_text(hash, run->fingerprint[stage]);
+    if (status == LODE_OK)
+        lode_hash_text(hash, run->fingerprint[stage]);
     lode_hash_destroy(&hash);
     return lode_comm_agree(run->comm, status);
 }

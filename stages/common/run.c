@@ -151,11 +151,11 @@ static lode_status_t create(lode_store_t **store, lode_run_t *run, lode_stage_t 
     char *path;
     time_text(run->start);
     lode_memory_mark();
-    LODE_TRY(lode_comm_agree(run->comm, lode_run_path(&path, run, stage)));
-    lode_status_t status = resumable
-                               ? lode_store_create_resumable(store, run->comm, path,
-                                                             run->fingerprint[stage], run->force)
-                               : lode_store_create(store, run->comm, path);
+    lode_status_t status = lode_comm_agree(run->comm, lode_run_path(&path, run, stage));
+    if (status == LODE_OK)
+        status = resumable ? lode_store_create_resumable(store, run->comm, path,
+                                                         run->fingerprint[stage], run->force)
+                           : lode_store_create(store, run->comm, path);
     free(path);
     return status;
 }

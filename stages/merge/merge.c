@@ -240,10 +240,13 @@ static lode_status_t merge_q(merge_t *merge, int file) {
         min2(merge->parts[0].config[file]->classify.redundancy.sequences, merge->sequences);
     const int64_t ends = sequences + 1, start = 0;
     int64_t *kept;
-    LODE_TRY(lode_comm_agree(merge->comm, LODE_NEW(&kept, 2 * ends, "offsets")));
+    lode_status_t status = lode_comm_agree(merge->comm, LODE_NEW(&kept, 2 * ends, "offsets"));
+    if (status != LODE_OK) {
+        free(kept);
+        return status;
+    }
     int64_t *from = kept + ends;
-    lode_status_t status =
-        lode_comm_agree(merge->comm, read_kept(merge, file, sequences, kept, from));
+    status = lode_comm_agree(merge->comm, read_kept(merge, file, sequences, kept, from));
     const int64_t shape[] = {kept[sequences], L, m};
     if (status == LODE_OK)
         status = lode_store_dataset(merge->store, "/redundancy/q", LODE_TYPE_F32, 3, shape, false);

@@ -154,10 +154,12 @@ static lode_status_t invert_layer(work_t *work, lode_store_t *moments, const mom
 static lode_status_t invert_all(work_t *work, lode_store_t *moments, lode_grid_t *grid,
                                 const moment_t *moment, int64_t unit) {
     const lode_run_t *run = work->run;
-    lode_matrix_t *matrix;
+    lode_matrix_t *matrix = NULL;
     double *diagonal, seconds = 0;
-    LODE_TRY(lode_comm_agree(run->comm, LODE_NEW(&diagonal, moment->width, "inverse")));
-    lode_status_t status = lode_matrix_create(&matrix, grid, moment->width, moment->width, 0);
+    lode_status_t status =
+        lode_comm_agree(run->comm, LODE_NEW(&diagonal, moment->width, "inverse"));
+    if (status == LODE_OK)
+        status = lode_matrix_create(&matrix, grid, moment->width, moment->width, 0);
     for (int64_t l = 0; l < run->architecture.layers && status == LODE_OK; l++) {
         const double start = lode_time();
         if (lode_store_done(work->store, INVERSES, unit + l, 1))

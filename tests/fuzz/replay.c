@@ -1,7 +1,7 @@
 /* Runs a fuzz target without a fuzzer, so that every build tests it:
  *
- *   replay FOLDER    each file of the folder, all its beginnings, and mutations of it
- *   replay FILE      that input alone
+ *   replay FOLDER [MUTATIONS]   each file of the folder, its beginnings, and mutations of it
+ *   replay FILE                 that input alone
  *
  * The mutations are the same in every run. The input in hand lies in fuzz.input in the working
  * directory, where it stays after a crash. */
@@ -22,7 +22,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 enum {
     SEEDS_MAX = 64,
     BEGINNINGS = 400, /* of a seed, spread evenly where it is longer */
-    MUTATIONS = 3000, /* of a seed */
+    MUTATIONS = 3000, /* of a seed, unless told */
     EDITS_MAX = 6,    /* in one mutation */
     GROWTH = 4096     /* bytes that edits may add to a seed */
 };
@@ -35,6 +35,7 @@ typedef struct seed {
 typedef struct replay {
     int file; /* fuzz.input */
     int64_t inputs;
+    int64_t mutations, beginnings;
     uint64_t random;
     seed_t seed[SEEDS_MAX];
     int seeds;
@@ -114,10 +115,10 @@ static void run_seed(replay_t *replay, const seed_t *seed) {
         exit(1);
     }
     run(replay, seed->data, seed->size);
-    const size_t step = seed->size / BEGINNINGS + 1;
+    const size_t step = seed->size / (size_t)replay->beginnings + 1;
     for (size_t size = 0; size < seed->size; size += step)
         run(replay, seed->data, size);
-    for (int i = 0; i < MUTATIONS; i++) {
+    for (int64_t i = 0; i < replay->mutations; i++) {
         size_t size = seed->size;
         memcpy(data, seed->data, size);
         for (size_t edits = 1 + draw(replay, EDITS_MAX); edits > 0; edits--)
@@ -159,11 +160,15 @@ static void read_folder(replay_t *replay, const char *folder) {
 }
 
 int main(int argc, char **argv) {
-    static replay_t replay = {.random = 1};
+    static replay_t replay = {.random = 1, .mutations = MUTATIONS, .beginnings = BEGINNINGS};
     struct stat info;
-    if (argc != 2 || stat(argv[1], &info) != 0) {
-        fprintf(stderr, "usage: %s FOLDER | FILE\n", argv[0]);
+    if (argc < 2 || argc > 3 || stat(argv[1], &info) != 0) {
+        fprintf(stderr, "usage: %s FOLDER [MUTATIONS] | FILE\n", argv[0]);
         return 2;
+    }
+    if (argc == 3) { /* for targets that are slow */
+        replay.mutations = atoll(argv[2]);
+        replay.beginnings = 1 + replay.mutations / 8;
     }
     const bool folder = S_ISDIR(info.st_mode);
     if (folder)
