@@ -2,7 +2,7 @@
 
 #include "kernels/lanes.h"
 
-/* A chunk converts and packs the whole head, which takes the time of about 20 of its rows. */
+/* A chunk converts and packs the whole head, so that it should have many rows. */
 enum { CHUNK_ELEMENTS = 1 << 26, CHUNK_MIN = 32, CHUNK_MAX = 512 };
 
 int64_t lode_loss_chunk(int64_t vocab) {

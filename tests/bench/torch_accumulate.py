@@ -2,14 +2,15 @@
 """Times the accumulation of the loss proxy with Lodestone and with PyTorch, in turn.
 
     tests/bench/torch_accumulate.py [--shape tinyllama|llama3-8b] [--layers 2] [--tokens 512]
-        [--sequences 4] [--threads 1] [--rounds 3] [--clock wall|cpu] [--python PROGRAM]...
+        [--sequences 9] [--threads 1] [--rounds 3] [--clock wall|cpu] [--python PROGRAM]...
         [--model FOLDER] [--memory 12G]
 
 PyTorch is what each PROGRAM imports (this one, unless given); nothing else is needed. It does what
 its users write: frozen float32 weights, hooks on down_proj that keep its input u and the gradient
 g of that, and the float32 sum of (u*g)^2 / 2 after each backward, a sequence at a time, without
 gradients that nobody asks for. Lodestone's stage `accumulate` takes four statistics in float64 and
-writes them. Both keep the activations and start from random weights of the shape: those of FOLDER,
+writes them; it takes several sequences at a time, as its experiments do unless told otherwise.
+Both keep the activations and start from random weights of the shape: those of FOLDER,
 or what `lode synthesize` writes.
 
 A time is that of so many sequences less that of one, so that starting and loading do not count.
@@ -186,7 +187,6 @@ def experiment(options, work, model, sequences):
     with open(path, "w", encoding="utf-8") as file:
         file.write(f'name = "s{sequences}"; results = "{work}/results";\n'
                    f'threads = {options.threads}; memory = "{options.memory}";\n'
-                   f'micro_batch = {options.tokens};\n'
                    f'models = ( {{ name = "m"; path = "{model}"; }} );\n'
                    f'calibration = {{ corpus = "{text}"; format = "lines"; '
                    f'sequences = {sequences}; max_length = {options.tokens}; }};\n'
@@ -211,7 +211,7 @@ def parse():
     parser.add_argument("--shape", choices=sorted(SHAPES), default="tinyllama")
     parser.add_argument("--layers", type=int, default=2)
     parser.add_argument("--tokens", type=int, default=512)
-    parser.add_argument("--sequences", type=int, default=4)
+    parser.add_argument("--sequences", type=int, default=9)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--clock", choices=("wall", "cpu"), default="wall")

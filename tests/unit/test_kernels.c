@@ -4,6 +4,7 @@
 
 #include <float.h>
 #include <math.h>
+#include <omp.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -447,6 +448,16 @@ static void attention(void **state) {
     lode_set_threads(1);
 }
 
+/* What a thread needs does not grow with the length. */
+static void attention_workspace(void **state) {
+    (void)state;
+    const lode_attention_shape_t shape = {32, 8, 128, .scale = 1, .cap = 50};
+    const int64_t reals = lode_attention_workspace(&shape, 4096, 1);
+    assert_int_equal(lode_attention_workspace(&shape, 131072, 1), reals);
+    assert_int_equal(lode_attention_workspace(&shape, 131072, 8), 8 * reals);
+    assert_true(reals * (int64_t)sizeof(float) < 4 << 20);
+}
+
 /* Tokens out of the window are not looked at, whatever they hold. */
 static void attention_window(void **state) {
     (void)state;
@@ -845,6 +856,17 @@ static double *everything(int threads, int64_t *count) {
     return all;
 }
 
+/* The kernels' own loops keep their threads while BLAS is told to use one. */
+static void serial_blas(void **state) {
+    (void)state;
+    lode_set_threads(3);
+    lode_blas_serial_begin();
+    assert_int_equal(omp_get_max_threads(), 3);
+    lode_blas_serial_end();
+    assert_int_equal(omp_get_max_threads(), 3);
+    lode_set_threads(1);
+}
+
 static void threads(void **state) {
     (void)state;
     int64_t count, again;
@@ -869,11 +891,13 @@ int main(void) {
         cmocka_unit_test_teardown(linear_of_converted_weights, release),
         cmocka_unit_test_teardown(linear_workspace, release),
         cmocka_unit_test_teardown(attention, release),
+        cmocka_unit_test_teardown(attention_workspace, release),
         cmocka_unit_test_teardown(attention_window, release),
         cmocka_unit_test_teardown(loss, release),
         cmocka_unit_test_teardown(greedy, release),
         cmocka_unit_test_teardown(layer, release),
         cmocka_unit_test_teardown(statistics, release),
+        cmocka_unit_test_teardown(serial_blas, release),
         cmocka_unit_test_teardown(threads, release),
     };
     lode_set_threads(1);
