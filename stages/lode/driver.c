@@ -434,8 +434,10 @@ static lode_status_t run_points(driver_t *driver, const lode_config_point_t *poi
 
 /* Says what memory the run took, which the budget is meant to bound. Collective. */
 static void report_memory(const lode_comm_t *comm, const lode_config_t *config) {
-    /* What a process has before any model: the code's data, MPI, HDF5, BLAS. */
-    const double base = 256e6, budget = (double)config->memory;
+    /* What a process has without any model, MPI's and HDF5's memory, and what BLAS packs panels
+     * into, for each thread. */
+    const double base = 64e6 + 32e6 * (double)config->threads;
+    const double budget = (double)config->memory;
     struct {
         double bytes;
         int rank;
