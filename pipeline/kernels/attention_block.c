@@ -78,7 +78,7 @@ static void attend(const lode_layer_t *layer, const lode_sequences_t *sequences,
         const int64_t first = sequences->offsets[s], tokens = sequences->offsets[s + 1] - first;
         lode_attention_forward(&layer->attention, tokens, turned->q + first * qw,
                                turned->k + first * kw, act->v + first * kw, act->o + first * qw,
-                               workspace);
+                               act->softmax + 2 * first * layer->attention.heads, workspace);
     }
 }
 
@@ -115,8 +115,8 @@ static void attend_backward(const lode_layer_t *layer, const lode_sequences_t *s
         const int64_t first = sequences->offsets[s], tokens = sequences->offsets[s + 1] - first;
         lode_attention_backward(&layer->attention, tokens, turned->q + first * qw,
                                 turned->k + first * kw, act->v + first * kw, act->o + first * qw,
-                                d_o + first * qw, d->q + first * qw, d->k + first * kw,
-                                d->v + first * kw, workspace);
+                                act->softmax + 2 * first * layer->attention.heads, d_o + first * qw,
+                                d->q + first * qw, d->k + first * kw, d->v + first * kw, workspace);
     }
 }
 

@@ -30,6 +30,23 @@ static inline double lode_lanes_total(const lode_real_t *x, int64_t count) {
     return lode_lanes_sum(lanes);
 }
 
+/* x_i = exp(x_i − most), none of them larger than `most`; returns their sum. */
+static inline double lode_lanes_exponentials(lode_real_t *x, int64_t count, lode_real_t most) {
+    double lanes[LODE_LANES] = {0};
+    int64_t i = 0;
+    for (; i + LODE_LANES <= count; i += LODE_LANES)
+        for (int j = 0; j < LODE_LANES; j++) {
+            const lode_real_t e = lode_exp_nonpositive(x[i + j] - most);
+            x[i + j] = e;
+            lanes[j] += (double)e;
+        }
+    for (; i < count; i++) {
+        x[i] = lode_exp_nonpositive(x[i] - most);
+        lanes[0] += (double)x[i];
+    }
+    return lode_lanes_sum(lanes);
+}
+
 /* The largest of `count` ≥ 1 elements, NaN aside. */
 static inline lode_real_t lode_lanes_most(const lode_real_t *x, int64_t count) {
     lode_real_t lanes[LODE_LANES], most = x[0];

@@ -14,7 +14,7 @@ int64_t lode_activations_per_token(const lode_layer_t *layer) {
     const int64_t ffn = layer->gate.data ? 2 : 1;
     const int64_t post = has(&layer->attention_post_norm) + has(&layer->ffn_post_norm);
     return 2 * lode_query_width(layer) + 2 * lode_key_width(layer) + layer->d + ffn * layer->m + 2 +
-           post * (layer->d + 1);
+           2 * layer->attention.heads + post * (layer->d + 1);
 }
 
 static lode_real_t *take(lode_real_t **next, int64_t reals) {
@@ -32,6 +32,7 @@ void lode_activations_place(lode_activations_t *activations, const lode_layer_t 
     activations->o = take(&next, qw);
     activations->k = take(&next, kw);
     activations->v = take(&next, kw);
+    activations->softmax = take(&next, 2 * tokens * layer->attention.heads);
     activations->x_mid = take(&next, d);
     activations->gate = layer->gate.data ? take(&next, m) : NULL;
     activations->up = take(&next, m);
@@ -79,7 +80,7 @@ int64_t lode_layer_workspace(const lode_layer_t *layer, int64_t tokens, int64_t 
                              int threads) {
     const lode_weight_t *weights[] = {&layer->q,    &layer->k,  &layer->v,   &layer->o,
                                       &layer->gate, &layer->up, &layer->down};
-    int64_t rest = threads * lode_attention_workspace(&layer->attention, longest);
+    int64_t rest = lode_attention_workspace(&layer->attention, longest, threads);
     rest = max2(rest, lode_rope_workspace(&layer->rope, longest));
     for (size_t i = 0; i < sizeof weights / sizeof *weights; i++)
         if (weights[i]->data)

@@ -48,6 +48,7 @@ typedef struct lode_activations {
     lode_real_t *q, *k, *v;   /* [T, H·hd], [T, KV·hd] twice; q and k turned, except where the
                                  layer clips or normalises them: then just clipped */
     lode_real_t *o;           /* [T, H·hd] */
+    lode_real_t *softmax;     /* [T, H, 2], see lode_attention_forward */
     lode_real_t *x_mid;       /* x' [T, d] */
     lode_real_t *inverse_ffn; /* [T] */
     lode_real_t *gate, *up;   /* [T, m], before the activation; gate NULL without a gate */

@@ -242,6 +242,7 @@ static int blas_threads = 1;
 static void set_blas_threads(int threads) {
 #ifdef LODE_HAVE_OPENBLAS
     openblas_set_num_threads(threads);
+    omp_set_num_threads(blas_threads); /* some builds of it set OpenMP's number too */
 #else
     (void)threads; /* other libraries follow OpenMP's setting */
 #endif

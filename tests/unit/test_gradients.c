@@ -235,12 +235,12 @@ static void rope(void **state) {
 typedef struct attention_case {
     lode_attention_shape_t shape;
     int64_t tokens;
-    double *q, *k, *v, *o, *c, *workspace;
+    double *q, *k, *v, *o, *softmax, *c, *workspace;
 } attention_case_t;
 
 static double attention_functional(void *context) {
     attention_case_t *a = context;
-    lode_attention_forward(&a->shape, a->tokens, a->q, a->k, a->v, a->o, a->workspace);
+    lode_attention_forward(&a->shape, a->tokens, a->q, a->k, a->v, a->o, a->softmax, a->workspace);
     return dot(a->o, a->c, a->tokens * a->shape.heads * a->shape.head_dim);
 }
 
@@ -280,16 +280,18 @@ static void check_shape(lode_attention_shape_t shape, int64_t tokens) {
     a.v = random_array(nk, 1);
     a.c = random_array(nq, 1);
     a.o = zeros(nq);
-    a.workspace = zeros(lode_attention_workspace(&a.shape, tokens));
+    a.workspace = zeros(lode_attention_workspace(&a.shape, tokens, 1));
+    a.softmax = zeros(2 * tokens * shape.heads);
     double *dq = zeros(nq), *dk = zeros(nk), *dv = zeros(nk), *want = zeros(nq);
     attention_functional(&a);
     attention_naive(&a, want);
     LODE_ASSERT_CLOSE(lode_compare_f64("attention o", a.o, nq, want, nq, 1e-12, 1e-12));
-    lode_attention_backward(&a.shape, tokens, a.q, a.k, a.v, a.o, a.c, dq, dk, dv, a.workspace);
+    lode_attention_backward(&a.shape, tokens, a.q, a.k, a.v, a.o, a.softmax, a.c, dq, dk, dv,
+                            a.workspace);
     check_gradient("attention dq", attention_functional, &a, a.q, dq, nq);
     check_gradient("attention dk", attention_functional, &a, a.k, dk, nk);
     check_gradient("attention dv", attention_functional, &a, a.v, dv, nk);
-    double *arrays[] = {a.q, a.k, a.v, a.o, a.c, a.workspace, dq, dk, dv, want};
+    double *arrays[] = {a.q, a.k, a.v, a.o, a.softmax, a.c, a.workspace, dq, dk, dv, want};
     for (size_t i = 0; i < sizeof arrays / sizeof *arrays; i++)
         free(arrays[i]);
 }
@@ -313,14 +315,15 @@ static void attention_to_oneself(void **state) {
     const lode_attention_shape_t shape = {1, 1, DIM, .scale = 1, .window = 1};
     double *q = random_array(COUNT, 2), *v = random_array(COUNT, 1), *o = zeros(COUNT);
     double *dq = zeros(COUNT), *dk = zeros(COUNT), *dv = zeros(COUNT), *nothing = zeros(COUNT);
-    double *workspace = zeros(lode_attention_workspace(&shape, TOKENS));
-    lode_attention_forward(&shape, TOKENS, q, q, v, o, workspace);
+    double *workspace = zeros(lode_attention_workspace(&shape, TOKENS, 1)),
+           *softmax = zeros(2 * TOKENS);
+    lode_attention_forward(&shape, TOKENS, q, q, v, o, softmax, workspace);
     assert_memory_equal(o, v, COUNT * sizeof *o);
-    lode_attention_backward(&shape, TOKENS, q, q, v, o, q, dq, dk, dv, workspace);
+    lode_attention_backward(&shape, TOKENS, q, q, v, o, softmax, q, dq, dk, dv, workspace);
     assert_memory_equal(dv, q, COUNT * sizeof *dv);
     LODE_ASSERT_CLOSE(lode_compare_f64("dq", dq, COUNT, nothing, COUNT, 1e-14, 0));
     LODE_ASSERT_CLOSE(lode_compare_f64("dk", dk, COUNT, nothing, COUNT, 1e-14, 0));
-    double *arrays[] = {q, v, o, dq, dk, dv, nothing, workspace};
+    double *arrays[] = {q, v, o, dq, dk, dv, nothing, workspace, softmax};
     for (size_t i = 0; i < sizeof arrays / sizeof *arrays; i++)
         free(arrays[i]);
 }

@@ -400,13 +400,15 @@ static void naive_attention_backward(const lode_attention_shape_t *shape, int64_
     free(p);
 }
 
-static void check_attention(lode_attention_shape_t shape, int64_t tokens) {
+static void check_attention(lode_attention_shape_t shape, int64_t tokens, int threads) {
+    lode_set_threads(threads);
     const int64_t wide = tokens * shape.heads * shape.head_dim;
     const int64_t narrow = tokens * shape.kv_heads * shape.head_dim;
     const float *q = random_floats(wide, 2), *k = random_floats(narrow, 2);
     const float *v = random_floats(narrow, 1), *d_o = random_floats(wide, 1);
     float *o = floats(wide), *dq = floats(wide), *dk = floats(narrow), *dv = floats(narrow);
-    float *workspace = floats(lode_attention_workspace(&shape, tokens));
+    float *workspace = floats(lode_attention_workspace(&shape, tokens, threads)),
+          *softmax = floats(2 * tokens * shape.heads);
     const double *wide_q = widened(q, wide), *wide_k = widened(k, narrow);
     const double *wide_v = widened(v, narrow);
     double *want_o = doubles(wide), *want_dq = doubles(wide), *want_dk = doubles(narrow);
@@ -414,9 +416,9 @@ static void check_attention(lode_attention_shape_t shape, int64_t tokens) {
     naive_attention(&shape, tokens, wide_q, wide_k, wide_v, want_o);
     naive_attention_backward(&shape, tokens, wide_q, wide_k, wide_v, widened(d_o, wide), want_dq,
                              want_dk, want_dv);
-    lode_attention_forward(&shape, tokens, q, k, v, o, workspace);
+    lode_attention_forward(&shape, tokens, q, k, v, o, softmax, workspace);
     close_to("o", o, want_o, wide, 3e-6);
-    lode_attention_backward(&shape, tokens, q, k, v, o, d_o, dq, dk, dv, workspace);
+    lode_attention_backward(&shape, tokens, q, k, v, o, softmax, d_o, dq, dk, dv, workspace);
     close_to("dq", dq, want_dq, wide, 2e-5);
     close_to("dk", dk, want_dk, narrow, 2e-5);
     close_to("dv", dv, want_dv, narrow, 2e-5);
@@ -425,13 +427,24 @@ static void check_attention(lode_attention_shape_t shape, int64_t tokens) {
 
 static void attention(void **state) {
     (void)state;
-    check_attention((lode_attention_shape_t){1, 1, 2, .scale = 0.7}, 1);
-    check_attention((lode_attention_shape_t){6, 2, 8, .scale = 0.35}, 50);
-    check_attention((lode_attention_shape_t){4, 1, 16, .scale = 0.25, .cap = 1.5},
-                    130); /* blocks */
-    check_attention((lode_attention_shape_t){2, 2, 6, .scale = 0.4}, 300);
-    check_attention((lode_attention_shape_t){2, 2, 6, .scale = 0.4, .window = 20}, 600);
-    check_attention((lode_attention_shape_t){4, 2, 6, .scale = 0.4, .cap = 1, .window = 150}, 300);
+    check_attention((lode_attention_shape_t){1, 1, 2, .scale = 0.7}, 1, 1);
+    check_attention((lode_attention_shape_t){6, 2, 8, .scale = 0.35}, 50, 1);
+    check_attention((lode_attention_shape_t){4, 1, 16, .scale = 0.25, .cap = 1.5}, 130,
+                    1); /* blocks */
+    check_attention((lode_attention_shape_t){2, 2, 6, .scale = 0.4}, 300, 1);
+    check_attention((lode_attention_shape_t){2, 2, 6, .scale = 0.4, .window = 20}, 600, 1);
+    check_attention((lode_attention_shape_t){4, 2, 6, .scale = 0.4, .cap = 1, .window = 150}, 300,
+                    1);
+    /* Several spans of keys, and one of a single key; windows over some of them. */
+    check_attention((lode_attention_shape_t){1, 1, 4, .scale = 2}, 1153, 1);
+    check_attention((lode_attention_shape_t){6, 1, 4, .scale = 2}, 900, 1);
+    check_attention((lode_attention_shape_t){1, 1, 4, .scale = 2, .cap = 3, .window = 500}, 1000,
+                    1);
+    check_attention((lode_attention_shape_t){4, 1, 4, .scale = 2, .window = 500}, 900, 1);
+    /* More threads than key/value heads, and more than blocks. */
+    check_attention((lode_attention_shape_t){4, 2, 4, .scale = 1}, 600, 3);
+    check_attention((lode_attention_shape_t){2, 1, 4, .scale = 1, .cap = 2}, 500, 4);
+    lode_set_threads(1);
 }
 
 /* Tokens out of the window are not looked at, whatever they hold. */
@@ -442,18 +455,19 @@ static void attention_window(void **state) {
     const float *q = random_floats(COUNT, 1);
     float *k = random_floats(COUNT, 1), *v = random_floats(COUNT, 1), *o = floats(COUNT);
     float *d_o = floats(COUNT), *dq = floats(COUNT), *dk = floats(COUNT), *dv = floats(COUNT);
-    float *workspace = floats(lode_attention_workspace(&shape, TOKENS));
-    /* The last block of queries begins at 512, and the first key that it sees is 483. */
-    for (int64_t i = 0; i < (512 - WINDOW + 1) * DIM; i++)
+    float *workspace = floats(lode_attention_workspace(&shape, TOKENS, 1)),
+          *softmax = floats(2 * TOKENS);
+    /* The last block of queries begins at 384, and the first key that it sees is 355. */
+    for (int64_t i = 0; i < (384 - WINDOW + 1) * DIM; i++)
         k[i] = v[i] = NAN;
-    for (int64_t i = 512 * DIM; i < COUNT; i++)
+    for (int64_t i = 384 * DIM; i < COUNT; i++)
         d_o[i] = (float)random_unit();
-    lode_attention_forward(&shape, TOKENS, q, k, v, o, workspace);
-    for (int64_t i = 512 * DIM; i < COUNT; i++)
+    lode_attention_forward(&shape, TOKENS, q, k, v, o, softmax, workspace);
+    for (int64_t i = 384 * DIM; i < COUNT; i++)
         assert_true(isfinite(o[i]));
-    memset(o, 0, 512 * DIM * sizeof *o);
-    lode_attention_backward(&shape, TOKENS, q, k, v, o, d_o, dq, dk, dv, workspace);
-    for (int64_t i = 512 * DIM; i < COUNT; i++)
+    memset(o, 0, 384 * DIM * sizeof *o);
+    lode_attention_backward(&shape, TOKENS, q, k, v, o, softmax, d_o, dq, dk, dv, workspace);
+    for (int64_t i = 384 * DIM; i < COUNT; i++)
         assert_true(isfinite(dq[i]) && isfinite(dk[i]) && isfinite(dv[i]));
     assert_true(dk[600 * DIM] != 0);
 }
@@ -586,10 +600,10 @@ static void greedy(void **state) {
 
 static void loss(void **state) {
     (void)state;
-    assert_true(lode_loss_chunk(600000) == 32 && lode_loss_chunk(1) >= lode_loss_chunk(128256));
+    assert_true(lode_loss_chunk(6000000) == 32 && lode_loss_chunk(1) >= lode_loss_chunk(128256));
     check_loss(11, 1);
     check_loss(2048, 1);
-    check_loss(600000, 3);
+    check_loss(1000000, 2);
 }
 
 /* --- a layer -------------------------------------------------------------------------------- */
@@ -805,7 +819,8 @@ static double *everything(int threads, int64_t *count) {
     const lode_norm_t layer_norm = {.kind = LODE_NORM_LAYER, .width = T_D, .weight = w, .bias = w};
     const lode_rope_t rope =
         lode_rope_create(&rotary, T_TOKENS, floats(lode_rope_memory(&rotary, T_TOKENS)));
-    float *workspace = floats(2 * lode_attention_workspace(&shape, T_TOKENS));
+    float *workspace = floats(lode_attention_workspace(&shape, T_TOKENS, 2)),
+          *softmax = floats(2 * T_TOKENS * T_HEADS);
     float *out = floats(5 * WIDE + 2 * NARROW + 3 * BROAD), *next = out;
     float *norm = next, *d_norm = next += WIDE, *turned = next += WIDE, *o = next += WIDE;
     float *dq = next += WIDE, *dk = next += WIDE, *dv = next += NARROW, *glu = next += NARROW;
@@ -814,8 +829,8 @@ static double *everything(int threads, int64_t *count) {
     lode_norm_backward(&layer_norm, T_TOKENS, d_o, x, inverse, false, d_norm);
     memcpy(turned, x, WIDE * sizeof *turned);
     lode_rope_turn(&rope, T_TOKENS, T_HEADS, T_GROUPS, T_DIM, false, turned, ignored, NULL);
-    lode_attention_forward(&shape, T_TOKENS, turned, k, v, o, workspace);
-    lode_attention_backward(&shape, T_TOKENS, turned, k, v, o, d_o, dq, dk, dv, workspace);
+    lode_attention_forward(&shape, T_TOKENS, turned, k, v, o, softmax, workspace);
+    lode_attention_backward(&shape, T_TOKENS, turned, k, v, o, softmax, d_o, dq, dk, dv, workspace);
     lode_activation_forward(LODE_ACTIVATION_SILU, BROAD, u, g, glu);
     lode_activation_backward(LODE_ACTIVATION_SILU, BROAD, u, u, g, d_gate, d_up);
     double *sums = doubles(7 * T_WIDTH);

@@ -354,7 +354,8 @@ static void sizes(void **state) {
         const recipe_t *recipe = &recipes[i];
         const lode_rotary_t rotary = rotary_of(recipe);
         const lode_layer_t layer = layer_of(recipe, &rotary, 9);
-        int64_t want = 2 * QUERY + 2 * KEY + D + (recipe->ungated ? 1 : 2) * layer.m + 2;
+        int64_t want = 2 * QUERY + 2 * KEY + D + (recipe->ungated ? 1 : 2) * layer.m + 2 +
+                       2 * layer.attention.heads;
         want += recipe->post == LODE_NORM_NONE ? 0 : 2 * (D + 1);
         assert_int_equal(lode_activations_per_token(&layer), want);
         release(NULL);
