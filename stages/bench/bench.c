@@ -15,7 +15,7 @@
 #include "model/describe.h"
 #include "model/json_text.h"
 
-enum { ROUNDS = 3, HOST_BYTES = 256 };
+enum { HOST_BYTES = 256 };
 
 typedef struct bench {
     const lode_bench_request_t *request;
@@ -24,6 +24,7 @@ typedef struct bench {
     lode_sample_t sample;
     lode_item_t *items;
     int64_t count;
+    int rounds; /* that were timed */
     lode_buffer_t table;
     json_t *json;
 } bench_t;
@@ -294,7 +295,7 @@ static lode_status_t report_head(bench_t *bench) {
         (json_int_t)lode_architecture_parameters(a), "ranks", bench->comm->size, "threads",
         request->threads, "tokens", (json_int_t)bench->sample.tokens, "length",
         (json_int_t)bench->sample.length, "dtype", lode_dtype_name(bench->sample.dtype), "layers",
-        (json_int_t)bench->sample.layers, "repetitions", ROUNDS);
+        (json_int_t)bench->sample.layers, "repetitions", bench->rounds);
     if (!bench->json)
         return lode_fail(LODE_ERR_MEMORY, "no memory for the report, or %s is not UTF-8",
                          bench->outline.config);
@@ -306,7 +307,7 @@ static lode_status_t report_head(bench_t *bench) {
         processor, bench->comm->size, bench->comm->size == 1 ? "rank" : "ranks", request->threads,
         request->threads == 1 ? "thread" : "threads", (long long)bench->sample.tokens,
         (long long)bench->sample.length, lode_dtype_name(bench->sample.dtype),
-        (long long)bench->sample.layers, (long long)a->layers, ROUNDS);
+        (long long)bench->sample.layers, (long long)a->layers, bench->rounds);
 }
 
 static lode_status_t report(bench_t *bench) {
@@ -371,7 +372,7 @@ lode_status_t lode_bench(const lode_comm_t *comm, const lode_bench_request_t *re
         status = lode_measure_list(&bench.items, &bench.count, &bench.sample);
     status = lode_comm_agree(comm, status);
     if (status == LODE_OK)
-        status = lode_measure_run(comm, bench.items, bench.count, &bench.sample, ROUNDS);
+        status = lode_measure_run(comm, bench.items, bench.count, &bench.sample, &bench.rounds);
     if (status == LODE_OK)
         status = lode_comm_agree(comm, comm->rank == 0 ? report(&bench) : LODE_OK);
     json_decref(bench.json);

@@ -6,7 +6,7 @@
 #include "base/memory.h"
 #include "kernels/statistics.h"
 
-enum { CONVERT_LINES = 64 };
+enum { CONVERT_LINES = 64, MIN_ROUNDS = 3, MAX_ROUNDS = 15, ENOUGH_SECONDS = 10 };
 
 static double now(void) {
     struct timespec time;
@@ -282,17 +282,17 @@ lode_status_t lode_measure_list(lode_item_t **items, int64_t *count, const lode_
                                              LODE_ITEM_LINEAR_BACKWARD};
     *count = 0;
     LODE_TRY(LODE_NEW(items, 3 * LODE_SAMPLE_SHAPES + LODE_ITEM_KINDS, "list of measurements"));
-    for (int k = 0; k < 3; k++)
-        for (int i = 0; i < LODE_SAMPLE_SHAPES; i++) {
-            const lode_weight_t *weight = sample->shape[i].weight;
+    for (int i = 0; i < LODE_SAMPLE_SHAPES; i++) {
+        const lode_weight_t *weight = sample->shape[i].weight;
+        const double elements = (double)(weight->out * weight->in);
+        for (int k = 0; k < 3; k++)
             add(*items, count,
                 (lode_item_t){.kind = kinds[k],
                               .shape = &sample->shape[i],
                               .name = sample->shape[i].name,
                               .tokens = (double)sample->tokens,
-                              .flops =
-                                  2 * (double)sample->tokens * (double)(weight->out * weight->in)});
-        }
+                              .flops = 2 * (double)sample->tokens * elements});
+    }
     list_passes(*items, count, sample);
     list_rest(*items, count, sample);
     return LODE_OK;
@@ -313,26 +313,42 @@ static int by_value(const void *a, const void *b) {
     return (*x > *y) - (*x < *y);
 }
 
-static void together(const lode_comm_t *comm) {
+/* One round, which all ranks begin together; times [count] lie `stride` apart. */
+static double run_round(const lode_comm_t *comm, const lode_item_t *items, int64_t count,
+                        lode_sample_t *sample, double *times, int stride) {
     if (comm->size > 1)
         MPI_Barrier(comm->comm);
+    const double start = now();
+    for (int64_t i = 0; i < count; i++) {
+        const double begin = now();
+        run_item(sample, &items[i]);
+        times[i * stride] = now() - begin;
+    }
+    return now() - start;
+}
+
+/* As many rounds as take some ten seconds, an odd number, the same on all ranks. */
+static int rounds_for(const lode_comm_t *comm, double seconds) {
+    double slowest = seconds;
+    if (comm->size > 1)
+        MPI_Allreduce(&seconds, &slowest, 1, MPI_DOUBLE, MPI_MAX, comm->comm);
+    int rounds = MIN_ROUNDS;
+    while (rounds < MAX_ROUNDS && (rounds + 2) * slowest < ENOUGH_SECONDS)
+        rounds += 2;
+    return rounds;
 }
 
 lode_status_t lode_measure_run(const lode_comm_t *comm, lode_item_t *items, int64_t count,
-                               lode_sample_t *sample, int rounds) {
-    double *times = NULL; /* [count, rounds] */
-    LODE_TRY(lode_comm_agree(comm, LODE_NEW(&times, count * rounds, "measurements")));
-    for (int round = 0; round < rounds; round++) {
-        together(comm);
-        for (int64_t i = 0; i < count; i++) {
-            const double begin = now();
-            run_item(sample, &items[i]);
-            times[i * rounds + round] = now() - begin;
-        }
-    }
+                               lode_sample_t *sample, int *rounds) {
+    double *times = NULL; /* [count, MAX_ROUNDS] */
+    LODE_TRY(lode_comm_agree(comm, LODE_NEW(&times, count * MAX_ROUNDS, "measurements")));
+    *rounds = rounds_for(comm, run_round(comm, items, count, sample, times, MAX_ROUNDS));
+    for (int round = 1; round < *rounds; round++)
+        run_round(comm, items, count, sample, times + round, MAX_ROUNDS);
     for (int64_t i = 0; i < count; i++) {
-        qsort(times + i * rounds, (size_t)rounds, sizeof *times, by_value);
-        const double median = times[i * rounds + rounds / 2];
+        double *own = times + i * MAX_ROUNDS;
+        qsort(own, (size_t)*rounds, sizeof *own, by_value);
+        const double median = own[*rounds / 2];
         items[i].slowest = items[i].mean = median;
         if (comm->size > 1) {
             MPI_Allreduce(&median, &items[i].slowest, 1, MPI_DOUBLE, MPI_MAX, comm->comm);

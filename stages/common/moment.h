@@ -14,9 +14,9 @@
 LODE_MUST_USE lode_status_t lode_moment_of_spool(lode_matrix_t *matrix, lode_spool_t *spool,
                                                  const char *array, int64_t rows);
 
-/* Private bytes of each of `ranks` ranks for `elements` float64 of distributed matrices: its share,
- * and the panels in which rows come and go. Local. */
-int64_t lode_moment_memory(int ranks, int64_t elements);
+/* Private bytes of each of `ranks` ranks for `elements` float64 of distributed matrices, the
+ * largest of which has `largest`: its share, and the panels in which rows come and go. Local. */
+int64_t lode_moment_memory(int ranks, int64_t elements, int64_t largest);
 
 /* Refuses an experiment whose memory budget a rank's share of distributed matrices exceeds, before
  * they are allocated: `elements` float64 in all, spread over the ranks of `run`, for `what` ("least

@@ -370,7 +370,7 @@ lode_status_t lode_compensate_size(lode_stage_size_t *size, lode_run_t *run, int
     size->file = lode_store_tally_end(&work.store);
     const int64_t sequential = lode_compensate_count(&work, LODE_COMPENSATION_SEQUENTIAL);
     if (sequential + lode_compensate_count(&work, LODE_COMPENSATION_LEAST_SQUARES) > 0)
-        size->memory += lode_moment_memory(ranks, lode_compensation_elements(m, d));
+        size->memory += lode_moment_memory(ranks, lode_compensation_elements(m, d), m * m);
     if (sequential > 0)
         lode_compensate_sequential_size(size, &work, sequential, tokens, max_tokens);
     lode_variants_free(&work.variants, work.variant_count);

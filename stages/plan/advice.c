@@ -34,7 +34,7 @@ static lode_status_t note_refusals(lode_plan_advice_t *advice, const lode_foreca
             "%s will refuse to run: it needs %s on rank %d, and memory is %s; raise memory, lower "
             "micro_batch or use more ranks\n",
             lode_plan_stage_name(forecast, (lode_stage_t)stage), lode_plan_bytes(needs, most), rank,
-            lode_plan_bytes(allows, forecast->config->memory)));
+            lode_plan_limit(allows, forecast->config->memory)));
     }
     return LODE_OK;
 }
@@ -65,6 +65,43 @@ static lode_status_t note_budget(lode_plan_advice_t *advice, const lode_forecast
     return LODE_OK;
 }
 
+/* Operations for a token of the busiest stage, which sets the pace. */
+static double pace(const lode_forecast_t *forecast) {
+    const lode_architecture_t *a = &forecast->model.architecture;
+    double most = 0;
+    for (int s = 0; s < forecast->stages; s++) {
+        const lode_layout_t *layout = &forecast->rank[s].layout;
+        double own = layout->head ? (double)lode_architecture_head_flops(a) : 0;
+        for (int64_t l = layout->first_layer; l < layout->layer_end; l++)
+            own += (double)lode_architecture_layer_flops(a, l,
+                                                         forecast->config->calibration.max_length);
+        most = own > most ? own : most;
+    }
+    return most / forecast->replicas;
+}
+
+/* Layers are not divided: some numbers of ranks are no faster than fewer. */
+static lode_status_t note_pace(lode_plan_advice_t *advice, const lode_forecast_t *forecast) {
+    lode_forecast_t trial = *forecast; /* what is not laid out anew stays borrowed */
+    lode_status_t status = LODE_OK;
+    const double own = pace(forecast);
+    int fewer = forecast->ranks;
+    trial.rank = NULL;
+    while (fewer > 1 && status == LODE_OK) {
+        status = lode_forecast_layout(&trial, fewer - 1);
+        if (status != LODE_OK || pace(&trial) > own * 1.001)
+            break;
+        fewer--;
+    }
+    lode_forecast_layout_free(&trial);
+    if (status != LODE_OK || fewer == forecast->ranks)
+        return status;
+    return lode_buffer_printf(&advice->notes,
+                              "%d ranks are as fast: the busiest of them has no more layers than "
+                              "the busiest of %d\n",
+                              fewer, forecast->ranks);
+}
+
 static lode_status_t note_weights(lode_plan_advice_t *advice, const lode_forecast_t *forecast) {
     char weights[LODE_PLAN_TEXT], room[LODE_PLAN_TEXT], took[LODE_PLAN_TEXT];
     const lode_forecast_node_t *node = &advice->node;
@@ -76,7 +113,7 @@ static lode_status_t note_weights(lode_plan_advice_t *advice, const lode_forecas
                                   "the ranks of a node take %s private and the node has %s; put "
                                   "fewer ranks on a node or lower memory\n",
                                   lode_plan_bytes(weights, node->private_bytes),
-                                  lode_plan_bytes(room, advice->node_memory));
+                                  lode_plan_limit(room, advice->node_memory));
     const double again = (double)(node->weights - left) * 2 *
                          (double)forecast->texts.calibration.batches.count /
                          forecast->machine->disk;
@@ -103,7 +140,7 @@ static lode_status_t note_matrices(lode_plan_advice_t *advice, const lode_foreca
             "is computed\n",
             (long long)m, (long long)m,
             lode_plan_bytes(packed, forecast->stage[LODE_STAGE_MOMENTS].file),
-            lode_plan_bytes(share, lode_moment_memory(forecast->ranks, m * m))));
+            lode_plan_bytes(share, lode_moment_memory(forecast->ranks, m * m, m * m))));
     if (sequential && forecast->stage[LODE_STAGE_COMPENSATE].wanted)
         LODE_TRY(lode_buffer_printf(
             &advice->notes,
@@ -175,6 +212,7 @@ lode_status_t lode_plan_advise(lode_plan_advice_t *advice, const lode_forecast_t
                                       advice->most));
     LODE_TRY(note_refusals(advice, forecast));
     LODE_TRY(note_budget(advice, forecast));
+    LODE_TRY(note_pace(advice, forecast));
     LODE_TRY(note_weights(advice, forecast));
     LODE_TRY(note_matrices(advice, forecast));
     return note_assumptions(advice, forecast);

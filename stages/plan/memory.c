@@ -36,8 +36,11 @@ static int64_t process_bytes(const lode_forecast_t *forecast, bool after_matrice
 }
 
 /* A stage that holds `bytes`, whatever the budget. */
-static void hold(const lode_forecast_t *forecast, lode_forecast_memory_t *memory, int64_t bytes) {
-    const int64_t process = process_bytes(forecast, true), all = process + bytes;
+static void hold(const lode_forecast_t *forecast, lode_forecast_rank_t *rank, lode_stage_t stage,
+                 int64_t bytes) {
+    lode_forecast_memory_t *memory = &rank->memory[stage];
+    const int64_t process = process_bytes(forecast, stage != LODE_STAGE_TOKENIZE),
+                  all = process + bytes;
     if (all > memory->used)
         *memory =
             (lode_forecast_memory_t){.least = all, .all = all, .used = all, .process = process};
@@ -157,14 +160,14 @@ static lode_status_t matrices(lode_forecast_t *forecast, lode_forecast_rank_t *r
     lode_stage_size_t size;
     if (forecast->stage[LODE_STAGE_MOMENTS].wanted) {
         LODE_TRY(lode_moments_size(&size, run, forecast->ranks, &text->batches));
-        hold(forecast, &rank->memory[LODE_STAGE_MOMENTS], size.memory);
+        hold(forecast, rank, LODE_STAGE_MOMENTS, size.memory);
     }
     if (forecast->stage[LODE_STAGE_SPECTRA].wanted) {
         LODE_TRY(lode_spectra_size(&size, run, forecast->ranks, forecast->texts.kept_tokens));
-        hold(forecast, &rank->memory[LODE_STAGE_SPECTRA], size.memory);
+        hold(forecast, rank, LODE_STAGE_SPECTRA, size.memory);
     }
     LODE_TRY(lode_prune_size(&size, run, forecast->ranks));
-    hold(forecast, &rank->memory[LODE_STAGE_PRUNE], size.memory);
+    hold(forecast, rank, LODE_STAGE_PRUNE, size.memory);
     if (!forecast->stage[LODE_STAGE_COMPENSATE].wanted)
         return LODE_OK;
     LODE_TRY(
@@ -178,7 +181,7 @@ static lode_status_t matrices(lode_forecast_t *forecast, lode_forecast_rank_t *r
         size.memory += text->batches.max_tokens * lode_activations_per_token(&layer) *
                        (int64_t)sizeof(lode_real_t);
     }
-    hold(forecast, &rank->memory[LODE_STAGE_COMPENSATE], size.memory);
+    hold(forecast, rank, LODE_STAGE_COMPENSATE, size.memory);
     return LODE_OK;
 }
 
@@ -190,20 +193,20 @@ static lode_status_t rank_memory(lode_forecast_t *forecast, lode_forecast_rank_t
         rank->memory[s] = (lode_forecast_memory_t){0};
     for (int s = 0; s < LODE_STAGE_COUNT; s++)
         if (forecast->stage[s].wanted && s != LODE_STAGE_ACCUMULATE)
-            hold(forecast, &rank->memory[s], forecast->model.architecture.vocab * TOKEN_BYTES);
+            hold(forecast, rank, (lode_stage_t)s, forecast->model.architecture.vocab * TOKEN_BYTES);
     /* Ids twice: as they come, and as they are collected. */
-    hold(forecast, &rank->memory[LODE_STAGE_TOKENIZE],
+    hold(forecast, rank, LODE_STAGE_TOKENIZE,
          forecast->model.architecture.vocab * TOKEN_BYTES + 2 * ids);
     LODE_TRY(statistics(forecast, rank, scratch));
     LODE_TRY(lode_classify_size(&size, &forecast->run, forecast->texts.calibration.sequences,
                                 forecast->texts.kept_tokens));
-    hold(forecast, &rank->memory[LODE_STAGE_CLASSIFY], size.memory);
+    hold(forecast, rank, LODE_STAGE_CLASSIFY, size.memory);
     LODE_TRY(matrices(forecast, rank));
     LODE_TRY(evaluate(forecast, rank));
     if (forecast->stage[LODE_STAGE_PROBE].wanted)
         LODE_TRY(probe(forecast, rank));
     if (forecast->stage[LODE_STAGE_EXPORT].wanted)
-        hold(forecast, &rank->memory[LODE_STAGE_EXPORT], INT64_C(3) << 24);
+        hold(forecast, rank, LODE_STAGE_EXPORT, INT64_C(3) << 24);
     rank->peak = (lode_forecast_memory_t){0};
     for (int s = 0; s < LODE_STAGE_COUNT; s++) {
         const lode_forecast_memory_t *memory = &rank->memory[s];

@@ -43,6 +43,8 @@ json_t *lode_plan_json(const lode_forecast_t *forecast, const lode_plan_advice_t
 /* "1.21 GB", "350 MB", "12 kB"; "–" for 0. */
 enum { LODE_PLAN_TEXT = 32 };
 const char *lode_plan_bytes(char text[LODE_PLAN_TEXT], int64_t bytes);
+/* A limit as an experiment has it: "8G", "600M", else as above. */
+const char *lode_plan_limit(char text[LODE_PLAN_TEXT], int64_t bytes);
 /* "2 h 05 min", "3 min 20 s", "12 s". */
 const char *lode_plan_seconds(char text[LODE_PLAN_TEXT], double seconds);
 

@@ -20,6 +20,17 @@ const char *lode_plan_bytes(char text[LODE_PLAN_TEXT], int64_t bytes) {
     return text;
 }
 
+const char *lode_plan_limit(char text[LODE_PLAN_TEXT], int64_t bytes) {
+    const int64_t megabyte = 1 << 20, gigabyte = 1 << 30;
+    if (bytes % gigabyte == 0)
+        snprintf(text, LODE_PLAN_TEXT, "%lldG", (long long)(bytes / gigabyte));
+    else if (bytes % megabyte == 0)
+        snprintf(text, LODE_PLAN_TEXT, "%lldM", (long long)(bytes / megabyte));
+    else
+        lode_plan_bytes(text, bytes);
+    return text;
+}
+
 const char *lode_plan_seconds(char text[LODE_PLAN_TEXT], double seconds) {
     const long long whole = (long long)(seconds + 0.5);
     if (seconds < 10)
@@ -57,7 +68,7 @@ static lode_status_t put_model(lode_buffer_t *text, const lode_forecast_t *forec
         "%d %s of %lld %s, memory %s each; %lld sequences of up to %lld tokens, micro-batches "
         "of %lld",
         forecast->ranks, forecast->ranks == 1 ? "rank" : "ranks", (long long)config->threads,
-        config->threads == 1 ? "thread" : "threads", lode_plan_bytes(memory, config->memory),
+        config->threads == 1 ? "thread" : "threads", lode_plan_limit(memory, config->memory),
         (long long)forecast->texts.calibration.sequences, (long long)config->calibration.max_length,
         (long long)config->micro_batch));
     if (forecast->replicas > 1)
@@ -176,7 +187,7 @@ static lode_status_t put_advice(lode_buffer_t *text, const lode_forecast_t *fore
         private_bytes += forecast->rank[s].peak.used;
         mapped += forecast->rank[s].weights;
     }
-    lode_plan_bytes(memory, forecast->config->memory);
+    lode_plan_limit(memory, forecast->config->memory);
     if (advice->fewest > 0)
         LODE_TRY(lode_buffer_printf(text, "fewest ranks that fit memory = %s: %d\n", memory,
                                     advice->fewest));
@@ -193,7 +204,7 @@ static lode_status_t put_advice(lode_buffer_t *text, const lode_forecast_t *fore
                                     advice->ranks_per_node == 1 ? "rank" : "ranks",
                                     lode_plan_bytes(bytes, advice->node.private_bytes),
                                     lode_plan_bytes(weights, advice->node.weights),
-                                    lode_plan_bytes(memory, advice->node_memory)));
+                                    lode_plan_limit(memory, advice->node_memory)));
         if (advice->fewest_nodes > 0)
             LODE_TRY(lode_buffer_printf(
                 text, "fewest ranks that fit such nodes with their weights: %d on %d %s\n",

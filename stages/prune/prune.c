@@ -403,7 +403,8 @@ static int64_t work_bytes(const work_t *work, int ranks) {
         if (prune->allocation[i] == LODE_ALLOCATION_GLOBAL) /* scores, the ranking, two masks */
             most = work->run->architecture.layers * work->m * (int64_t)(4 * sizeof(double) + 2);
     const bool inverts = work->needs & LODE_NEEDS_INVERSE_MOMENTS;
-    const int64_t inverse = inverts ? lode_moment_memory(ranks, inverse_elements(work)) : 0;
+    const int64_t inverse =
+        inverts ? lode_moment_memory(ranks, inverse_elements(work), work->m * work->m) : 0;
     return rows + (most > inverse ? most : inverse);
 }
 

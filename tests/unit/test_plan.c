@@ -186,6 +186,7 @@ static void test_texts(void **state) {
     assert_string_equal(lode_plan_bytes(text, 0), "-");
     assert_string_equal(lode_plan_bytes(text, 12345), "12 kB");
     assert_string_equal(lode_plan_bytes(text, 1210000000), "1.21 GB");
+    assert_string_equal(lode_plan_limit(text, INT64_C(8) << 30), "8G");
     assert_string_equal(lode_plan_seconds(text, 0.5), "0.50 s");
     assert_string_equal(lode_plan_seconds(text, 200), "3 min 20 s");
     assert_string_equal(lode_plan_seconds(text, 7500), "2 h 05 min");
