@@ -179,6 +179,19 @@ static void variants(void **state) {
     assert_true(got.makespan == 2 + 400);
 }
 
+/* The first stage gets no more than four messages ahead. The second takes the first at 1 and is
+ * busy with it until 51; messages 1 and 2 have arrived by then, 3 and 4 wait in the first stage's
+ * buffers, so its sixth forward, which takes 100, begins at 51 and not at 5. */
+static void lead(void **state) {
+    (void)state;
+    const double forward[] = {1, 50, 1, 1, 1, 1, 1, 1, 1, 1, 100, 1};
+    lode_simulated_t got;
+    LODE_ASSERT_OK(lode_simulate(
+        &got, NULL,
+        &(lode_simulation_t){.stages = 2, .batches = 1, .variants = 6, .forward = forward}));
+    assert_true(got.makespan == 51 + 100 + 1);
+}
+
 static void many(void **state) {
     (void)state;
     double each[80];
@@ -309,10 +322,15 @@ static void published_models(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(exact),   cmocka_unit_test(by_hand),
-        cmocka_unit_test(buffers), cmocka_unit_test(equal_with_messages),
-        cmocka_unit_test(unequal), cmocka_unit_test(variants),
-        cmocka_unit_test(many),    cmocka_unit_test(published_models),
+        cmocka_unit_test(exact),
+        cmocka_unit_test(by_hand),
+        cmocka_unit_test(buffers),
+        cmocka_unit_test(equal_with_messages),
+        cmocka_unit_test(unequal),
+        cmocka_unit_test(variants),
+        cmocka_unit_test(lead),
+        cmocka_unit_test(many),
+        cmocka_unit_test(published_models),
     };
     return cmocka_run_group_tests_name("simulate", tests, NULL, NULL);
 }
