@@ -193,8 +193,10 @@ judge() {
         if [ "$errors" -eq 1 ]; then return; fi
         ;;
     esac
-    # Struck before it could ask for the signal, a run dies of it.
-    if [ "$status" -ge 128 ] && ! [ -s "$work/log" ]; then return; fi
+    # Struck before it has ranks, or asks for the signal, a run dies of it.
+    case $way in
+    term | usr1 | interrupt) if ! [ -s "$work/log" ]; then return; fi ;;
+    esac
     bad "$what: exit status $status"
     cat "$work/log"
 }
