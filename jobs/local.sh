@@ -66,6 +66,7 @@ hand_on() {
     if [ "$1" = INT ] && [ "$asked" = INT ]; then
         kill -TERM "$launcher" 2>/dev/null || true
     else
+        echo "local.sh: ending the unit of work in hand; Ctrl-C again ends at once" >&2
         kill -USR1 "$launcher" 2>/dev/null || true
     fi
     asked=$1

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -581,6 +582,17 @@ static lode_status_t put_off(pending_t *pending, run_t run) {
     return LODE_OK;
 }
 
+/* Does what LODE_MARKS asks for, after each mark. */
+static void obey_test(void) {
+    static int64_t marks = 0;
+    long long wanted;
+    char what[5] = "";
+    const char *text = getenv("LODE_MARKS");
+    marks++;
+    if (text && sscanf(text, "%4[a-z]:%lld", what, &wanted) == 2 && wanted == marks)
+        raise(strcmp(what, "kill") == 0 ? SIGKILL : SIGTERM);
+}
+
 /* After a sync of the data. */
 static lode_status_t settle(lode_journal_t *journal, pending_t *pending) {
     for (int64_t i = 0; i < pending->count; i++)
@@ -611,6 +623,7 @@ static lode_status_t mark(lode_store_t *store, run_t run) {
     journal->keep = true;
     LODE_TRY(put_marks(journal, run, WRITTEN));
     LODE_TRY(put_off(&journal->own, run));
+    obey_test();
     return is_due(journal) ? sync_own(store) : LODE_OK;
 }
 
@@ -627,6 +640,7 @@ static lode_status_t mark_shared(lode_journal_t *journal, int64_t unit, bool syn
     journal->keep = true;
     LODE_TRY(put_marks(journal, run, WRITTEN));
     LODE_TRY(put_off(&journal->shared, run));
+    obey_test();
     if (!synced)
         return LODE_OK;
     LODE_TRY(settle(journal, &journal->shared));

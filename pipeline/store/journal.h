@@ -45,8 +45,8 @@ LODE_MUST_USE lode_status_t lode_store_create_resumable(lode_store_t **out, cons
  * parts[count], and starts the journal of this run. From here on ending the store
  * without a commit, and being killed, leave the units that were marked. Datasets that are created
  * later are no part of this: they are written anew. What was written before this call, to datasets
- * without `fill`, must follow from the fingerprint; it is the interrupted run's. Collective, same arguments on all ranks.
- * Errors: LODE_ERR_IO, LODE_ERR_MEMORY. */
+ * without `fill`, must follow from the fingerprint; it is the interrupted run's. Collective, same
+ * arguments on all ranks. Errors: LODE_ERR_IO, LODE_ERR_MEMORY. */
 LODE_MUST_USE lode_status_t lode_store_resume(lode_store_t *store, const lode_part_t *parts,
                                               int64_t count);
 

@@ -128,6 +128,8 @@ static lode_status_t resume(const work_t *work) {
     const lode_part_t parts[PARTS] = {
         [INVERSES] = {"inverses", inverses ? KINDS * layers : 0}, [LAYERS] = {"layers", layers}};
     LODE_TRY(lode_store_resume(work->store, parts, PARTS));
+    lode_run_say_resumed("prune", lode_store_done_count(work->store, INVERSES),
+                         parts[INVERSES].units, "inverses");
     lode_run_say_resumed("prune", lode_store_done_count(work->store, LAYERS), layers, "layers");
     return LODE_OK;
 }

@@ -26,6 +26,9 @@ export TMPDIR=$work/tmp OMPI_MCA_btl_vader_backing_directory=$work/tmp
 # Of ranks that are one short the others need not be asked.
 export OMPI_MCA_odls_base_sigkill_timeout=0
 
+log=$work/log
+runs=0
+
 now() { date +%s%3N; }
 
 # between LEAST MOST: a random number
@@ -35,15 +38,19 @@ pause() { sleep "$(printf '%d.%03d' $(($1 / 1000)) $(($1 % 1000)))"; }
 
 # --- runs -----------------------------------------------------------------------------------
 
-# start RANKS OPTION ...: a run in the background, whose process is $run
+# start RANKS OPTION ...: a run in the background, whose process is $run and whose words are in $log;
+# a new file, since ranks that have lost their launcher may still be writing to the last one
 start() {
     local ranks=$1 launcher=()
     shift
+    rm -f "$log"
+    runs=$((runs + 1))
+    log=$work/log-$runs
     if [ "$ranks" -gt 1 ]; then launcher=(mpirun -q -n "$ranks" --oversubscribe --bind-to none); fi
     (
         if [ -n "${file_limit:-}" ]; then ulimit -f "$file_limit"; fi
         exec "${launcher[@]}" "$lode" run tests/stages/kill.cfg --set "results=$results" "$@"
-    ) </dev/null >"$work/log" 2>&1 &
+    ) </dev/null >"$log" 2>&1 &
     run=$!
 }
 
@@ -60,7 +67,7 @@ await() {
     while kill -0 "$run" 2>/dev/null; do
         if [ "$(now)" -gt "$end" ]; then
             bad "a run hangs: $what"
-            cat "$work/log"
+            cat "$log"
             find_ranks
             kill -KILL "$run" "${ranks[@]}" 2>/dev/null || true
             exit 1
@@ -85,7 +92,7 @@ start 2
 what=undisturbed
 await
 if [ "$status" -ne 0 ]; then
-    cat "$work/log"
+    cat "$log"
     echo "FAIL  the undisturbed run"
     exit 1
 fi
@@ -177,11 +184,11 @@ strike() {
 # Whether the way that a run ended is one it may end in.
 judge() {
     local way=$1 errors
-    errors=$(grep -c '^lode: error:' "$work/log" || true)
+    errors=$(grep -c '^lode: error:' "$log" || true)
     case $way:$status in
     *:0) return ;;
     term:75 | usr1:75 | interrupt:75 | limit:75)
-        if [ "$errors" -eq 0 ] && [ "$(grep -c '^lode: stopped by .*run the same command again' "$work/log")" -eq 1 ]; then
+        if [ "$errors" -eq 0 ] && [ "$(grep -c '^lode: stopped by .*run the same command again' "$log")" -eq 1 ]; then
             return
         fi
         ;;
@@ -193,10 +200,12 @@ judge() {
         if [ "$errors" -eq 1 ]; then return; fi
         ;;
     esac
-    # Struck before it could ask for the signal, a run dies of it.
-    if [ "$status" -ge 128 ] && ! [ -s "$work/log" ]; then return; fi
+    # Struck before it has ranks, or asks for the signal, a run dies of it.
+    case $way in
+    term | usr1 | interrupt) if ! [ -s "$log" ]; then return; fi ;;
+    esac
     bad "$what: exit status $status"
-    cat "$work/log"
+    cat "$log"
 }
 
 # compare WANT STAGE ...: what a finished run has left
