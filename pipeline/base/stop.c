@@ -1,11 +1,13 @@
 #include "base/stop.h"
 
+#include <errno.h>
 #include <math.h>
 #include <signal.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/log.h"
 
@@ -24,8 +26,16 @@ enum { SIGNAL_COUNT = sizeof signals / sizeof *signals };
 static void note_signal(int number) {
     if (caught == 0)
         caught = number;
-    if (number == SIGINT)
-        signal(SIGINT, SIG_DFL); /* someone at a terminal who asks twice means it */
+    if (number != SIGINT)
+        return;
+    /* Someone at a terminal, who should know what goes on, and who means it when asking twice. */
+    static const char text[] =
+        "lode: ending the unit of work in hand; interrupt again to end at once\n";
+    const int error = errno;
+    const ssize_t written = write(STDERR_FILENO, text, sizeof text - 1);
+    (void)written;
+    signal(SIGINT, SIG_DFL);
+    errno = error;
 }
 
 static void start_clock(void) {

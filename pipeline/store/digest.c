@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "store/internal.h"
+#include "store/seal.h"
 
 _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "digests are of little-endian bytes");
 
@@ -61,18 +62,44 @@ static lode_status_t hash_attributes(lode_hash_t *hash, lode_store_t *store, con
     return status;
 }
 
-/* The dataset's elements, some rows of the outermost axis at a time. */
-static lode_status_t hash_elements(lode_hash_t *hash, lode_store_t *store,
-                                   const lode_store_entry_t *entry) {
-    int64_t row = (int64_t)lode_type_size(entry->type), offset[LODE_STORE_MAX_AXES] = {0};
-    int64_t count[LODE_STORE_MAX_AXES];
-    for (int axis = 1; axis < entry->axes; axis++) {
-        count[axis] = entry->shape[axis];
-        row *= count[axis];
+/* Hashes a stretch of a contiguous view of the elements, which is read some rows of the outermost
+ * axis at a time. A segment may end inside a row. */
+typedef struct segments {
+    lode_buffer_t digests;
+    lode_hash_t *hash;
+    int64_t left; /* bytes until the segment ends */
+} segments_t;
+
+static lode_status_t end_segment(segments_t *segments) {
+    char digest[LODE_DIGEST_TEXT];
+    lode_hash_text(segments->hash, digest);
+    lode_hash_destroy(&segments->hash);
+    LODE_TRY(lode_buffer_append(&segments->digests, digest, strlen(digest)));
+    segments->left = LODE_SEAL_SEGMENT;
+    return LODE_OK;
+}
+
+static lode_status_t add_bytes(segments_t *segments, const char *bytes, int64_t count) {
+    while (count > 0) {
+        const int64_t some = count < segments->left ? count : segments->left;
+        if (!segments->hash)
+            LODE_TRY(lode_hash_create(&segments->hash));
+        lode_hash_add(segments->hash, bytes, (size_t)some);
+        segments->left -= some;
+        bytes += some;
+        count -= some;
+        if (segments->left == 0)
+            LODE_TRY(end_segment(segments));
     }
-    if (row == 0 || entry->shape[0] == 0)
-        return LODE_OK;
+    return LODE_OK;
+}
+
+/* Reads all elements; `row` is the bytes of one index of the outermost axis, above 0. */
+static lode_status_t read_segments(segments_t *segments, lode_store_t *store,
+                                   const lode_store_entry_t *entry, int64_t row) {
+    int64_t offset[LODE_STORE_MAX_AXES] = {0}, count[LODE_STORE_MAX_AXES];
     int64_t rows = row < 1 << 22 ? (1 << 22) / row : 1;
+    memcpy(count, entry->shape, sizeof count);
     if (rows > entry->shape[0])
         rows = entry->shape[0];
     char *bytes;
@@ -83,9 +110,33 @@ static lode_status_t hash_elements(lode_hash_t *hash, lode_store_t *store,
         count[0] = entry->shape[0] - i < rows ? entry->shape[0] - i : rows;
         status = lode_store_transfer(store, entry, offset, count, entry->type, bytes, NULL);
         if (status == LODE_OK)
-            lode_hash_add(hash, bytes, (size_t)(count[0] * row));
+            status = add_bytes(segments, bytes, count[0] * row);
     }
     free(bytes);
+    if (status == LODE_OK && segments->hash)
+        status = end_segment(segments);
+    return status;
+}
+
+/* The digests of the dataset's segments, from the seal, or as it would have them. */
+static lode_status_t hash_elements(lode_hash_t *hash, lode_store_t *store,
+                                   const lode_store_entry_t *entry) {
+    segments_t segments = {.left = LODE_SEAL_SEGMENT};
+    int64_t row = (int64_t)lode_type_size(entry->type), sealed;
+    for (int axis = 1; axis < entry->axes; axis++)
+        row *= entry->shape[axis];
+    const int64_t bytes = row * entry->shape[0];
+    if (bytes == 0)
+        return LODE_OK;
+    lode_status_t status = lode_seal_digests(&segments.digests, &sealed, store->path, entry->name);
+    if (status == LODE_OK && sealed != bytes) {
+        segments.digests.length = 0;
+        status = read_segments(&segments, store, entry, row);
+    }
+    if (status == LODE_OK)
+        lode_hash_add(hash, segments.digests.data, segments.digests.length);
+    lode_hash_destroy(&segments.hash);
+    lode_buffer_free(&segments.digests);
     return status;
 }
 
@@ -155,24 +206,35 @@ static lode_status_t digest_tree(lode_store_t *store, const char *path, int dept
     return status;
 }
 
+lode_status_t lode_store_digest_lines(char digest[LODE_DIGEST_TEXT], const lode_buffer_t *lines) {
+    lode_hash_t *hash;
+    LODE_TRY(lode_hash_create(&hash));
+    lode_hash_add(hash, lines->data, lines->length);
+    lode_hash_text(hash, digest);
+    lode_hash_destroy(&hash);
+    return LODE_OK;
+}
+
+lode_status_t lode_store_digest_sealed(lode_store_t *store, char digest[LODE_DIGEST_TEXT],
+                                       lode_buffer_t *listing) {
+    lode_buffer_t lines = {0};
+    lode_status_t status = digest_tree(store, "/", 0, &lines);
+    if (status == LODE_OK)
+        status = lode_store_digest_lines(digest, &lines);
+    if (status == LODE_OK && listing)
+        status = lode_buffer_append(listing, lines.data, lines.length);
+    lode_buffer_free(&lines);
+    return status;
+}
+
 lode_status_t lode_store_digest(const char *path, char digest[LODE_DIGEST_TEXT],
                                 lode_buffer_t *listing) {
-    lode_comm_t alone = {.comm = MPI_COMM_SELF, .rank = 0, .size = 1};
-    lode_store_t *store = NULL;
-    lode_hash_t *hash = NULL;
-    lode_buffer_t lines = {0};
-    lode_status_t status;
-    LODE_GUARD(status, lode_store_open(&store, &alone, path), done);
-    LODE_GUARD(status, lode_store_verify(store), done);
-    LODE_GUARD(status, digest_tree(store, "/", 0, &lines), done);
-    LODE_GUARD(status, lode_hash_create(&hash), done);
-    lode_hash_add(hash, lines.data, lines.length);
-    lode_hash_text(hash, digest);
-    if (listing)
-        status = lode_buffer_append(listing, lines.data, lines.length);
-done:
-    lode_hash_destroy(&hash);
-    lode_buffer_free(&lines);
+    const lode_comm_t alone = {.comm = MPI_COMM_SELF, .rank = 0, .size = 1};
+    lode_store_t *store;
+    LODE_TRY(lode_store_open(&store, &alone, path));
+    lode_status_t status = lode_store_verify(store);
+    if (status == LODE_OK)
+        status = lode_store_digest_sealed(store, digest, listing);
     lode_store_close(&store);
     return status;
 }

@@ -14,9 +14,8 @@
 #include "base/memory.h"
 
 enum {
-    FOOTER = 64,        /* bytes of the last line */
-    SEGMENT = 64 << 20, /* most bytes of one segment, so that ranks can share a dataset */
-    BUFFER = 1 << 20,   /* bytes read at a time */
+    FOOTER = 64,      /* bytes of the last line */
+    BUFFER = 1 << 20, /* bytes read at a time */
     DIGITS = LODE_DIGEST_TEXT - 1,
 };
 
@@ -282,6 +281,24 @@ lode_status_t lode_seal_check_dataset(const char *path, const char *name) {
     return status;
 }
 
+lode_status_t lode_seal_digests(lode_buffer_t *digests, int64_t *bytes, const char *path,
+                                const char *name) {
+    int descriptor;
+    seal_t seal;
+    *bytes = 0;
+    lode_status_t status = open_sealed(&descriptor, &seal, path);
+    if (status == LODE_OK)
+        close(descriptor);
+    for (int64_t i = 0; status == LODE_OK && i < seal.count; i++) {
+        if (strcmp(seal.segments[i].name, name) != 0)
+            continue;
+        status = lode_buffer_append(digests, seal.segments[i].digest, DIGITS);
+        *bytes += seal.segments[i].bytes;
+    }
+    free_seal(&seal);
+    return status;
+}
+
 /* The share of rank `rank` in `bytes` bytes begins here. */
 static int64_t share_begin(int64_t bytes, int rank, int size) {
     return bytes / size * rank + bytes % size * rank / size;
@@ -311,8 +328,8 @@ static int by_place(const void *a, const void *b) {
 /* Lines for a stretch, in segments, with zeros for digests. A name is one line. */
 static lode_status_t add_lines(lode_buffer_t *lines, int64_t first, int64_t bytes,
                                const char *name) {
-    for (int64_t done = 0; done < bytes; done += SEGMENT) {
-        const int64_t some = bytes - done < SEGMENT ? bytes - done : SEGMENT;
+    for (int64_t done = 0; done < bytes; done += LODE_SEAL_SEGMENT) {
+        const int64_t some = bytes - done < LODE_SEAL_SEGMENT ? bytes - done : LODE_SEAL_SEGMENT;
         LODE_TRY(lode_buffer_printf(lines, "%0*d %" PRId64 " %" PRId64 " ", DIGITS, 0, first + done,
                                     some));
         const size_t at = lines->length;

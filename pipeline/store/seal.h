@@ -22,7 +22,10 @@
 #include <stdint.h>
 
 #include "base/error.h"
+#include "base/memory.h"
 #include "comm/context.h"
+
+enum { LODE_SEAL_SEGMENT = 64 << 20 }; /* most bytes of one segment: ranks can share a dataset */
 
 /* Where a dataset's elements lie in the file. */
 typedef struct lode_seal_extent {
@@ -50,6 +53,12 @@ LODE_MUST_USE lode_status_t lode_seal_broken(const char *path, const char *what)
 /* Checks the elements of one dataset, named without leading '/'; LODE_OK for a file without a seal.
  * Errors: LODE_ERR_FORMAT, naming the file, the dataset and the remedy; as above. Local. */
 LODE_MUST_USE lode_status_t lode_seal_check_dataset(const char *path, const char *name);
+
+/* Appends the digests of a dataset's segments to `digests`, 32 digits each, in their order; *bytes
+ * is how many bytes they are of: 0 where the file has no seal, or does not keep the dataset in one
+ * place. Nothing but the seal is read. Errors: those of lode_seal_check_structure(). Local. */
+LODE_MUST_USE lode_status_t lode_seal_digests(lode_buffer_t *digests, int64_t *bytes,
+                                              const char *path, const char *name);
 
 /* Checks all elements of a file, which the ranks read between them; LODE_OK for one without a seal.
  * Errors: the same. Collective. */

@@ -134,12 +134,21 @@ lode_status_t lode_store_new(lode_store_t **out, const lode_comm_t *comm, const 
     return LODE_OK;
 }
 
+/* HDF5 failed to close a file. */
+static bool stranded = false;
+
+bool lode_store_stranded(void) {
+    return stranded;
+}
+
 lode_status_t lode_store_shut(lode_store_t *store) {
     lode_status_t status = LODE_OK;
     for (int64_t i = 0; i < store->entry_count; i++)
         H5Dclose(store->entries[i].dataset);
     const bool open = store->file >= 0, written = store->partial != NULL;
-    if (open && (H5Fclose(store->file) < 0 || (written && lode_fault(LODE_FAULT_WRITE))))
+    const bool failed = open && H5Fclose(store->file) < 0;
+    stranded |= failed;
+    if (failed || (open && written && lode_fault(LODE_FAULT_WRITE)))
         status = lode_fail(LODE_ERR_IO, "%s: closing failed: %s; check the disk's space and quota",
                            store->partial ? store->partial : store->path, lode_store_reason());
     store->file = H5I_INVALID_HID;

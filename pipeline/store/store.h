@@ -180,4 +180,8 @@ void lode_store_list_free(char ***names, int64_t count);
  * one; a broken one is also a warning. Never fails, keeps the current error message. Local. */
 void lode_store_fingerprint(const char *path, char fingerprint[LODE_DIGEST_TEXT]);
 
+/* Whether HDF5 has failed to close a file on this rank. It frees what it still refers to then, and
+ * would crash in MPI_Finalize(), where it ends: leave without. Local. */
+bool lode_store_stranded(void);
+
 #endif

@@ -13,12 +13,22 @@
 #include "model/companion.h"
 #include "model/prefix.h"
 #include "probe/probe.h"
+#include "store/lock.h"
 
 struct lode_inputs {
     char *path;    /* of the file that remembers */
     json_t *known; /* path → [size, seconds, nanoseconds, digest] */
-    bool changed;
+    json_t *found; /* what this run has added to it */
 };
+
+/* What the file says, or nothing where it cannot be read. */
+static json_t *read_known(const char *path) {
+    json_t *known = json_load_file(path, 0, NULL);
+    if (json_is_object(known))
+        return known;
+    json_decref(known);
+    return json_object();
+}
 
 lode_status_t lode_inputs_open(lode_inputs_t **out, const char *folder) {
     LODE_TRY(LODE_NEW(out, 1, "fingerprints"));
@@ -28,25 +38,44 @@ lode_status_t lode_inputs_open(lode_inputs_t **out, const char *folder) {
         *out = NULL;
         return status;
     }
-    (*out)->known = json_load_file((*out)->path, 0, NULL);
-    if (!json_is_object((*out)->known)) {
-        json_decref((*out)->known);
-        (*out)->known = json_object();
-    }
+    (*out)->known = read_known((*out)->path);
+    (*out)->found = json_object();
     return LODE_OK;
+}
+
+/* Adds what was found to what the file has by now: runs of other models write it, too. */
+static lode_status_t write_found(const lode_inputs_t *inputs) {
+    lode_buffer_t path = {0};
+    int lock = -1;
+    LODE_TRY(lode_buffer_printf(&path, "%s.lock", inputs->path));
+    lode_status_t status = lode_store_lock_wait(&lock, path.data, inputs->path, 10);
+    lode_buffer_free(&path);
+    LODE_TRY(status);
+    json_t *known = read_known(inputs->path);
+    json_object_update(known, inputs->found);
+    char *text = json_dumps(known, JSON_INDENT(1) | JSON_SORT_KEYS);
+    status = text ? lode_file_write_atomic(inputs->path, text, strlen(text))
+                  : lode_fail(LODE_ERR_MEMORY, "no memory for fingerprints");
+    free(text);
+    json_decref(known);
+    lode_store_unlock(&lock);
+    return status;
 }
 
 void lode_inputs_close(lode_inputs_t **inputs, const lode_comm_t *comm) {
     if (!*inputs)
         return;
     lode_inputs_t *i = *inputs;
-    if (i->changed && comm->rank == 0) {
-        char *text = json_dumps(i->known, JSON_INDENT(1) | JSON_SORT_KEYS);
-        if (!text || lode_file_write_atomic(i->path, text, strlen(text)) != LODE_OK)
-            lode_log_warning("%s could not be written: inputs will be hashed again", i->path);
-        free(text);
+    if (json_object_size(i->found) > 0 && comm->rank == 0) {
+        char message[LODE_MESSAGE_MAX]; /* of what ended the run, if anything has */
+        snprintf(message, sizeof message, "%s", lode_error_message());
+        if (write_found(i) != LODE_OK) {
+            lode_log_warning("inputs will be hashed again: %s", lode_error_message());
+            (void)lode_fail(LODE_ERR_IO, "%s", message);
+        }
     }
     json_decref(i->known);
+    json_decref(i->found);
     free(i->path);
     free(i);
     *inputs = NULL;
@@ -75,11 +104,10 @@ static void remember(lode_inputs_t *inputs, const char *key, const char *path, c
     struct stat info;
     if (stat(path, &info) != 0)
         return;
-    json_object_set_new(inputs->known, key,
-                        json_pack("[IIIs]", (json_int_t)info.st_size,
-                                  (json_int_t)info.st_mtim.tv_sec, (json_int_t)info.st_mtim.tv_nsec,
-                                  digest));
-    inputs->changed = true;
+    json_t *entry = json_pack("[IIIs]", (json_int_t)info.st_size, (json_int_t)info.st_mtim.tv_sec,
+                              (json_int_t)info.st_mtim.tv_nsec, digest);
+    json_object_set(inputs->known, key, entry);
+    json_object_set_new(inputs->found, key, entry);
 }
 
 /* --- files ---------------------------------------------------------------------------------- */

@@ -24,6 +24,7 @@
 #include "prune/prune.h"
 #include "report/report.h"
 #include "spectra/spectra.h"
+#include "store/digest.h"
 #include "store/lock.h"
 #include "tokenize/tokenize.h"
 
@@ -325,6 +326,43 @@ static void describe(const lode_run_t *run, const char *point) {
                   layout->stages == 1 ? "rank" : "ranks", replicas, idling);
 }
 
+/* The digest of one finished stage, as a line for the digest of all. Files of other settings, which
+ * nobody asked to renew, do not count. */
+static lode_status_t say_digest(lode_buffer_t *lines, const lode_run_t *run, lode_stage_t stage,
+                                const char *where) {
+    char *path, found[LODE_DIGEST_TEXT], digest[LODE_DIGEST_TEXT];
+    const lode_comm_t alone = lode_comm_alone();
+    lode_store_t *store = NULL;
+    LODE_TRY(lode_run_path(&path, run, stage));
+    lode_store_fingerprint(path, found);
+    const bool counts = *found && strcmp(found, run->fingerprint[stage]) == 0;
+    lode_status_t status = counts ? lode_store_open(&store, &alone, path) : LODE_OK;
+    if (store)
+        status = lode_store_digest_sealed(store, digest, NULL);
+    lode_store_close(&store);
+    free(path);
+    if (status != LODE_OK || !counts)
+        return status;
+    lode_log_info("digest of %s/%s.h5: %s", where, lode_stage_name(stage), digest);
+    return lode_buffer_printf(lines, "%s  %s.h5\n", digest, lode_stage_name(stage));
+}
+
+/* Says what the results are, in digits that another run can be compared by. */
+static lode_status_t say_digests(const lode_run_t *run) {
+    char where[4096], digest[LODE_DIGEST_TEXT];
+    lode_buffer_t lines = {0};
+    lode_status_t status = LODE_OK;
+    snprintf(where, sizeof where, "%s%s%s", run->point, *run->point ? "/" : "", run->model->name);
+    for (int s = 0; s < LODE_STAGE_COUNT && status == LODE_OK; s++)
+        status = say_digest(&lines, run, (lode_stage_t)s, where);
+    if (status == LODE_OK)
+        status = lode_store_digest_lines(digest, &lines);
+    if (status == LODE_OK)
+        lode_log_info("digest of %s: %s", where, digest);
+    lode_buffer_free(&lines);
+    return status;
+}
+
 static lode_status_t run_model(driver_t *driver, const lode_config_t *config,
                                const lode_config_model_t *model, const char *point) {
     lode_run_t run;
@@ -344,6 +382,9 @@ static lode_status_t run_model(driver_t *driver, const lode_config_t *config,
     if (status == LODE_OK) {
         describe(&run, point);
         status = run_stages(driver, &run);
+        if (status == LODE_OK)
+            status = lode_comm_agree(driver->comm,
+                                     driver->comm->rank == 0 ? say_digests(&run) : LODE_OK);
         if (status != LODE_OK && status != LODE_STOPPED)
             status =
                 lode_fail_context(status, "model %s%s%s", model->name, *point ? ", " : "", point);

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/fault.h"
 #include "base/log.h"
@@ -343,6 +344,15 @@ static bool launched(void) {
     return false;
 }
 
+/* Ends MPI, where that is safe; else the process, once all ranks have come here. */
+static void leave(const lode_comm_t *comm, lode_status_t status) {
+    int stranded = lode_store_stranded();
+    MPI_Allreduce(MPI_IN_PLACE, &stranded, 1, MPI_INT, MPI_MAX, comm->comm);
+    if (stranded)
+        _exit((int)status);
+    MPI_Finalize();
+}
+
 static int program(int argc, char **argv, const char *stage) {
     const command_t *command = find_command(stage ? "run" : argc > 1 ? argv[1] : "--help");
     const bool alone = (!command || command->alone) && !launched();
@@ -374,7 +384,7 @@ static int program(int argc, char **argv, const char *stage) {
         lode_error_print(lode_error_message());
     lode_fault_report();
     if (!alone)
-        MPI_Finalize();
+        leave(&comm, status);
     return (int)status;
 }
 

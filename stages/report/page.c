@@ -199,6 +199,8 @@ static lode_status_t write_origin(lode_buffer_t *page, const lode_report_case_t 
     LODE_TRY(write_cell(page, origin->end));
     LODE_TRY(lode_buffer_printf(page, "<td class=\"mono\">"));
     LODE_TRY(lode_page_text(page, origin->fingerprint ? origin->fingerprint : ""));
+    LODE_TRY(lode_buffer_printf(page, "</td><td class=\"mono\">"));
+    LODE_TRY(lode_page_text(page, origin->digest));
     return lode_buffer_printf(page, "</td></tr>\n");
 }
 
@@ -250,8 +252,8 @@ static lode_status_t write_provenance(lode_buffer_t *page, const lode_report_cas
         "<div class=\"wide\" tabindex=\"0\"><table class=\"small\">\n<thead><tr><th>model</th>"
         "<th>stage</th><th>version</th><th>commit</th><th>host</th>"
         "<th class=\"n\">ranks × threads</th><th>start (UTC)</th>"
-        "<th>end (UTC)</th><th>fingerprint</th></tr></thead>\n"
-        "<tbody>\n"));
+        "<th>end (UTC)</th><th>fingerprint of what it was made from</th>"
+        "<th>digest of its results</th></tr></thead>\n<tbody>\n"));
     for (int64_t i = 0; i < count; i++)
         for (int stage = 0; stage < LODE_REPORT_STAGES; stage++)
             if (cases[i].origins[stage].exists)

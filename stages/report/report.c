@@ -89,7 +89,8 @@ lode_status_t lode_report_build(const lode_report_t *report) {
     char *path;
     int lock = -1;
     LODE_TRY(lode_path_join(&path, report->folder, "summary.lock"));
-    lode_status_t status = lode_store_lock_wait(&lock, path, "the summary", 60);
+    const double patience = 600; /* s; the jobs of an array may all be done at once */
+    lode_status_t status = lode_store_lock_wait(&lock, path, "the summary", patience);
     free(path);
     LODE_TRY(status);
     lode_report_case_t *cases;

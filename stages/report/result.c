@@ -8,6 +8,7 @@
 #include "base/file.h"
 #include "comm/context.h"
 #include "store/store.h"
+#include "store/digest.h"
 
 /* Every experiment has the stages `always`; the others run where it asks for what they do. */
 static const struct {
@@ -277,6 +278,8 @@ lode_status_t lode_report_case_load(lode_report_case_t *item) {
             continue;
         origin->exists = true;
         lode_status_t status = read_origin(store, origin);
+        if (status == LODE_OK)
+            status = lode_store_digest_sealed(store, origin->digest, NULL);
         if (status == LODE_OK && strcmp(origin->stage, "accumulate") == 0)
             status = read_extent(store, item);
         if (status == LODE_OK && strcmp(origin->stage, "evaluate") == 0)

@@ -60,6 +60,7 @@ typedef struct lode_report_origin {
     char *experiment, *experiment_sha256, *fingerprint, *inputs, *version, *commit, *libraries,
         *host, *start, *end;
     int64_t ranks, threads;
+    char digest[LODE_DIGEST_TEXT]; /* of the file's results */
 } lode_report_origin_t;
 
 enum { LODE_REPORT_STAGES = 11 };

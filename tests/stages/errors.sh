@@ -210,6 +210,8 @@ new_case "unknown stage"
 fails $usage '--stages' '"acumulate"' 'the stages are .*accumulate' -- "$lode" run exp.cfg --stages tokenize,acumulate
 new_case "no stage"
 fails $usage '--stages' 'the stages are .*accumulate' -- "$lode" run exp.cfg --stages ''
+new_case "no time limit"
+fails $usage '--time-limit' '"soon" is no duration' '3h30m' -- "$lode" run exp.cfg --time-limit soon
 on="1 3"
 new_case "unknown model"
 fails $usage '--model tinny' '"tiny"' -- "$lode" run exp.cfg --model tinny

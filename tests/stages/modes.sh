@@ -111,6 +111,10 @@ change() {
 
 ways() {
     run all --
+    for stage in "${stages[@]}"; do
+        said "$stage: says its digest" \
+            "digest of books3m/$stage.h5: $("$lode" digest "$work/all/$model/$stage.h5")"
+    done
     run stages "$programs/lode-tokenize" --
     for stage in "${stages[@]:1}"; do
         run stages "$programs/lode-$stage" --

@@ -123,6 +123,53 @@ static void test_sound(void **state) {
     assert_string_equal(got, want);
 }
 
+/* A dataset of more than one segment has the same digest with a seal, which knows it, and without,
+ * where the elements are read. Rows of the outermost axis end inside segments. */
+static void test_digest_without_seal(void **state) {
+    (void)state;
+    enum { LINES = 5, WIDTH = 14 * (1 << 20) + 3 };
+    const int64_t shape[] = {LINES, WIDTH}, zero[] = {0, 0}, one[] = {1, WIDTH};
+    _Static_assert((int64_t)LINES * WIDTH > LODE_SEAL_SEGMENT, "two segments");
+    char want[LODE_DIGEST_TEXT], got[LODE_DIGEST_TEXT], footer[65] = "";
+    long length;
+    uint8_t *row;
+    lode_store_t *store;
+    assert_int_equal(LODE_NEW(&row, WIDTH, "row"), LODE_OK);
+    assert_int_equal(lode_store_create(&store, &alone, copy), LODE_OK);
+    assert_int_equal(lode_store_dataset(store, "/large", LODE_TYPE_U8, 2, shape, false), LODE_OK);
+    for (int64_t i = 0; i < LINES; i++) {
+        const int64_t at[] = {i, 0};
+        for (int64_t k = 0; k < WIDTH; k++)
+            row[k] = (uint8_t)(k * 7 + i);
+        assert_int_equal(lode_store_write(store, "/large", i ? at : zero, one, row), LODE_OK);
+    }
+    free(row);
+    assert_int_equal(lode_store_commit(&store), LODE_OK);
+    assert_int_equal(lode_store_digest(copy, want, NULL), LODE_OK);
+    FILE *file = fopen(copy, "rb");
+    assert_non_null(file);
+    assert_int_equal(fseek(file, -64, SEEK_END), 0);
+    assert_int_equal(fread(footer, 1, 64, file), 64);
+    const long end = ftell(file);
+    fclose(file);
+    assert_int_equal(sscanf(footer, "seal %*s %ld", &length), 1);
+    assert_int_equal(truncate(copy, end - 64 - length), 0);
+    bool sealed = true;
+    assert_int_equal(lode_seal_check_structure(copy, &sealed), LODE_OK);
+    assert_false(sealed);
+    assert_int_equal(lode_store_digest(copy, got, NULL), LODE_OK);
+    assert_string_equal(got, want);
+    /* And it is of the elements: of a byte behind the first segment, too. */
+    file = fopen(copy, "rb+");
+    assert_non_null(file);
+    assert_int_equal(fseek(file, 69 * (1 << 20), SEEK_SET), 0);
+    assert_int_not_equal(fputc(1, file), EOF);
+    assert_int_not_equal(fputc(0, file), EOF);
+    fclose(file);
+    assert_int_equal(lode_store_digest(copy, got, NULL), LODE_OK);
+    assert_string_not_equal(got, want);
+}
+
 /* Every byte of the structures and of the seal, and some of the data. */
 static void test_flips(void **state) {
     (void)state;
@@ -201,9 +248,10 @@ static void test_forged(void **state) {
 }
 
 int main(int argc, char **argv) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_sound), cmocka_unit_test(test_flips),
-                                       cmocka_unit_test(test_cuts), cmocka_unit_test(test_unsealed),
-                                       cmocka_unit_test(test_forged)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_sound),    cmocka_unit_test(test_digest_without_seal),
+        cmocka_unit_test(test_flips),    cmocka_unit_test(test_cuts),
+        cmocka_unit_test(test_unsealed), cmocka_unit_test(test_forged)};
     MPI_Init(&argc, &argv);
     const int failed = cmocka_run_group_tests(tests, setup, teardown);
     MPI_Finalize();
