@@ -23,7 +23,7 @@ sanitize_tests='^(unit\.|mpi\.|fuzz\.|stages\.golden\.quickstart)'
 # their accesses are checked, their leaks are left to the sanitizers. The tokenizer comes first, since
 # it needs two minutes; kernels and their gradients would need more, and are left to the sanitizers.
 valgrind_tests=(tokenizer store edits config checkpoint families architecture rotary safetensors
-    corpus text_golden task answer channel halo control structure mask probe random score
+    spill corpus text_golden task answer channel halo control structure mask probe random score
     supernode partition schedule plan batch protocol compare check_rules writer)
 
 usage() {

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/fault.h"
 
@@ -104,4 +105,39 @@ lode_status_t lode_buffer_printf(lode_buffer_t *buffer, const char *format, ...)
 void lode_buffer_free(lode_buffer_t *buffer) {
     free(buffer->data);
     *buffer = (lode_buffer_t){0};
+}
+
+/* --- what the process occupies -------------------------------------------------------------- */
+
+static int64_t peak, peak_marked;
+
+int64_t lode_memory_private(void) {
+    long long size, resident, shared;
+    FILE *file = fopen("/proc/self/statm", "re");
+    if (!file)
+        return 0;
+    const int fields = fscanf(file, "%lld %lld %lld", &size, &resident, &shared);
+    fclose(file);
+    /* Shared are pages of files and of shared segments; the rest is RssAnon of /proc/self/status.
+     */
+    return fields == 3 ? (int64_t)(resident - shared) * sysconf(_SC_PAGESIZE) : 0;
+}
+
+void lode_memory_sample(void) {
+    const int64_t now = lode_memory_private();
+    peak = now > peak ? now : peak;
+    peak_marked = now > peak_marked ? now : peak_marked;
+}
+
+int64_t lode_memory_peak(void) {
+    return peak;
+}
+
+void lode_memory_mark(void) {
+    peak_marked = 0;
+    lode_memory_sample();
+}
+
+int64_t lode_memory_peak_marked(void) {
+    return peak_marked;
 }

@@ -1,4 +1,5 @@
-/* base/memory: checked allocation. Memory is released with free(). */
+/* base/memory: checked allocation, and how much memory the process has. Memory is released with
+ * free(). */
 #ifndef LODE_BASE_MEMORY_H
 #define LODE_BASE_MEMORY_H
 
@@ -39,5 +40,16 @@ LODE_MUST_USE lode_status_t lode_buffer_append(lode_buffer_t *buffer, const void
 LODE_MUST_USE lode_status_t lode_buffer_printf(lode_buffer_t *buffer, const char *format, ...)
     LODE_PRINTF(2, 3);
 void lode_buffer_free(lode_buffer_t *buffer); /* leaves {0} */
+
+/* Bytes of private memory that the process occupies now: anonymous pages, so neither mapped files
+ * nor segments shared with other processes; 0 where the system does not tell. Local. */
+int64_t lode_memory_private(void);
+
+/* Looks how much that is now, to be called where much is held; and the most that was seen, in the
+ * program and since lode_memory_mark() was called last. Not for several threads at once. Local. */
+void lode_memory_sample(void);
+int64_t lode_memory_peak(void);
+void lode_memory_mark(void);
+int64_t lode_memory_peak_marked(void);
 
 #endif

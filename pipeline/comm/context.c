@@ -45,6 +45,7 @@ lode_comm_t lode_comm_alone(void) {
 }
 
 lode_status_t lode_comm_agree(const lode_comm_t *comm, lode_status_t local) {
+    lode_memory_sample(); /* every stage comes here between its steps, with all it holds */
     if (comm->size == 1)
         return local;
     /* The lowest rank that failed, or size where none did. */

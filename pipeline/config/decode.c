@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/file.h"
+#include "base/size.h"
 #include "config/fields.h"
 #include "config/schema.h"
 
@@ -120,20 +121,6 @@ static lode_status_t decode_real(const lode_key_t *key, const lode_value_t *valu
     return LODE_OK;
 }
 
-/* The factor of a size's suffix, 0 where it is none. */
-static double size_factor(const char *suffix) {
-    static const char letters[] = "KMGT";
-    while (*suffix == ' ')
-        suffix++;
-    if (*suffix == '\0' || strcmp(suffix, "B") == 0)
-        return 1;
-    const char *letter = strchr(letters, *suffix);
-    const char *rest = suffix + 1;
-    if (!letter || (*rest && strcmp(rest, "B") != 0 && strcmp(rest, "iB") != 0))
-        return 0;
-    return ldexp(1, 10 * (int)(letter - letters + 1));
-}
-
 static lode_status_t decode_bytes(const lode_key_t *key, const lode_value_t *value,
                                   const char *path, int64_t *field) {
     if (value->kind == LODE_VALUE_INTEGER)
@@ -141,14 +128,11 @@ static lode_status_t decode_bytes(const lode_key_t *key, const lode_value_t *val
     const char *expected = "a size like \"8G\" or \"512M\", or an integer of bytes";
     if (value->kind != LODE_VALUE_TEXT)
         return fail_type(value, path, expected);
-    size_t digits = strspn(value->text, "0123456789.");
-    char *end;
-    double number = strtod(value->text, &end);
-    double bytes = number * size_factor(value->text + digits);
-    if (digits == 0 || end != value->text + digits || !(bytes > 0) || bytes >= 0x1p63)
+    int64_t bytes;
+    if (!lode_size_parse(&bytes, value->text))
         return fail_type(value, path, expected);
-    LODE_TRY(check_range(key, value, path, bytes));
-    *field = (int64_t)bytes;
+    LODE_TRY(check_range(key, value, path, (double)bytes));
+    *field = bytes;
     return LODE_OK;
 }
 

@@ -270,27 +270,12 @@ static void shape_text(char text[SHAPE_BYTES], const int64_t *shape, int rank) {
     snprintf(text + used, (size_t)(SHAPE_BYTES - used), rank > LODE_TENSOR_MAX_RANK ? ", …]" : "]");
 }
 
-/* What config.json makes of the tensor of a role: its stored shape, all parts together. */
-static int expected_shape(int64_t shape[2], const lode_checkpoint_t *checkpoint, lode_role_t role) {
-    const lode_architecture_t *a = &checkpoint->architecture;
-    const lode_family_tensor_t *tensors = lode_family(a->model_type)->tensors;
-    const lode_family_tensor_t *wanted = &tensors[role];
-    int64_t out = 0;
-    for (int part = 0; part < LODE_ROLE_COUNT; part++)
-        if (lode_family_has(a, (lode_role_t)part) && strcmp(tensors[part].name, wanted->name) == 0)
-            out += lode_family_extent(a, tensors[part].shape[0]);
-    const int64_t in = lode_family_extent(a, wanted->shape[1]); /* 0 in vectors */
-    shape[0] = wanted->transposed ? in : out;
-    shape[1] = wanted->transposed ? out : in;
-    return wanted->shape[1] == LODE_EXTENT_NONE ? 1 : 2;
-}
-
 static lode_status_t check_tensor(const lode_checkpoint_t *checkpoint, const item_t *item,
                                   lode_role_t role) {
     const lode_safetensors_entry_t *entry = entry_of(checkpoint, item);
     const char *path = lode_safetensors_path(checkpoint->files[item->file]);
     int64_t shape[2];
-    int rank = expected_shape(shape, checkpoint, role);
+    int rank = lode_family_stored_shape(&checkpoint->architecture, role, shape);
     bool fits = entry->rank == rank && entry->shape[0] == shape[0] && entry->shape[1] == shape[1];
     if (!fits) {
         char found[SHAPE_BYTES], expected[SHAPE_BYTES];

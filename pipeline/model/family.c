@@ -71,6 +71,34 @@ int64_t lode_family_elements(const lode_architecture_t *architecture, lode_role_
     return shape[1] == LODE_EXTENT_NONE ? rows : rows * lode_family_extent(architecture, shape[1]);
 }
 
+/* Whether both roles are parts of one tensor. */
+static bool share_tensor(const lode_architecture_t *a, lode_role_t one, lode_role_t two) {
+    const lode_family_tensor_t *tensors = lode_family(a->model_type)->tensors;
+    return lode_family_has(a, one) && lode_family_has(a, two) &&
+           strcmp(tensors[one].name, tensors[two].name) == 0;
+}
+
+int lode_family_stored_shape(const lode_architecture_t *architecture, lode_role_t role,
+                             int64_t shape[2]) {
+    const lode_family_tensor_t *tensors = lode_family(architecture->model_type)->tensors;
+    const lode_family_tensor_t *wanted = &tensors[role];
+    int64_t out = 0;
+    for (int part = 0; part < LODE_ROLE_COUNT; part++)
+        if (share_tensor(architecture, role, (lode_role_t)part))
+            out += lode_family_extent(architecture, tensors[part].shape[0]);
+    const int64_t in = lode_family_extent(architecture, wanted->shape[1]); /* 0 in vectors */
+    shape[0] = wanted->transposed ? in : out;
+    shape[1] = wanted->transposed ? out : in;
+    return wanted->shape[1] == LODE_EXTENT_NONE ? 1 : 2;
+}
+
+bool lode_family_leads(const lode_architecture_t *architecture, lode_role_t role) {
+    for (int part = 0; part < (int)role; part++)
+        if (share_tensor(architecture, role, (lode_role_t)part))
+            return false;
+    return lode_family_has(architecture, role);
+}
+
 void lode_family_tensor_name(char *bytes, size_t capacity, const lode_family_t *family,
                              lode_role_t role, int64_t layer, bool prefixed) {
     const char *prefix = prefixed && role != LODE_ROLE_HEAD ? family->prefix : "";

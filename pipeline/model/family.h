@@ -175,6 +175,14 @@ bool lode_family_has(const lode_architecture_t *architecture, lode_role_t role);
 /* Elements of a role, 0 where there are none. Local. */
 int64_t lode_family_elements(const lode_architecture_t *architecture, lode_role_t role);
 
+/* The shape in which the tensor of a role that models of this architecture have is stored, all
+ * parts together; the rank, 1 or 2, is returned, and shape[1] is 0 in vectors. Local. */
+int lode_family_stored_shape(const lode_architecture_t *architecture, lode_role_t role,
+                             int64_t shape[2]);
+
+/* Whether a role is the first of those that share its tensor; false where there is none. Local. */
+bool lode_family_leads(const lode_architecture_t *architecture, lode_role_t role);
+
 /* Writes the name of a tensor, `layer` in place of #; `bytes` holds `capacity` bytes, and 128 are
  * enough for every family. `prefixed` chooses the name with the family's prefix. Local. */
 void lode_family_tensor_name(char *bytes, size_t capacity, const lode_family_t *family,

@@ -1,5 +1,7 @@
 #include "model/json_text.h"
 
+#include <stdlib.h>
+
 #include "text/utf8.h"
 
 static bool is_control(char c) {
@@ -33,4 +35,17 @@ lode_status_t lode_json_text_object(json_t **out, const char *bytes, size_t size
         return lode_fail(LODE_ERR_FORMAT, "%s: must be a JSON object, {…}", name);
     }
     return LODE_OK;
+}
+
+char *lode_json_text_dump(const json_t *root) {
+    char *text = NULL;
+    bool equal = false;
+    for (size_t digits = 6; digits <= 17 && !equal; digits++) {
+        free(text);
+        text = json_dumps(root, JSON_INDENT(2) | JSON_REAL_PRECISION(digits));
+        json_t *back = text ? json_loads(text, 0, NULL) : NULL;
+        equal = back && json_equal(back, root);
+        json_decref(back);
+    }
+    return text;
 }

@@ -14,6 +14,10 @@
 LODE_MUST_USE lode_status_t lode_json_text_object(json_t **out, const char *bytes, size_t size,
                                                   const char *name);
 
+/* The indented text of a document, its real numbers as short as they read back to the same bits, so
+ * that 1e-05 stays that; the caller's, NULL without memory. Local. */
+char *lode_json_text_dump(const json_t *root);
+
 /* Whether a string holds control characters, which no message could quote safely. Local. */
 bool lode_json_text_has_control(const char *text);
 

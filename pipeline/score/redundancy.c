@@ -118,6 +118,12 @@ static int64_t block_size(int64_t count) {
     return count < BLOCK ? count : BLOCK;
 }
 
+int64_t lode_redundancy_memory(int64_t tokens, int64_t a, int64_t b) {
+    const int64_t block = block_size(a);
+    return ((block + b) * (tokens + 1) + block * b) * (int64_t)sizeof(double) +
+           b * (int64_t)sizeof(int32_t);
+}
+
 lode_status_t lode_redundancy_to_core(double *redundancy, lode_q_t q, const int32_t *core,
                                       int64_t core_size, const int32_t *others, int64_t count,
                                       lode_redundancy_t options) {

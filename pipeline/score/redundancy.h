@@ -42,6 +42,10 @@ typedef struct lode_q {
     int64_t tokens, stride, channels; /* tokens ≥ 1 */
 } lode_q_t;
 
+/* Private bytes that the functions below take beside q and their results, for lists of `a` and `b`
+ * channels of a layer (others and the core, for the first of them). */
+int64_t lode_redundancy_memory(int64_t tokens, int64_t a, int64_t b);
+
 /* Redundancy of each of some channels to the core: the mean of the min(top_k, core_size) largest
  * Red_js over the core.
  *   redundancy [count] out, nats, ≥ 0, in the order of `others`

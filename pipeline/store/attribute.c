@@ -105,7 +105,9 @@ lode_status_t lode_store_provenance(lode_store_t *store, const lode_provenance_t
         LODE_TRY(lode_store_attribute_text(store, "/provenance", texts[i].name, texts[i].value));
     LODE_TRY(lode_store_attribute_i64(store, "/provenance", "sealed", 1)); /* by the commit */
     LODE_TRY(lode_store_attribute_i64(store, "/provenance", "ranks", provenance->ranks));
-    return lode_store_attribute_i64(store, "/provenance", "threads", provenance->threads);
+    LODE_TRY(lode_store_attribute_i64(store, "/provenance", "threads", provenance->threads));
+    return lode_store_attribute_i64(store, "/provenance", "peak_private_bytes",
+                                    provenance->peak_private_bytes);
 }
 
 bool lode_store_has_attribute(lode_store_t *store, const char *object, const char *name) {

@@ -88,6 +88,7 @@ typedef struct lode_provenance {
     const char *libraries; /* one "name version" a line */
     int64_t ranks, threads;
     const char *host, *start, *end; /* times are ISO 8601, UTC */
+    int64_t peak_private_bytes;     /* seen during the stage, on the rank that had most */
 } lode_provenance_t;
 
 /* Writes the group /provenance, one attribute for each field; rank 0's values. Collective. */

@@ -49,63 +49,78 @@ lode_status_t lode_arena_shape(lode_arena_shape_t *shape, const lode_pass_size_t
     return wanted_states(&shape->states, size);
 }
 
-/* Hidden-state buffers: one input a layer and micro-batch in flight with backward; two that take
- * turns without. */
-static int64_t input_count(const lode_arena_shape_t *shape) {
-    return shape->backward ? shape->in_flight * shape->layers : min2(shape->layers, 2);
+/* Buffers that take turns as inputs: without backward two of them, with it as well where some layer
+ * does not hold its own. */
+static int64_t turn_count(const lode_arena_shape_t *shape, int64_t held) {
+    return shape->backward && held == shape->layers ? 0 : min2(shape->layers, 2);
 }
 
-static int64_t storage_reals(const lode_arena_shape_t *shape, int64_t kept, int64_t slots) {
-    int64_t reals = (input_count(shape) + slots) * shape->panel;
-    reals += shape->in_flight * kept * shape->layer_reals;
+/* kept ≤ held ≤ layers, both 0 without backward. */
+static int64_t storage_reals(const lode_arena_shape_t *shape, int64_t held, int64_t kept,
+                             int64_t slots) {
+    int64_t panels = shape->in_flight * held + turn_count(shape, held) + slots;
+    int64_t reals = shape->in_flight * kept * shape->layer_reals;
     if (kept < shape->layers)
         reals += shape->layer_reals;
-    if (shape->head)
-        reals += 2 * shape->panel + shape->tokens;
+    if (shape->head) {
+        panels += 2;
+        reals += shape->tokens;
+    }
     if (shape->backward)
-        reals += shape->panel;
-    return reals;
+        panels++;
+    return reals + panels * shape->panel;
 }
 
-/* Everything but what is kept to save computing it again. */
-static int64_t least_bytes(const lode_arena_shape_t *shape) {
+static int64_t bytes_of(const lode_arena_shape_t *shape, int64_t held, int64_t kept,
+                        int64_t slots) {
     if (shape->in_flight == 0)
         return 0;
-    return storage_reals(shape, 0, 0) * (int64_t)sizeof(lode_real_t) +
+    return storage_reals(shape, held, kept, slots) * (int64_t)sizeof(lode_real_t) +
            shape->neighbours * (shape->backward ? 2 : 1) * lode_channel_memory(shape->panel) +
+           shape->in_flight * shape->layers * (int64_t)sizeof(lode_activations_t) +
            shape->tokens * (int64_t)(3 * sizeof(double) + 2 * sizeof(int32_t) + 2);
 }
 
-static int64_t kept_layer_bytes(const lode_arena_shape_t *shape) {
-    return shape->in_flight * shape->layer_reals * (int64_t)sizeof(lode_real_t);
-}
-
-static int64_t state_bytes(const lode_arena_shape_t *shape) {
-    return shape->panel * (int64_t)sizeof(lode_real_t);
-}
-
 lode_pass_memory_t lode_arena_memory(const lode_arena_shape_t *shape) {
-    lode_pass_memory_t memory = {.least = least_bytes(shape)};
-    memory.all = memory.least + shape->states * state_bytes(shape);
-    if (shape->backward)
-        memory.all += shape->layers * kept_layer_bytes(shape);
+    const int64_t layers = shape->backward ? shape->layers : 0;
+    lode_pass_memory_t memory = {.inputs = bytes_of(shape, layers, 0, 0),
+                                 .all = bytes_of(shape, layers, layers, shape->states)};
+    memory.least = min2(bytes_of(shape, 0, 0, 0), memory.inputs);
     return memory;
 }
 
-lode_status_t lode_arena_choose(lode_arena_t *arena, const lode_arena_shape_t *shape,
-                                int64_t budget, const char *stage) {
+bool lode_arena_choose(lode_arena_t *arena, const lode_arena_shape_t *shape, int64_t budget,
+                       bool spill) {
+    const lode_pass_memory_t memory = lode_arena_memory(shape);
+    const int64_t layers = shape->layers, real = (int64_t)sizeof(lode_real_t);
+    const int64_t input = shape->in_flight * shape->panel * real;
+    const int64_t activations = shape->in_flight * shape->layer_reals * real;
     *arena = (lode_arena_t){.shape = *shape};
-    const int64_t least = least_bytes(shape), spare = budget - least;
-    if (spare < 0)
-        return lode_fail(LODE_ERR_MEMORY,
-                         "%s needs %.0f MB for activations and %.0f MB of the memory budget are "
-                         "left; raise memory, lower micro_batch or use more ranks",
-                         stage, (double)least / 1e6, (double)(budget > 0 ? budget : 0) / 1e6);
-    if (shape->backward && shape->layers > 0)
-        arena->kept = min2(spare / kept_layer_bytes(shape), shape->layers);
-    if (shape->states > 0)
-        arena->slots = min2(spare / state_bytes(shape), shape->states);
-    return LODE_OK;
+    if (!shape->backward) {
+        if (shape->states > 0 && budget > memory.least)
+            arena->slots = min2((budget - memory.least) / (shape->panel * real), shape->states);
+        return budget >= memory.least;
+    }
+    if (budget >= memory.all) {
+        arena->held = arena->kept = layers;
+    } else if (budget >= memory.inputs) {
+        arena->held = layers;
+        if (layers > 0)
+            arena->kept = min2((budget - memory.inputs) / activations, layers - 1);
+    } else if (spill && budget >= memory.least) {
+        arena->held = min2((budget - memory.least) / input, layers - 1);
+    } else {
+        return false;
+    }
+    return true;
+}
+
+int64_t lode_arena_scratch(const lode_arena_t *arena) {
+    const lode_arena_shape_t *shape = &arena->shape;
+    if (!shape->backward)
+        return 0;
+    return shape->in_flight * (shape->layers - arena->held) * shape->panel *
+           (int64_t)sizeof(lode_real_t);
 }
 
 /* --- storage -------------------------------------------------------------------------------- */
@@ -119,13 +134,11 @@ static lode_real_t *take(lode_real_t **next, int64_t reals) {
 static void place(lode_arena_t *arena, const lode_stack_t *stack) {
     const lode_arena_shape_t *shape = &arena->shape;
     lode_real_t *next = arena->storage;
-    if (!shape->backward) {
-        for (int64_t i = 0; i < input_count(shape); i++)
-            arena->turns[i] = take(&next, shape->panel);
-        arena->states = take(&next, arena->slots * shape->panel);
-    }
-    for (int64_t slot = 0; shape->backward && slot < shape->in_flight; slot++) {
-        for (int64_t l = 0; l < shape->layers; l++) {
+    for (int64_t i = 0; i < turn_count(shape, arena->held); i++)
+        arena->turns[i] = take(&next, shape->panel);
+    arena->states = take(&next, arena->slots * shape->panel);
+    for (int64_t slot = 0; slot < shape->in_flight; slot++) {
+        for (int64_t l = 0; l < arena->held; l++) {
             lode_activations_t *act = &arena->activations[slot * shape->layers + l];
             if (l < arena->kept)
                 lode_activations_place(act, &stack->whole[l], shape->tokens,
@@ -145,11 +158,14 @@ static void place(lode_arena_t *arena, const lode_stack_t *stack) {
         arena->gradient = take(&next, shape->panel);
 }
 
-lode_status_t lode_arena_open(lode_arena_t *arena, const lode_stack_t *stack) {
+lode_status_t lode_arena_open(lode_arena_t *arena, const lode_stack_t *stack, const char *scratch) {
     const lode_arena_shape_t *shape = &arena->shape;
     const int64_t tokens = shape->tokens;
+    if (lode_arena_scratch(arena) > 0)
+        LODE_TRY(lode_spill_open(&arena->spill, scratch, lode_arena_scratch(arena)));
     LODE_TRY(LODE_NEW(&arena->activations, shape->in_flight * shape->layers, "activations"));
-    LODE_TRY(LODE_NEW_RAW(&arena->storage, storage_reals(shape, arena->kept, arena->slots),
+    LODE_TRY(LODE_NEW_RAW(&arena->storage,
+                          storage_reals(shape, arena->held, arena->kept, arena->slots),
                           "activations"));
     place(arena, stack);
     LODE_TRY(LODE_NEW(&arena->nll, 3 * tokens, "losses"));
@@ -163,6 +179,8 @@ lode_status_t lode_arena_open(lode_arena_t *arena, const lode_stack_t *stack) {
 }
 
 void lode_arena_close(lode_arena_t *arena) {
+    lode_memory_sample();
+    lode_spill_close(&arena->spill);
     free(arena->activations);
     free(arena->storage);
     free(arena->nll);
@@ -181,8 +199,14 @@ lode_real_t *lode_arena_state(const lode_arena_t *arena, int64_t slot) {
     return arena->states + slot * arena->shape.panel;
 }
 
+/* Whether the layer's input goes to the scratch file. */
+static bool spills(const lode_arena_t *arena, int64_t layer) {
+    return arena->shape.backward && layer >= arena->held;
+}
+
 lode_real_t *lode_arena_input(lode_arena_t *arena, int64_t item, int64_t layer) {
-    return arena->shape.backward ? own(arena, item, layer)->x : arena->turns[layer % 2];
+    return !arena->shape.backward || spills(arena, layer) ? arena->turns[layer % 2]
+                                                          : own(arena, item, layer)->x;
 }
 
 bool lode_arena_keeps(const lode_arena_t *arena, int64_t layer) {
@@ -190,17 +214,35 @@ bool lode_arena_keeps(const lode_arena_t *arena, int64_t layer) {
 }
 
 lode_activations_t *lode_arena_work(lode_arena_t *arena, int64_t item, int64_t layer) {
+    lode_memory_sample(); /* once a layer */
     return lode_arena_keeps(arena, layer) ? own(arena, item, layer) : &arena->shared;
 }
 
+/* Where the input of a layer begins in the scratch file. */
+static int64_t place_of(const lode_arena_t *arena, int64_t item, int64_t layer) {
+    const lode_arena_shape_t *shape = &arena->shape;
+    const int64_t spilled = shape->layers - arena->held;
+    return (item % shape->in_flight * spilled + layer - arena->held) * shape->panel *
+           (int64_t)sizeof(lode_real_t);
+}
+
 lode_status_t lode_arena_put(lode_arena_t *arena, int64_t item, int64_t layer, int64_t count) {
-    (void)arena, (void)item, (void)layer, (void)count;
-    return LODE_OK;
+    if (!spills(arena, layer))
+        return LODE_OK;
+    return lode_spill_write(&arena->spill, place_of(arena, item, layer), arena->turns[layer % 2],
+                            count * (int64_t)sizeof(lode_real_t));
 }
 
 lode_status_t lode_arena_get(lode_arena_t *arena, int64_t item, int64_t layer, int64_t count,
                              lode_real_t **x) {
-    (void)count;
-    *x = own(arena, item, layer)->x;
+    const int64_t bytes = count * (int64_t)sizeof(lode_real_t);
+    if (!spills(arena, layer)) {
+        *x = own(arena, item, layer)->x;
+        return LODE_OK;
+    }
+    *x = arena->turns[layer % 2];
+    LODE_TRY(lode_spill_read(&arena->spill, place_of(arena, item, layer), *x, bytes));
+    if (layer > 0 && spills(arena, layer - 1)) /* comes next, while this one is computed with */
+        lode_spill_ahead(&arena->spill, place_of(arena, item, layer - 1), bytes);
     return LODE_OK;
 }

@@ -1,13 +1,15 @@
 /* transformer/arena: where a pass keeps hidden states and activations; for transformer/pass alone.
  *
  * With backward, the input of each layer is needed again for every micro-batch in flight, and so
- * are the layer's activations, which can be computed again from it. How much of that is kept
- * depends on the budget. Everything here is Local.
+ * are the layer's activations, which can be computed again from it. As the budget shrinks, first
+ * layers lose their activations, then their inputs go to a scratch file, until what is held no
+ * longer depends on the number of layers. Everything here is Local.
  */
 #ifndef LODE_TRANSFORMER_ARENA_H
 #define LODE_TRANSFORMER_ARENA_H
 
 #include "transformer/pass.h"
+#include "transformer/spill.h"
 
 /* What there is to hold. All 0 on a rank that idles. */
 typedef struct lode_arena_shape {
@@ -23,13 +25,15 @@ typedef struct lode_arena_shape {
 
 typedef struct lode_arena {
     lode_arena_shape_t shape;
-    int64_t kept;  /* the first so many layers keep their activations; the rest recompute */
+    int64_t held;  /* the first so many layers hold their inputs; those of the rest are spilled */
+    int64_t kept;  /* as many of them keep their activations; the rest compute them again */
     int64_t slots; /* hidden states kept for other variants at once */
-    lode_activations_t *activations; /* [in_flight, layers]; x always set, the rest where kept */
+    lode_activations_t *activations; /* [in_flight, layers]; x where held, the rest where kept */
     lode_activations_t shared;       /* of the layer in hand, where not kept */
     lode_real_t *storage;            /* of these and the following */
-    lode_real_t *turns[2];           /* [T, d] layers' inputs without backward */
+    lode_real_t *turns[2];           /* [T, d] layers' inputs that are not held, in turn */
     lode_real_t *states;             /* [slots, T, d] */
+    lode_spill_t spill;              /* [in_flight, layers − held, T, d] */
     /* On the head's rank: */
     lode_real_t *final;             /* [T, d] input of the final norm */
     lode_real_t *normed;            /* [T, d] its output, then the gradient of that */
@@ -47,13 +51,18 @@ LODE_MUST_USE lode_status_t lode_arena_shape(lode_arena_shape_t *shape,
 /* Private bytes of a pass of this shape, channels included. */
 lode_pass_memory_t lode_arena_memory(const lode_arena_shape_t *shape);
 
-/* Decides what is kept within `budget` bytes; allocates nothing. `stage` is for the message.
- * Errors: LODE_ERR_MEMORY where the budget is below the least. */
-LODE_MUST_USE lode_status_t lode_arena_choose(lode_arena_t *arena, const lode_arena_shape_t *shape,
-                                              int64_t budget, const char *stage);
+/* Decides what is kept within `budget` bytes, with a scratch file or without; allocates nothing.
+ * Returns whether the budget suffices: without a scratch file it must reach `inputs`. */
+bool lode_arena_choose(lode_arena_t *arena, const lode_arena_shape_t *shape, int64_t budget,
+                       bool spill);
 
-/* Allocates what was chosen. Errors: LODE_ERR_MEMORY; the arena may then only be closed. */
-LODE_MUST_USE lode_status_t lode_arena_open(lode_arena_t *arena, const lode_stack_t *stack);
+/* Bytes of the scratch file that a choice asks for, 0 for none. */
+int64_t lode_arena_scratch(const lode_arena_t *arena);
+
+/* Allocates what was chosen, and claims the space of a scratch file in the folder `scratch` where
+ * there is one. Errors: LODE_ERR_MEMORY, LODE_ERR_IO; the arena may then only be closed. */
+LODE_MUST_USE lode_status_t lode_arena_open(lode_arena_t *arena, const lode_stack_t *stack,
+                                            const char *scratch);
 void lode_arena_close(lode_arena_t *arena);
 
 /* Hidden states kept in slot `slot` [T, d]. */

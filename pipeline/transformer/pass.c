@@ -61,6 +61,16 @@ lode_status_t lode_pass_memory(const lode_pass_size_t *size, lode_pass_memory_t 
     return LODE_OK;
 }
 
+lode_status_t lode_pass_scratch(const lode_pass_size_t *size, int64_t budget, int64_t *bytes) {
+    lode_arena_shape_t shape;
+    lode_arena_t arena;
+    *bytes = 0;
+    LODE_TRY(lode_arena_shape(&shape, size));
+    if (lode_arena_choose(&arena, &shape, budget, true))
+        *bytes = lode_arena_scratch(&arena);
+    return LODE_OK;
+}
+
 /* Micro-batches of a replica, the shared one included. */
 static int64_t share_items(const lode_plan_share_t *share) {
     return share->whole + (share->part_batch >= 0);
@@ -75,7 +85,14 @@ static lode_status_t choose_kept(engine_t *engine) {
         return LODE_OK;
     size.batches = engine->todo_count;
     LODE_TRY(lode_arena_shape(&shape, &size));
-    return lode_arena_choose(&engine->arena, &shape, pass->budget, pass->stage);
+    const lode_pass_memory_t memory = lode_arena_memory(&shape);
+    if (lode_arena_choose(&engine->arena, &shape, pass->budget, pass->scratch != NULL))
+        return LODE_OK;
+    return lode_fail(LODE_ERR_MEMORY,
+                     "%s needs %.0f MB for activations and %.0f MB of the memory budget are left; "
+                     "raise memory, lower micro_batch or use more ranks",
+                     pass->stage, (double)(pass->scratch ? memory.least : memory.inputs) / 1e6,
+                     (double)(pass->budget > 0 ? pass->budget : 0) / 1e6);
 }
 
 /* Makes the plans of this replica, all ranks of which must know what each of them can keep. `local`
@@ -134,7 +151,7 @@ static lode_status_t engine_open(engine_t *engine) {
     LODE_TRY(lode_channel_open(&engine->forward_out, comm, next, TAG_FORWARD, panel));
     LODE_TRY(lode_channel_open(&engine->backward_in, comm, back_next, TAG_BACKWARD, panel));
     LODE_TRY(lode_channel_open(&engine->backward_out, comm, back_previous, TAG_BACKWARD, panel));
-    return lode_arena_open(&engine->arena, pass->stack);
+    return lode_arena_open(&engine->arena, pass->stack, pass->scratch);
 }
 
 static void engine_close(engine_t *engine) {

@@ -63,6 +63,7 @@ typedef struct lode_pass {
     /* Micro-batches that are left out where this is 1, [batches]; the same on all ranks. NULL:
      * none. What the others give does not depend on it. */
     const uint8_t *done;
+    const char *scratch;  /* folder for a scratch file, which has no name; NULL: none is made */
     lode_observer_t observer;
 } lode_pass_t;
 
@@ -79,21 +80,28 @@ typedef struct lode_pass_size {
 
 /* Private bytes of a rank, 0 where it idles. */
 typedef struct lode_pass_memory {
-    int64_t least; /* without this it cannot run */
-    int64_t all;   /* with this it computes nothing twice, neither activations nor what variants
-                      have in common */
+    int64_t least;  /* without this it cannot run */
+    int64_t inputs; /* without this the backward needs a scratch file, for inputs of layers */
+    int64_t all;    /* with this it computes nothing twice, neither activations nor what variants
+                       have in common */
 } lode_pass_memory_t;
 
 /* Errors: LODE_ERR_MEMORY. Local. */
 LODE_MUST_USE lode_status_t lode_pass_memory(const lode_pass_size_t *size,
                                              lode_pass_memory_t *memory);
 
+/* Bytes of the scratch file that a pass makes on the rank within `budget` private bytes; 0 where it
+ * needs none, or cannot run. Errors: LODE_ERR_MEMORY. Local. */
+LODE_MUST_USE lode_status_t lode_pass_scratch(const lode_pass_size_t *size, int64_t budget,
+                                              int64_t *bytes);
+
 /* The size of a pass on this rank, whose stack exists unless it idles. Local. */
 lode_pass_size_t lode_pass_size(const lode_pass_t *pass);
 
 /* Runs the pass. What variants have in common is computed once as far as the hidden states that
  * this takes fit the budgets of the ranks that would keep them. Errors, the same on every rank:
- * LODE_ERR_MEMORY where the budget is below lode_pass_memory's least, LODE_ERR_NUMERIC where hidden
+ * LODE_ERR_MEMORY where the budget is below lode_pass_memory's least (inputs without a scratch
+ * folder), LODE_ERR_IO where the scratch file's folder lacks room, LODE_ERR_NUMERIC where hidden
  * states stop being finite, LODE_STOPPED where a stop was asked for on any rank and micro-batches
  * are left, and whatever the observer returns. Collective over pass->comm, idle
  * ranks included. */

@@ -6,6 +6,9 @@
 #include "common/statistics.h"
 #include "kernels/statistics.h"
 
+/* Elements of q that are written at a time; any model's channels are fewer. */
+enum { Q_ELEMENTS = 1 << 20 };
+
 enum { LOSS_PROXY, POWER, TAYLOR, CURVATURE, STATISTICS };
 
 struct lode_accumulate {
@@ -16,7 +19,8 @@ struct lode_accumulate {
     double *sums;           /* [STATISTICS, m] */
     int64_t kept_sequences; /* whose q is kept */
     int64_t *kept_offsets;  /* [kept_sequences + 1] tokens of /redundancy/q */
-    float *q;               /* [longest kept sequence, m] */
+    int64_t q_rows;
+    float *q; /* [q_rows, m] */
 };
 
 static int64_t min2(int64_t a, int64_t b) {
@@ -27,16 +31,15 @@ static lode_status_t allocate(lode_accumulate_t *accumulate) {
     const lode_config_redundancy_t *redundancy = &accumulate->run->config->classify.redundancy;
     const lode_text_t *text = accumulate->text;
     const int64_t m = accumulate->run->architecture.intermediate;
-    int64_t longest = 0;
     LODE_TRY(LODE_NEW(&accumulate->sums, STATISTICS * m, "statistics"));
     accumulate->kept_sequences = min2(redundancy->sequences, text->sequences);
     LODE_TRY(LODE_NEW(&accumulate->kept_offsets, accumulate->kept_sequences + 1, "offsets"));
     for (int64_t s = 0; s < accumulate->kept_sequences; s++) {
         const int64_t kept = min2(text->offsets[s + 1] - text->offsets[s], redundancy->max_length);
         accumulate->kept_offsets[s + 1] = accumulate->kept_offsets[s] + kept;
-        longest = kept > longest ? kept : longest;
     }
-    return LODE_NEW(&accumulate->q, longest * m, "q");
+    accumulate->q_rows = m < Q_ELEMENTS ? Q_ELEMENTS / m : 1;
+    return LODE_NEW_RAW(&accumulate->q, accumulate->q_rows * m, "q");
 }
 
 static lode_status_t create_datasets(lode_accumulate_t *accumulate) {
@@ -103,10 +106,15 @@ static lode_status_t keep_q(lode_accumulate_t *accumulate, int64_t sequence, int
     const int64_t m = accumulate->run->architecture.intermediate;
     const int64_t first = accumulate->kept_offsets[sequence];
     const int64_t tokens = accumulate->kept_offsets[sequence + 1] - first;
-    for (int64_t i = 0; i < tokens * m; i++)
-        accumulate->q[i] = (float)(u[i] * g[i]);
-    const int64_t offset[] = {first, layer, 0}, count[] = {tokens, 1, m};
-    return lode_store_write(accumulate->store, "/redundancy/q", offset, count, accumulate->q);
+    for (int64_t t = 0; t < tokens; t += accumulate->q_rows) {
+        const int64_t rows = min2(accumulate->q_rows, tokens - t);
+        const int64_t offset[] = {first + t, layer, 0}, count[] = {rows, 1, m};
+        for (int64_t i = 0; i < rows * m; i++)
+            accumulate->q[i] = (float)(u[t * m + i] * g[t * m + i]);
+        LODE_TRY(
+            lode_store_write(accumulate->store, "/redundancy/q", offset, count, accumulate->q));
+    }
+    return LODE_OK;
 }
 
 lode_status_t lode_accumulate_ffn(lode_accumulate_t *accumulate, const lode_batch_t *batch,

@@ -13,7 +13,6 @@ enum { LAYERS, READ_HALOS, PARTS }; /* of the journal */
 static void work_free(lode_classify_t *work) {
     free(work->loss_proxy);
     free(work->redundancy);
-    free(work->q);
     free(work->core);
     free(work->halo);
     free(work->support);
@@ -25,10 +24,30 @@ static lode_status_t work_allocate(lode_classify_t *work) {
     work->connectivity = work->activation_power + work->m;
     work->protection = work->connectivity + work->m;
     LODE_TRY(LODE_NEW(&work->redundancy, work->halo_size, "classify"));
-    LODE_TRY(LODE_NEW(&work->q, work->tokens * work->m, "q"));
     LODE_TRY(LODE_NEW(&work->core, work->core_size, "core"));
     LODE_TRY(LODE_NEW(&work->halo, work->halo_size, "halo"));
     return LODE_NEW(&work->support, work->support_size, "write support");
+}
+
+/* Whether redundancies, for which tokens and channels come together, fit the memory. */
+static lode_status_t check_memory(const lode_classify_t *work) {
+    const int64_t halo = work->halo_size, random = work->random_size, core = work->core_size;
+    const int64_t longest = halo > random ? halo : random;
+    int64_t needed = lode_redundancy_memory(work->tokens, longest, core);
+    if (work->run->config->classify.controls.channels > 0) {
+        const int64_t pairs = lode_redundancy_memory(work->tokens, longest, longest) +
+                              longest * longest * (int64_t)sizeof(double);
+        needed = pairs > needed ? pairs : needed;
+    }
+    if (needed <= work->run->config->memory)
+        return LODE_OK;
+    return lode_fail(
+        LODE_ERR_MEMORY,
+        "classify needs %.0f MB for the redundancies of %lld channels over %lld tokens "
+        "and memory is %.0f MB; lower classify.redundancy.sequences or max_length, or "
+        "raise memory",
+        (double)needed / 1e6, (long long)longest, (long long)work->tokens,
+        (double)work->run->config->memory / 1e6);
 }
 
 static lode_status_t work_sizes(lode_classify_t *work) {
@@ -49,7 +68,7 @@ static lode_status_t work_sizes(lode_classify_t *work) {
     work->tokens = shape[0];
     LODE_TRY(lode_store_shape(work->accumulate, "/sequences/loss_proxy", &axes, shape));
     work->sequences = shape[0];
-    return LODE_OK;
+    return check_memory(work);
 }
 
 lode_status_t lode_classify_write(const lode_classify_t *work, const char *name, int64_t width,
@@ -66,7 +85,10 @@ lode_redundancy_t lode_classify_redundancy(const lode_classify_t *work) {
 }
 
 lode_q_t lode_classify_q(const lode_classify_t *work) {
-    return (lode_q_t){.q = work->q, .tokens = work->tokens, .stride = work->m, .channels = work->m};
+    return (lode_q_t){.q = work->q + work->layer * work->m,
+                      .tokens = work->tokens,
+                      .stride = work->run->architecture.layers * work->m,
+                      .channels = work->m};
 }
 
 static lode_status_t create_datasets(const lode_classify_t *work) {
@@ -88,15 +110,25 @@ static lode_status_t create_datasets(const lode_classify_t *work) {
     return lode_store_attribute_i64(store, "/", "write_support", work->support_size);
 }
 
+static lode_status_t map_statistics(lode_classify_t *work) {
+    const void *data[3];
+    LODE_TRY(lode_store_map(work->accumulate, "/redundancy/q", LODE_TYPE_F32, &data[0], NULL));
+    LODE_TRY(
+        lode_store_map(work->accumulate, "/sequences/loss_proxy", LODE_TYPE_F64, &data[1], NULL));
+    LODE_TRY(lode_store_map(work->accumulate, "/sequences/activation_power", LODE_TYPE_F64,
+                            &data[2], NULL));
+    work->q = data[0];
+    work->proxy_sums = data[1];
+    work->power_sums = data[2];
+    return LODE_OK;
+}
+
 static lode_status_t read_layer(lode_classify_t *work) {
     const int64_t row[] = {work->layer, 0}, channels[] = {1, work->m};
-    const int64_t q_at[] = {0, work->layer, 0}, q_count[] = {work->tokens, 1, work->m};
     LODE_TRY(lode_store_read(work->accumulate, "/loss_proxy", row, channels, LODE_TYPE_F64,
                              work->loss_proxy));
     LODE_TRY(lode_store_read(work->accumulate, "/activation_power", row, channels, LODE_TYPE_F64,
                              work->activation_power));
-    LODE_TRY(
-        lode_store_read(work->accumulate, "/redundancy/q", q_at, q_count, LODE_TYPE_F32, work->q));
     return lode_checkpoint_layer(work->run->checkpoint, work->layer, &work->weights);
 }
 
@@ -141,6 +173,7 @@ static lode_status_t classify_layers(lode_classify_t *work) {
     double seconds = 0;
     int64_t before = 0;
     LODE_TRY(work_allocate(work));
+    LODE_TRY(map_statistics(work));
     for (int64_t l = layout->first_layer; l < layout->layer_end; l++)
         before += lode_store_done(work->store, LAYERS, l, 1);
     lode_progress_start(&progress, "classify", "layer", count);

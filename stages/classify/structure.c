@@ -45,19 +45,10 @@ static lode_status_t write_figures(const lode_classify_t *work, const lode_struc
     return lode_classify_write(work, "/core_stability_interval", 2, structure->stability_interval);
 }
 
-/* Sums of every sequence, of the layer in hand. */
-static lode_status_t read_sums(const lode_classify_t *work, const char *name, double *sums) {
-    const int64_t at[] = {0, work->layer, 0}, count[] = {work->sequences, 1, work->m};
-    return lode_store_read(work->accumulate, name, at, count, LODE_TYPE_F64, sums);
-}
-
-static lode_status_t measure(const lode_classify_t *work, double *norms, double *sums) {
-    const int64_t m = work->m;
+static lode_status_t measure(const lode_classify_t *work, double *norms) {
+    const int64_t m = work->m, first = work->layer * m;
     const bool gated = work->weights.gate.data != NULL;
-    double *power_sums = sums + work->sequences * m;
     lode_structure_t structure;
-    LODE_TRY(read_sums(work, "/sequences/loss_proxy", sums));
-    LODE_TRY(read_sums(work, "/sequences/activation_power", power_sums));
     LODE_TRY(lode_weights_column_norms(norms, &work->weights.down, "down_proj"));
     LODE_TRY(lode_weights_row_norms(norms + m, &work->weights.up, "up_proj"));
     if (gated)
@@ -70,9 +61,9 @@ static lode_status_t measure(const lode_classify_t *work, double *norms, double 
                                             .up_norm = norms + m,
                                             .gate_norm = gated ? norms + 2 * m : NULL,
                                             .sequences = work->sequences,
-                                            .stride = m,
-                                            .loss_proxy_sums = sums,
-                                            .activation_power_sums = power_sums,
+                                            .stride = work->run->architecture.layers * m,
+                                            .loss_proxy_sums = work->proxy_sums + first,
+                                            .activation_power_sums = work->power_sums + first,
                                             .draws = work->run->config->classify.controls.draws,
                                             .level = LODE_CLASSIFY_LEVEL,
                                             .seed = work->run->config->seed,
@@ -82,14 +73,9 @@ static lode_status_t measure(const lode_classify_t *work, double *norms, double 
 }
 
 lode_status_t lode_classify_structure(const lode_classify_t *work) {
-    double *norms = NULL, *sums = NULL;
-    lode_status_t status;
-    LODE_GUARD(status, LODE_NEW_RAW(&norms, 3 * work->m, "norms of channels"), done);
-    LODE_GUARD(status, LODE_NEW_RAW(&sums, 2 * work->sequences * work->m, "sums of sequences"),
-               done);
-    status = measure(work, norms, sums);
-done:
+    double *norms;
+    LODE_TRY(LODE_NEW_RAW(&norms, 3 * work->m, "norms of channels"));
+    const lode_status_t status = measure(work, norms);
     free(norms);
-    free(sums);
     return status;
 }

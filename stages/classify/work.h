@@ -18,7 +18,10 @@ typedef struct lode_classify {
     lode_layer_weights_t weights;
     double *loss_proxy, *activation_power, *connectivity, *protection; /* [m] each */
     double *redundancy;                                                /* [halo_size] */
-    float *q;                                                          /* [tokens, m] */
+    /* Mapped where they lie, since they may be large: q of the redundancy's tokens, and the sums of
+     * each sequence, of all layers. */
+    const float *q;                        /* [tokens, L, m] */
+    const double *proxy_sums, *power_sums; /* [sequences, L, m] */
     int32_t *core, *halo, *support;
 } lode_classify_t;
 

@@ -4,6 +4,7 @@
 #include <hdf5.h>
 #include <jansson.h>
 #include <libconfig.h>
+#include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,6 +14,7 @@
 #include "base/file.h"
 #include "base/hash.h"
 #include "base/log.h"
+#include "base/memory.h"
 #include "common/version.h"
 #include "kernels/linear.h"
 
@@ -148,6 +150,7 @@ static lode_status_t create(lode_store_t **store, lode_run_t *run, lode_stage_t 
     *store = NULL;
     char *path;
     time_text(run->start);
+    lode_memory_mark();
     LODE_TRY(lode_comm_agree(run->comm, lode_run_path(&path, run, stage)));
     lode_status_t status = resumable
                                ? lode_store_create_resumable(store, run->comm, path,
@@ -218,8 +221,10 @@ static lode_status_t libraries_text(lode_buffer_t *text) {
 static lode_status_t write_provenance(lode_store_t *store, lode_run_t *run, lode_stage_t stage) {
     lode_buffer_t experiment = {0}, libraries = {0};
     char digest[LODE_SHA256_TEXT] = "", end[32], host[256] = "";
+    int64_t peak = lode_memory_peak_marked();
     gethostname(host, sizeof host - 1);
     time_text(end);
+    MPI_Allreduce(MPI_IN_PLACE, &peak, 1, MPI_INT64_T, MPI_MAX, run->comm->comm);
     lode_status_t status = lode_config_text(run->config, &experiment);
     if (status == LODE_OK)
         status = lode_sha256_text(digest, experiment.data, experiment.length);
@@ -239,7 +244,8 @@ static lode_status_t write_provenance(lode_store_t *store, lode_run_t *run, lode
                                               .threads = run->config->threads,
                                               .host = host,
                                               .start = run->start,
-                                              .end = end};
+                                              .end = end,
+                                              .peak_private_bytes = peak};
         status = lode_store_provenance(store, &provenance);
     }
     lode_buffer_free(&experiment);
@@ -250,6 +256,7 @@ static lode_status_t write_provenance(lode_store_t *store, lode_run_t *run, lode
 lode_status_t lode_run_finish(lode_store_t **store, lode_run_t *run, lode_stage_t stage,
                               lode_status_t local) {
     lode_status_t status = lode_comm_agree(run->comm, local);
+    malloc_trim(0); /* small blocks that a stage has freed would count against the next one */
     if (status == LODE_OK && *store)
         status = write_provenance(*store, run, stage);
     if (status != LODE_OK) {

@@ -13,12 +13,13 @@ struct lode_edits {
     int64_t count;
     int64_t first_layer, layers, m, d;
     lode_store_t *prune, *compensate;
-    int32_t *channels;   /* kept, of layer l of variant v from index[v, l] on */
-    int64_t *index;      /* [count · layers + 1] */
-    lode_tensor_t *down; /* [count, layers], data NULL where it is the checkpoint's */
-    lode_real_t *bias;   /* [biased, layers, d] */
-    int64_t *bias_of;    /* [count] which of these, −1 for none */
-    int64_t biased;
+    uint8_t *keep;         /* [count, layers, ⌈m/8⌉] bit j%8 of j/8: channel j is kept */
+    int32_t *kept;         /* [count, layers] how many are */
+    lode_tensor_t *down;   /* [count, layers], data NULL where it is the checkpoint's */
+    const double **stored; /* [count] biases [L, d] as they lie in the file, NULL for none */
+    /* Of each layer, what was asked for last: */
+    int32_t *channels; /* [layers, m] */
+    lode_real_t *bias; /* [layers, d]; NULL where no variant has biases */
 };
 
 static bool has_down(const lode_variant_t *variant) {
@@ -28,29 +29,29 @@ static bool has_down(const lode_variant_t *variant) {
 
 /* --- prune.h5 ------------------------------------------------------------------------------- */
 
+static int64_t mask_bytes(const lode_edits_t *edits) {
+    return (edits->m + 7) / 8;
+}
+
 static lode_status_t read_masks(lode_edits_t *edits) {
     const int64_t m = edits->m, masks = edits->count * edits->layers;
     uint8_t *keep = NULL;
     lode_status_t status = LODE_OK;
-    LODE_GUARD(status, LODE_NEW(&edits->index, masks + 1, "masks"), done);
-    LODE_GUARD(status, LODE_NEW(&edits->channels, masks * m, "masks"), done);
+    LODE_GUARD(status, LODE_NEW(&edits->keep, masks * mask_bytes(edits), "masks"), done);
+    LODE_GUARD(status, LODE_NEW(&edits->kept, masks, "masks"), done);
+    LODE_GUARD(status, LODE_NEW(&edits->channels, edits->layers * m, "masks"), done);
     LODE_GUARD(status, LODE_NEW(&keep, m, "masks"), done);
-    int64_t next = 0;
     for (int64_t i = 0; i < masks; i++) {
         const int64_t offset[] = {edits->first_layer + i % edits->layers, 0}, count[] = {1, m};
+        uint8_t *bits = edits->keep + i * mask_bytes(edits);
         char path[NAME_MAX_BYTES];
         snprintf(path, sizeof path, "/keep/%s", edits->variants[i / edits->layers].name);
         LODE_GUARD(status, lode_store_read(edits->prune, path, offset, count, LODE_TYPE_U8, keep),
                    done);
-        edits->index[i] = next;
-        for (int32_t j = 0; j < m; j++)
-            if (keep[j])
-                edits->channels[next++] = j;
-    }
-    edits->index[masks] = next;
-    if (next > 0) { /* gives back what the removed channels' places take */
-        int32_t *less = realloc(edits->channels, (size_t)next * sizeof *less);
-        edits->channels = less ? less : edits->channels;
+        for (int64_t j = 0; j < m; j++) {
+            bits[j / 8] |= (uint8_t)((keep[j] != 0) << j % 8);
+            edits->kept[i] += keep[j] != 0;
+        }
     }
 done:
     free(keep);
@@ -61,7 +62,7 @@ done:
 
 static lode_status_t map_down(lode_edits_t *edits, int64_t variant, int64_t l) {
     const int64_t place = variant * edits->layers + l;
-    const int64_t kept = edits->index[place + 1] - edits->index[place];
+    const int64_t kept = edits->kept[place];
     char path[NAME_MAX_BYTES];
     int axes;
     int64_t shape[LODE_STORE_MAX_AXES];
@@ -79,33 +80,29 @@ static lode_status_t map_down(lode_edits_t *edits, int64_t variant, int64_t l) {
     return LODE_OK;
 }
 
-static lode_status_t read_bias(lode_edits_t *edits, int64_t variant) {
-    const int64_t offset[] = {edits->first_layer, 0}, count[] = {edits->layers, edits->d};
-    const int64_t values = edits->layers * edits->d;
-    lode_real_t *bias = edits->bias + edits->bias_of[variant] * values;
+static lode_status_t map_bias(lode_edits_t *edits, int64_t variant) {
     char path[NAME_MAX_BYTES];
-    double *stored;
-    LODE_TRY(LODE_NEW(&stored, values, "biases"));
+    int64_t elements;
+    const void *data;
     snprintf(path, sizeof path, "/bias/%s", edits->variants[variant].name);
-    const lode_status_t status =
-        lode_store_read(edits->compensate, path, offset, count, LODE_TYPE_F64, stored);
-    for (int64_t i = 0; i < values && status == LODE_OK; i++)
-        bias[i] = (lode_real_t)stored[i];
-    free(stored);
-    return status;
+    LODE_TRY(lode_store_map(edits->compensate, path, LODE_TYPE_F64, &data, &elements));
+    if (elements != edits->run->architecture.layers * edits->d)
+        return lode_fail(LODE_ERR_SHAPE,
+                         "%s of compensate.h5 in %s is not of this model; run the stage compensate "
+                         "again (--force)",
+                         path, edits->run->folder);
+    edits->stored[variant] = data;
+    if (edits->bias)
+        return LODE_OK;
+    return LODE_NEW(&edits->bias, edits->layers * edits->d, "biases");
 }
 
-static lode_status_t read_compensation(lode_edits_t *edits) {
+static lode_status_t map_compensation(lode_edits_t *edits) {
     LODE_TRY(LODE_NEW(&edits->down, edits->count * edits->layers, "down projections"));
-    LODE_TRY(LODE_NEW(&edits->bias_of, edits->count, "biases"));
+    LODE_TRY(LODE_NEW(&edits->stored, edits->count, "biases"));
     for (int64_t v = 0; v < edits->count; v++) {
-        const bool biased = edits->variants[v].compensation == LODE_COMPENSATION_BIAS;
-        edits->bias_of[v] = biased ? edits->biased++ : -1;
-    }
-    LODE_TRY(LODE_NEW(&edits->bias, edits->biased * edits->layers * edits->d, "biases"));
-    for (int64_t v = 0; v < edits->count; v++) {
-        if (edits->bias_of[v] >= 0)
-            LODE_TRY(read_bias(edits, v));
+        if (edits->variants[v].compensation == LODE_COMPENSATION_BIAS)
+            LODE_TRY(map_bias(edits, v));
         for (int64_t l = 0; l < edits->layers && has_down(&edits->variants[v]); l++)
             LODE_TRY(map_down(edits, v, l));
     }
@@ -144,7 +141,7 @@ lode_status_t lode_edits_open(lode_edits_t **out, const lode_run_t *run,
     if (status == LODE_OK) {
         lode_status_t local = read_masks(edits);
         if (local == LODE_OK && compensated)
-            local = read_compensation(edits);
+            local = map_compensation(edits);
         status = lode_comm_agree(run->comm, local);
     }
     if (status != LODE_OK)
@@ -158,30 +155,41 @@ void lode_edits_close(lode_edits_t **edits) {
     lode_edits_t *e = *edits;
     lode_store_close(&e->compensate);
     lode_store_close(&e->prune);
-    free(e->channels);
-    free(e->index);
+    free(e->keep);
+    free(e->kept);
     free(e->down);
+    free(e->stored);
+    free(e->channels);
     free(e->bias);
-    free(e->bias_of);
     free(e);
     *edits = NULL;
 }
 
-lode_ffn_edit_t lode_edits_of(const lode_edits_t *edits, int64_t variant, int64_t layer) {
+lode_ffn_edit_t lode_edits_of(lode_edits_t *edits, int64_t variant, int64_t layer) {
     const int64_t l = layer - edits->first_layer, place = variant * edits->layers + l;
-    lode_ffn_edit_t edit = {.channels = edits->channels + edits->index[place],
-                            .count = edits->index[place + 1] - edits->index[place]};
+    const uint8_t *bits = edits->keep + place * mask_bytes(edits);
+    lode_ffn_edit_t edit = {.channels = edits->channels + l * edits->m,
+                            .count = edits->kept[place]};
+    int32_t *next = edits->channels + l * edits->m;
+    for (int32_t j = 0; j < edits->m; j++)
+        if (bits[j / 8] >> j % 8 & 1)
+            *next++ = j;
     if (edits->down)
         edit.down = edits->down[place];
-    if (edits->bias_of && edits->bias_of[variant] >= 0)
-        edit.bias = edits->bias + (edits->bias_of[variant] * edits->layers + l) * edits->d;
+    if (edits->stored && edits->stored[variant]) {
+        const double *stored = edits->stored[variant] + layer * edits->d;
+        lode_real_t *bias = edits->bias + l * edits->d;
+        for (int64_t i = 0; i < edits->d; i++)
+            bias[i] = (lode_real_t)stored[i];
+        edit.bias = bias;
+    }
     return edit;
 }
 
 int64_t lode_edits_memory(const lode_edits_t *edits) {
     const int64_t masks = edits->count * edits->layers;
-    return edits->index[masks] * (int64_t)sizeof *edits->channels +
-           (masks + 1) * (int64_t)sizeof *edits->index +
+    return masks * (mask_bytes(edits) + (int64_t)sizeof *edits->kept) +
            (edits->down ? masks * (int64_t)sizeof *edits->down : 0) +
-           edits->biased * edits->layers * edits->d * (int64_t)sizeof *edits->bias;
+           edits->layers * (edits->m * (int64_t)sizeof *edits->channels +
+                            (edits->bias ? edits->d * (int64_t)sizeof *edits->bias : 0));
 }

@@ -19,8 +19,9 @@ LODE_MUST_USE lode_status_t lode_edits_open(lode_edits_t **edits, const lode_run
                                             const lode_variant_t *variants, int64_t count);
 void lode_edits_close(lode_edits_t **edits); /* Collective. */
 
-/* The edit of one of this rank's layers in variants[variant]; valid until close. Local. */
-lode_ffn_edit_t lode_edits_of(const lode_edits_t *edits, int64_t variant, int64_t layer);
+/* The edit of one of this rank's layers in variants[variant]; valid until the next question about
+ * the same layer. Local. */
+lode_ffn_edit_t lode_edits_of(lode_edits_t *edits, int64_t variant, int64_t layer);
 
 /* Private bytes that the edits take. Local. */
 int64_t lode_edits_memory(const lode_edits_t *edits);

@@ -7,7 +7,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "base/memory.h"
-#include "export/folder.h"
+#include "common/folder.h"
 #include "export/plan.h"
 #include "export/tensors.h"
 #include "model/companion.h"

@@ -293,21 +293,6 @@ lode_status_t lode_export_plan_create(lode_export_plan_t *plan, const lode_run_t
 
 /* --- config.json ---------------------------------------------------------------------------- */
 
-/* The JSON with its real numbers as short as they read back to the same bits, so that 1e-05 stays
- * that; the caller's, NULL without memory. */
-static char *dump_json(const json_t *root) {
-    char *text = NULL;
-    bool equal = false;
-    for (size_t digits = 6; digits <= 17 && !equal; digits++) {
-        free(text);
-        text = json_dumps(root, JSON_INDENT(2) | JSON_REAL_PRECISION(digits));
-        json_t *back = text ? json_loads(text, 0, NULL) : NULL;
-        equal = back && json_equal(back, root);
-        json_decref(back);
-    }
-    return text;
-}
-
 /* The source's JSON with another number of channels, and the switch of the biases. */
 static lode_status_t change_config(const lode_export_plan_t *plan, const lode_family_t *family,
                                    json_t *root, lode_buffer_t *text) {
@@ -315,7 +300,7 @@ static lode_status_t change_config(const lode_export_plan_t *plan, const lode_fa
         json_object_set_new(root, lode_family_width_key(family), json_integer(plan->width));
     if (plan->new_biases)
         failed |= json_object_set_new(root, family->ffn_bias_key, json_true());
-    char *dump = failed ? NULL : dump_json(root);
+    char *dump = failed ? NULL : lode_json_text_dump(root);
     if (!dump)
         return lode_fail(LODE_ERR_MEMORY, "no memory for config.json");
     lode_status_t status = lode_buffer_printf(text, "%s\n", dump);

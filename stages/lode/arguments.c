@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/memory.h"
+#include "base/size.h"
 
 static const struct {
     const char *spelling;
@@ -67,5 +68,15 @@ lode_status_t lode_arguments_integer(int64_t *out, const lode_arguments_t *argum
         return lode_fail(LODE_ERR_USAGE, "%s %s: give a whole number from %lld to %lld",
                          known[option].spelling, text, (long long)least, (long long)most);
     *out = number;
+    return LODE_OK;
+}
+
+lode_status_t lode_arguments_size(int64_t *out, const lode_arguments_t *arguments,
+                                  lode_option_t option, int64_t fallback) {
+    const char *text = arguments->value[option];
+    *out = fallback;
+    if (text && !lode_size_parse(out, text))
+        return lode_fail(LODE_ERR_USAGE, "%s %s: give a size like 512M or 8G, or a number of bytes",
+                         known[option].spelling, text);
     return LODE_OK;
 }

@@ -16,7 +16,14 @@
     X(TIME_LIMIT, "--time-limit", true)                                                            \
     X(RESOLVED, "--resolved", false)                                                               \
     X(LIST, "--list", false)                                                                       \
-    X(OUTPUT, "--output", true)
+    X(OUTPUT, "--output", true)                                                                    \
+    X(LAYERS, "--layers", true)                                                                    \
+    X(DTYPE, "--dtype", true)                                                                      \
+    X(SEED, "--seed", true)                                                                        \
+    X(SHARD_SIZE, "--shard-size", true)                                                            \
+    X(THREADS, "--threads", true)                                                                  \
+    X(TOKENS, "--tokens", true)                                                                    \
+    X(LENGTH, "--length", true)
 
 typedef enum lode_option {
 #define LODE_OPTION_ENUM(name, spelling, value) LODE_OPTION_##name,
@@ -50,5 +57,9 @@ void lode_arguments_free(lode_arguments_t *arguments);
 LODE_MUST_USE lode_status_t lode_arguments_integer(int64_t *out, const lode_arguments_t *arguments,
                                                    lode_option_t option, int64_t least,
                                                    int64_t most, int64_t fallback);
+
+/* The same as a size in bytes, like 4G (base/size). Errors: LODE_ERR_USAGE. */
+LODE_MUST_USE lode_status_t lode_arguments_size(int64_t *out, const lode_arguments_t *arguments,
+                                                lode_option_t option, int64_t fallback);
 
 #endif

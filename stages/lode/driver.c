@@ -432,6 +432,27 @@ static lode_status_t run_points(driver_t *driver, const lode_config_point_t *poi
     return LODE_OK;
 }
 
+/* Says what memory the run took, which the budget is meant to bound. Collective. */
+static void report_memory(const lode_comm_t *comm, const lode_config_t *config) {
+    /* What a process has without any model, MPI's and HDF5's memory, and what BLAS packs panels
+     * into, for each thread. */
+    const double base = 64e6 + 32e6 * (double)config->threads;
+    const double budget = (double)config->memory;
+    struct {
+        double bytes;
+        int rank;
+    } peak = {(double)lode_memory_peak(), comm->rank};
+    MPI_Allreduce(MPI_IN_PLACE, &peak, 1, MPI_DOUBLE_INT, MPI_MAXLOC, comm->comm);
+    if (peak.bytes <= 0) /* the system does not tell */
+        return;
+    lode_log_info("peak private memory %.2f GB (rank %d), budget %.2f GB", peak.bytes / 1e9,
+                  peak.rank, budget / 1e9);
+    if (peak.bytes > budget + base)
+        lode_log_warning("rank %d took %.2f GB more private memory than memory = %.2f GB allows; "
+                         "leave that much room where memory is limited from outside",
+                         peak.rank, (peak.bytes - budget) / 1e9, budget / 1e9);
+}
+
 lode_status_t lode_driver_run(const lode_comm_t *comm, const lode_config_t *config,
                               const lode_request_t *request) {
     driver_t driver = {.comm = comm, .config = config, .request = request};
@@ -447,6 +468,7 @@ lode_status_t lode_driver_run(const lode_comm_t *comm, const lode_config_t *conf
     status = lode_comm_agree(comm, status);
     if (status == LODE_OK)
         status = run_points(&driver, points, count);
+    report_memory(comm, config);
     lode_inputs_close(&driver.inputs, comm);
     lode_config_points_destroy(&points, count);
     for (int64_t i = 0; i < driver.finished_count; i++)

@@ -1,6 +1,7 @@
 #include "lode/program.h"
 
 #include <errno.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -11,13 +12,16 @@
 #include "base/log.h"
 #include "base/memory.h"
 #include "base/stop.h"
+#include "common/outline.h"
 #include "common/run.h"
 #include "common/version.h"
 #include "lode/arguments.h"
 #include "lode/check.h"
 #include "lode/driver.h"
 #include "merge/merge.h"
+#include "model/writer.h"
 #include "store/digest.h"
+#include "synthesize/synthesize.h"
 
 /* A command of lode. To add one, add a row to the table below (and its options to
  * lode/arguments.h). */
@@ -35,6 +39,8 @@ typedef struct command {
     lode_status_t (*run)(const lode_comm_t *comm, const lode_config_t *config,
                          const lode_arguments_t *arguments);
 } command_t;
+
+enum { MAX_THREADS = 4096 }; /* as in the experiment file */
 
 static const char merge_needs[] = "lode merge needs two folders of results or more, and --output "
                                   "FOLDER; see lode --help";
@@ -182,6 +188,45 @@ static lode_status_t digest(const lode_comm_t *comm, const lode_config_t *config
     return status;
 }
 
+/* The type of weights that was asked for; *given stays NULL where none was. */
+static lode_status_t take_dtype(const lode_dtype_t **given, lode_dtype_t *dtype,
+                                const lode_arguments_t *arguments) {
+    const char *name = arguments->value[LODE_OPTION_DTYPE];
+    *given = NULL;
+    if (!name)
+        return LODE_OK;
+    if (!lode_outline_find_dtype(dtype, name))
+        return lode_fail(LODE_ERR_USAGE, "--dtype %s: there are F32, F16 and BF16", name);
+    *given = dtype;
+    return LODE_OK;
+}
+
+/* --threads, by default as many as this process may use. */
+static lode_status_t take_threads(int *threads, const lode_arguments_t *arguments) {
+    cpu_set_t set;
+    int64_t number = sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1;
+    LODE_TRY(
+        lode_arguments_integer(&number, arguments, LODE_OPTION_THREADS, 1, MAX_THREADS, number));
+    *threads = (int)number;
+    return LODE_OK;
+}
+
+static lode_status_t synthesize(const lode_comm_t *comm, const lode_config_t *config,
+                                const lode_arguments_t *arguments) {
+    (void)config;
+    lode_dtype_t dtype;
+    lode_synthesize_request_t request = {.model = arguments->operands[0],
+                                         .folder = arguments->operands[1]};
+    LODE_TRY(lode_arguments_integer(&request.layers, arguments, LODE_OPTION_LAYERS, 1,
+                                    LODE_ARCHITECTURE_MAX_LAYERS, 0));
+    LODE_TRY(lode_arguments_integer(&request.seed, arguments, LODE_OPTION_SEED, 0, INT64_MAX, 42));
+    LODE_TRY(lode_arguments_size(&request.shard_bytes, arguments, LODE_OPTION_SHARD_SIZE,
+                                 LODE_WRITER_SHARD_BYTES));
+    LODE_TRY(take_dtype(&request.dtype, &dtype, arguments));
+    LODE_TRY(take_threads(&request.threads, arguments));
+    return comm->rank == 0 ? lode_synthesize(&request) : LODE_OK;
+}
+
 static lode_status_t keys(const lode_comm_t *comm, const lode_config_t *config,
                           const lode_arguments_t *arguments) {
     (void)config;
@@ -255,6 +300,19 @@ static const command_t commands[] = {
      .most = 1,
      .alone = true,
      .run = digest},
+    {.name = "synthesize",
+     .usage = "  lode synthesize CONFIG FOLDER  write a model of the shape of a config.json with "
+              "random\n"
+              "                              weights, and its tokenizer or one of bytes: to "
+              "rehearse with\n"
+              "      --layers N --dtype F32|F16|BF16 --seed S --shard-size 4G --threads N\n",
+     .options = LODE_OPTION_BIT(LAYERS) | LODE_OPTION_BIT(DTYPE) | LODE_OPTION_BIT(SEED) |
+                LODE_OPTION_BIT(SHARD_SIZE) | LODE_OPTION_BIT(THREADS),
+     .least = 2,
+     .most = 2,
+     .too_few = "lode synthesize needs a config.json and the folder to write; see lode --help",
+     .alone = true,
+     .run = synthesize},
     {.name = "keys",
      .usage = "  lode keys                   every key of an experiment file, as a table\n",
      .alone = true,
@@ -299,8 +357,11 @@ static lode_status_t check_operands(const command_t *command, const lode_argumen
     if (most == 0)
         return lode_fail(LODE_ERR_USAGE, "lode %s takes no file, but there is %s; see lode --help",
                          command->name, arguments->operands[0]);
-    return lode_fail(LODE_ERR_USAGE, "lode %s takes one file, not %s and %s", command->name,
-                     arguments->operands[most - 1], arguments->operands[most]);
+    if (most == 1)
+        return lode_fail(LODE_ERR_USAGE, "lode %s takes one file, not %s and %s", command->name,
+                         arguments->operands[0], arguments->operands[1]);
+    return lode_fail(LODE_ERR_USAGE, "lode %s has no use for %s; see lode --help", command->name,
+                     arguments->operands[most]);
 }
 
 static lode_status_t execute(const lode_comm_t *comm, const command_t *command, int argc,

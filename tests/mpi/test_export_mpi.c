@@ -9,7 +9,7 @@
 #include "base/file.h"
 #include "base/memory.h"
 #include "export/export.h"
-#include "export/folder.h"
+#include "common/folder.h"
 #include "model/writer.h"
 #include "score/weights.h"
 #include "testing/check.h"

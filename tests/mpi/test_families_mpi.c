@@ -13,6 +13,7 @@
 #include "kernels/linear.h"
 #include "model/checkpoint.h"
 #include "testing/check.h"
+#include "testing/temporary.h"
 #include "testing/hdf5_read.h"
 #include "transformer/pass.h"
 
@@ -179,6 +180,9 @@ static void run(lode_checkpoint_t *checkpoint, comparison_t *comparison, const t
     lode_batches_t batches;
     lode_stack_t *stack = NULL;
     lode_pass_memory_t memory;
+    static const char *scratch;
+    if (!scratch)
+        scratch = lode_test_temporary();
     LODE_REQUIRE(lode_layout_create(&layout, architecture, 24, world.size, world.rank, 0) ==
                  LODE_OK);
     LODE_REQUIRE(lode_batches_create(&batches, &text->text, micro_batch) == LODE_OK);
@@ -193,6 +197,7 @@ static void run(lode_checkpoint_t *checkpoint, comparison_t *comparison, const t
                         .variants = 1,
                         .backward = true,
                         .head_batches = batches.count,
+                        .scratch = scratch,
                         .observer = {.context = comparison,
                                      .ffn_forward = on_forward,
                                      .ffn_backward = on_backward,

@@ -214,7 +214,17 @@ static lode_status_t on_tree_layer(void *context, const lode_batch_t *batch, int
 
 /* --- running -------------------------------------------------------------------------------- */
 
-typedef enum budget { BUDGET_LEAST, BUDGET_MIDDLE, BUDGET_ALL, BUDGET_TOO_SMALL } budget_t;
+/* Spill all inputs of layers, or some; compute all activations again, or some, or none. The last
+ * two fail: too little for anything, and for a pass without a scratch file. */
+typedef enum budget {
+    BUDGET_LEAST,
+    BUDGET_SPILL,
+    BUDGET_INPUTS,
+    BUDGET_MIDDLE,
+    BUDGET_ALL,
+    BUDGET_TOO_SMALL,
+    BUDGET_NO_SPILL
+} budget_t;
 
 typedef struct job {
     const char *checkpoint;
@@ -243,6 +253,34 @@ typedef struct outcome {
 static void outcome_free(outcome_t *outcome) {
     lode_batches_destroy(&outcome->batches);
     lode_checkpoint_close(&outcome->checkpoint);
+}
+
+static int64_t budget_of(const job_t *job, const lode_pass_memory_t *memory) {
+    switch (job->budget) {
+    case BUDGET_LEAST:
+        return memory->least;
+    case BUDGET_SPILL:
+        return (memory->least + memory->inputs) / 2;
+    case BUDGET_INPUTS:
+        return memory->inputs;
+    case BUDGET_MIDDLE:
+        return (memory->inputs + memory->all) / 2;
+    case BUDGET_ALL:
+        return memory->all;
+    default:
+        return (job->budget == BUDGET_NO_SPILL ? memory->inputs : memory->least) - 1;
+    }
+}
+
+/* A scratch file is made where the budget asks for one, and only there. */
+static void check_scratch(const job_t *job, const lode_pass_size_t *size,
+                          const lode_pass_memory_t *memory) {
+    const int64_t budget = budget_of(job, memory);
+    int64_t bytes, most;
+    LODE_REQUIRE(lode_pass_scratch(size, budget, &bytes) == LODE_OK);
+    LODE_REQUIRE(lode_pass_scratch(size, memory->least, &most) == LODE_OK);
+    LODE_CHECK((bytes > 0) == (budget < memory->inputs));
+    LODE_CHECK(bytes <= most && (job->backward || most == 0));
 }
 
 static lode_status_t run(const lode_comm_t *comm, const job_t *job, record_t *record,
@@ -284,11 +322,12 @@ static lode_status_t run(const lode_comm_t *comm, const job_t *job, record_t *re
     const lode_pass_size_t size = lode_pass_size(&pass);
     lode_pass_memory_t memory;
     LODE_REQUIRE(lode_pass_memory(&size, &memory) == LODE_OK);
-    LODE_CHECK(memory.least <= memory.all && (memory.least > 0) == (stack != NULL));
-    pass.budget = job->budget == BUDGET_LEAST    ? memory.least
-                  : job->budget == BUDGET_MIDDLE ? (memory.least + memory.all) / 2
-                  : job->budget == BUDGET_ALL    ? memory.all
-                                                 : memory.least - 1;
+    LODE_CHECK(memory.least <= memory.inputs && memory.inputs <= memory.all);
+    LODE_CHECK((memory.least > 0) == (stack != NULL));
+    pass.budget = budget_of(job, &memory);
+    pass.scratch = job->budget == BUDGET_NO_SPILL || job->budget == BUDGET_INPUTS ? NULL : folder;
+    if (stack && job->budget < BUDGET_TOO_SMALL)
+        check_scratch(job, &size, &memory);
     const lode_status_t status = lode_pass_run(&pass);
     lode_stack_destroy(&stack);
     return status;
@@ -697,6 +736,12 @@ static void test_errors(const job_t *sound) {
     const bool idle = !can_fail(world.size / 2, job.replicas, false);
     LODE_CHECK(run(&world, &job, &record, &outcome) == (idle ? LODE_OK : LODE_ERR_MEMORY));
     LODE_CHECK(idle || strstr(lode_error_message(), "memory budget"));
+    outcome_free(&outcome);
+    record_free(&record);
+    record = record_create();
+    job.budget = BUDGET_NO_SPILL;
+    LODE_CHECK(run(&world, &job, &record, &outcome) == LODE_ERR_MEMORY);
+    LODE_CHECK(strstr(lode_error_message(), "memory budget"));
     outcome_free(&outcome);
     record_free(&record);
 

@@ -319,7 +319,7 @@ new_case "export of an unknown variant"
 set_bad $config "$(one lp@0.6 out)" -- 'export.\[0\].variant' '"lp@0.5"'
 on=1
 new_case "export to a folder of somebody else's"
-set_bad $io "$(one lp@0.5 sound)" -- 'sound: holds "config.json", which no export wrote'
+set_bad $io "$(one lp@0.5 sound)" -- 'sound: holds "config.json", which lode did not write'
 new_case "export to a file"
 set_bad $io "$(one lp@0.5 sound.txt)" -- 'sound.txt: is in the way'
 new_case "export below a file"

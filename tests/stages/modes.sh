@@ -130,6 +130,7 @@ ways() {
         bad "stage by stage: another summary"
     fi
     run ranks mpirun -n 4 --oversubscribe --bind-to none "$lode" run --
+    said "4 ranks, memory" "peak private memory 0.0"
     alike "4 ranks" "all/$model" "ranks/$model"
     run replicas mpirun -n 3 --oversubscribe --bind-to none "$lode" run -- --set replicas=3
     alike "3 replicas" "all/$model" "replicas/$model"

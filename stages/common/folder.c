@@ -1,4 +1,4 @@
-#include "export/folder.h"
+#include "common/folder.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -97,19 +97,19 @@ static lode_status_t check_free(const char *path) {
         return errno == ENOENT    ? LODE_OK
                : errno == ENOTDIR ? lode_fail(LODE_ERR_IO,
                                               "%s: a file is in the way of a folder above it; "
-                                              "export to another path",
+                                              "choose another path",
                                               path)
                                   : fail_system(path, "cannot be looked up");
     if (!S_ISDIR(info.st_mode))
         return lode_fail(LODE_ERR_IO,
-                         "%s: is in the way and no folder; move it, or export to another path",
-                         path);
+                         "%s: is in the way and no folder; move it, or choose another path", path);
     LODE_TRY(find_foreign(foreign, path));
     if (*foreign)
-        return lode_fail(LODE_ERR_IO,
-                         "%s: holds \"%s\", which no export wrote, so the folder is not replaced; "
-                         "move it away, or export to another path",
-                         path, foreign);
+        return lode_fail(
+            LODE_ERR_IO,
+            "%s: holds \"%s\", which lode did not write, so the folder is not replaced; "
+            "move it away, or choose another path",
+            path, foreign);
     return LODE_OK;
 }
 

@@ -1,12 +1,12 @@
-/* stages/export/folder: a folder that appears under its name when it is complete.
+/* stages/common/folder: a folder that appears under its name when it is complete.
  *
  * It is written as <path>.partial, beginning with lodestone.json, whose "files" names all other
  * files to come; so what an interrupted run left can be told from what somebody else put there. A
  * folder of ours is replaced: it steps aside as <path>.replaced until the new one has its name.
  * Everything here is Local, for one rank.
  */
-#ifndef LODE_STAGES_EXPORT_FOLDER_H
-#define LODE_STAGES_EXPORT_FOLDER_H
+#ifndef LODE_STAGES_COMMON_FOLDER_H
+#define LODE_STAGES_COMMON_FOLDER_H
 
 #include <stdbool.h>
 
@@ -16,8 +16,8 @@
 /* Name of the file that says what a folder is. */
 extern const char lode_folder_note[];
 
-/* Refuses a path that a file has, or a folder that no export wrote; what was added to one of ours
- * matters only once that is to be replaced. Errors: LODE_ERR_IO, naming what is in the way. */
+/* Refuses a path that a file has, or a folder that lode did not write; what was added to one of
+ * ours matters only once that is to be replaced. Errors: LODE_ERR_IO, naming what is in the way. */
 LODE_MUST_USE lode_status_t lode_folder_check(const char *path);
 
 /* Makes sure that `path` is free, empty or a folder of ours, removes what earlier runs left, and
