@@ -9,6 +9,7 @@
 
 #include "base/file.h"
 #include "store/digest.h"
+#include "store/journal.h"
 #include "store/store.h"
 #include "testing/check.h"
 #include "testing/temporary.h"
@@ -108,7 +109,7 @@ static void test_partitions(void) {
         MPI_Barrier(world.comm); /* before the file is replaced */
     }
     /* The digest itself, so that it cannot change unnoticed either. */
-    LODE_CHECK(strcmp(want, "af43d996b45612ef586b0441a4af3994") == 0);
+    LODE_CHECK(strcmp(want, "d726e4fb464de9aaab462d6aa641ba58") == 0);
 }
 
 static void test_collective_read(void) {
@@ -194,6 +195,82 @@ static void test_failed_creation(void) {
     MPI_Barrier(world.comm);
 }
 
+/* --- going on on other ranks ------------------------------------------------------------------ */
+
+enum { UNITS = 12, SHARED = 2 };
+
+/* Creates the datasets of a stage, and resumes. */
+static lode_store_t *begin_units(const lode_comm_t *comm) {
+    static const lode_part_t parts[] = {{"own", UNITS}, {"shared", SHARED}};
+    const int64_t own[] = {UNITS, C}, shared[] = {SHARED, 8};
+    lode_store_t *store;
+    LODE_REQUIRE(lode_store_create_resumable(&store, comm, in_folder("units.h5"), "f", false) ==
+                 LODE_OK);
+    LODE_REQUIRE(lode_store_dataset(store, "own", LODE_TYPE_F64, 2, own, true) == LODE_OK);
+    LODE_REQUIRE(lode_store_dataset(store, "shared", LODE_TYPE_I32, 2, shared, true) == LODE_OK);
+    LODE_REQUIRE(lode_store_resume(store, parts, 2) == LODE_OK);
+    return store;
+}
+
+/* Does units before `end` that are not done, in turn, and shared unit `shared` together. */
+static void do_units(lode_store_t *store, const lode_comm_t *comm, int64_t end, int64_t shared) {
+    for (int64_t u = 0; u < end; u++) {
+        double row[C];
+        const int64_t offset[] = {u, 0}, count[] = {1, C};
+        if (lode_store_done(store, 0, u, 1) || u % comm->size != comm->rank)
+            continue;
+        for (int64_t c = 0; c < C; c++)
+            row[c] = element(u % A, u % B, c);
+        LODE_CHECK(lode_store_write(store, "own", offset, count, row) == LODE_OK);
+        LODE_CHECK(lode_store_mark(store, 0, u, 1) == LODE_OK);
+    }
+    for (int32_t i = comm->rank; i < 8; i += comm->size) {
+        const int64_t offset[] = {shared, i}, count[] = {1, 1};
+        LODE_CHECK(lode_store_write(store, "shared", offset, count, &i) == LODE_OK);
+    }
+    LODE_CHECK(lode_store_mark_all(store, 1, shared, shared > 0, LODE_OK) == LODE_OK);
+}
+
+/* Interrupted on all ranks, then on each smaller number, a unit further each time, and ended on
+ * one: what was done is known to all ranks, and the file is that of one rank alone. */
+static void test_resumption(void) {
+    char digest[2][LODE_DIGEST_TEXT];
+    for (int whole = 0; whole < 2; whole++) {
+        int64_t end = 4;
+        for (int ranks = whole ? 1 : world.size; ranks >= 1; ranks--) {
+            MPI_Comm handle;
+            MPI_Comm_split(world.comm, world.rank < ranks ? 0 : MPI_UNDEFINED, world.rank, &handle);
+            if (handle != MPI_COMM_NULL) {
+                const lode_comm_t comm = lode_comm_describe(handle);
+                lode_store_t *store = begin_units(&comm);
+                const bool first = whole || ranks == world.size;
+                LODE_CHECK(lode_store_done_count(store, 0) == (first ? 0 : end - 1));
+                LODE_CHECK(lode_store_done(store, 1, 0, 1) == !first);
+                LODE_CHECK(lode_store_mark_all(store, 1, 0, false,
+                                               comm.rank + 1 < comm.size || comm.size == 1
+                                                   ? LODE_OK
+                                                   : lode_fail(LODE_ERR_IO, "one failed")) ==
+                           (comm.size == 1 ? LODE_OK : LODE_ERR_IO));
+                do_units(store, &comm, ranks == 1 ? UNITS : end, 0);
+                if (ranks == 1) {
+                    do_units(store, &comm, UNITS, 1);
+                    LODE_CHECK(lode_store_commit(&store) == LODE_OK);
+                } else {
+                    lode_store_abandon(&store);
+                }
+                MPI_Comm_free(&handle);
+            }
+            end++;
+            MPI_Barrier(world.comm);
+        }
+        if (world.rank == 0)
+            LODE_CHECK(lode_store_digest(in_folder("units.h5"), digest[whole], NULL) == LODE_OK);
+        LODE_CHECK(!lode_file_exists(in_folder("units.h5.journal")));
+        MPI_Barrier(world.comm);
+    }
+    LODE_CHECK(world.rank != 0 || strcmp(digest[0], digest[1]) == 0);
+}
+
 int main(int argc, char **argv) {
     MPI_Init(&argc, &argv);
     signal(SIGXFSZ, SIG_IGN);
@@ -206,6 +283,7 @@ int main(int argc, char **argv) {
     test_failed_write(0);
     test_failed_write(world.size - 1);
     test_failed_creation();
+    test_resumption();
     int result = lode_check_result();
     MPI_Finalize();
     return result;
