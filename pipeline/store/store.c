@@ -218,13 +218,16 @@ static lode_status_t describe(lode_store_t *store, lode_store_entry_t *entry) {
         return lode_fail(LODE_ERR_FORMAT,
                          "%s: dataset \"%s\" is of a type or shape that Lodestone does not write",
                          store->path, entry->name);
-    int64_t bytes = (int64_t)lode_type_size(entry->type);
+    int64_t bytes = (int64_t)lode_type_size(entry->type), row = bytes;
     bool whole = true;
     entry->axes = axes;
     for (int axis = 0; axis < axes; axis++) {
         entry->shape[axis] = (int64_t)extents[axis];
         whole = whole && entry->shape[axis] >= 0 &&
                 !__builtin_mul_overflow(bytes, entry->shape[axis], &bytes);
+        /* Of a dataset without elements too, some extents must have a product. */
+        if (entry->shape[axis] > 0)
+            whole = whole && !__builtin_mul_overflow(row, entry->shape[axis], &row);
     }
     if (whole && bytes > 0 && !store->partial && start != HADDR_UNDEF)
         whole = H5Fget_filesize(store->file, &file_size) >= 0 && stored >= (hsize_t)bytes &&

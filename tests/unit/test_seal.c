@@ -180,7 +180,7 @@ static void test_flips(void **state) {
                              data_begin("keep/a@0.5", &lengths[1])};
     assert_int_equal(lode_alloc_raw(&spoilt, (int64_t)size, 1, "copy"), LODE_OK);
     memcpy(spoilt, bytes, size);
-    for (size_t i = 0; i < size; i += 1 + (size_t)lode_random_below(key, i, 40)) {
+    for (size_t i = 0; i < size; i += 1 + (size_t)lode_random_below(key, i, 160)) {
         spoilt[i] ^= (char)(1 << lode_random_below(key, i + size, 8));
         write_copy(spoilt, size);
         spoilt[i] = bytes[i];
@@ -200,7 +200,7 @@ static void test_cuts(void **state) {
     (void)state;
     const uint64_t key = lode_random_key(4, "cuts", 0, 0);
     for (size_t length = 0; length < size;
-         length += 1 + (size_t)lode_random_below(key, length, 60)) {
+         length += 1 + (size_t)lode_random_below(key, length, 240)) {
         write_copy(bytes, length);
         assert_int_equal(read_copy(), LODE_ERR_FORMAT);
         assert_non_null(strstr(lode_error_message(), copy));
