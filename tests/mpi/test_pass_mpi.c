@@ -722,7 +722,8 @@ static void test_stops(const job_t *whole) {
         if (status == LODE_OK)
             break;
     }
-    LODE_CHECK(different >= (world.size == 1 ? count : 2));
+    /* A long pipeline may have begun every micro-batch before the first stage hears of a stop. */
+    LODE_CHECK(different >= (world.size == 1 ? count : world.size <= 3 ? 2 : 1));
     record_free(&alone);
 }
 
