@@ -5,10 +5,12 @@
 
 #include "base/error.h"
 
-/* Elements of a converted block: 16 MiB of float. BLAS packs the whole of the other operand once a
- * call, so a block must be wide enough (BLOCK_MIN) for that to disappear, and small enough to stay
- * in the last-level cache between conversion and packing where it can. */
-enum { BLOCK_ELEMENTS = 1 << 22, BLOCK_MIN = 512 };
+/* Elements of a converted block: 16 MiB of float, so that it stays in the last-level cache between
+ * conversion and packing where it can. A call of BLAS packs the other operand anew, so that a block
+ * is wide first of all (many rows of the product's result) and only as deep (places of its sums) as
+ * it must be for the result to be gone through seldom. DEPTH is twice the depth that OpenBLAS takes
+ * at once. */
+enum { BLOCK_ELEMENTS = 1 << 22, DEPTH = 640 };
 
 lode_weight_t lode_weight_of(const lode_tensor_t *tensor) {
     LODE_ASSERT(tensor->rank == 2);
@@ -124,28 +126,27 @@ static bool readable_in_place(const lode_weight_t *weight) {
            !weight->row_index && !weight->col_index && (uintptr_t)weight->data % sizeof(float) == 0;
 }
 
-/* Rows (forward) or columns (backward) per block, given the extent of the other dimension. */
-static int64_t block_extent(int64_t total, int64_t other) {
-    int64_t extent = other > 0 ? BLOCK_ELEMENTS / other / 64 * 64 : total;
-    if (extent < BLOCK_MIN)
-        extent = BLOCK_MIN;
-    return extent < total ? extent : total;
-}
+/* A block: `width` results and `depth` places of their sums. */
+typedef struct block {
+    int64_t width, depth;
+} block_t;
 
-/* An upper bound of a block's elements for this matrix and any that has fewer rows or columns:
- * since extents are rounded down, a narrower matrix may have the larger block. */
-static int64_t block_most(int64_t total, int64_t other) {
-    const int64_t least = BLOCK_MIN * other;
-    const int64_t most = least > BLOCK_ELEMENTS ? least : BLOCK_ELEMENTS;
-    return total * other < most ? total * other : most;
+/* Blocks of a product with `width` × `depth` weights. */
+static block_t block_of(int64_t width, int64_t depth) {
+    block_t block = {.width = BLOCK_ELEMENTS / (depth < DEPTH ? depth : DEPTH) / 64 * 64};
+    if (block.width > width)
+        block.width = width;
+    block.depth = BLOCK_ELEMENTS / block.width / DEPTH * DEPTH;
+    if (block.depth > depth || block.depth == 0) /* 0: narrow and not deep */
+        block.depth = depth;
+    return block;
 }
 
 int64_t lode_linear_workspace(const lode_weight_t *weight) {
     if (readable_in_place(weight))
         return 0;
-    const int64_t forward = block_most(weight->out, weight->in);
-    const int64_t backward = block_most(weight->in, weight->out);
-    return forward > backward ? forward : backward;
+    const int64_t whole = weight->out * weight->in;
+    return whole < BLOCK_ELEMENTS ? whole : BLOCK_ELEMENTS;
 }
 
 /* C[m,n] (row stride ldc) = A[m,k]·op(B) + beta·C */
@@ -175,18 +176,26 @@ static void add_bias(const lode_weight_t *weight, int64_t tokens, lode_real_t *y
             y[t * out + i] += weight->bias[index ? index[i] : i];
 }
 
-/* Blocks of rows of a matrix that must be converted. */
+/* A product with a matrix that must be converted: blocks of its rows, and in each of them blocks of
+ * its columns, whose products add up in the result as BLAS itself adds those of its own blocks. */
 static void forward_converted(const lode_weight_t *weight, int64_t tokens, const lode_real_t *x,
                               bool accumulate, lode_real_t *y, lode_real_t *workspace) {
-    const int64_t in = weight->in, out = weight->out, extent = block_extent(out, in);
-    for (int64_t row = 0; row < out; row += extent) {
-        const int64_t rows = out - row < extent ? out - row : extent;
-        if (weight->transposed) {
-            convert_block(workspace, weight, 0, in, row, rows);
-            gemm(CblasNoTrans, tokens, rows, in, x, in, workspace, rows, accumulate, y + row, out);
-        } else {
-            convert_block(workspace, weight, row, rows, 0, in);
-            gemm(CblasTrans, tokens, rows, in, x, in, workspace, in, accumulate, y + row, out);
+    const int64_t in = weight->in, out = weight->out;
+    const block_t block = block_of(out, in);
+    for (int64_t row = 0; row < out; row += block.width) {
+        const int64_t rows = out - row < block.width ? out - row : block.width;
+        for (int64_t col = 0; col < in; col += block.depth) {
+            const int64_t cols = in - col < block.depth ? in - col : block.depth;
+            const bool add = accumulate || col > 0;
+            if (weight->transposed) {
+                convert_block(workspace, weight, col, cols, row, rows);
+                gemm(CblasNoTrans, tokens, rows, cols, x + col, in, workspace, rows, add, y + row,
+                     out);
+            } else {
+                convert_block(workspace, weight, row, rows, col, cols);
+                gemm(CblasTrans, tokens, rows, cols, x + col, in, workspace, cols, add, y + row,
+                     out);
+            }
         }
     }
 }
@@ -206,19 +215,25 @@ void lode_linear_forward(const lode_weight_t *weight, int64_t tokens, const lode
     add_bias(weight, tokens, y);
 }
 
-/* Blocks of columns, so that each element of dx is one sum and not a sum of partial sums. */
+/* Likewise: blocks of columns, and in each of them blocks of rows. */
 static void backward_converted(const lode_weight_t *weight, int64_t tokens, const lode_real_t *dy,
                                bool accumulate, lode_real_t *dx, lode_real_t *workspace) {
-    const int64_t in = weight->in, out = weight->out, extent = block_extent(in, out);
-    for (int64_t col = 0; col < in; col += extent) {
-        const int64_t cols = in - col < extent ? in - col : extent;
-        if (weight->transposed) {
-            convert_block(workspace, weight, col, cols, 0, out);
-            gemm(CblasTrans, tokens, cols, out, dy, out, workspace, out, accumulate, dx + col, in);
-        } else {
-            convert_block(workspace, weight, 0, out, col, cols);
-            gemm(CblasNoTrans, tokens, cols, out, dy, out, workspace, cols, accumulate, dx + col,
-                 in);
+    const int64_t in = weight->in, out = weight->out;
+    const block_t block = block_of(in, out);
+    for (int64_t col = 0; col < in; col += block.width) {
+        const int64_t cols = in - col < block.width ? in - col : block.width;
+        for (int64_t row = 0; row < out; row += block.depth) {
+            const int64_t rows = out - row < block.depth ? out - row : block.depth;
+            const bool add = accumulate || row > 0;
+            if (weight->transposed) {
+                convert_block(workspace, weight, col, cols, row, rows);
+                gemm(CblasTrans, tokens, cols, rows, dy + row, out, workspace, rows, add, dx + col,
+                     in);
+            } else {
+                convert_block(workspace, weight, row, rows, col, cols);
+                gemm(CblasNoTrans, tokens, cols, rows, dy + row, out, workspace, cols, add,
+                     dx + col, in);
+            }
         }
     }
 }

@@ -3,7 +3,7 @@
 #include "kernels/lanes.h"
 
 /* A chunk converts and packs the whole head, so that it should have many rows. */
-enum { CHUNK_ELEMENTS = 1 << 26, CHUNK_MIN = 32, CHUNK_MAX = 512 };
+enum { CHUNK_ELEMENTS = 1 << 26, CHUNK_MIN = 32, CHUNK_MAX = 1024 };
 
 int64_t lode_loss_chunk(int64_t vocab) {
     int64_t chunk = CHUNK_ELEMENTS / vocab / 16 * 16;
@@ -14,7 +14,8 @@ int64_t lode_loss_workspace(const lode_weight_t *head) {
     return lode_loss_chunk(head->out) * head->out + lode_linear_workspace(head);
 }
 
-/* Σ exp(z_j − most) of logits that are still needed; in the order of lode_lanes_total. */
+/* Σ exp(z_j − most), where the exponentials themselves are not needed; in the order of
+ * lode_lanes_total. */
 static double sum_exponentials(const lode_real_t *z, int64_t count, lode_real_t most) {
     double lanes[LODE_LANES] = {0};
     int64_t i = 0;
@@ -69,12 +70,8 @@ static void row_loss(const lode_loss_t *loss, int64_t row, lode_real_t *z) {
     const lode_real_t most = lode_lanes_most(z, vocab), z_target = z[target];
     if (loss->greedy)
         loss->greedy[row] = is_greedy(z, target, most);
-    double sum;
-    if (loss->dh && loss->cap > 0) {
-        sum = sum_exponentials(z, vocab, most);
-    } else {
-        sum = lode_lanes_exponentials(z, vocab, most);
-    }
+    const double sum = loss->dh && loss->cap == 0 ? lode_lanes_exponentials(z, vocab, most)
+                                                  : sum_exponentials(z, vocab, most);
     if (loss->dh)
         row_gradient(z, vocab, target, loss->weight[row], loss->cap, most, sum);
     loss->nll[row] = log(sum) + ((double)most - (double)z_target);

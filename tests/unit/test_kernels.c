@@ -298,6 +298,48 @@ static void linear_of_converted_weights(void **state) {
         assert_true(fabsf(y[i] - want[i]) <= 1e-5f);
 }
 
+/* More rows and columns than a block converts, either way. Small whole numbers: all sums are exact.
+ */
+static void linear_of_blocks(void **state) {
+    (void)state;
+    enum { LONG = 7000, SHORT = 1300, TOKENS = 2 };
+    uint16_t *half = own((int64_t)LONG * SHORT, sizeof *half);
+    float *number = floats((int64_t)LONG * SHORT), *x = floats(TOKENS * LONG);
+    for (int64_t i = 0; i < (int64_t)LONG * SHORT; i++) {
+        number[i] = (float)(i * 131 % 1009 % 7 - 3);
+        uint32_t bits;
+        memcpy(&bits, &number[i], sizeof bits);
+        half[i] = (uint16_t)(bits >> 16);
+    }
+    for (int64_t i = 0; i < TOKENS * LONG; i++)
+        x[i] = (float)(i % 11 - 5);
+    for (int transposed = 0; transposed < 2; transposed++) {
+        const lode_weight_t weight = {.data = half,
+                                      .dtype = LODE_DTYPE_BF16,
+                                      .rows = transposed ? SHORT : LONG,
+                                      .cols = transposed ? LONG : SHORT,
+                                      .pitch = SHORT,
+                                      .transposed = transposed,
+                                      .out = transposed ? SHORT : LONG,
+                                      .in = transposed ? LONG : SHORT};
+        lode_weight_t plain = weight;
+        plain.data = number;
+        plain.dtype = LODE_DTYPE_F32;
+        float *workspace = floats(lode_linear_workspace(&weight));
+        float *got = floats(TOKENS * LONG), *want = floats(TOKENS * LONG);
+        for (int add = 0; add < 2; add++) {
+            lode_linear_forward(&weight, TOKENS, x, add, got, workspace);
+            lode_linear_forward(&plain, TOKENS, x, add, want, NULL);
+            assert_memory_equal(got, want, (size_t)(TOKENS * weight.out) * sizeof *got);
+        }
+        for (int add = 0; add < 2; add++) {
+            lode_linear_backward(&weight, TOKENS, x, add, got, workspace);
+            lode_linear_backward(&plain, TOKENS, x, add, want, NULL);
+            assert_memory_equal(got, want, (size_t)(TOKENS * weight.in) * sizeof *got);
+        }
+    }
+}
+
 /* The work space of a whole matrix is enough for every selection of it, also where a narrower one
  * is converted in larger blocks. */
 static void linear_workspace(void **state) {
@@ -889,6 +931,7 @@ int main(void) {
         cmocka_unit_test_teardown(conversion, release),
         cmocka_unit_test_teardown(linear, release),
         cmocka_unit_test_teardown(linear_of_converted_weights, release),
+        cmocka_unit_test_teardown(linear_of_blocks, release),
         cmocka_unit_test_teardown(linear_workspace, release),
         cmocka_unit_test_teardown(attention, release),
         cmocka_unit_test_teardown(attention_workspace, release),
