@@ -108,7 +108,7 @@ static lode_status_t allocate(sequential_t *s) {
         LODE_TRY(lode_stack_create(&s->stack, run->checkpoint, &run->layout, s->batches.max_tokens,
                                    s->batches.longest, (int)run->config->threads));
     LODE_TRY(lode_moment_check_memory(run, "sequential compensation",
-                                      lode_compensation_elements(work->m, work->d),
+                                      lode_compensation_elements(work->m, work->d), work->m,
                                       private_bytes(s)));
     if (!s->stack || s->stack->count == 0)
         return LODE_OK;

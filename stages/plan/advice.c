@@ -140,7 +140,7 @@ static lode_status_t note_matrices(lode_plan_advice_t *advice, const lode_foreca
             "is computed\n",
             (long long)m, (long long)m,
             lode_plan_bytes(packed, forecast->stage[LODE_STAGE_MOMENTS].file),
-            lode_plan_bytes(share, lode_moment_memory(forecast->ranks, m * m, m * m))));
+            lode_plan_bytes(share, lode_moment_memory(forecast->ranks, m * m, m * m, m))));
     if (sequential && forecast->stage[LODE_STAGE_COMPENSATE].wanted)
         LODE_TRY(lode_buffer_printf(
             &advice->notes,
