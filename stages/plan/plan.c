@@ -203,7 +203,7 @@ static lode_status_t add_point(lode_plan_sweep_t *sweep, const plan_t *plan,
 
 static lode_status_t sum_points(lode_plan_sweep_t *sweep, plan_t *plan, int64_t model,
                                 const lode_forecast_t *first) {
-    *sweep = (lode_plan_sweep_t){.points = plan->point_count};
+    *sweep = (lode_plan_sweep_t){.points = plan->point_count, .seconds = first->reading};
     LODE_TRY(add_point(sweep, plan, first, 0));
     for (int64_t p = 1; p < plan->point_count; p++) {
         const lode_config_t *config = plan->points[p].config;
