@@ -369,9 +369,11 @@ lode_status_t lode_compensate_size(lode_stage_size_t *size, lode_run_t *run, int
         status = create_datasets(&work);
     size->file = lode_store_tally_end(&work.store);
     const int64_t sequential = lode_compensate_count(&work, LODE_COMPENSATION_SEQUENTIAL);
-    if (sequential + lode_compensate_count(&work, LODE_COMPENSATION_LEAST_SQUARES) > 0)
-        size->memory += lode_moment_memory(ranks, lode_compensation_elements(m, d), m * m,
-                                           sequential > 0 ? m : 0);
+    const int64_t read = lode_compensate_count(&work, LODE_COMPENSATION_LEAST_SQUARES);
+    /* Of matrices whose rows come or go, moments that are read are the largest. */
+    if (sequential + read > 0)
+        size->memory += lode_moment_memory(ranks, lode_compensation_elements(m, d),
+                                           read > 0 ? m * m : m * d, sequential > 0 ? m : 0);
     if (sequential > 0)
         lode_compensate_sequential_size(size, &work, sequential, tokens, max_tokens);
     lode_variants_free(&work.variants, work.variant_count);
