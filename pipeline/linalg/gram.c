@@ -72,6 +72,16 @@ static lode_status_t panels_allocate(panels_t *panels) {
                           lode_type_size(panels->source->type), "columns of a Gram matrix");
 }
 
+int64_t lode_gram_memory(int64_t columns, int ranks) {
+    int across, down;
+    lode_grid_choose(ranks, &down, &across);
+    const int64_t block = LODE_MATRIX_BLOCK, blocks = (columns + block - 1) / block;
+    const int64_t needed =
+        min2(blocks, (blocks + down - 1) / down + (blocks + across - 1) / across);
+    return LODE_GRAM_CHUNK * block *
+           (needed * (int64_t)sizeof(double) + BLOCKS_READ * (int64_t)sizeof(float));
+}
+
 /* Takes one block's columns out of what was read, [rows, columns], as doubles. */
 static void widen(const panels_t *panels, int64_t block, int64_t rows, int64_t offset,
                   int64_t columns) {

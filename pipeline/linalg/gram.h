@@ -35,6 +35,10 @@ typedef struct lode_gram_source {
                           int64_t columns, void *out);
 } lode_gram_source_t;
 
+/* Bytes that each of `ranks` ranks holds meanwhile of an X with so many columns of float32, with
+ * the grid and blocks that are chosen by default. Local. */
+int64_t lode_gram_memory(int64_t columns, int ranks);
+
 /* matrix += XᵀX, the lower triangle of blocks (blocks on the diagonal whole; blocks above it are
  * left as they are: lode_matrix_symmetrise()). Sums are in float64.
  *   matrix [x->columns, x->columns] in and out

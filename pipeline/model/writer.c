@@ -8,13 +8,20 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/fault.h"
 #include "base/file.h"
+#include "base/log.h"
 #include "base/memory.h"
 
 enum { LENGTH_BYTES = 8 };
+
+/* What is known of a tensor; in the file of marks it is SYNCED or nothing. */
+enum { WRITTEN = 'w', SYNCED = 's' };
+
+static const double SYNC_SECONDS = 1; /* between syncs */
 
 /* A tensor and its place. */
 typedef struct item {
@@ -39,6 +46,10 @@ struct lode_writer {
     int64_t shard_count;
     shard_t *shards; /* [shard_count] */
     char *index;     /* text of the index, NULL where there is one shard */
+    char *marks;     /* path of the file of marks, a byte a tensor in the order of the list */
+    int marked;      /* its descriptor, −1 where not open */
+    char *state;     /* [count], of the same */
+    double synced;   /* when that was last on disk */
 };
 
 static const char index_name[] = "model.safetensors.index.json";
@@ -165,6 +176,14 @@ static lode_status_t make_shards(lode_writer_t *writer) {
     return LODE_OK;
 }
 
+/* A name that belongs to an unfinished file of the folder. */
+static lode_status_t name_marks(lode_writer_t *writer) {
+    lode_buffer_t path = {0};
+    lode_status_t status = lode_buffer_printf(&path, "%s.partial", writer->shards[0].path);
+    writer->marks = path.data;
+    return status;
+}
+
 static lode_status_t make_index(lode_writer_t *writer) {
     json_int_t total = 0;
     json_t *map = json_object();
@@ -189,12 +208,15 @@ lode_status_t lode_writer_create(lode_writer_t **out, const char *folder,
     lode_status_t status;
     LODE_TRY(LODE_NEW(&writer, 1, "writer"));
     writer->count = count;
+    writer->marked = -1;
     LODE_GUARD(status, lode_strdup(&writer->folder, folder), failed);
     LODE_GUARD(status, LODE_NEW(&writer->items, count, "tensors to write"), failed);
     LODE_GUARD(status, LODE_NEW(&writer->places, count, "tensors to write"), failed);
+    LODE_GUARD(status, LODE_NEW(&writer->state, count, "tensors to write"), failed);
     LODE_GUARD(status, copy_items(writer, tensors), failed);
     place_items(writer, shard_bytes);
     LODE_GUARD(status, make_shards(writer), failed);
+    LODE_GUARD(status, name_marks(writer), failed);
     if (writer->shard_count > 1)
         LODE_GUARD(status, make_index(writer), failed);
     *out = writer;
@@ -222,6 +244,10 @@ void lode_writer_destroy(lode_writer_t **out) {
     free(writer->shards);
     free(writer->items);
     free(writer->places);
+    if (writer->marked >= 0)
+        close(writer->marked);
+    free(writer->marks);
+    free(writer->state);
     free(writer->index);
     free(writer->folder);
     free(writer);
@@ -238,28 +264,29 @@ const char *lode_writer_file_name(const lode_writer_t *writer, int64_t file) {
 
 /* --- files ---------------------------------------------------------------------------------- */
 
-static lode_status_t fail_write(const shard_t *shard, int error) {
+static lode_status_t fail_write(const char *path, int error) {
     return lode_fail(LODE_ERR_IO, "%s: cannot be written: %s; check the disk's space and quota",
-                     shard->path, strerror(error));
+                     path, strerror(error));
 }
 
 static lode_status_t open_shard(shard_t *shard, int flags) {
     shard->descriptor =
         lode_fault(LODE_FAULT_OPEN) ? -1 : open(shard->path, O_WRONLY | O_CLOEXEC | flags, 0666);
-    return shard->descriptor < 0 ? fail_write(shard, errno) : LODE_OK;
+    return shard->descriptor < 0 ? fail_write(shard->path, errno) : LODE_OK;
 }
 
-static lode_status_t write_at(const shard_t *shard, const void *data, size_t size, int64_t at) {
+static lode_status_t write_at(int descriptor, const char *path, const void *data, size_t size,
+                              int64_t at) {
     size_t done = 0;
     while (done < size) {
         ssize_t put = lode_fault(LODE_FAULT_WRITE)
                           ? -1
-                          : pwrite(shard->descriptor, (const char *)data + done, size - done,
+                          : pwrite(descriptor, (const char *)data + done, size - done,
                                    (off_t)(at + (int64_t)done));
         if (put < 0 && errno == EINTR)
             continue;
         if (put <= 0)
-            return fail_write(shard, put < 0 ? errno : ENOSPC);
+            return fail_write(path, put < 0 ? errno : ENOSPC);
         done += (size_t)put;
     }
     return LODE_OK;
@@ -271,8 +298,26 @@ static lode_status_t reserve(const shard_t *shard) {
     if (!lode_fault(LODE_FAULT_WRITE) && fallocate(shard->descriptor, 0, 0, bytes) == 0)
         return LODE_OK;
     if (errno != EOPNOTSUPP && errno != ENOSYS && errno != EINVAL)
-        return fail_write(shard, errno);
-    return ftruncate(shard->descriptor, bytes) == 0 ? LODE_OK : fail_write(shard, errno);
+        return fail_write(shard->path, errno);
+    return ftruncate(shard->descriptor, bytes) == 0 ? LODE_OK : fail_write(shard->path, errno);
+}
+
+static lode_status_t write_index(const lode_writer_t *writer) {
+    char *path;
+    LODE_TRY(lode_path_join(&path, writer->folder, index_name));
+    lode_status_t status = lode_file_write_atomic(path, writer->index, strlen(writer->index));
+    free(path);
+    return status;
+}
+
+static lode_status_t sync_shards(const lode_writer_t *writer) {
+    for (int64_t s = 0; s < writer->shard_count; s++) {
+        const shard_t *shard = &writer->shards[s];
+        if (shard->descriptor >= 0 &&
+            (lode_fault(LODE_FAULT_WRITE) || fsync(shard->descriptor) != 0))
+            return fail_write(shard->path, errno);
+    }
+    return LODE_OK;
 }
 
 lode_status_t lode_writer_lay_out(lode_writer_t *writer) {
@@ -280,15 +325,10 @@ lode_status_t lode_writer_lay_out(lode_writer_t *writer) {
         shard_t *shard = &writer->shards[s];
         LODE_TRY(open_shard(shard, O_CREAT | O_TRUNC));
         LODE_TRY(reserve(shard));
-        LODE_TRY(write_at(shard, shard->header, (size_t)shard->header_bytes, 0));
+        LODE_TRY(write_at(shard->descriptor, shard->path, shard->header,
+                          (size_t)shard->header_bytes, 0));
     }
-    if (!writer->index)
-        return LODE_OK;
-    char *path;
-    LODE_TRY(lode_path_join(&path, writer->folder, index_name));
-    lode_status_t status = lode_file_write_atomic(path, writer->index, strlen(writer->index));
-    free(path);
-    return status;
+    return writer->index ? write_index(writer) : LODE_OK;
 }
 
 lode_status_t lode_writer_write(lode_writer_t *writer, int64_t index, int64_t offset,
@@ -299,22 +339,92 @@ lode_status_t lode_writer_write(lode_writer_t *writer, int64_t index, int64_t of
     shard_t *shard = &writer->shards[item->shard];
     if (shard->descriptor < 0)
         LODE_TRY(open_shard(shard, 0));
-    return write_at(shard, data, size, shard->header_bytes + item->begin + offset);
+    return write_at(shard->descriptor, shard->path, data, size,
+                    shard->header_bytes + item->begin + offset);
+}
+
+/* --- marks ---------------------------------------------------------------------------------- */
+
+lode_status_t lode_writer_begin_marks(lode_writer_t *writer) {
+    LODE_TRY(sync_shards(writer));
+    memset(writer->state, 0, (size_t)writer->count);
+    return lode_file_write_atomic(writer->marks, writer->state, (size_t)writer->count);
+}
+
+/* Whether the shard's file is as long as it must be and has the same header. */
+static bool is_laid_out(const shard_t *shard) {
+    const size_t bytes = (size_t)shard->header_bytes;
+    struct stat info;
+    char *found = malloc(bytes);
+    const int descriptor = open(shard->path, O_RDONLY | O_CLOEXEC);
+    const bool same = found && descriptor >= 0 && fstat(descriptor, &info) == 0 &&
+                      S_ISREG(info.st_mode) &&
+                      info.st_size == shard->header_bytes + shard->tensor_bytes &&
+                      pread(descriptor, found, bytes, 0) == (ssize_t)bytes &&
+                      memcmp(found, shard->header, bytes) == 0;
+    if (descriptor >= 0)
+        close(descriptor);
+    free(found);
+    return same;
+}
+
+bool lode_writer_interrupted(const lode_writer_t *writer) {
+    struct stat info;
+    bool whole = stat(writer->marks, &info) == 0 && info.st_size == writer->count;
+    for (int64_t s = 0; s < writer->shard_count && whole; s++)
+        whole = is_laid_out(&writer->shards[s]);
+    return whole;
+}
+
+lode_status_t lode_writer_open_marks(lode_writer_t *writer) {
+    const size_t count = (size_t)writer->count;
+    writer->marked = lode_fault(LODE_FAULT_OPEN) ? -1 : open(writer->marks, O_RDWR | O_CLOEXEC);
+    if (writer->marked < 0 || lode_fault(LODE_FAULT_READ) ||
+        pread(writer->marked, writer->state, count, 0) != (ssize_t)count)
+        return lode_fail(LODE_ERR_IO, "%s: cannot be read: %s; check the disk", writer->marks,
+                         strerror(errno));
+    writer->synced = lode_time();
+    return LODE_OK;
+}
+
+bool lode_writer_done(const lode_writer_t *writer, int64_t index) {
+    LODE_ASSERT(index >= 0 && index < writer->count);
+    return writer->state[index] == SYNCED;
+}
+
+/* Puts tensors on disk and then their marks into the file; those that are lost with a machine only
+ * cost their tensors' time. */
+static lode_status_t settle(lode_writer_t *writer) {
+    LODE_TRY(sync_shards(writer));
+    for (int64_t i = 0; i < writer->count; i++)
+        if (writer->state[i] == WRITTEN) {
+            LODE_TRY(write_at(writer->marked, writer->marks, &(char){SYNCED}, 1, i));
+            writer->state[i] = SYNCED;
+        }
+    writer->synced = lode_time();
+    return LODE_OK;
+}
+
+lode_status_t lode_writer_mark(lode_writer_t *writer, int64_t index) {
+    LODE_ASSERT(index >= 0 && index < writer->count && writer->marked >= 0);
+    writer->state[index] = WRITTEN;
+    return lode_time() - writer->synced < SYNC_SECONDS ? LODE_OK : settle(writer);
 }
 
 lode_status_t lode_writer_sync(lode_writer_t *writer) {
-    lode_status_t status = LODE_OK;
+    lode_status_t status = settle(writer);
     for (int64_t s = 0; s < writer->shard_count; s++) {
         shard_t *shard = &writer->shards[s];
-        if (shard->descriptor < 0)
-            continue;
-        if ((lode_fault(LODE_FAULT_WRITE) || fsync(shard->descriptor) != 0) && status == LODE_OK)
-            status = fail_write(shard, errno);
-        if (close(shard->descriptor) != 0 && status == LODE_OK)
-            status = fail_write(shard, errno);
+        if (shard->descriptor >= 0 && close(shard->descriptor) != 0 && status == LODE_OK)
+            status = fail_write(shard->path, errno);
         shard->descriptor = -1;
     }
     return status;
+}
+
+lode_status_t lode_writer_end_marks(const lode_writer_t *writer) {
+    return unlink(writer->marks) == 0 || errno == ENOENT ? LODE_OK
+                                                         : fail_write(writer->marks, errno);
 }
 
 /* --- rounding ------------------------------------------------------------------------------- */

@@ -6,12 +6,15 @@
  * therefore the same bytes whoever writes them. One shard is model.safetensors; several are
  * model-00001-of-00003.safetensors … with model.safetensors.index.json.
  *
- * One rank lays the files out; then any rank writes any piece of any tensor. Everything here is
- * Local.
+ * One rank lays the files out; then any rank writes any piece of any tensor. What an interrupted
+ * run has written need not be written again: <first shard>.partial, a file of marks, has a byte for
+ * each tensor, which is set once all of the tensor is on disk. Whoever goes on may be any number of
+ * ranks. Everything here is Local.
  */
 #ifndef LODE_MODEL_WRITER_H
 #define LODE_MODEL_WRITER_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -56,8 +59,31 @@ LODE_MUST_USE lode_status_t lode_writer_lay_out(lode_writer_t *writer);
 LODE_MUST_USE lode_status_t lode_writer_write(lode_writer_t *writer, int64_t index, int64_t offset,
                                               const void *data, size_t size);
 
-/* Syncs and closes what this rank wrote. Errors: LODE_ERR_IO. */
+/* Syncs and closes what this rank wrote, and records what it has marked. Errors: LODE_ERR_IO. */
 LODE_MUST_USE lode_status_t lode_writer_sync(lode_writer_t *writer);
+
+/* --- going on with what an interrupted run left ---------------------------------------------- */
+
+/* Leaves, in a folder that is now complete but for the tensors' bytes, marks that say that none is
+ * written. For the rank that laid it out, after it has. Errors: LODE_ERR_IO, LODE_ERR_MEMORY. */
+LODE_MUST_USE lode_status_t lode_writer_begin_marks(lode_writer_t *writer);
+
+/* Whether the folder has marks, and all weight files with these headers and extents. */
+bool lode_writer_interrupted(const lode_writer_t *writer);
+
+/* Reads the marks, new ones or an interrupted run's. For every rank that writes, before any does.
+ * Errors: LODE_ERR_IO. */
+LODE_MUST_USE lode_status_t lode_writer_open_marks(lode_writer_t *writer);
+
+/* Whether tensor `index` was on disk when the marks were read, or since by this rank's doing. */
+bool lode_writer_done(const lode_writer_t *writer, int64_t index);
+
+/* Marks tensor `index`, all of which this rank has written. About once a second what is marked is
+ * put on disk and recorded; lode_writer_sync() does so too. Errors: LODE_ERR_IO. */
+LODE_MUST_USE lode_status_t lode_writer_mark(lode_writer_t *writer, int64_t index);
+
+/* Deletes the marks, all tensors being written. For one rank. Errors: LODE_ERR_IO. */
+LODE_MUST_USE lode_status_t lode_writer_end_marks(const lode_writer_t *writer);
 
 /* Rounds values[count] to `dtype`, to nearest, ties to even, into out[count] elements of that type.
  * A finite value that becomes infinite is LODE_ERR_NUMERIC. */

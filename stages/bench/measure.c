@@ -6,7 +6,7 @@
 #include "base/memory.h"
 #include "kernels/statistics.h"
 
-enum { CONVERT_LINES = 64, MIN_ROUNDS = 3, MAX_ROUNDS = 15, ENOUGH_SECONDS = 10 };
+enum { CONVERT_LINES = 64, MIN_ROUNDS = 3, MAX_ROUNDS = 15 };
 
 static double now(void) {
     struct timespec time;
@@ -327,22 +327,23 @@ static double run_round(const lode_comm_t *comm, const lode_item_t *items, int64
     return now() - start;
 }
 
-/* As many rounds as take some ten seconds, an odd number, the same on all ranks. */
-static int rounds_for(const lode_comm_t *comm, double seconds) {
+/* As many rounds of `seconds` as take no longer than `enough`, an odd number, the same on all
+ * ranks. */
+static int rounds_for(const lode_comm_t *comm, double seconds, double enough) {
     double slowest = seconds;
     if (comm->size > 1)
         MPI_Allreduce(&seconds, &slowest, 1, MPI_DOUBLE, MPI_MAX, comm->comm);
     int rounds = MIN_ROUNDS;
-    while (rounds < MAX_ROUNDS && (rounds + 2) * slowest < ENOUGH_SECONDS)
+    while (rounds < MAX_ROUNDS && (rounds + 2) * slowest < enough)
         rounds += 2;
     return rounds;
 }
 
 lode_status_t lode_measure_run(const lode_comm_t *comm, lode_item_t *items, int64_t count,
-                               lode_sample_t *sample, int *rounds) {
+                               lode_sample_t *sample, double enough, int *rounds) {
     double *times = NULL; /* [count, MAX_ROUNDS] */
     LODE_TRY(lode_comm_agree(comm, LODE_NEW(&times, count * MAX_ROUNDS, "measurements")));
-    *rounds = rounds_for(comm, run_round(comm, items, count, sample, times, MAX_ROUNDS));
+    *rounds = rounds_for(comm, run_round(comm, items, count, sample, times, MAX_ROUNDS), enough);
     for (int round = 1; round < *rounds; round++)
         run_round(comm, items, count, sample, times + round, MAX_ROUNDS);
     for (int64_t i = 0; i < count; i++) {

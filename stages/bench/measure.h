@@ -42,10 +42,11 @@ LODE_MUST_USE lode_status_t lode_measure_list(lode_item_t **items, int64_t *coun
                                               const lode_sample_t *sample);
 
 /* Times all items in turn, several times over, and sets slowest and mean. Ranks begin each round
- * together. rounds: out, how often: 3 times at least, more often where that is quick. Errors:
- * LODE_ERR_MEMORY. Collective. */
+ * together. enough: seconds; rounds: out, how often: 3 times at least, more often, up to 15 times,
+ * where that takes no longer than `enough`. Errors: LODE_ERR_MEMORY. Collective. */
 LODE_MUST_USE lode_status_t lode_measure_run(const lode_comm_t *comm, lode_item_t *items,
-                                             int64_t count, lode_sample_t *sample, int *rounds);
+                                             int64_t count, lode_sample_t *sample, double enough,
+                                             int *rounds);
 
 /* The item of a kind; NULL where the sample has none. `shape` NULL: any. Local. */
 const lode_item_t *lode_measure_find(const lode_item_t *items, int64_t count, lode_item_kind_t kind,

@@ -28,21 +28,23 @@ lode_status_t lode_moment_of_spool(lode_matrix_t *matrix, lode_spool_t *spool, c
     return lode_matrix_symmetrise(matrix, false);
 }
 
-int64_t lode_moment_memory(int ranks, int64_t elements, int64_t largest) {
+int64_t lode_moment_memory(int ranks, int64_t elements, int64_t largest, int64_t gram) {
     int rows, columns;
     lode_grid_choose(ranks, &rows, &columns);
     /* Panels are no larger than the matrix; three exist at once. */
     const int64_t share = elements / (rows * columns);
     const int64_t panel = largest < LODE_GRID_PANEL ? largest : LODE_GRID_PANEL;
-    return (share + 3 * panel) * (int64_t)sizeof(double);
+    const int64_t moving = 3 * panel * (int64_t)sizeof(double);
+    const int64_t summing = gram > 0 ? lode_gram_memory(gram, ranks) : 0;
+    return share * (int64_t)sizeof(double) + (summing > moving ? summing : moving);
 }
 
 lode_status_t lode_moment_check_memory(const lode_run_t *run, const char *what, int64_t elements,
-                                       int64_t other) {
+                                       int64_t gram, int64_t other) {
     int rows, columns;
     lode_grid_choose(run->comm->size, &rows, &columns);
     const double needed =
-        (double)other + (double)lode_moment_memory(run->comm->size, elements, elements);
+        (double)other + (double)lode_moment_memory(run->comm->size, elements, elements, gram);
     if (needed <= (double)run->config->memory)
         return LODE_OK;
     return lode_fail(LODE_ERR_MEMORY,

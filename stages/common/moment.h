@@ -15,13 +15,15 @@ LODE_MUST_USE lode_status_t lode_moment_of_spool(lode_matrix_t *matrix, lode_spo
                                                  const char *array, int64_t rows);
 
 /* Private bytes of each of `ranks` ranks for `elements` float64 of distributed matrices, the
- * largest of which has `largest`: its share, and the panels in which rows come and go. Local. */
-int64_t lode_moment_memory(int ranks, int64_t elements, int64_t largest);
+ * largest of which has `largest`: its share, and the panels in which rows come and go, or those of
+ * a moment of `gram` columns that is summed (0: none is). Local. */
+int64_t lode_moment_memory(int ranks, int64_t elements, int64_t largest, int64_t gram);
 
 /* Refuses an experiment whose memory budget a rank's share of distributed matrices exceeds, before
  * they are allocated: `elements` float64 in all, spread over the ranks of `run`, for `what` ("least
- * squares"), beside `other` private bytes of this rank. Errors: LODE_ERR_MEMORY. Local. */
+ * squares"), and `gram` as above, beside `other` private bytes of this rank. Errors:
+ * LODE_ERR_MEMORY. Local. */
 LODE_MUST_USE lode_status_t lode_moment_check_memory(const lode_run_t *run, const char *what,
-                                                     int64_t elements, int64_t other);
+                                                     int64_t elements, int64_t gram, int64_t other);
 
 #endif

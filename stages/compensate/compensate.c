@@ -342,7 +342,7 @@ static lode_status_t prepare(lode_compensate_t *work) {
         return LODE_OK;
     LODE_TRY(lode_comm_agree(
         run->comm, lode_moment_check_memory(run, "compensation by least squares",
-                                            lode_compensation_elements(work->m, work->d), 0)));
+                                            lode_compensation_elements(work->m, work->d), 0, 0)));
     LODE_TRY(lode_grid_create(&work->grid, run->comm, 0, 0));
     LODE_TRY(lode_matrix_create(&work->moment, work->grid, work->m, work->m, 0));
     return lode_matrix_create(&work->down, work->grid, work->d, work->m, 0);
@@ -369,8 +369,11 @@ lode_status_t lode_compensate_size(lode_stage_size_t *size, lode_run_t *run, int
         status = create_datasets(&work);
     size->file = lode_store_tally_end(&work.store);
     const int64_t sequential = lode_compensate_count(&work, LODE_COMPENSATION_SEQUENTIAL);
-    if (sequential + lode_compensate_count(&work, LODE_COMPENSATION_LEAST_SQUARES) > 0)
-        size->memory += lode_moment_memory(ranks, lode_compensation_elements(m, d), m * m);
+    const int64_t read = lode_compensate_count(&work, LODE_COMPENSATION_LEAST_SQUARES);
+    /* Of matrices whose rows come or go, moments that are read are the largest. */
+    if (sequential + read > 0)
+        size->memory += lode_moment_memory(ranks, lode_compensation_elements(m, d),
+                                           read > 0 ? m * m : m * d, sequential > 0 ? m : 0);
     if (sequential > 0)
         lode_compensate_sequential_size(size, &work, sequential, tokens, max_tokens);
     lode_variants_free(&work.variants, work.variant_count);

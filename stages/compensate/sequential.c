@@ -104,11 +104,13 @@ static lode_status_t allocate(sequential_t *s) {
         if (work->variants[i].compensation == LODE_COMPENSATION_SEQUENTIAL)
             s->variants[next++] = &work->variants[i];
     LODE_TRY(lode_batches_create(&s->batches, &s->read.text, run->config->micro_batch));
+    lode_layout_t layers = run->layout; /* the head, and its room for logits, are not needed */
+    layers.head = false;
     if (run->layout.replica >= 0)
-        LODE_TRY(lode_stack_create(&s->stack, run->checkpoint, &run->layout, s->batches.max_tokens,
+        LODE_TRY(lode_stack_create(&s->stack, run->checkpoint, &layers, s->batches.max_tokens,
                                    s->batches.longest, (int)run->config->threads));
     LODE_TRY(lode_moment_check_memory(run, "sequential compensation",
-                                      lode_compensation_elements(work->m, work->d),
+                                      lode_compensation_elements(work->m, work->d), work->m,
                                       private_bytes(s)));
     if (!s->stack || s->stack->count == 0)
         return LODE_OK;

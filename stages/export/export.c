@@ -243,6 +243,7 @@ static lode_status_t lay_out(const lode_export_plan_t *plan, const lode_run_t *r
     LODE_GUARD(status, write_config(plan, run, partial), abandon);
     for (int64_t i = 0; i < companion_count; i++)
         LODE_GUARD(status, lode_companion_copy(source, partial, companions[i]), abandon);
+    status = lode_writer_begin_marks(writer);
 abandon:
     if (status != LODE_OK)
         lode_folder_abandon(plan->folder);
@@ -254,36 +255,69 @@ done:
     return status;
 }
 
-static lode_status_t plan_writer(lode_writer_t **writer, const lode_export_plan_t *plan) {
-    lode_buffer_t partial = {0};
-    LODE_TRY(lode_buffer_printf(&partial, "%s.partial", plan->folder));
-    lode_status_t status =
-        lode_writer_create(writer, partial.data, plan->list, plan->count, LODE_WRITER_SHARD_BYTES);
-    lode_buffer_free(&partial);
+static lode_status_t plan_writer(lode_writer_t **writer, const lode_export_plan_t *plan,
+                                 lode_buffer_t *partial) {
+    LODE_TRY(lode_buffer_printf(partial, "%s.partial", plan->folder));
+    return lode_writer_create(writer, partial->data, plan->list, plan->count,
+                              LODE_WRITER_SHARD_BYTES);
+}
+
+/* Goes on with the folder that an interrupted run left, or begins one. Collective. */
+static lode_status_t begin_folder(const lode_export_plan_t *plan, const lode_run_t *run,
+                                  lode_writer_t *writer, const char *partial) {
+    lode_status_t status = LODE_OK;
+    if (run->comm->rank == 0 &&
+        (run->force || !lode_folder_is(partial, plan->digest) || !lode_writer_interrupted(writer)))
+        status = lay_out(plan, run, writer);
+    LODE_TRY(lode_comm_agree(run->comm, status));
+    LODE_TRY(lode_comm_agree(run->comm, lode_writer_open_marks(writer)));
+    int64_t done = 0;
+    for (int64_t i = 0; i < plan->count; i++)
+        done += lode_writer_done(writer, i);
+    lode_run_say_resumed("export", done, plan->count, "tensors");
+    return LODE_OK;
+}
+
+/* Records what is written, whatever has become of the rest; a failure's message stays. */
+static lode_status_t end_writing(lode_writer_t *writer, lode_status_t status) {
+    char message[LODE_MESSAGE_MAX];
+    if (status == LODE_OK)
+        return lode_writer_sync(writer);
+    snprintf(message, sizeof message, "%s", lode_error_message());
+    (void)!lode_writer_sync(writer);
+    return lode_fail(status, "%s", message);
+}
+
+/* Gives the complete folder its name. For one rank. */
+static lode_status_t finish_folder(const lode_export_plan_t *plan, const lode_writer_t *writer) {
+    lode_status_t status = lode_writer_end_marks(writer);
+    if (status == LODE_OK)
+        status = lode_folder_commit(plan->folder);
+    if (status != LODE_OK)
+        lode_folder_abandon(plan->folder);
     return status;
 }
 
-/* Collective. */
+/* Where it is interrupted or fails, the folder stays for the next run to go on with, unless that
+ * would fail alike. Collective. */
 static lode_status_t write_folder(const lode_export_plan_t *plan, lode_run_t *run,
                                   lode_store_t *compensate) {
     const bool first = run->comm->rank == 0;
+    lode_buffer_t partial = {0};
     lode_writer_t *writer = NULL;
-    lode_status_t status = lode_comm_agree(run->comm, plan_writer(&writer, plan));
+    lode_status_t status = lode_comm_agree(run->comm, plan_writer(&writer, plan, &partial));
     if (status == LODE_OK)
-        status = lode_comm_agree(run->comm, first ? lay_out(plan, run, writer) : LODE_OK);
+        status = begin_folder(plan, run, writer, partial.data);
     if (status == LODE_OK) {
         status = lode_export_tensors(writer, plan, run, compensate);
-        if (status == LODE_OK)
-            status = lode_writer_sync(writer);
-        status = lode_comm_agree(run->comm, status);
-        lode_writer_destroy(&writer);
-        if (first && status == LODE_OK)
-            status = lode_folder_commit(plan->folder);
-        if (first && status != LODE_OK)
+        status = lode_comm_agree(run->comm, end_writing(writer, status));
+        if (first && status == LODE_ERR_NUMERIC)
             lode_folder_abandon(plan->folder);
-        status = lode_comm_agree(run->comm, status);
     }
+    if (status == LODE_OK)
+        status = lode_comm_agree(run->comm, first ? finish_folder(plan, writer) : LODE_OK);
     lode_writer_destroy(&writer);
+    lode_buffer_free(&partial);
     return status;
 }
 

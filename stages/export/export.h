@@ -8,6 +8,9 @@
  * its channels in ascending order; a padded one has zero rows and columns after them. An output
  * bias becomes the down projection's, beside zero biases of gate and up.
  *
+ * A run that is interrupted leaves <folder>.partial with marks of the tensors that are on disk
+ * (model/writer.h), and the next run goes on with it on any number of ranks.
+ *
  * export.h5 records what was written: /exports/<i>/widths i64 [L], the channels kept, with the
  * attributes variant, path, layout, digest and intermediate_size of the group.
  */
@@ -29,7 +32,8 @@ bool lode_export_present(const lode_run_t *run);
 /* The stage; a folder that is there already, with the same contents, is left alone unless
  * run->force. Errors: LODE_ERR_CONFIG (no such variant, sliced where widths differ), LODE_ERR_IO (a
  * folder of somebody else's, no space), LODE_ERR_UNSUPPORTED (an output bias that the model's
- * family has no place for), LODE_ERR_NUMERIC (a weight beyond its type's range). Collective. */
+ * family has no place for), LODE_ERR_NUMERIC (a weight beyond its type's range), LODE_STOPPED.
+ * Collective. */
 LODE_MUST_USE lode_status_t lode_stage_export(lode_run_t *run);
 
 #endif

@@ -234,19 +234,23 @@ static bool is_mine(const lode_run_t *run, int64_t owner) {
 
 static lode_status_t put_all(sink_t *sink, const lode_export_plan_t *plan, lode_run_t *run,
                              lode_store_t *compensate) {
+    const lode_comm_t alone = lode_comm_alone(); /* ranks stop at tensors of their own */
     int64_t mine = 0;
     lode_progress_t progress;
     for (int64_t i = 0; i < plan->count; i++)
-        mine += is_mine(run, plan->tensors[i].owner);
+        mine += is_mine(run, plan->tensors[i].owner) && !lode_writer_done(sink->writer, i);
     lode_progress_start(&progress, "export", "tensor", mine);
     for (int64_t i = 0; i < plan->count; i++) {
-        if (!is_mine(run, plan->tensors[i].owner))
+        if (!is_mine(run, plan->tensors[i].owner) || lode_writer_done(sink->writer, i))
             continue;
+        LODE_TRY(lode_comm_stop(&alone, 0));
         sink->index = i;
         sink->offset = 0;
         lode_status_t status = put_tensor(sink, plan, run, compensate);
         if (status == LODE_OK)
             status = flush(sink);
+        if (status == LODE_OK)
+            status = lode_writer_mark(sink->writer, i);
         if (status != LODE_OK)
             return lode_fail_context(status, "export of %s, tensor \"%.200s\"",
                                      plan->entry->variant, plan->list[i].name);

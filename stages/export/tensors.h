@@ -4,8 +4,9 @@
 
 #include "export/plan.h"
 
-/* Writes the tensors that this rank owns the source of, in blocks of a few megabytes. Errors:
- * LODE_ERR_IO, LODE_ERR_NUMERIC, LODE_ERR_MEMORY. Local. */
+/* Writes the tensors that this rank owns the source of and that are not done, in blocks of a few
+ * megabytes, and marks each. Errors: LODE_STOPPED after a tensor, LODE_ERR_IO, LODE_ERR_NUMERIC,
+ * LODE_ERR_MEMORY. Local. */
 LODE_MUST_USE lode_status_t lode_export_tensors(lode_writer_t *writer,
                                                 const lode_export_plan_t *plan, lode_run_t *run,
                                                 lode_store_t *compensate);

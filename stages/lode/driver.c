@@ -434,9 +434,12 @@ static lode_status_t run_points(driver_t *driver, const lode_config_point_t *poi
 
 /* Says what memory the run took, which the budget is meant to bound. Collective. */
 static void report_memory(const lode_comm_t *comm, const lode_config_t *config) {
-    /* What a process has without any model, MPI's and HDF5's memory, and what BLAS packs panels
-     * into, for each thread. */
-    const double base = 64e6 + 32e6 * (double)config->threads;
+    /* What no budget counts. Measured with Open MPI 4.1, HDF5 1.10 and OpenBLAS 0.3.20: 6 MB of MPI
+     * and HDF5 with an open file, and for the panels that BLAS packs 0.8 to 1.5 MB a thread of
+     * sgemm and 8 MB of dgemm, which may be more on other processors. As lode plan has them: 8 MB
+     * of ScaLAPACK and the heap after matrices were spread over ranks, and 300 bytes a token of the
+     * tokenizer, 77 MB for the largest vocabularies. */
+    const double base = 96e6 + 8e6 * (double)config->threads;
     const double budget = (double)config->memory;
     struct {
         double bytes;

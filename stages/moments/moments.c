@@ -75,7 +75,7 @@ lode_status_t lode_moments_begin(lode_moments_t **out, lode_run_t *run,
     const int64_t m = run->architecture.intermediate;
     lode_status_t status = LODE_NEW(out, 1, "moments");
     if (status == LODE_OK)
-        status = lode_moment_check_memory(run, "the second moment of a layer", m * m, 0);
+        status = lode_moment_check_memory(run, "the second moment of a layer", m * m, m, 0);
     status = lode_comm_agree(run->comm, status);
     if (status != LODE_OK) {
         free(*out);
@@ -183,7 +183,7 @@ lode_status_t lode_moments_size(lode_stage_size_t *size, lode_run_t *run, int ra
                               .sequences = batches->text->sequences};
     *size = (lode_stage_size_t){.scratch = spool_bytes(&moments),
                                 .memory = lode_spool_memory(batches->max_tokens) +
-                                          lode_moment_memory(ranks, m * m, m * m)};
+                                          lode_moment_memory(ranks, m * m, m * m, m)};
     LODE_TRY(lode_store_tally_create(&moments.store));
     const lode_status_t status = create_datasets(&moments);
     size->file = lode_store_tally_end(&moments.store);

@@ -57,11 +57,12 @@ static lode_status_t note_budget(lode_plan_advice_t *advice, const lode_forecast
             "activations of %lld of %lld layers are kept for the backward pass, the others are "
             "computed again; memory = %.0fM would keep all\n",
             (long long)kept, (long long)layers, ceil((double)all / 0x1p20)));
-    if (forecast->spilled > 0)
-        LODE_TRY(lode_buffer_printf(&advice->notes,
-                                    "layers' inputs go to a scratch file of %s in the results "
-                                    "folder; more memory, or more ranks, make it smaller\n",
-                                    lode_plan_bytes(text, forecast->spilled)));
+    if (forecast->spilled[LODE_STAGE_CALIBRATE] > 0)
+        LODE_TRY(
+            lode_buffer_printf(&advice->notes,
+                               "layers' inputs go to a scratch file of %s in the results "
+                               "folder; more memory, or more ranks, make it smaller\n",
+                               lode_plan_bytes(text, forecast->spilled[LODE_STAGE_CALIBRATE])));
     return LODE_OK;
 }
 
@@ -140,7 +141,7 @@ static lode_status_t note_matrices(lode_plan_advice_t *advice, const lode_foreca
             "is computed\n",
             (long long)m, (long long)m,
             lode_plan_bytes(packed, forecast->stage[LODE_STAGE_MOMENTS].file),
-            lode_plan_bytes(share, lode_moment_memory(forecast->ranks, m * m, m * m))));
+            lode_plan_bytes(share, lode_moment_memory(forecast->ranks, m * m, m * m, m))));
     if (sequential && forecast->stage[LODE_STAGE_COMPENSATE].wanted)
         LODE_TRY(lode_buffer_printf(
             &advice->notes,

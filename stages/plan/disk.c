@@ -131,13 +131,12 @@ lode_status_t lode_forecast_disk(lode_forecast_t *forecast) {
         LODE_TRY(size_of(&size, forecast, (lode_stage_t)s));
         stage->file = size.file;
         stage->scratch = size.scratch;
-        /* One pass makes the statistics of both and what moments starts from. */
-        if (s == LODE_STAGE_CALIBRATE)
-            stage->scratch += forecast->spilled;
+        stage->scratch += forecast->spilled[s];
         forecast->disk += stage->file;
         if (stage->scratch > forecast->scratch)
             forecast->scratch = stage->scratch;
     }
+    /* One pass makes the statistics and what moments starts from. */
     const int64_t both =
         forecast->stage[LODE_STAGE_CALIBRATE].scratch + forecast->stage[LODE_STAGE_MOMENTS].scratch;
     if (both > forecast->scratch)

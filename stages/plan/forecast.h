@@ -4,7 +4,9 @@
  * out as the run will, asks every stage what it writes and holds (common/size.h), every pass what
  * it keeps (transformer/pass.h, transformer/stack.h), and runs the schedule of the pipeline against
  * a simulated clock (transformer/simulate.h). Where token ids exist already they are counted, else
- * their number is bounded by the experiment's keys or estimated from the size of the corpus.
+ * their number is bounded by the experiment's keys or estimated from the size of the corpus. Left
+ * out as too little to matter: journals (a byte a unit) and seals (a line a dataset on disk, and
+ * hashing what was written, at several gigabytes a second).
  * Everything here is Local.
  */
 #ifndef LODE_STAGES_PLAN_FORECAST_H
@@ -112,10 +114,11 @@ typedef struct lode_forecast {
     int64_t variants;           /* pruned ones */
     lode_forecast_rank_t *rank; /* [stages] */
     lode_forecast_stage_t stage[LODE_STAGE_COUNT];
-    int64_t spilled;       /* by the pass of all ranks' statistics, in files without names */
-    int64_t exports;       /* bytes of folders that export writes */
+    int64_t spilled[LODE_STAGE_COUNT]; /* by passes of all ranks, in files without names */
+    int64_t exports;                   /* bytes of folders that export writes */
     int64_t disk, scratch; /* of all result files; the most that is there only for a while */
-    double seconds;        /* of all stages */
+    double reading; /* seconds of the first run alone: every rank reads its weights to hash them */
+    double seconds; /* of all stages, and that */
 } lode_forecast_t;
 
 /* Forecasts `entry` of `config`, which has no sweep, on `ranks` ranks. point: of a sweep, ""

@@ -64,16 +64,17 @@ json_t *lode_plan_json(const lode_forecast_t *forecast, const lode_plan_advice_t
             json_object_set_new(stages, lode_stage_name((lode_stage_t)s),
                                 stage_json(&forecast->stage[s], sweep->runs[s]));
     return json_pack(
-        "{s:o, s:i, s:i, s:i, s:i, s:I, s:I, s:o, s:o, s:I, s:I, s:I, s:f, s:I, s:f, s:I, s:I, s:i,"
+        "{s:o, s:i, s:i, s:i, s:i, s:I, s:I, s:o, s:o, s:I, s:I, s:I, s:f, s:f, s:I, s:f, s:I, "
+        "s:I, s:i,"
         " s:i, s:o, s:o}",
         "model", model_json(forecast), "ranks", forecast->ranks, "replicas", forecast->replicas,
         "pipeline", forecast->stages, "idle", forecast->idle, "memory",
         (json_int_t)forecast->config->memory, "threads", (json_int_t)forecast->config->threads,
         "per_rank", ranks, "stages", stages, "disk", (json_int_t)forecast->disk, "scratch",
-        (json_int_t)forecast->scratch, "exports", (json_int_t)forecast->exports, "seconds",
-        forecast->seconds, "points", (json_int_t)sweep->points, "sweep_seconds", sweep->seconds,
-        "node_private", (json_int_t)advice->node.private_bytes, "node_weights",
-        (json_int_t)advice->node.weights, "fewest_ranks", advice->fewest, "fewest_ranks_on_nodes",
-        advice->fewest_nodes, "machine", machine_json(forecast->machine), "notes",
-        notes_json(&advice->notes));
+        (json_int_t)forecast->scratch, "exports", (json_int_t)forecast->exports, "reading",
+        forecast->reading, "seconds", forecast->seconds, "points", (json_int_t)sweep->points,
+        "sweep_seconds", sweep->seconds, "node_private", (json_int_t)advice->node.private_bytes,
+        "node_weights", (json_int_t)advice->node.weights, "fewest_ranks", advice->fewest,
+        "fewest_ranks_on_nodes", advice->fewest_nodes, "machine", machine_json(forecast->machine),
+        "notes", notes_json(&advice->notes));
 }

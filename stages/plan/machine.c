@@ -8,6 +8,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "base/memory.h"
+#include "bench/measure.h"
 #include "kernels/linear.h"
 
 /* Where nobody has measured them: shares of SGEMM's rate that passes reach on shapes of a billion
@@ -15,6 +16,10 @@
 static const double FORWARD_SHARE = 0.88, BACKWARD_SHARE = 0.85, HEAD_SHARE = 0.88,
                     DOUBLE_SHARE = 0.5;
 static const double VECTOR_RATE = 4e8, DISK_RATE = 5e8;
+
+static int64_t min2(int64_t a, int64_t b) {
+    return a < b ? a : b;
+}
 
 static lode_machine_t ordinary(int64_t threads, double sgemm) {
     return (lode_machine_t){.threads = threads,
@@ -30,16 +35,21 @@ static lode_machine_t ordinary(int64_t threads, double sgemm) {
 
 /* --- from a file ----------------------------------------------------------------------------- */
 
+/* Far beyond any machine, and yet safe to compute with. */
+static const double LEAST_RATE = 1e-6, MOST_RATE = 1e9;
+
 static lode_status_t number(double *out, json_t *root, const char *key, const char *path) {
     json_t *value = json_object_get(root, key);
-    if (json_is_number(value) && json_number_value(value) > 0) {
+    if (json_is_number(value) && json_number_value(value) >= LEAST_RATE &&
+        json_number_value(value) <= MOST_RATE) {
         *out = json_number_value(value);
         return LODE_OK;
     }
-    return lode_fail(LODE_ERR_FORMAT,
-                     "%s: \"%s\" is missing or no positive number; --machine takes what lode bench "
-                     "--output wrote",
-                     path, key);
+    return lode_fail(
+        LODE_ERR_FORMAT,
+        "%s: \"%s\" is missing or no number from 1e-6 to 1e9; --machine takes what lode bench "
+        "--output wrote",
+        path, key);
 }
 
 static lode_status_t decode(lode_machine_t *machine, json_t *root, const char *path,
@@ -109,11 +119,12 @@ static void product_free(product_t *product) {
     free(product->weight);
 }
 
-/* Processor time of a thread, so that others' work on this machine does not count. */
-static double thread_seconds(int64_t threads) {
+/* One thread's processor time, so that others' work on this machine does not count. Several wait
+ * for each other, which takes time and perhaps no processor. */
+static double seconds_of(int64_t threads) {
     struct timespec now;
-    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &now);
-    return ((double)now.tv_sec + 1e-9 * (double)now.tv_nsec) / (double)threads;
+    clock_gettime(threads == 1 ? CLOCK_PROCESS_CPUTIME_ID : CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
 }
 
 /* Operations a second: the median of what fits `seconds`. */
@@ -126,9 +137,9 @@ static double product_rate(const product_t *product, double seconds, int64_t thr
     const lode_weight_t weight = lode_weight_of(&tensor);
     lode_linear_forward(&weight, product->tokens, product->x, false, product->y, NULL);
     for (const double start = lode_time(); count < MOST;) {
-        const double began = thread_seconds(threads);
+        const double began = seconds_of(threads);
         lode_linear_forward(&weight, product->tokens, product->x, false, product->y, NULL);
-        took[count++] = thread_seconds(threads) - began;
+        took[count++] = seconds_of(threads) - began;
         if (lode_time() - start > seconds)
             break;
     }
@@ -141,14 +152,52 @@ static double product_rate(const product_t *product, double seconds, int64_t thr
     return 2.0 * (double)(product->tokens * product->out * product->in) / took[count / 2];
 }
 
+/* Operations a second of one kind of item. */
+static void take_rate(double *rate, const lode_item_t *items, int64_t count,
+                      lode_item_kind_t kind) {
+    const lode_item_t *item = lode_measure_find(items, count, kind, NULL);
+    if (item && item->slowest > 0)
+        *rate = item->flops / item->slowest;
+}
+
+/* A layer and the head as they are computed, with all that is no product. */
+static lode_status_t measure_layer(lode_machine_t *machine, const lode_outline_t *outline,
+                                   int64_t tokens, int64_t length) {
+    const lode_comm_t alone = lode_comm_alone();
+    lode_sample_t sample;
+    lode_item_t *items = NULL;
+    int64_t count = 0, passes = 0;
+    int rounds;
+    lode_status_t status =
+        lode_sample_create(&sample, outline, tokens, length, 1, (int)machine->threads);
+    if (status == LODE_OK)
+        status = lode_measure_list(&items, &count, &sample);
+    for (int64_t i = 0; i < count && status == LODE_OK; i++)
+        if (items[i].kind == LODE_ITEM_FORWARD || items[i].kind == LODE_ITEM_BACKWARD ||
+            items[i].kind == LODE_ITEM_HEAD || items[i].kind == LODE_ITEM_HEAD_BACKWARD)
+            items[passes++] = items[i];
+    if (status == LODE_OK)
+        status = lode_measure_run(&alone, items, passes, &sample, 0.7, &rounds);
+    if (status == LODE_OK) {
+        take_rate(&machine->forward, items, passes, LODE_ITEM_FORWARD);
+        take_rate(&machine->backward, items, passes, LODE_ITEM_BACKWARD);
+        take_rate(&machine->head, items, passes, LODE_ITEM_HEAD);
+        take_rate(&machine->head_backward, items, passes, LODE_ITEM_HEAD_BACKWARD);
+    }
+    free(items);
+    lode_sample_free(&sample);
+    return status;
+}
+
 lode_status_t lode_machine_measure(lode_machine_t *machine, const lode_architecture_t *architecture,
-                                   int64_t micro_batch, int64_t threads) {
+                                   lode_dtype_t dtype, int64_t micro_batch, int64_t length,
+                                   int64_t threads) {
     /* The matrices that most of the work is with, cut where they would take longer than that. */
-    enum { MOST_TOKENS = 512, MOST_EXTENT = 4096 };
-    const int64_t d = architecture->hidden < MOST_EXTENT ? architecture->hidden : MOST_EXTENT;
-    const int64_t m =
-        architecture->intermediate < MOST_EXTENT ? architecture->intermediate : MOST_EXTENT;
-    const int64_t tokens = micro_batch < MOST_TOKENS ? micro_batch : MOST_TOKENS;
+    enum { MOST_TOKENS = 512, MOST_EXTENT = 4096, MOST_WORDS = 4096 };
+    enum { NARROW = 1024, NARROW_CHANNELS = 8192 };
+    const int64_t d = min2(architecture->hidden, MOST_EXTENT);
+    const int64_t m = min2(architecture->intermediate, MOST_EXTENT);
+    const int64_t tokens = min2(micro_batch, MOST_TOKENS);
     product_t up = {.tokens = tokens, .out = m, .in = d},
               down = {.tokens = tokens, .out = d, .in = m};
     lode_set_threads((int)threads);
@@ -163,5 +212,11 @@ lode_status_t lode_machine_measure(lode_machine_t *machine, const lode_architect
     }
     product_free(&up);
     product_free(&down);
+    if (status == LODE_OK && architecture->hidden <= NARROW &&
+        architecture->intermediate <= NARROW_CHANNELS) {
+        lode_outline_t outline = {.architecture = *architecture, .dtype = dtype};
+        outline.architecture.vocab = min2(architecture->vocab, MOST_WORDS);
+        status = measure_layer(machine, &outline, tokens, min2(length, tokens));
+    }
     return status;
 }

@@ -7,6 +7,7 @@
 
 #include "base/error.h"
 #include "model/architecture.h"
+#include "model/tensor.h"
 
 /* Rates of a rank with the experiment's threads; operations count as executed. */
 typedef struct lode_machine {
@@ -27,9 +28,12 @@ typedef struct lode_machine {
 LODE_MUST_USE lode_status_t lode_machine_read(lode_machine_t *machine, const char *path,
                                               int64_t threads);
 
-/* Times products of the model's shapes with `threads` threads. Errors: LODE_ERR_MEMORY. */
+/* Times products of the model's shapes with `threads` threads. Of a narrow model, whose products
+ * are too small to be most of the work, also a layer and the head with weights of `dtype`, on
+ * sequences of `length` tokens. Errors: LODE_ERR_MEMORY. */
 LODE_MUST_USE lode_status_t lode_machine_measure(lode_machine_t *machine,
                                                  const lode_architecture_t *architecture,
-                                                 int64_t micro_batch, int64_t threads);
+                                                 lode_dtype_t dtype, int64_t micro_batch,
+                                                 int64_t length, int64_t threads);
 
 #endif

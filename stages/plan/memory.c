@@ -1,3 +1,5 @@
+#include <string.h>
+
 #include "accumulate/accumulate.h"
 #include "calibrate/calibrate.h"
 #include "classify/classify.h"
@@ -105,10 +107,10 @@ static lode_status_t statistics(lode_forecast_t *forecast, lode_forecast_rank_t 
     return run_pass(forecast, rank, &pass, &rank->memory[LODE_STAGE_CALIBRATE], scratch);
 }
 
-static lode_status_t evaluate(lode_forecast_t *forecast, lode_forecast_rank_t *rank) {
+static lode_status_t evaluate(lode_forecast_t *forecast, lode_forecast_rank_t *rank,
+                              int64_t *scratch) {
     lode_stage_size_t size;
     lode_evaluate_extents_t extents;
-    int64_t scratch = 0;
     LODE_TRY(lode_forecast_extents_create(&extents, forecast));
     const lode_status_t status = lode_evaluate_size(
         &size, &forecast->run, &extents, rank->layout.layer_end - rank->layout.first_layer);
@@ -123,15 +125,15 @@ static lode_status_t evaluate(lode_forecast_t *forecast, lode_forecast_rank_t *r
                              .variants = 1 + forecast->variants,
                              .counted = size.memory + ids + task,
                              .other = size.memory + ids + task};
-        LODE_TRY(run_pass(forecast, rank, &pass, &rank->memory[LODE_STAGE_EVALUATE], &scratch));
+        LODE_TRY(run_pass(forecast, rank, &pass, &rank->memory[LODE_STAGE_EVALUATE], scratch));
     }
     return LODE_OK;
 }
 
 /* The text of the checks that has most: as good as any other for memory. */
-static lode_status_t probe(lode_forecast_t *forecast, lode_forecast_rank_t *rank) {
+static lode_status_t probe(lode_forecast_t *forecast, lode_forecast_rank_t *rank,
+                           int64_t *scratch) {
     lode_probe_size_t size;
-    int64_t scratch = 0;
     LODE_TRY(lode_forecast_probe(&size, forecast, &rank->layout));
     for (int i = 0; i < LODE_PROBE_SIZE_TEXTS; i++) {
         lode_forecast_text_t text = {0};
@@ -144,7 +146,7 @@ static lode_status_t probe(lode_forecast_t *forecast, lode_forecast_rank_t *rank
                              .counted = size.size.memory,
                              .other = size.size.memory};
         if (status == LODE_OK)
-            status = run_pass(forecast, rank, &pass, &rank->memory[LODE_STAGE_PROBE], &scratch);
+            status = run_pass(forecast, rank, &pass, &rank->memory[LODE_STAGE_PROBE], scratch);
         lode_forecast_text_free(&text);
         LODE_TRY(status);
     }
@@ -174,8 +176,10 @@ static lode_status_t matrices(lode_forecast_t *forecast, lode_forecast_rank_t *r
         lode_compensate_size(&size, run, forecast->ranks, text->tokens, text->batches.max_tokens));
     if (size.scratch > 0) { /* sequential: layers are computed, one at a time */
         lode_layer_t layer;
+        lode_layout_t layers = rank->layout;
+        layers.head = false;
         lode_stack_outline(&layer, architecture, 0, forecast->model.dtype);
-        size.memory += lode_stack_memory(architecture, &rank->layout, forecast->model.dtype,
+        size.memory += lode_stack_memory(architecture, &layers, forecast->model.dtype,
                                          text->batches.max_tokens, text->batches.longest,
                                          (int)forecast->config->threads);
         size.memory += text->batches.max_tokens * lode_activations_per_token(&layer) *
@@ -186,7 +190,7 @@ static lode_status_t matrices(lode_forecast_t *forecast, lode_forecast_rank_t *r
 }
 
 static lode_status_t rank_memory(lode_forecast_t *forecast, lode_forecast_rank_t *rank,
-                                 int64_t *scratch) {
+                                 int64_t scratch[LODE_STAGE_COUNT]) {
     lode_stage_size_t size;
     const int64_t ids = lode_forecast_ids(&forecast->texts) * (int64_t)sizeof(int32_t);
     for (int s = 0; s < LODE_STAGE_COUNT; s++)
@@ -197,14 +201,14 @@ static lode_status_t rank_memory(lode_forecast_t *forecast, lode_forecast_rank_t
     /* Ids twice: as they come, and as they are collected. */
     hold(forecast, rank, LODE_STAGE_TOKENIZE,
          forecast->model.architecture.vocab * TOKEN_BYTES + 2 * ids);
-    LODE_TRY(statistics(forecast, rank, scratch));
+    LODE_TRY(statistics(forecast, rank, &scratch[LODE_STAGE_CALIBRATE]));
     LODE_TRY(lode_classify_size(&size, &forecast->run, forecast->texts.calibration.sequences,
                                 forecast->texts.kept_tokens));
     hold(forecast, rank, LODE_STAGE_CLASSIFY, size.memory);
     LODE_TRY(matrices(forecast, rank));
-    LODE_TRY(evaluate(forecast, rank));
+    LODE_TRY(evaluate(forecast, rank, &scratch[LODE_STAGE_EVALUATE]));
     if (forecast->stage[LODE_STAGE_PROBE].wanted)
-        LODE_TRY(probe(forecast, rank));
+        LODE_TRY(probe(forecast, rank, &scratch[LODE_STAGE_PROBE]));
     if (forecast->stage[LODE_STAGE_EXPORT].wanted)
         hold(forecast, rank, LODE_STAGE_EXPORT, INT64_C(3) << 24);
     rank->peak = (lode_forecast_memory_t){0};
@@ -219,13 +223,13 @@ static lode_status_t rank_memory(lode_forecast_t *forecast, lode_forecast_rank_t
 }
 
 lode_status_t lode_forecast_memory(lode_forecast_t *forecast) {
-    int64_t scratch = 0;
+    memset(forecast->spilled, 0, sizeof forecast->spilled);
     for (int s = 0; s < forecast->stages; s++) {
-        int64_t own = 0;
-        LODE_TRY(rank_memory(forecast, &forecast->rank[s], &own));
-        scratch += own * forecast->replicas;
+        int64_t own[LODE_STAGE_COUNT] = {0};
+        LODE_TRY(rank_memory(forecast, &forecast->rank[s], own));
+        for (int stage = 0; stage < LODE_STAGE_COUNT; stage++)
+            forecast->spilled[stage] += own[stage] * forecast->replicas;
     }
-    forecast->spilled = scratch;
     return LODE_OK;
 }
 

@@ -163,20 +163,23 @@ typedef struct plan {
     bool standard;
     int64_t node_memory;
     lode_machine_t machine;
-    bool has_machine;
-    json_t *list; /* NULL: tables are printed */
+    const char *measured; /* the model that it was measured for, NULL: not yet, "": any */
+    json_t *list;         /* NULL: tables are printed */
 } plan_t;
 
 static lode_status_t know_machine(plan_t *plan, const lode_config_t *config,
                                   const lode_config_model_t *entry) {
     lode_forecast_model_t model;
-    if (plan->has_machine && plan->machine.threads == config->threads)
+    const char *wanted = plan->request->machine ? "" : entry->path;
+    if (plan->measured && strcmp(plan->measured, wanted) == 0 &&
+        plan->machine.threads == config->threads)
         return LODE_OK;
-    plan->has_machine = true;
+    plan->measured = wanted;
     if (plan->request->machine)
         return lode_machine_read(&plan->machine, plan->request->machine, config->threads);
     LODE_TRY(lode_forecast_model(&model, entry->path));
-    return lode_machine_measure(&plan->machine, &model.architecture, config->micro_batch,
+    return lode_machine_measure(&plan->machine, &model.architecture, model.dtype,
+                                config->micro_batch, config->calibration.max_length,
                                 config->threads);
 }
 
@@ -200,7 +203,7 @@ static lode_status_t add_point(lode_plan_sweep_t *sweep, const plan_t *plan,
 
 static lode_status_t sum_points(lode_plan_sweep_t *sweep, plan_t *plan, int64_t model,
                                 const lode_forecast_t *first) {
-    *sweep = (lode_plan_sweep_t){.points = plan->point_count};
+    *sweep = (lode_plan_sweep_t){.points = plan->point_count, .seconds = first->reading};
     LODE_TRY(add_point(sweep, plan, first, 0));
     for (int64_t p = 1; p < plan->point_count; p++) {
         const lode_config_t *config = plan->points[p].config;

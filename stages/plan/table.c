@@ -162,6 +162,9 @@ static lode_status_t put_stages(lode_buffer_t *text, const lode_forecast_t *fore
     for (int s = 0; s < LODE_STAGE_COUNT; s++)
         if (forecast->stage[s].wanted)
             LODE_TRY(put_stage(text, forecast, (lode_stage_t)s, sweep));
+    LODE_TRY(lode_buffer_printf(text, "%-31s %10s %10s %10s %13s\n",
+                                "weights, read and hashed once", "", "", "",
+                                lode_plan_seconds(seconds, forecast->reading)));
     LODE_TRY(lode_buffer_printf(text, "%-31s %10s %10s %10s %13s\n", "all", "",
                                 lode_plan_bytes(disk, forecast->disk),
                                 lode_plan_bytes(scratch, forecast->scratch),

@@ -336,6 +336,15 @@ static lode_status_t compensate_seconds(const lode_forecast_t *forecast, double 
     return LODE_OK;
 }
 
+/* Ranks hash what they own at the same time. */
+static double reading_seconds(const lode_forecast_t *forecast) {
+    int64_t most = 0;
+    for (int s = 0; s < forecast->stages; s++)
+        if (forecast->rank[s].weights > most)
+            most = forecast->rank[s].weights;
+    return (double)most / forecast->machine->disk;
+}
+
 /* --- all stages ------------------------------------------------------------------------------ */
 
 lode_status_t lode_forecast_time(lode_forecast_t *forecast) {
@@ -361,7 +370,8 @@ lode_status_t lode_forecast_time(lode_forecast_t *forecast) {
     if (stage[LODE_STAGE_EXPORT].wanted)
         stage[LODE_STAGE_EXPORT].seconds =
             (double)forecast->exports / forecast->machine->disk / forecast->stages;
-    forecast->seconds = 0;
+    forecast->reading = reading_seconds(forecast);
+    forecast->seconds = forecast->reading;
     for (int s = 0; s < LODE_STAGE_COUNT; s++)
         forecast->seconds += stage[s].seconds;
     return LODE_OK;

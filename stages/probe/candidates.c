@@ -231,8 +231,21 @@ lode_status_t lode_probe_candidates_list(lode_probe_work_t *work) {
     return list_candidates(work);
 }
 
+/* Before anything is drawn, or passes through the model; there the rest is counted too. */
+static lode_status_t check_memory(const lode_probe_work_t *work) {
+    const int64_t held = lode_probe_held(work), memory = work->run->config->memory;
+    if (held <= memory)
+        return LODE_OK;
+    return lode_fail(LODE_ERR_MEMORY,
+                     "the candidates of probe.checks take %.0f MB on rank %d, and memory is %.0f "
+                     "MB; raise memory, use more ranks, or set fewer probe.draws, probe.rates or "
+                     "probe.channels",
+                     (double)held / 1e6, work->run->comm->rank, (double)memory / 1e6);
+}
+
 lode_status_t lode_probe_candidates_draw(lode_probe_work_t *work) {
     LODE_TRY(lode_probe_candidates_list(work));
+    LODE_TRY(check_memory(work));
     for (int64_t l = 0; l < work->L; l++) {
         LODE_TRY(read_layer(work, l));
         for (int i = 0; i < LODE_PROBE_CHECKS; i++)

@@ -194,7 +194,7 @@ static lode_status_t invert_moments(work_t *work) {
         return LODE_OK;
     lode_status_t status =
         lode_comm_agree(work->run->comm, lode_moment_check_memory(work->run, "sparsegpt-channel",
-                                                                  inverse_elements(work), 0));
+                                                                  inverse_elements(work), 0, 0));
     if (status == LODE_OK)
         status = lode_run_open(&moments, work->run, LODE_STAGE_MOMENTS);
     if (status == LODE_OK)
@@ -406,7 +406,7 @@ static int64_t work_bytes(const work_t *work, int ranks) {
             most = work->run->architecture.layers * work->m * (int64_t)(4 * sizeof(double) + 2);
     const bool inverts = work->needs & LODE_NEEDS_INVERSE_MOMENTS;
     const int64_t inverse =
-        inverts ? lode_moment_memory(ranks, inverse_elements(work), work->m * work->m) : 0;
+        inverts ? lode_moment_memory(ranks, inverse_elements(work), work->m * work->m, 0) : 0;
     return rows + (most > inverse ? most : inverse);
 }
 

@@ -342,9 +342,12 @@ static void test_singular(lode_grid_t *grid) {
 static void test_memory(void) {
     const lode_config_t config = {.memory = 64 << 20};
     const lode_run_t run = {.comm = &world, .config = &config};
-    LODE_CHECK(lode_moment_check_memory(&run, "least squares", 1000, 0) == LODE_OK);
-    LODE_CHECK(lode_moment_check_memory(&run, "least squares", 1000, 65 << 20) == LODE_ERR_MEMORY);
-    LODE_CHECK(fails(lode_moment_check_memory(&run, "least squares", (int64_t)1 << 32, 0),
+    LODE_CHECK(lode_moment_check_memory(&run, "least squares", 1000, 0, 0) == LODE_OK);
+    LODE_CHECK(lode_moment_check_memory(&run, "least squares", 1000, 0, 65 << 20) ==
+               LODE_ERR_MEMORY);
+    LODE_CHECK(lode_moment_check_memory(&run, "least squares", 1000, 1 << 17, 0) ==
+               LODE_ERR_MEMORY);
+    LODE_CHECK(fails(lode_moment_check_memory(&run, "least squares", (int64_t)1 << 32, 0, 0),
                      LODE_ERR_MEMORY, "least squares needs"));
 }
 

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/fault.h"
 #include "base/file.h"
 #include "base/memory.h"
 #include "export/export.h"
@@ -499,6 +500,74 @@ static void test_replacement(void) {
     check_folder(source, "half-1/deep", "magnitude@0.5", 10);
 }
 
+/* The bytes of a file of a folder; the caller's. */
+static char *contents(const char *name, const char *file, size_t *size) {
+    char path[PATH_BYTES], *data;
+    path_of(path, "%s/%s/%s", folder, name, file);
+    LODE_REQUIRE(lode_file_read(&data, size, path) == LODE_OK);
+    return data;
+}
+
+/* Exports to `name`; where it is not 0, the write of this number on rank 0 fails. */
+static lode_status_t export_failing(const char *name, int write) {
+    char exports[PATH_BYTES + 256], source[PATH_BYTES], fault[64] = "";
+    lode_run_t run;
+    join(source, "half");
+    snprintf(exports, sizeof exports, "{ variant = \"magnitude@0.5\"; path = \"%s/%s\"; }", folder,
+             name);
+    open_run(&run, "half", source, exports);
+    if (write > 0)
+        snprintf(fault, sizeof fault, "write:rank=0:call=%d", write);
+    LODE_REQUIRE(lode_fault_arm(fault, comm.rank) == LODE_OK);
+    const lode_status_t status = lode_stage_export(&run);
+    LODE_REQUIRE(lode_fault_arm(NULL, comm.rank) == LODE_OK);
+    close_run(&run);
+    MPI_Barrier(comm.comm);
+    return status;
+}
+
+/* Tensors that the marks of an unfinished folder say are on disk. */
+static int64_t marked(const char *name) {
+    int64_t count = 0;
+    size_t size;
+    char *marks = contents(name, "model.safetensors.partial", &size);
+    for (size_t i = 0; i < size; i++)
+        count += marks[i] != 0;
+    free(marks);
+    return count;
+}
+
+/* A run whose disk fails leaves what it has written, the next one goes on with that, and the folder
+ * is as one that was written at once. */
+static void test_going_on(void) {
+    static const char *const files[] = {"model.safetensors", "config.json", "lodestone.json"};
+    char path[PATH_BYTES];
+    int64_t most = 0;
+    for (int write = 1; export_failing("broken", write) != LODE_OK; write += 9) {
+        LODE_REQUIRE(write < 200);
+        join(path, "broken");
+        const bool whole = lode_file_exists(path); /* and the record's write has failed */
+        join(path, "broken.partial/model.safetensors.partial");
+        const bool begun = lode_file_exists(path);
+        const int64_t count = begun ? marked("broken.partial") : 0;
+        LODE_CHECK(!(whole && begun) && (!begun || count >= most));
+        most = count > most ? count : most;
+        MPI_Barrier(comm.comm);
+    }
+    LODE_CHECK(most > 0);
+    LODE_CHECK(export_failing("whole", 0) == LODE_OK);
+    for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
+        size_t sizes[2];
+        char *broken = contents("broken", files[i], &sizes[0]);
+        char *whole = contents("whole", files[i], &sizes[1]);
+        LODE_CHECK(sizes[0] == sizes[1] && memcmp(broken, whole, sizes[0]) == 0);
+        free(broken);
+        free(whole);
+    }
+    join(path, "broken/model.safetensors.partial");
+    LODE_CHECK(!lode_file_exists(path));
+}
+
 int main(int argc, char **argv) {
     MPI_Init(&argc, &argv);
     comm = lode_comm_describe(MPI_COMM_WORLD);
@@ -511,6 +580,7 @@ int main(int argc, char **argv) {
     test_families();
     test_refusals();
     test_replacement();
+    test_going_on();
     const int result = lode_check_result();
     MPI_Finalize();
     return result;

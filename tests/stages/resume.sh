@@ -68,4 +68,25 @@ resume 2 2 5 prune
 resume 2 2 4 compensate
 resume 1 3 9 evaluate
 resume 1 3 9 probe
+
+# An exported folder, of which tensors are the units: a write fails amid them, on other ranks too.
+copies=(--set "export=({variant=\"lp@0.5\"; path=\"$work/model\";})" --stages export)
+lode_run 1 $experiment whole "${settings[@]}" "${copies[@]}"
+mv "$work/model" "$work/model.whole"
+rm "$work/whole/$model/export.h5"
+status=0
+LODE_FAULT=write:rank=0:call=60 mpirun -q -n 2 --oversubscribe --bind-to none "$lode" run \
+    $experiment "${settings[@]}" --set "results=$work/whole" "${copies[@]}" </dev/null \
+    >"$work/log" 2>&1 || status=$?
+if [ "$status" -ne 8 ] || ! [ -e "$work/model.partial" ] || [ -e "$work/model" ]; then
+    bad "export: with a failed write it left with $status, and $(ls "$work")"
+fi
+lode_run 3 $experiment whole "${settings[@]}" "${copies[@]}"
+if grep -q 'export: going on from an interrupted run, [1-9]' "$work/log" &&
+    diff -r "$work/model" "$work/model.whole"; then
+    ok "export: $(grep -o 'going on from .*' "$work/log" | head -1)"
+else
+    bad "export: nothing was taken over, or not the same came of it:"
+    cat "$work/log"
+fi
 exit "$failed"

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/file.h"
 #include "base/memory.h"
@@ -173,6 +174,44 @@ static void shard_limits(void **state) {
     lode_writer_destroy(&writer);
 }
 
+/* What one writer has marked and put on disk another need not write; files that are not as they
+ * were laid out are nothing to go on with. */
+static void marks(void **state) {
+    (void)state;
+    const char *folder = lode_test_temporary();
+    lode_writer_t *first, *second, *other;
+    char *path;
+    assert_int_equal(lode_writer_create(&first, folder, tensors, TENSORS, 60), LODE_OK);
+    assert_false(lode_writer_interrupted(first));
+    assert_int_equal(lode_writer_lay_out(first), LODE_OK);
+    assert_false(lode_writer_interrupted(first));
+    assert_int_equal(lode_writer_begin_marks(first), LODE_OK);
+    assert_int_equal(lode_writer_open_marks(first), LODE_OK);
+    assert_int_equal(lode_writer_mark(first, 1), LODE_OK);
+    assert_int_equal(lode_writer_mark(first, 6), LODE_OK);
+    assert_false(lode_writer_done(first, 1)); /* not on disk yet */
+    assert_int_equal(lode_writer_sync(first), LODE_OK);
+    assert_int_equal(lode_writer_mark(first, 2), LODE_OK);
+    lode_writer_destroy(&first); /* as if it were killed */
+    assert_int_equal(lode_writer_create(&second, folder, tensors, TENSORS, 60), LODE_OK);
+    assert_true(lode_writer_interrupted(second));
+    assert_int_equal(lode_writer_open_marks(second), LODE_OK);
+    for (int64_t i = 0; i < TENSORS; i++)
+        assert_int_equal(lode_writer_done(second, i), i == 1 || i == 6);
+    assert_int_equal(lode_writer_create(&other, folder, tensors, TENSORS - 1, 60), LODE_OK);
+    assert_false(lode_writer_interrupted(other));
+    lode_writer_destroy(&other);
+    assert_int_equal(lode_path_join(&path, folder, lode_writer_file_name(second, 1)), LODE_OK);
+    assert_int_equal(truncate(path, 50), 0);
+    assert_false(lode_writer_interrupted(second));
+    free(path);
+    assert_int_equal(lode_writer_lay_out(second), LODE_OK);
+    assert_true(lode_writer_interrupted(second));
+    assert_int_equal(lode_writer_end_marks(second), LODE_OK);
+    assert_false(lode_writer_interrupted(second));
+    lode_writer_destroy(&second);
+}
+
 /* --- rounding ------------------------------------------------------------------------------- */
 
 /* The value of a short float with `mantissa` bits and exponent bias `bias`. */
@@ -285,7 +324,8 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(one_file),    cmocka_unit_test(header_bytes),
         cmocka_unit_test(many_shards), cmocka_unit_test(shard_limits),
-        cmocka_unit_test(rounding),    cmocka_unit_test(companions),
+        cmocka_unit_test(marks),       cmocka_unit_test(rounding),
+        cmocka_unit_test(companions),
     };
     return cmocka_run_group_tests_name("writer", tests, NULL, NULL);
 }
