@@ -255,30 +255,28 @@ static lode_status_t open_sealed(int *descriptor, seal_t *seal, const char *path
     return status;
 }
 
-lode_status_t lode_seal_check_structure(const char *path, bool *sealed) {
+/* What lies between datasets where `name` is NULL, else that dataset's elements. */
+static lode_status_t check_named(const char *path, const char *name, bool *sealed) {
     int descriptor;
     seal_t seal;
     *sealed = false;
     lode_status_t status = open_sealed(&descriptor, &seal, path);
     if (status == LODE_OK) {
         *sealed = seal.count > 0;
-        status = check_range(&seal, descriptor, path, NULL, 0, INT64_MAX);
+        status = check_range(&seal, descriptor, path, name, 0, INT64_MAX);
         close(descriptor);
     }
     free_seal(&seal);
     return status;
 }
 
+lode_status_t lode_seal_check_structure(const char *path, bool *sealed) {
+    return check_named(path, NULL, sealed);
+}
+
 lode_status_t lode_seal_check_dataset(const char *path, const char *name) {
-    int descriptor;
-    seal_t seal;
-    lode_status_t status = open_sealed(&descriptor, &seal, path);
-    if (status == LODE_OK) {
-        status = check_range(&seal, descriptor, path, name, 0, INT64_MAX);
-        close(descriptor);
-    }
-    free_seal(&seal);
-    return status;
+    bool sealed;
+    return check_named(path, name, &sealed);
 }
 
 lode_status_t lode_seal_digests(lode_buffer_t *digests, int64_t *bytes, const char *path,

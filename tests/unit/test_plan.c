@@ -192,6 +192,21 @@ static void test_texts(void **state) {
     assert_string_equal(lode_plan_seconds(text, 7500), "2 h 05 min");
 }
 
+static const lode_architecture_t small = {.model_type = LODE_MODEL_LLAMA,
+                                          .gated = true,
+                                          .layers = 3,
+                                          .hidden = 64,
+                                          .intermediate = 96,
+                                          .heads = 4,
+                                          .kv_heads = 2,
+                                          .head_dim = 16,
+                                          .vocab = 100,
+                                          .max_positions = 128,
+                                          .norm_eps = 1e-5,
+                                          .rotary = {.kind = LODE_ROTARY_DEFAULT, .theta = 10000},
+                                          .bos = 1,
+                                          .eos = 2};
+
 static void test_errors(void **state) {
     (void)state;
     const char *folder = lode_test_temporary();
@@ -205,20 +220,6 @@ static void test_errors(void **state) {
     LODE_ASSERT_OK(lode_test_write_text(folder, "config.json", "{\"model_type\": \"llama\"}"));
     LODE_ASSERT_FAILS(print((lode_plan_request_t){.path = folder, .ranks = 1}), LODE_ERR_FORMAT,
                       "num_hidden_layers");
-    const lode_architecture_t small = {.model_type = LODE_MODEL_LLAMA,
-                                       .gated = true,
-                                       .layers = 3,
-                                       .hidden = 64,
-                                       .intermediate = 96,
-                                       .heads = 4,
-                                       .kv_heads = 2,
-                                       .head_dim = 16,
-                                       .vocab = 100,
-                                       .max_positions = 128,
-                                       .norm_eps = 1e-5,
-                                       .rotary = {.kind = LODE_ROTARY_DEFAULT, .theta = 10000},
-                                       .bos = 1,
-                                       .eos = 2};
     LODE_ASSERT_OK(lode_test_write_config(folder, &small));
     LODE_ASSERT_OK(print((lode_plan_request_t){.path = folder, .ranks = 2, .json = true}));
     LODE_ASSERT_OK(print((lode_plan_request_t){
@@ -252,20 +253,6 @@ static void test_sweep(void **state) {
     const char *folder = lode_test_temporary();
     const char *const overrides[] = {
         "sweep=({key=\"classify.core_fraction\"; values=(0.1, 0.2, 0.3);})"};
-    const lode_architecture_t small = {.model_type = LODE_MODEL_LLAMA,
-                                       .gated = true,
-                                       .layers = 3,
-                                       .hidden = 64,
-                                       .intermediate = 96,
-                                       .heads = 4,
-                                       .kv_heads = 2,
-                                       .head_dim = 16,
-                                       .vocab = 100,
-                                       .max_positions = 128,
-                                       .norm_eps = 1e-5,
-                                       .rotary = {.kind = LODE_ROTARY_DEFAULT, .theta = 10000},
-                                       .bos = 1,
-                                       .eos = 2};
     LODE_ASSERT_OK(lode_test_write_config(folder, &small));
     LODE_ASSERT_OK(print((lode_plan_request_t){
         .path = folder, .ranks = 5, .overrides = overrides, .override_count = 1}));

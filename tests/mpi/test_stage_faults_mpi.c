@@ -2,7 +2,7 @@
  * every rank must return the same error, in time; nothing half-done may lie under a final name, no
  * file stay open; and the next run must complete what the undisturbed one did, bit for bit.
  *
- *     test_mpi_faults [INJECTIONS [SEED [KIND [STAGE]]]]
+ *     test_mpi_stage_faults [INJECTIONS [SEED [KIND [STAGE]]]]
  *
  * An injection is one fault in one stage. Of every stage and kind the first calls are taken, then
  * seeded ones, as many as make up about INJECTIONS (default: few, for a quick run); KIND and STAGE
