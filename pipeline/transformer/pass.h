@@ -63,7 +63,7 @@ typedef struct lode_pass {
     /* Micro-batches that are left out where this is 1, [batches]; the same on all ranks. NULL:
      * none. What the others give does not depend on it. */
     const uint8_t *done;
-    const char *scratch;  /* folder for a scratch file, which has no name; NULL: none is made */
+    const char *scratch; /* folder for a scratch file, which has no name; NULL: none is made */
     lode_observer_t observer;
 } lode_pass_t;
 
