@@ -344,7 +344,12 @@ static lode_status_t take_over(lode_store_t *store) {
     const lode_comm_t *comm = &store->comm;
     range_t *ranges;
     int64_t count = 0;
-    LODE_TRY(lode_comm_agree(comm, LODE_NEW(&ranges, store->entry_count + 1, "datasets")));
+    lode_status_t status =
+        lode_comm_agree(comm, LODE_NEW(&ranges, store->entry_count + 1, "datasets"));
+    if (status != LODE_OK) {
+        free(ranges);
+        return status;
+    }
     for (int64_t i = 0; i < store->entry_count; i++) {
         const int64_t start = lode_store_start(&store->entries[i]);
         const int64_t bytes = lode_store_bytes(&store->entries[i]);
@@ -355,7 +360,7 @@ static lode_status_t take_over(lode_store_t *store) {
         qsort(ranges, (size_t)count, sizeof *ranges, compare_ranges);
     store->journal->waits = false;
     store->journal->keep = true;
-    lode_status_t status = lode_store_shut(store);
+    status = lode_store_shut(store);
     for (int64_t i = 0; i < store->entry_count; i++)
         store->entries[i].dataset = H5I_INVALID_HID;
     status = lode_comm_agree(comm, status);

@@ -342,7 +342,12 @@ static int rounds_for(const lode_comm_t *comm, double seconds, double enough) {
 lode_status_t lode_measure_run(const lode_comm_t *comm, lode_item_t *items, int64_t count,
                                lode_sample_t *sample, double enough, int *rounds) {
     double *times = NULL; /* [count, MAX_ROUNDS] */
-    LODE_TRY(lode_comm_agree(comm, LODE_NEW(&times, count * MAX_ROUNDS, "measurements")));
+    const lode_status_t status =
+        lode_comm_agree(comm, LODE_NEW(&times, count * MAX_ROUNDS, "measurements"));
+    if (status != LODE_OK) {
+        free(times);
+        return status;
+    }
     *rounds = rounds_for(comm, run_round(comm, items, count, sample, times, MAX_ROUNDS), enough);
     for (int round = 1; round < *rounds; round++)
         run_round(comm, items, count, sample, times + round, MAX_ROUNDS);

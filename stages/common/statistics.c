@@ -207,12 +207,13 @@ static lode_status_t run_pass(lode_run_t *run, const lode_batches_t *batches,
                               observers_t *observers) {
     uint8_t *done;
     int64_t count = 0;
-    LODE_TRY(lode_comm_agree(run->comm, LODE_NEW(&done, batches->count, "micro-batches")));
-    for (int64_t b = 0; b < batches->count; b++)
+    lode_status_t status =
+        lode_comm_agree(run->comm, LODE_NEW(&done, batches->count, "micro-batches"));
+    for (int64_t b = 0; b < batches->count && status == LODE_OK; b++)
         count += done[b] = is_done(observers, &batches->batch[b]);
-    lode_run_say_resumed(pass_name(observers), count, batches->count, "micro-batches");
-    lode_status_t status = LODE_OK;
-    if (count < batches->count)
+    if (status == LODE_OK)
+        lode_run_say_resumed(pass_name(observers), count, batches->count, "micro-batches");
+    if (status == LODE_OK && count < batches->count)
         status = run_batches(run, batches, observers, done);
     free(done);
     return status;
