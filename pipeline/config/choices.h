@@ -145,6 +145,20 @@ const char *lode_spectrum_name(lode_spectrum_t spectrum);
 const char *lode_probe_check_name(lode_probe_check_t check);
 const char *lode_export_layout_name(lode_export_layout_t layout);
 
+/* Which weights of a matrix share one scale: all of it, a row, N consecutive elements of a row (the
+ * last of a row may be fewer), or N² consecutive elements of the flattened row-major matrix (the
+ * last may be fewer). */
+typedef enum lode_granularity_kind {
+    LODE_GRANULARITY_TENSOR,
+    LODE_GRANULARITY_CHANNEL,
+    LODE_GRANULARITY_GROUP,
+    LODE_GRANULARITY_BLOCK,
+} lode_granularity_kind_t;
+typedef struct lode_granularity {
+    lode_granularity_kind_t kind;
+    int64_t size; /* N; 0 where the kind has none */
+} lode_granularity_t;
+
 /* One spelling of a set. */
 typedef struct lode_choice {
     const char *name; /* NULL ends the table */
