@@ -7,18 +7,15 @@
  * down:
  *
  * /variants/<variant>/<layer>/<matrix>/{scale,minimum} f32 [blocks] of kernels/codec.h, for the
- *     matrices that quantize.tensors names; row_bits u8 [out] of gate and up and col_bits u8 [in] of
- *     down, of the quantizer lp
- * /variants/<variant>/z f64 [L, 7]      at how many standard deviations weights are clipped; NaN:
- *     they are not
- * /variants/<variant>/{stored,coded} i64 [L, 7]  bytes of a matrix as the base has it, in the
- *     checkpoint's dtype, and as it is quantized; equal where it is not
- * /variants/<variant>/protected i64 [L, 2]  supernode channels and single weights left as they are
- *     in a layer
- * /error/<variant> f64 [L, 7, candidates]  of variants with a searched clip: ‖X·(Ŵ_z − W)ᵀ‖²_F over
- *     the first quantize.sequences calibration sequences, X the input of the unquantized base; the
- *     candidates are /candidates f64, infinity for no clipping. The least error is taken, the larger
- *     z of equal ones. Of a smoothed variant X is X/s and W is W·s
+ *     matrices that quantize.tensors names; row_bits u8 [out] of gate and up and col_bits u8 [in]
+ * of down, of the quantizer lp /variants/<variant>/z f64 [L, 7]      at how many standard
+ * deviations weights are clipped; NaN: they are not /variants/<variant>/{stored,coded} i64 [L, 7]
+ * bytes of a matrix as the base has it, in the checkpoint's dtype, and as it is quantized; equal
+ * where it is not /variants/<variant>/protected i64 [L, 2]  supernode channels and single weights
+ * left as they are in a layer /error/<variant> f64 [L, 7, candidates]  of variants with a searched
+ * clip: ‖X·(Ŵ_z − W)ᵀ‖²_F over the first quantize.sequences calibration sequences, X the input of
+ * the unquantized base; the candidates are /candidates f64, infinity for no clipping. The least
+ * error is taken, the larger z of equal ones. Of a smoothed variant X is X/s and W is W·s
  * /smooth/<layer>/{attention,ffn} f32 [d]  SmoothQuant's s (arXiv:2211.10438) of the dense model's
  *     q, k, v and of gate, up; /smooth/<base>/<layer>/… of a pruned base. s_j = max(A_j^α /
  *     max(B_j, 1e-5)^(1−α), 1e-5), A_j = max |X_tj| over the same sequences, B_j = max |W_ij| over
