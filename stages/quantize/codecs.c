@@ -130,13 +130,13 @@ lode_status_t lode_quantize_codecs_create(lode_quantize_codecs_t *codecs, lode_q
             LODE_TRY(read_smooth(codecs, work, base, layer, LODE_INPUT_ATTENTION));
     }
     for (int i = 0; i < LODE_MATRICES; i++) {
-        const lode_matrix_t which = (lode_matrix_t)i;
+        const lode_layer_matrix_t which = (lode_layer_matrix_t)i;
         codecs->coded[i] = lode_quantize_has(work, which);
         if (codecs->coded[i])
             codecs->codec[i] =
                 (lode_codec_t){.bits = variant->bits,
                                .granularity = variant->granularity,
-                               .smooth = codecs->smooth[lode_quantize_input(which)],
+                               .smooth = codecs->smooth[lode_matrix_input(which)],
                                .dtype = lode_layer_matrix(&stack->whole[index], which)->dtype};
     }
     return protect(codecs, work, variant, layer,

@@ -102,12 +102,12 @@ static int64_t coded_bytes(const lode_codec_t *codec, int64_t out, int64_t in) {
 }
 
 static lode_status_t write_parameters(fits_t *fits, const lode_variant_t *variant, int64_t layer,
-                                      lode_matrix_t which, const lode_codec_t *codec,
+                                      lode_layer_matrix_t which, const lode_codec_t *codec,
                                       int64_t blocks) {
     lode_store_t *store = fits->work->store;
     const int64_t offset = 0;
     char path[LODE_QUANTIZE_PATH], name[64];
-    const char *matrix = lode_quantize_matrix_name(which);
+    const char *matrix = lode_matrix_name(which);
     snprintf(name, sizeof name, "%lld/%s/scale", (long long)layer, matrix);
     named(path, variant, name);
     LODE_TRY(lode_store_write(store, path, &offset, &blocks, fits->scale));
@@ -124,7 +124,7 @@ static lode_status_t write_parameters(fits_t *fits, const lode_variant_t *varian
 }
 
 static lode_status_t fit_matrix(fits_t *fits, const lode_variant_t *variant, int64_t layer,
-                                lode_matrix_t which, const lode_codec_t *codec) {
+                                lode_layer_matrix_t which, const lode_codec_t *codec) {
     lode_layer_t *used = &fits->stack->layer[layer - fits->stack->first_layer];
     const lode_weight_t *weight = lode_layer_matrix(used, which);
     const int64_t blocks = lode_codec_blocks(codec, weight->out, weight->in);
@@ -139,7 +139,7 @@ static lode_status_t fit_matrix(fits_t *fits, const lode_variant_t *variant, int
         status = write_parameters(fits, variant, layer, which, codec, blocks);
     free(fits->scale);
     return lode_fail_context(status, "quantize, layer %lld, %s", (long long)layer,
-                             lode_quantize_matrix_name(which));
+                             lode_matrix_name(which));
 }
 
 /* --- one layer ------------------------------------------------------------------------------- */
@@ -155,7 +155,7 @@ static lode_status_t fit_variant(fits_t *fits, const lode_variant_t *variant, in
         status = lode_quantize_codecs_create(&codecs, work, variant, fits->stack, layer, channels);
     for (int i = 0; i < LODE_MATRICES && status == LODE_OK; i++)
         if (codecs.coded[i])
-            status = fit_matrix(fits, variant, layer, (lode_matrix_t)i, &codecs.codec[i]);
+            status = fit_matrix(fits, variant, layer, (lode_layer_matrix_t)i, &codecs.codec[i]);
     const int64_t is_protected[] = {codecs.kept, codecs.held_count};
     lode_quantize_codecs_free(&codecs);
     LODE_TRY(status);
@@ -177,7 +177,7 @@ static int64_t other_bytes(const fits_t *fits, int64_t layer) {
         bytes += info.owner == layer ? info.bytes : 0;
     }
     for (int i = 0; i < LODE_MATRICES; i++) {
-        const lode_weight_t *weight = lode_layer_matrix(whole, (lode_matrix_t)i);
+        const lode_weight_t *weight = lode_layer_matrix(whole, (lode_layer_matrix_t)i);
         if (weight->data)
             bytes -= weight->out * weight->in * (int64_t)lode_dtype_size(weight->dtype);
     }
@@ -215,9 +215,9 @@ static lode_status_t fit_row(fits_t *fits, int64_t row, int64_t layer) {
     lode_quantize_use(work, fits->stack, pruned, layer, &channels);
     for (int i = 0; i < LODE_MATRICES; i++) {
         const lode_weight_t *weight =
-            lode_layer_matrix(&fits->stack->layer[index], (lode_matrix_t)i);
+            lode_layer_matrix(&fits->stack->layer[index], (lode_layer_matrix_t)i);
         const lode_weight_t *whole =
-            lode_layer_matrix(&fits->stack->whole[index], (lode_matrix_t)i);
+            lode_layer_matrix(&fits->stack->whole[index], (lode_layer_matrix_t)i);
         fits->stored[i] =
             weight->data ? weight->out * weight->in * (int64_t)lode_dtype_size(whole->dtype) : 0;
         fits->coded[i] = fits->stored[i];
@@ -320,10 +320,10 @@ static lode_status_t sum_row(const lode_quantize_t *work, const lode_variant_t *
         return LODE_OK;
     const int64_t *kept = work->bases[lode_quantize_base_of(work, variant)].kept;
     for (int i = 0; i < LODE_MATRICES; i++) {
-        counts[i] = lode_quantize_has(work, (lode_matrix_t)i);
+        counts[i] = lode_quantize_has(work, (lode_layer_matrix_t)i);
         for (int64_t l = 0; l < work->layers && counts[i]; l++) {
             int64_t out, in;
-            lode_quantize_extents(work, kept[l], (lode_matrix_t)i, &out, &in);
+            lode_quantize_extents(work, kept[l], (lode_layer_matrix_t)i, &out, &in);
             elements += out * in;
         }
     }

@@ -88,21 +88,15 @@ bool lode_quantize_is_searched(const lode_variant_t *variant);
 bool lode_quantize_is_smoothed(const lode_variant_t *variant);
 bool lode_quantize_is_mixed(const lode_variant_t *variant);
 
-/* "q", "k", … */
-const char *lode_quantize_matrix_name(lode_matrix_t which);
-
 /* Whether quantize.tensors and the architecture have the matrix quantized. */
-bool lode_quantize_has(const lode_quantize_t *work, lode_matrix_t which);
-
-/* Which input a matrix reads. */
-lode_input_t lode_quantize_input(lode_matrix_t which);
+bool lode_quantize_has(const lode_quantize_t *work, lode_layer_matrix_t which);
 
 /* Rows and columns of a layer's matrix with `kept` channels. */
-void lode_quantize_extents(const lode_quantize_t *work, int64_t kept, lode_matrix_t which,
+void lode_quantize_extents(const lode_quantize_t *work, int64_t kept, lode_layer_matrix_t which,
                            int64_t *out, int64_t *in);
 
 /* Blocks of a variant's matrix. */
-int64_t lode_quantize_blocks(const lode_variant_t *variant, lode_matrix_t which, int64_t out,
+int64_t lode_quantize_blocks(const lode_variant_t *variant, lode_layer_matrix_t which, int64_t out,
                              int64_t in);
 
 /* Name of a base's smoothing of a layer's input. */

@@ -72,7 +72,8 @@ static lode_status_t add_matrix(curves_t *curves, const lode_weight_t *weight,
 
 static lode_status_t add_level(curves_t *curves, lode_layer_t *layer, int level,
                                int64_t held_count) {
-    static const lode_matrix_t matrices[] = {LODE_MATRIX_GATE, LODE_MATRIX_UP, LODE_MATRIX_DOWN};
+    static const lode_layer_matrix_t matrices[] = {LODE_MATRIX_GATE, LODE_MATRIX_UP,
+                                                   LODE_MATRIX_DOWN};
     memset(curves->bits, lode_bits_of_level(level), (size_t)curves->work->m);
     for (size_t i = 0; i < sizeof matrices / sizeof *matrices; i++) {
         const bool down = matrices[i] == LODE_MATRIX_DOWN;
@@ -85,7 +86,7 @@ static lode_status_t add_level(curves_t *curves, lode_layer_t *layer, int level,
                                     .dtype = weight->dtype};
         if (weight->data)
             LODE_TRY(lode_fail_context(add_matrix(curves, weight, &codec, level), "%s",
-                                       lode_quantize_matrix_name(matrices[i])));
+                                       lode_matrix_name(matrices[i])));
     }
     return LODE_OK;
 }

@@ -153,22 +153,22 @@ static lode_status_t open_inputs(lode_quantize_t *work) {
 /* --- datasets -------------------------------------------------------------------------------- */
 
 static lode_status_t create_matrix(lode_quantize_t *work, const lode_variant_t *variant,
-                                   int64_t layer, lode_matrix_t which, int64_t kept) {
+                                   int64_t layer, lode_layer_matrix_t which, int64_t kept) {
     static const char *const names[] = {"scale", "minimum"};
-    const bool is_ffn = lode_quantize_input(which) == LODE_INPUT_FFN || which == LODE_MATRIX_DOWN;
+    const bool is_ffn = lode_matrix_input(which) == LODE_INPUT_FFN || which == LODE_MATRIX_DOWN;
     char path[LODE_QUANTIZE_PATH];
     int64_t out, in;
     lode_quantize_extents(work, kept, which, &out, &in);
     const int64_t blocks = lode_quantize_blocks(variant, which, out, in);
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         snprintf(path, sizeof path, "/variants/%s/%lld/%s/%s", variant->name, (long long)layer,
-                 lode_quantize_matrix_name(which), names[i]);
+                 lode_matrix_name(which), names[i]);
         LODE_TRY(lode_store_dataset(work->store, path, LODE_TYPE_F32, 1, &blocks, false));
     }
     if (!lode_quantize_is_mixed(variant) || !is_ffn)
         return LODE_OK;
     snprintf(path, sizeof path, "/variants/%s/%lld/%s/%s", variant->name, (long long)layer,
-             lode_quantize_matrix_name(which), which == LODE_MATRIX_DOWN ? "col_bits" : "row_bits");
+             lode_matrix_name(which), which == LODE_MATRIX_DOWN ? "col_bits" : "row_bits");
     return lode_store_dataset(work->store, path, LODE_TYPE_U8, 1, &blocks, false);
 }
 
@@ -186,8 +186,8 @@ static lode_status_t create_variant(lode_quantize_t *work, const lode_variant_t 
     char path[LODE_QUANTIZE_PATH];
     for (int64_t l = 0; l < work->layers; l++)
         for (int i = 0; i < LODE_MATRICES; i++)
-            if (lode_quantize_has(work, (lode_matrix_t)i))
-                LODE_TRY(create_matrix(work, variant, l, (lode_matrix_t)i, kept[l]));
+            if (lode_quantize_has(work, (lode_layer_matrix_t)i))
+                LODE_TRY(create_matrix(work, variant, l, (lode_layer_matrix_t)i, kept[l]));
     LODE_TRY(create(work, variant, "z", LODE_TYPE_F64, LODE_MATRICES, true));
     LODE_TRY(create(work, variant, "stored", LODE_TYPE_I64, LODE_MATRICES, false));
     LODE_TRY(create(work, variant, "coded", LODE_TYPE_I64, LODE_MATRICES, false));

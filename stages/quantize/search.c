@@ -205,10 +205,10 @@ static lode_status_t smooth_input(float *s, pass_t *pass, int64_t base, int64_t 
             s[j] = row[j] > s[j] ? row[j] : s[j];
     }
     for (int i = 0; i < LODE_MATRICES; i++) {
-        const lode_weight_t *weight = lode_layer_matrix(used, (lode_matrix_t)i);
-        if (lode_quantize_input((lode_matrix_t)i) == input && weight->data)
+        const lode_weight_t *weight = lode_layer_matrix(used, (lode_layer_matrix_t)i);
+        if (lode_matrix_input((lode_layer_matrix_t)i) == input && weight->data)
             LODE_TRY(add_columns(weights, weight, pass->stored,
-                                 lode_quantize_matrix_name((lode_matrix_t)i)));
+                                 lode_matrix_name((lode_layer_matrix_t)i)));
     }
     for (int64_t j = 0; j < d; j++) {
         const double below = pow(fmax((double)weights[j], 1e-5), 1 - alpha);
@@ -370,9 +370,9 @@ static lode_status_t search_variant(pass_t *pass, const lode_variant_t *variant,
                                                        pass->channels[index]);
     for (int i = 0; i < LODE_MATRICES && status == LODE_OK; i++) {
         const lode_weight_t *weight =
-            lode_layer_matrix(&pass->stack->layer[index], (lode_matrix_t)i);
+            lode_layer_matrix(&pass->stack->layer[index], (lode_layer_matrix_t)i);
         const int64_t offset[] = {batch, layer, i, 0}, count[] = {1, 1, 1, work->candidate_count};
-        if (lode_quantize_input((lode_matrix_t)i) != input || !codecs.coded[i] ||
+        if (lode_matrix_input((lode_layer_matrix_t)i) != input || !codecs.coded[i] ||
             weight->out == 0 || weight->in == 0)
             continue;
         status = try_candidates(pass, &codecs.codec[i], weight,
@@ -381,7 +381,7 @@ static lode_status_t search_variant(pass_t *pass, const lode_variant_t *variant,
             status = lode_store_write(work->scratch, path, offset, count, pass->errors);
         else
             status = lode_fail_context(status, "quantize, layer %lld, %s", (long long)layer,
-                                       lode_quantize_matrix_name((lode_matrix_t)i));
+                                       lode_matrix_name((lode_layer_matrix_t)i));
     }
     lode_quantize_codecs_free(&codecs);
     return status;
@@ -413,11 +413,11 @@ static extents_t extents_of(const lode_quantize_t *work, int64_t max_tokens) {
         const lode_variant_t *variant = &work->variants[v];
         for (int i = 0; i < LODE_MATRICES && lode_quantize_is_searched(variant); i++) {
             int64_t out, in;
-            lode_quantize_extents(work, work->m, (lode_matrix_t)i, &out, &in);
+            lode_quantize_extents(work, work->m, (lode_layer_matrix_t)i, &out, &in);
             const int64_t rows = max2(1, BLOCK_ELEMENTS / max2(max2(in, max_tokens), 1));
             const int64_t height = rows > out ? out : rows;
             most.blocks =
-                max2(most.blocks, lode_quantize_blocks(variant, (lode_matrix_t)i, out, in));
+                max2(most.blocks, lode_quantize_blocks(variant, (lode_layer_matrix_t)i, out, in));
             most.elements = max2(most.elements, height * in);
             most.products = max2(most.products, height * max_tokens);
         }

@@ -98,16 +98,7 @@ void lode_quantize_release(lode_quantize_t *work) {
 
 /* --- matrices -------------------------------------------------------------------------------- */
 
-const char *lode_quantize_matrix_name(lode_matrix_t which) {
-    static const char *const names[LODE_MATRICES] = {
-        [LODE_MATRIX_Q] = "q",       [LODE_MATRIX_K] = "k",       [LODE_MATRIX_V] = "v",
-        [LODE_MATRIX_O] = "o",       [LODE_MATRIX_GATE] = "gate", [LODE_MATRIX_UP] = "up",
-        [LODE_MATRIX_DOWN] = "down",
-    };
-    return names[which];
-}
-
-bool lode_quantize_has(const lode_quantize_t *work, lode_matrix_t which) {
+bool lode_quantize_has(const lode_quantize_t *work, lode_layer_matrix_t which) {
     const bool is_ffn =
         which == LODE_MATRIX_GATE || which == LODE_MATRIX_UP || which == LODE_MATRIX_DOWN;
     if (which == LODE_MATRIX_GATE && !work->run->architecture.gated)
@@ -115,21 +106,7 @@ bool lode_quantize_has(const lode_quantize_t *work, lode_matrix_t which) {
     return is_ffn || work->run->config->quantize.tensors == LODE_QUANTIZED_ALL;
 }
 
-lode_input_t lode_quantize_input(lode_matrix_t which) {
-    switch (which) {
-    case LODE_MATRIX_O:
-        return LODE_INPUT_OUTPUT;
-    case LODE_MATRIX_GATE:
-    case LODE_MATRIX_UP:
-        return LODE_INPUT_FFN;
-    case LODE_MATRIX_DOWN:
-        return LODE_INPUT_DOWN;
-    default:
-        return LODE_INPUT_ATTENTION;
-    }
-}
-
-void lode_quantize_extents(const lode_quantize_t *work, int64_t kept, lode_matrix_t which,
+void lode_quantize_extents(const lode_quantize_t *work, int64_t kept, lode_layer_matrix_t which,
                            int64_t *out, int64_t *in) {
     const lode_architecture_t *a = &work->run->architecture;
     *out = work->d;
@@ -154,7 +131,7 @@ void lode_quantize_extents(const lode_quantize_t *work, int64_t kept, lode_matri
     }
 }
 
-int64_t lode_quantize_blocks(const lode_variant_t *variant, lode_matrix_t which, int64_t out,
+int64_t lode_quantize_blocks(const lode_variant_t *variant, lode_layer_matrix_t which, int64_t out,
                              int64_t in) {
     const lode_codec_t codec = {.bits = variant->bits, .granularity = variant->granularity};
     if (lode_quantize_is_mixed(variant) && which == LODE_MATRIX_DOWN)
