@@ -21,17 +21,23 @@ again() {
 
 run() { lode_run "$1" "$experiment" "${@:2}"; }
 
-run 2 first --stages "$before,quantize"
-"$check_quantize" tests/golden/quantize_stage.h5 "$work/first/quantize/books3m/quantize.h5" ||
+run 2 all --stages tokenize,calibrate,accumulate,classify,quantize \
+    --set 'prune.methods=[]'
+"$check_quantize" tests/golden/quantize_stage.h5 "$work/all/quantize/books3m/quantize.h5" ||
     failed=1
+
+# Fewer of the dense model, and those of a pruned one.
+few=(--set 'quantize.granularity=["group-50"]' --set 'quantize.protection=["supernode"]'
+    --set quantize.pruned=true)
+run 2 first --stages "$before,quantize" "${few[@]}"
 for ranks; do
     again other
-    run "$ranks" other --stages quantize
+    run "$ranks" other --stages quantize "${few[@]}"
     same "$ranks ranks" first/quantize/books3m other/quantize/books3m quantize
     rm -rf "$work/other"
 done
 again other
-run 3 other --set replicas=3 --stages quantize
+run 3 other --set replicas=3 --stages quantize "${few[@]}"
 same "3 replicas" first/quantize/books3m other/quantize/books3m quantize
 rm -rf "$work/other"
 
@@ -40,7 +46,7 @@ interrupted() {
     local status=0
     again other
     mpirun -q -n 2 --oversubscribe --bind-to none "$lode" run "$experiment" \
-        --set "results=$work/other" --stages quantize --time-limit "$1" </dev/null \
+        --set "results=$work/other" "${few[@]}" --stages quantize --time-limit "$1" </dev/null \
         >"$work/log" 2>&1 || status=$?
     if [ "$status" -eq 0 ]; then
         ok "a limit of $1 s is none here"
@@ -48,7 +54,7 @@ interrupted() {
         bad "a run with a limit of $1 s: status $status"
         cat "$work/log"
     fi
-    run 3 other --stages quantize
+    run 3 other --stages quantize "${few[@]}"
     same "interrupted after $1 s" first/quantize/books3m other/quantize/books3m quantize
     if [ -n "$(find "$work/other" -name '*scratch*' -o -name '*.partial*')" ]; then
         bad "left: $(find "$work/other" -name '*scratch*' -o -name '*.partial*')"
@@ -61,9 +67,10 @@ interrupted 1
 killed() {
     again other
     LODE_FAULT=kill:rank=1:call=$1 mpirun -q -n 2 --oversubscribe --bind-to none "$lode" run \
-        "$experiment" --set "results=$work/other" --stages quantize </dev/null >"$work/log" 2>&1 &&
+        "$experiment" --set "results=$work/other" "${few[@]}" --stages quantize </dev/null \
+        >"$work/log" 2>&1 &&
         bad "the run was not killed at call $1"
-    run 1 other --stages quantize
+    run 1 other --stages quantize "${few[@]}"
     said "goes on after call $1" "going on from an interrupted run"
     same "killed at call $1" first/quantize/books3m other/quantize/books3m quantize
     rm -rf "$work/other"
