@@ -105,23 +105,23 @@ double lode_spike_ratio(double value, double scale) {
     return value == 0 ? 0 : fabs(value) / scale;
 }
 
-static bool is_spike(double value, double scale, const lode_spike_rule_t *rule) {
-    return rule->relative ? lode_spike_ratio(value, scale) > rule->ratio
-                          : fabs(value) > rule->absolute;
+static bool is_spike(double value, double scale, const lode_spike_limits_t *limits) {
+    return limits->relative ? lode_spike_ratio(value, scale) > limits->ratio
+                            : fabs(value) > limits->absolute;
 }
 
-bool lode_spike_is_super(const lode_spike_layer_t *layer, const lode_spike_rule_t *rule) {
-    return layer->channel >= 0 && is_spike(layer->output.value, layer->output_scale, rule) &&
+bool lode_spike_is_super(const lode_spike_layer_t *layer, const lode_spike_limits_t *limits) {
+    return layer->channel >= 0 && is_spike(layer->output.value, layer->output_scale, limits) &&
            layer->input.token == layer->output.token &&
-           is_spike(layer->activation, layer->input_scale, rule) &&
-           lode_spike_share(layer) >= rule->product;
+           is_spike(layer->activation, layer->input_scale, limits) &&
+           lode_spike_share(layer) >= limits->product;
 }
 
 bool lode_spike_choose(lode_spike_place_t *place, const lode_spike_layer_t *layers, int64_t prompts,
-                       int64_t count, const lode_spike_rule_t *rule) {
+                       int64_t count, const lode_spike_limits_t *limits) {
     for (int64_t layer = 0; layer < count; layer++)
         for (int64_t prompt = 0; prompt < prompts; prompt++)
-            if (lode_spike_is_super(&layers[prompt * count + layer], rule)) {
+            if (lode_spike_is_super(&layers[prompt * count + layer], limits)) {
                 *place = (lode_spike_place_t){.prompt = prompt, .layer = layer};
                 return true;
             }

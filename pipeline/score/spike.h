@@ -49,12 +49,12 @@ typedef struct lode_spike_layer {
     double activation, weight;        /* u_tk and Wdown[i, k] */
 } lode_spike_layer_t;
 
-typedef struct lode_spike_rule {
+typedef struct lode_spike_limits {
     bool relative;   /* else by `absolute` */
     double ratio;    /* > 0; of the scale */
     double absolute; /* > 0; of the value */
     double product;  /* in (0, 1] */
-} lode_spike_rule_t;
+} lode_spike_limits_t;
 
 /* Where a super weight was found. */
 typedef struct lode_spike_place {
@@ -81,12 +81,12 @@ double lode_spike_share(const lode_spike_layer_t *layer);
 double lode_spike_ratio(double value, double scale);
 
 /* Whether the layer's output spike makes its channel's weight a super weight. */
-bool lode_spike_is_super(const lode_spike_layer_t *layer, const lode_spike_rule_t *rule);
+bool lode_spike_is_super(const lode_spike_layer_t *layer, const lode_spike_limits_t *limits);
 
 /* The super weight to take next: of the earliest layer that has one in any prompt; of the prompts
  * in which that layer has one, the first. layers [prompts, count] in; *place is set where there is
  * one. Returns whether there is. */
 bool lode_spike_choose(lode_spike_place_t *place, const lode_spike_layer_t *layers, int64_t prompts,
-                       int64_t count, const lode_spike_rule_t *rule);
+                       int64_t count, const lode_spike_limits_t *limits);
 
 #endif

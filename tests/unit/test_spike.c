@@ -12,8 +12,8 @@
 
 enum { TOKENS = 6, CHANNELS = 40, WIDTH = 30, LAYERS = 4 };
 
-static const lode_spike_rule_t relative = {.relative = true, .ratio = 30, .product = 0.3};
-static const lode_spike_rule_t absolute = {.absolute = 50, .product = 0.3};
+static const lode_spike_limits_t relative = {.relative = true, .ratio = 30, .product = 0.3};
+static const lode_spike_limits_t absolute = {.absolute = 50, .product = 0.3};
 
 /* One layer: u [TOKENS, CHANNELS] and w [WIDTH, CHANNELS]. */
 typedef struct layer {
@@ -58,7 +58,7 @@ static lode_spike_layer_t look(const layer_t *layer) {
 
 /* Looks, takes a weight out, and looks again, as the stage does; returns how many were found.
  * found [8][3]: layer, row, channel. */
-static int search(layer_t *layers, int count, const lode_spike_rule_t *rule, int32_t found[8][3]) {
+static int search(layer_t *layers, int count, const lode_spike_limits_t *rule, int32_t found[8][3]) {
     for (int n = 0; n < 8; n++) {
         lode_spike_layer_t seen[LAYERS];
         lode_spike_place_t place;
