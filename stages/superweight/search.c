@@ -14,6 +14,13 @@ static int by_place(const void *a, const void *b) {
     return (x->col > y->col) - (x->col < y->col);
 }
 
+static int by_restored_place(const void *a, const void *b) {
+    const lode_restore_t *x = a, *y = b;
+    if (x->row != y->row)
+        return x->row < y->row ? -1 : 1;
+    return (x->col > y->col) - (x->col < y->col);
+}
+
 /* Lists the super weights of a layer behind `first` in both arrays; returns how many. */
 static int64_t list_layer(const lode_superweight_work_t *work, int64_t layer, int64_t first,
                           lode_superweight_edits_t *edits) {
@@ -23,11 +30,13 @@ static int64_t list_layer(const lode_superweight_work_t *work, int64_t layer, in
         if (found->layer != layer)
             continue;
         edits->held[first + count] = (lode_held_t){.row = found->row, .col = found->channel};
-        edits->restore[first + count++] = (lode_restore_t){
-            .row = found->row, .col = found->channel, .value = found->value};
+        edits->restore[first + count++] =
+            (lode_restore_t){.row = found->row, .col = found->channel, .value = found->value};
     }
-    if (count > 0)
+    if (count > 1) {
         qsort(edits->held + first, (size_t)count, sizeof *edits->held, by_place);
+        qsort(edits->restore + first, (size_t)count, sizeof *edits->restore, by_restored_place);
+    }
     return count;
 }
 
@@ -44,9 +53,8 @@ lode_status_t lode_superweight_edit(const lode_superweight_work_t *work, lode_st
     int64_t first = 0;
     for (int64_t l = 0; l < stack->count && status == LODE_OK; l++) {
         const int64_t count = list_layer(work, stack->first_layer + l, first, &made);
-        made.codec[l] = (lode_codec_t){.held = made.held + first,
-                                       .held_count = count,
-                                       .dtype = stack->whole[l].down.dtype};
+        made.codec[l] = (lode_codec_t){
+            .held = made.held + first, .held_count = count, .dtype = stack->whole[l].down.dtype};
         lode_layer_edit_t edit = {.codec[LODE_MATRIX_DOWN] = &made.codec[l]};
         if (restored) {
             edit.restore = made.restore + first;
@@ -80,7 +88,8 @@ lode_status_t lode_superweight_pass(const lode_superweight_work_t *work, lode_st
         .batches = batches,
         .variants = 1,
         .head_batches = head ? batches->count : 0,
-        .budget = lode_run_budget(work->run, stack, other + tokens * (int64_t)(2 * sizeof(int32_t))),
+        .budget =
+            lode_run_budget(work->run, stack, other + tokens * (int64_t)(2 * sizeof(int32_t))),
         .scratch = work->run->folder,
         .observer = *observer};
     return lode_pass_run(&pass);
@@ -93,10 +102,10 @@ typedef struct search {
     lode_batches_t batches;
     lode_stack_t *stack;
     lode_superweight_edits_t edits;
-    lode_spike_layer_t *seen;  /* [prompts, L] of the pass in hand: this rank's, and 0 */
-    lode_real_t *y, *row;      /* [longest micro-batch, d], [m] */
-    lode_real_t *workspace;    /* of the product */
-    int64_t reals;             /* in these three */
+    lode_spike_layer_t *seen; /* [prompts, L] of the pass in hand: this rank's, and 0 */
+    lode_real_t *y, *row;     /* [longest micro-batch, d], [m] */
+    lode_real_t *workspace;   /* of the product */
+    int64_t reals;            /* in these three */
 } search_t;
 
 /* What one prompt shows at one layer, from u [tokens, m] and y [tokens, d]. */
@@ -166,8 +175,8 @@ static void search_free(search_t *search) {
     free(search->workspace);
 }
 
-/* Adds the pass in hand to the traces. Each prompt and layer was seen by one rank, and is 0 bytes on
- * the others. Collective. */
+/* Adds the pass in hand to the traces. Each prompt and layer was seen by one rank, and is 0 bytes
+ * on the others. Collective. */
 static lode_status_t add_trace(search_t *search) {
     lode_superweight_work_t *work = search->work;
     const int64_t places = work->prompts.text.sequences * work->L;
@@ -176,8 +185,8 @@ static lode_status_t add_trace(search_t *search) {
     lode_status_t status =
         lode_narrow(&bytes, places * (int64_t)sizeof *search->seen, "activation traces");
     if (status == LODE_OK)
-        status = lode_resize(&work->trace, passes * places, sizeof *work->trace,
-                             "activation traces");
+        status =
+            lode_resize(&work->trace, passes * places, sizeof *work->trace, "activation traces");
     LODE_TRY(lode_comm_agree(work->run->comm, status));
     MPI_Allreduce(MPI_IN_PLACE, search->seen, bytes, MPI_BYTE, MPI_BOR, work->run->comm->comm);
     memcpy(work->trace + work->count * places, search->seen, (size_t)bytes);
@@ -202,8 +211,7 @@ static lode_status_t take_next(lode_superweight_work_t *work, bool *more) {
         *more = false;
         return LODE_OK;
     }
-    LODE_TRY(
-        lode_resize(&work->found, work->count + 1, sizeof *work->found, "super weights"));
+    LODE_TRY(lode_resize(&work->found, work->count + 1, sizeof *work->found, "super weights"));
     const lode_spike_layer_t *seen = &last[place.prompt * work->L + place.layer];
     work->found[work->count] = (lode_superweight_t){.layer = (int32_t)place.layer,
                                                     .row = seen->output.index,
@@ -221,8 +229,8 @@ static void say_found(const lode_superweight_work_t *work) {
     if (work->run->comm->rank == 0)
         lode_log_info("superweight: layer %d, down_proj [%d, %d] = %.4g is a super weight: %.4g at "
                       "token %d becomes %.4g, %.0f times the rest there",
-                      (int)found->layer, (int)found->row, (int)found->channel,
-                      (double)found->value, found->seen.activation, (int)found->seen.output.token,
+                      (int)found->layer, (int)found->row, (int)found->channel, (double)found->value,
+                      found->seen.activation, (int)found->seen.output.token,
                       found->seen.output.value,
                       lode_spike_ratio(found->seen.output.value, found->seen.output_scale));
 }
@@ -234,7 +242,8 @@ lode_status_t lode_superweight_search(lode_superweight_work_t *work) {
     lode_status_t status = lode_comm_agree(comm, prepare(&search));
     for (bool more = true; status == LODE_OK && more;) {
         const int64_t other = search.reals * (int64_t)sizeof(lode_real_t);
-        status = lode_superweight_pass(work, search.stack, &search.batches, false, other, &observer);
+        status =
+            lode_superweight_pass(work, search.stack, &search.batches, false, other, &observer);
         if (status == LODE_OK)
             status = add_trace(&search);
         if (status == LODE_OK)

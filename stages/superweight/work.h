@@ -39,11 +39,11 @@ enum { LODE_SUPERWEIGHT_MODELS = LODE_SUPERWEIGHT_RESTORED + 1 };
 
 typedef struct lode_superweight_stopwords {
     bool wanted;
-    char *list;      /* one on a line */
+    char *list; /* one on a line */
     int64_t words;
     int64_t *offset; /* [words + 1] into token */
     int32_t *token;
-    int32_t *all;    /* [all_count] the tokens of all words, each once, ascending */
+    int32_t *all; /* [all_count] the tokens of all words, each once, ascending */
     int64_t all_count;
     lode_superweight_text_t texts;
     double *mean[LODE_SUPERWEIGHT_MODELS]; /* [words + 1], the last that of all tokens */

@@ -168,8 +168,8 @@ static lode_status_t put_superweight(lode_store_t *store, const lode_run_t *run,
         return LODE_OK;
     LODE_TRY(put_ids(store, run, "/superweight/texts", &ids->texts));
     LODE_TRY(put_ids(store, run, "/superweight/stopwords", &ids->words));
-    return lode_store_attribute_text(store, "/superweight/stopwords", "words",
-                                     ids->list.data ? ids->list.data : "");
+    return lode_tokenize_put(store, run, "/superweight/stopwords/words", LODE_TYPE_U8,
+                             (int64_t)ids->list.length, ids->list.data);
 }
 
 static lode_status_t write_output(lode_store_t *store, const lode_run_t *run,

@@ -7,7 +7,7 @@
  * superweight.prompts, /superweight/ids i32 with /superweight/offsets i64, a sequence for each; and
  * where there are superweight.stopwords, /superweight/texts/ids and offsets, those that their
  * probabilities are measured on, and /superweight/stopwords/ids and offsets, the tokens of each
- * word (tokenize/superweight.h), with the attribute words, one on a line. The group
+ * word (tokenize/superweight.h), with words u8, the list itself, one on a line. The group
  * /perplexity/<name> has the attributes bos (token id that stands before each document and is among
  * its ids, −1 for none), prefix (token id that lm-eval predicts a document from, which is not, −1
  * for other protocols), words and bytes (of its texts). Rank 0 reads the corpora and decides what
