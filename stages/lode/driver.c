@@ -22,8 +22,10 @@
 #include "moments/moments.h"
 #include "probe/probe.h"
 #include "prune/prune.h"
+#include "quantize/quantize.h"
 #include "report/report.h"
 #include "spectra/spectra.h"
+#include "superweight/superweight.h"
 #include "store/digest.h"
 #include "store/lock.h"
 #include "tokenize/tokenize.h"
@@ -54,9 +56,11 @@ static const stage_function_t stage_functions[LODE_STAGE_COUNT] = {
     [LODE_STAGE_ACCUMULATE] = lode_stage_accumulate,
     [LODE_STAGE_MOMENTS] = lode_stage_moments,
     [LODE_STAGE_CLASSIFY] = lode_stage_classify,
+    [LODE_STAGE_SUPERWEIGHT] = lode_stage_superweight,
     [LODE_STAGE_SPECTRA] = lode_stage_spectra,
     [LODE_STAGE_PRUNE] = lode_stage_prune,
     [LODE_STAGE_COMPENSATE] = lode_stage_compensate,
+    [LODE_STAGE_QUANTIZE] = lode_stage_quantize,
     [LODE_STAGE_EVALUATE] = lode_stage_evaluate,
     [LODE_STAGE_PROBE] = lode_stage_probe,
     [LODE_STAGE_EXPORT] = lode_stage_export,
