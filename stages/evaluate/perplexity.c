@@ -58,7 +58,9 @@ static lode_status_t take_earlier(data_t *data) {
     for (int64_t v = 0; v < data->set.variants; v++)
         data->set.items[v].done =
             lode_store_done(work->store, data->set.part, v * sequences, sequences);
-    LODE_TRY(lode_reuse_take(work->store, work->run, &kind, data->set.items, data->set.variants));
+    if (!*work->group)
+        LODE_TRY(
+            lode_reuse_take(work->store, work->run, &kind, data->set.items, data->set.variants));
     lode_status_t status = LODE_OK;
     for (int64_t v = 0; v < data->set.variants && status == LODE_OK; v++)
         if (data->set.items[v].found && work->run->comm->rank == 0) /* which has written it */
@@ -70,12 +72,12 @@ static lode_status_t run_variants(data_t *data) {
     lode_evaluate_work_t *work = data->set.work;
     LODE_TRY(lode_comm_agree(work->run->comm, lode_evaluate_set_select(&data->set)));
     const int64_t text = data->windows.text.offsets[data->windows.windows];
-    const lode_evaluation_t evaluation = {.stage = "evaluate",
+    const lode_evaluation_t evaluation = {.stage = work->stage,
                                           .text = &data->windows.text,
                                           .variants = data->set.computed,
                                           .parent = data->set.parent,
                                           .start = data->set.start,
-                                          .other = lode_edits_memory(work->edits) +
+                                          .other = lode_evaluate_edits_memory(work) +
                                                    text * (int64_t)sizeof(int32_t),
                                           .context = data,
                                           .edit = lode_evaluate_set_edit,
@@ -95,7 +97,7 @@ static lode_status_t open_entry(data_t *data, lode_evaluate_work_t *work, int64_
     *data = (data_t){.entry = &work->run->config->evaluate.perplexity[index]};
     const lode_status_t status = lode_comm_agree(work->run->comm, prepare(data, work));
     data->set.losses = work->store;
-    data->set.part = (int)index;
+    data->set.part = work->first_part + (int)index;
     return status;
 }
 
