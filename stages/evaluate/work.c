@@ -24,7 +24,7 @@ int64_t lode_evaluate_edits_memory(const lode_evaluate_work_t *work) {
 }
 
 lode_status_t lode_evaluate_edit(void *context, int64_t variant, int64_t layer,
-                                 lode_ffn_edit_t *edit) {
+                                 lode_layer_edit_t *edit) {
     const lode_evaluate_work_t *work = context;
     if (variant > 0)
         *edit = lode_edits_of(work->edits, variant - 1, layer);
@@ -32,7 +32,7 @@ lode_status_t lode_evaluate_edit(void *context, int64_t variant, int64_t layer,
 }
 
 lode_status_t lode_evaluate_set_edit(void *context, int64_t variant, int64_t layer,
-                                     lode_ffn_edit_t *edit) {
+                                     lode_layer_edit_t *edit) {
     const lode_evaluate_set_t *set = context;
     return lode_evaluate_edit(set->work, set->selected[variant], layer, edit);
 }
