@@ -8,6 +8,7 @@
 #include "base/log.h"
 #include "base/memory.h"
 #include "common/figure.h"
+#include "common/statistics.h"
 #include "evaluate/perplexity.h"
 #include "evaluate/tasks.h"
 #include "score/halo.h"

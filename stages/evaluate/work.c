@@ -94,6 +94,8 @@ lode_status_t lode_evaluate_set_select(lode_evaluate_set_t *set) {
     }
     LODE_TRY(
         lode_edit_digests_share(digests, set->selected, set->computed, set->parent, set->start));
+    if (*set->work->group) /* there is one variant, and it is not called one */
+        return LODE_OK;
     for (int64_t i = 0; i < set->computed; i++)
         equal += set->start[i] == digests->layers;
     lode_log_info("%s: %s: %lld %s, %lld equal to others, %lld taken from earlier results",
