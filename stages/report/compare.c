@@ -203,8 +203,7 @@ static const lode_report_figure_t *shown_family(const blocks_t *blocks) {
     const lode_report_figure_t *best = NULL;
     for (int64_t i = 0; i < blocks->count; i++) {
         const lode_report_figure_t *figure = &blocks->figures[i];
-        if (is_compared(figure) &&
-            (!best || distance(&figure->variant) < distance(&best->variant)))
+        if (is_compared(figure) && (!best || distance(&figure->variant) < distance(&best->variant)))
             best = figure;
     }
     return best;
@@ -213,8 +212,7 @@ static const lode_report_figure_t *shown_family(const blocks_t *blocks) {
 /* What the comparisons of a family have in common, for texts. */
 static const char *family_word(const blocks_t *blocks) {
     for (int64_t i = 0; i < blocks->count; i++)
-        if (is_compared(&blocks->figures[i]) &&
-            blocks->figures[i].variant.kind != LODE_KIND_PRUNED)
+        if (is_compared(&blocks->figures[i]) && blocks->figures[i].variant.kind != LODE_KIND_PRUNED)
             return "group";
     return "sparsity";
 }

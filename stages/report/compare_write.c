@@ -211,8 +211,8 @@ lode_status_t lode_compare_page(lode_report_case_t *item, const lode_comparison_
     lode_report_family(family_text, &best->variant);
     for (int64_t i = 1; i < family->count; i++)
         behind += family->pairs[i].verdict == LODE_VERDICT_BETTER;
-    LODE_TRY(lode_buffer_printf(page, "<details class=\"part\"%s><summary>%s: ",
-                                open ? " open" : "", family_text));
+    LODE_TRY(lode_buffer_printf(
+        page, "<details class=\"part\"%s><summary>%s: ", open ? " open" : "", family_text));
     LODE_TRY(lode_page_text(page, best->variant.name));
     if (family->count > 1)
         LODE_TRY(lode_buffer_printf(page,

@@ -15,10 +15,10 @@ static const struct {
     const char *name;
     bool always;
 } stages[LODE_REPORT_STAGES] = {
-    {"tokenize", true},     {"calibrate", true}, {"accumulate", true}, {"moments", false},
-    {"classify", true},     {"superweight", false}, {"spectra", false},   {"prune", true},
-    {"compensate", false},  {"quantize", false},  {"evaluate", true},   {"probe", false},
-    {"export", false},      {"audit", false},
+    {"tokenize", true},    {"calibrate", true},    {"accumulate", true}, {"moments", false},
+    {"classify", true},    {"superweight", false}, {"spectra", false},   {"prune", true},
+    {"compensate", false}, {"quantize", false},    {"evaluate", true},   {"probe", false},
+    {"export", false},     {"audit", false},
 };
 
 lode_status_t lode_report_open(lode_store_t **store, const lode_report_case_t *item,
@@ -276,9 +276,9 @@ static lode_status_t read_sizes(lode_report_case_t *item) {
         path.length = 0;
         LODE_GUARD(status, lode_buffer_printf(&path, "/sizes/%s", variant->name), done);
         if (lode_store_has_attribute(store, path.data, "bytes"))
-            LODE_GUARD(
-                status,
-                lode_store_get_attribute_i64(store, path.data, "bytes", &variant->bytes), done);
+            LODE_GUARD(status,
+                       lode_store_get_attribute_i64(store, path.data, "bytes", &variant->bytes),
+                       done);
         path.length = 0;
         LODE_GUARD(status, lode_buffer_printf(&path, "/variants/%s", variant->name), done);
         if (lode_store_has_attribute(store, path.data, "bits_per_weight"))

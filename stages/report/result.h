@@ -37,7 +37,7 @@ typedef struct lode_report_variant {
     int order;                      /* of the method in tables, legends and colours */
     double factor;                  /* that super weights are multiplied by; NaN where not said */
     int bits;                       /* of quantized weights, 0 where they are as stored */
-    char base[LODE_REPORT_NAME];    /* the pruned variant that is quantized, "" for the dense model */
+    char base[LODE_REPORT_NAME]; /* the pruned variant that is quantized, "" for the dense model */
     char quantization[LODE_REPORT_NAME]; /* "int4-group-128-clip", "none" */
     char scheme[LODE_REPORT_NAME];       /* the same without the bits, "" for none */
     char protection[LODE_REPORT_NAME];   /* "none", "super-weight", "supernode", "both" */
@@ -128,7 +128,7 @@ typedef enum lode_glance {
 typedef struct lode_report_case {
     const char *point, *model; /* borrowed from the report */
     char *folder;
-    int64_t budget; /* bytes, of the joint plan; 0 for none */
+    int64_t budget;                /* bytes, of the joint plan; 0 for none */
     lode_report_figure_t *figures; /* by axis (lode_report_same_axis), then dense
                                     * first, sparsity, method */
     int64_t figure_count;

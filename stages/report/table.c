@@ -75,8 +75,8 @@ static bool is_best(const lode_report_case_t *item, const lode_report_figure_t *
     return true;
 }
 
-/* Whether the figure is the first, in the order of methods, of the best of its family. Pruned models
- * that are quantized are left to the joint plan, because their families are many. */
+/* Whether the figure is the first, in the order of methods, of the best of its family. Pruned
+ * models that are quantized are left to the joint plan, because their families are many. */
 static bool leads(const lode_report_case_t *item, int64_t index) {
     const lode_report_figure_t *figure = &item->figures[index];
     if (!is_best(item, figure) || figure->variant.base[0])
@@ -147,11 +147,12 @@ static lode_status_t write_tasks(lode_buffer_t *page, const lode_report_case_t *
                 continue;
             if (!any)
                 LODE_TRY(lode_buffer_printf(
-                    page, "<p class=\"method axis\"><b>Tasks</b></p>\n<div class=\"wide\" "
-                          "tabindex=\"0\"><table>\n<thead><tr><th>model</th><th>setting</th>"
-                          "<th>task</th><th class=\"n\">items</th><th class=\"n\">chance</th>"
-                          "<th class=\"n\">dense accuracy</th><th>best variant at each %s"
-                          "</th></tr></thead>\n<tbody>\n",
+                    page,
+                    "<p class=\"method axis\"><b>Tasks</b></p>\n<div class=\"wide\" "
+                    "tabindex=\"0\"><table>\n<thead><tr><th>model</th><th>setting</th>"
+                    "<th>task</th><th class=\"n\">items</th><th class=\"n\">chance</th>"
+                    "<th class=\"n\">dense accuracy</th><th>best variant at each %s"
+                    "</th></tr></thead>\n<tbody>\n",
                     families(cases, count)));
             any = true;
             LODE_TRY(write_task_row(page, &cases[c], begin, end));
@@ -239,9 +240,9 @@ static lode_status_t write_best(lode_buffer_t *page, const lode_report_case_t *i
         snprintf(ratio, sizeof ratio, "%.2f× dense", figure->value / dense->value);
     lode_buffer_t below = {0};
     const bool shielded = strcmp(variant->protection, "none") != 0;
-    lode_status_t status = lode_buffer_printf(
-        &below, "%s%s%s%s on %s, ", variant->method, variant->options, shielded ? ":" : "",
-        shielded ? variant->protection : "", figure->dataset);
+    lode_status_t status = lode_buffer_printf(&below, "%s%s%s%s on %s, ", variant->method,
+                                              variant->options, shielded ? ":" : "",
+                                              shielded ? variant->protection : "", figure->dataset);
     if (status == LODE_OK)
         status = append_axis(&below, figure);
     if (status == LODE_OK)
@@ -384,10 +385,11 @@ static lode_status_t write_overview(lode_buffer_t *page, const lode_report_case_
         if (axes->count > 1)
             LODE_TRY(write_axis(page, axes->axis[axis]));
         LODE_TRY(lode_buffer_printf(
-            page, "<div class=\"wide\" tabindex=\"0\">"
-                  "<table>\n<thead><tr><th>model</th><th>setting</th><th class=\"n\">core mass, "
-                  "median</th><th>dense perplexity</th><th>best variant at each %s</th></tr>"
-                  "</thead>\n<tbody>\n",
+            page,
+            "<div class=\"wide\" tabindex=\"0\">"
+            "<table>\n<thead><tr><th>model</th><th>setting</th><th class=\"n\">core mass, "
+            "median</th><th>dense perplexity</th><th>best variant at each %s</th></tr>"
+            "</thead>\n<tbody>\n",
             families(cases, count)));
         for (int64_t i = 0; i < count; i++)
             if (axes->count < 2 || has_row(&cases[i], axes, axis))

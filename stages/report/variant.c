@@ -102,9 +102,8 @@ static bool skip_granularity(const char *text, const char **rest) {
 
 /* "int4-group-128-clip-a8-token": the quantizer, bits, granularity and options. */
 static bool parse_quantization(lode_report_variant_t *variant, const char *text) {
-    static const char *const activations[] = {"token",       "tensor",       "token-held",
-                                              "tensor-held", "token-smooth", "tensor-smooth",
-                                              NULL};
+    static const char *const activations[] = {
+        "token", "tensor", "token-held", "tensor-held", "token-smooth", "tensor-smooth", NULL};
     static const char *const clip = "-clip", *const inputs = "-a8-";
     const size_t quantizer = strncmp(text, "int", 3) == 0 ? 3 : strncmp(text, "lp", 2) == 0 ? 2 : 0;
     const size_t digits = strspn(text + quantizer, "0123456789");
