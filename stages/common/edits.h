@@ -1,13 +1,13 @@
-/* stages/evaluate/edits: pruned variants as edits of feed-forward blocks.
+/* stages/common/edits: pruned variants as edits of feed-forward blocks.
  *
  * Kept channels come from prune.h5, and what compensates for the others from compensate.h5: new
  * down projections, used where they lie in the file, or a bias.
  */
-#ifndef LODE_STAGES_EVALUATE_EDITS_H
-#define LODE_STAGES_EVALUATE_EDITS_H
+#ifndef LODE_STAGES_COMMON_EDITS_H
+#define LODE_STAGES_COMMON_EDITS_H
 
 #include "common/run.h"
-#include "prune/prune.h"
+#include "common/variants.h"
 
 typedef struct lode_edits lode_edits_t;
 
@@ -21,7 +21,7 @@ void lode_edits_close(lode_edits_t **edits); /* Collective. */
 
 /* The edit of one of this rank's layers in variants[variant]; valid until the next question about
  * the same layer. Local. */
-lode_ffn_edit_t lode_edits_of(lode_edits_t *edits, int64_t variant, int64_t layer);
+lode_layer_edit_t lode_edits_of(lode_edits_t *edits, int64_t variant, int64_t layer);
 
 /* The most private bytes that the edits of variants [count] take while they are read, with `layers`
  * layers of m channels and hidden size d on the rank. Local. */
