@@ -31,26 +31,42 @@ typedef struct view {
     lode_report_case_t *item;
     lode_buffer_t *page;
     lode_retention_t *retention;
-    const lode_retention_perplexity_t *texts[MOST_TEXTS]; /* each as one folder has it */
+    const lode_retention_figure_t *texts[MOST_TEXTS]; /* each as one folder has it */
     int text_count;
 } view_t;
 
-/* Every perplexity that any folder has, once, the original's first. */
+/* Every figure that any folder has, once. */
 static void collect_texts(view_t *view) {
-    for (int64_t f = -1; f < view->retention->count; f++) {
-        const lode_retention_folder_t *folder =
-            f < 0 ? &view->retention->original : &view->retention->folders[f];
-        for (int64_t p = 0; p < folder->perplexity_count; p++) {
-            const lode_retention_perplexity_t *perplexity = &folder->perplexities[p];
+    for (int64_t f = 0; f < view->retention->count; f++) {
+        const lode_retention_folder_t *folder = &view->retention->folders[f];
+        for (int64_t i = 0; i < folder->figure_count; i++) {
+            const lode_retention_figure_t *figure = &folder->figures[i];
             bool fresh = view->text_count < MOST_TEXTS;
             for (int t = 0; fresh && t < view->text_count; t++)
-                fresh = strcmp(view->texts[t]->dataset, perplexity->dataset) != 0 ||
-                        strcmp(view->texts[t]->protocol, perplexity->protocol) != 0 ||
-                        view->texts[t]->length != perplexity->length;
+                fresh = strcmp(view->texts[t]->metric, figure->metric) != 0 ||
+                        strcmp(view->texts[t]->dataset, figure->dataset) != 0 ||
+                        strcmp(view->texts[t]->protocol, figure->protocol) != 0 ||
+                        view->texts[t]->length != figure->length;
             if (fresh)
-                view->texts[view->text_count++] = perplexity;
+                view->texts[view->text_count++] = figure;
         }
     }
+}
+
+static bool is_loss(const lode_retention_figure_t *figure) {
+    return strcmp(figure->metric, "perplexity") == 0;
+}
+
+/* "Perplexity on books, gptq at 256"; without `axis` without the protocol. */
+static lode_status_t append_title(lode_buffer_t *text, const lode_retention_figure_t *figure,
+                                  bool axis) {
+    const char *metric = is_loss(figure)                      ? "Perplexity"
+                         : strcmp(figure->metric, "acc") == 0 ? "Accuracy"
+                                                              : "Normalised accuracy";
+    LODE_TRY(lode_buffer_printf(text, "%s on %s", metric, figure->dataset));
+    return axis && is_loss(figure) ? lode_buffer_printf(text, ", %s at %lld", figure->protocol,
+                                                        (long long)figure->length)
+                                   : LODE_OK;
 }
 
 /* The core's mass in a folder as a share of the original's; NaN where not known. */
@@ -68,18 +84,20 @@ static lode_status_t write_head(const view_t *view) {
                                         "#weight error: core",
                                         "#halo",
                                         "#rest",
+                                        "#attention",
                                         "#core’s share of the LP",
                                         "#of the original’s",
                                         "#core again in core",
-                                        "#super weights left"};
+                                        "#ρ of the LPs",
+                                        "#super weights left",
+                                        "channels known by"};
     LODE_TRY(lode_cells_open(view->page));
     LODE_TRY(lode_cells_head(view->page, "folder"));
     for (int t = 0; t < view->text_count; t++) {
-        const lode_retention_perplexity_t *text = view->texts[t];
         lode_buffer_t head = {0};
-        lode_status_t status =
-            lode_buffer_printf(&head, "#Perplexity on %s, %s at %lld", text->dataset,
-                               text->protocol, (long long)text->length);
+        lode_status_t status = lode_buffer_printf(&head, "#");
+        if (status == LODE_OK)
+            status = append_title(&head, view->texts[t], true);
         if (status == LODE_OK)
             status = lode_cells_head(view->page, head.data);
         lode_buffer_free(&head);
@@ -90,11 +108,12 @@ static lode_status_t write_head(const view_t *view) {
     return lode_cells_body(view->page);
 }
 
-static lode_status_t write_perplexity(const view_t *view, const lode_retention_folder_t *folder,
-                                      const lode_retention_perplexity_t *text) {
-    const lode_retention_perplexity_t *own = lode_retention_perplexity(folder, text);
-    const lode_retention_perplexity_t *before =
-        lode_retention_perplexity(&view->retention->original, text);
+static lode_status_t write_figure(const view_t *view, const lode_retention_folder_t *folder,
+                                  const lode_retention_figure_t *like) {
+    const lode_retention_figure_t *own = lode_retention_find(folder, like);
+    const lode_retention_figure_t *before = lode_retention_find(&view->retention->original, like);
+    if (own && !is_loss(own))
+        return lode_cells_number(view->page, 100 * own->value, 1, " %");
     if (!own || own == before || !before || !(before->value > 0) || !isfinite(own->value))
         return lode_cells_digits(view->page, own ? own->value : NAN, 5);
     return lode_buffer_printf(view->page,
@@ -105,17 +124,18 @@ static lode_status_t write_perplexity(const view_t *view, const lode_retention_f
 static lode_status_t write_row(const view_t *view, const lode_retention_folder_t *folder,
                                bool original) {
     static const lode_retention_measure_t shares[] = {
-        LODE_RETENTION_ZEROED,     LODE_RETENTION_CHANGED,    LODE_RETENTION_REMOVED,
-        LODE_RETENTION_ERROR_CORE, LODE_RETENTION_ERROR_HALO, LODE_RETENTION_ERROR_REST,
-        LODE_RETENTION_MASS};
+        LODE_RETENTION_ZEROED,          LODE_RETENTION_CHANGED,    LODE_RETENTION_REMOVED,
+        LODE_RETENTION_ERROR_CORE,      LODE_RETENTION_ERROR_HALO, LODE_RETENTION_ERROR_REST,
+        LODE_RETENTION_ERROR_ATTENTION, LODE_RETENTION_MASS};
     LODE_TRY(lode_cells_row(view->page, folder->name, false));
     for (int t = 0; t < view->text_count; t++)
-        LODE_TRY(write_perplexity(view, folder, view->texts[t]));
+        LODE_TRY(write_figure(view, folder, view->texts[t]));
     for (size_t i = 0; i < sizeof shares / sizeof shares[0]; i++)
         LODE_TRY(lode_cells_number(view->page, 100 * folder->mean[shares[i]], 1, " %"));
     LODE_TRY(
         lode_cells_number(view->page, original ? NAN : 100 * mass_left(view, folder), 1, " %"));
     LODE_TRY(lode_cells_number(view->page, 100 * folder->mean[LODE_RETENTION_OVERLAP], 1, " %"));
+    LODE_TRY(lode_cells_number(view->page, folder->mean[LODE_RETENTION_CORRELATION], 3, ""));
     int64_t surviving, all;
     lode_retention_weights(folder, -1, &surviving, &all);
     if (folder->weight_count < 0)
@@ -125,6 +145,7 @@ static lode_status_t write_row(const view_t *view, const lode_retention_folder_t
     else
         LODE_TRY(lode_buffer_printf(view->page, "<td class=\"n\">%lld of %lld</td>",
                                     (long long)surviving, (long long)all));
+    LODE_TRY(lode_cells_text(view->page, folder->known[0] ? folder->known : "–"));
     return lode_cells_row_end(view->page);
 }
 
@@ -132,8 +153,9 @@ static lode_status_t write_table(const view_t *view) {
     LODE_TRY(lode_buffer_printf(
         view->page,
         "<p class=\"method\">Each folder beside the original, over all layers. Channels are those "
-        "of the original’s core: zeroed where nothing of them is left, changed where any weight is "
-        "another, removed where the matrices lack them. A weight error is ‖Ŵ − W‖ / ‖W‖ over the "
+        "of the original’s core: zeroed where the gate row, the up row or the down column is 0, "
+        "changed where any weight is another (zeroed ones too), removed where the matrices lack "
+        "them. A weight error is ‖Ŵ − W‖ / ‖W‖ over the "
         "gate rows, up rows and down columns of a set. The loss proxy (LP) is measured again in "
         "each folder.</p>\n"));
     LODE_TRY(write_head(view));
@@ -143,7 +165,7 @@ static lode_status_t write_table(const view_t *view) {
     return lode_cells_end(view->page);
 }
 
-/* --- perplexity against retention --------------------------------------------------------- */
+/* --- figures against retention --------------------------------------------------------- */
 
 enum { AXES = 3 };
 
@@ -154,33 +176,32 @@ static double retained(const view_t *view, const lode_retention_folder_t *folder
                               : folder->mean[LODE_RETENTION_ERROR_CORE]);
 }
 
-static lode_status_t draw_against(const view_t *view, const lode_retention_perplexity_t *text,
+static lode_status_t draw_against(const view_t *view, const lode_retention_figure_t *text,
                                   const lode_chart_panel_t *panels, int count) {
     const lode_chart_t chart = {
         .panels = panels, .count = count, .columns = count, .panel_height = 240, .key_right = true};
     char caption[400];
     lode_buffer_t title = {0};
-    snprintf(caption, sizeof caption,
-             "Protocol %.40s at length %lld, %lld targets. Each point is a folder, the line the "
-             "original.%s",
-             text->protocol, (long long)text->length, (long long)text->targets,
+    snprintf(caption, sizeof caption, "%lld %s. Each point is a folder, the line the original.%s",
+             (long long)text->count, is_loss(text) ? "targets" : "items",
              view->retention->count > MOST_FOLDERS ? " Folders beyond the sixteenth are in the "
                                                      "table alone."
                                                    : "");
-    lode_status_t status =
-        lode_buffer_printf(&title, "Perplexity on %s against retention", text->dataset);
+    lode_status_t status = append_title(&title, text, true);
+    if (status == LODE_OK)
+        status = lode_buffer_printf(&title, " against retention");
     if (status == LODE_OK)
         status = lode_figure_chart(view->plot, &chart, title.data, caption, view->page);
     lode_buffer_free(&title);
     return status;
 }
 
-static lode_status_t draw_text(const view_t *view, const lode_retention_perplexity_t *text) {
+static lode_status_t draw_text(const view_t *view, const lode_retention_figure_t *text) {
     static const char *const labels[AXES] = {"core’s LP share left, %", "core again in core, %",
                                              "weight error of the core, %"};
+    const double unit = is_loss(text) ? 1 : 100;
     const lode_retention_t *retention = view->retention;
-    const lode_retention_perplexity_t *before =
-        lode_retention_perplexity(&retention->original, text);
+    const lode_retention_figure_t *before = lode_retention_find(&retention->original, text);
     const int64_t shown = retention->count < MOST_FOLDERS ? retention->count : MOST_FOLDERS;
     lode_chart_series_t series[AXES][MOST_FOLDERS];
     lode_chart_panel_t panels[AXES];
@@ -191,11 +212,10 @@ static lode_status_t draw_text(const view_t *view, const lode_retention_perplexi
     for (int axis = 0; axis < AXES; axis++) {
         bool any = false;
         for (int64_t f = 0; f < shown; f++) {
-            const lode_retention_perplexity_t *own =
-                lode_retention_perplexity(&retention->folders[f], text);
+            const lode_retention_figure_t *own = lode_retention_find(&retention->folders[f], text);
             double *place = &x[axis * MOST_FOLDERS + f];
             *place = retained(view, &retention->folders[f], axis);
-            y[f] = own ? own->value : NAN;
+            y[f] = own ? unit * own->value : NAN;
             any |= isfinite(*place) && isfinite(y[f]);
             series[count][f] = (lode_chart_series_t){.name = retention->folders[f].name,
                                                      .colour = looks[f].colour,
@@ -209,9 +229,11 @@ static lode_status_t draw_text(const view_t *view, const lode_retention_perplexi
         if (!any)
             continue;
         panels[count] = (lode_chart_panel_t){.x_label = labels[axis],
-                                             .y_label = count == 0 ? "perplexity" : NULL,
-                                             .log_y = true,
-                                             .level = before ? before->value : 0,
+                                             .y_label = count > 0       ? NULL
+                                                        : is_loss(text) ? "perplexity"
+                                                                        : "accuracy, %",
+                                             .log_y = is_loss(text),
+                                             .level = before ? unit * before->value : 0,
                                              .level_name = before && count == 0 ? "original" : NULL,
                                              .series = series[count],
                                              .count = shown};
@@ -319,7 +341,7 @@ static lode_status_t write_glance(const view_t *view) {
 }
 
 static lode_status_t show(view_t *view, lode_store_t *store) {
-    LODE_TRY(lode_retention_read(view->retention, store));
+    LODE_TRY(lode_retention_read(view->retention, store, view->item));
     if (view->retention->count == 0)
         return LODE_OK;
     collect_texts(view);

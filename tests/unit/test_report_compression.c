@@ -150,6 +150,17 @@ static void make_superweight(const char *folder, int64_t count) {
     lode_test_stage_finish(store, "");
 }
 
+static void put_accuracy(lode_store_t *store, const char *group, double accuracy) {
+    const int64_t shape[] = {1, 2};
+    char path[128];
+    snprintf(path, sizeof path, "%s/tasks/arc", group);
+    lode_test_put_f64(store, path, 2, shape, (double[]){-1, -2});
+    LODE_ASSERT_OK(lode_store_attribute_f64(store, path, "acc", accuracy));
+    LODE_ASSERT_OK(lode_store_attribute_f64(store, path, "acc_stderr", 0.02));
+    LODE_ASSERT_OK(lode_store_attribute_f64(store, path, "perplexity", 50));
+    LODE_ASSERT_OK(lode_store_attribute_i64(store, path, "items", 500));
+}
+
 /* A folder of audit.h5 whose core keeps `mass` of the loss proxy, with or without figures of its
  * super weight. */
 static void put_folder(lode_store_t *store, const char *group, double perplexity, double mass,
@@ -173,6 +184,10 @@ static void put_folder(lode_store_t *store, const char *group, double perplexity
     }
     snprintf(path, sizeof path, "%s/core_overlap", group);
     lode_test_put_f64(store, path, 1, &layers, (double[]){1, 0.5, 0.75});
+    snprintf(path, sizeof path, "%s/proxy_correlation", group);
+    lode_test_put_f64(store, path, 1, &layers, (double[]){0.25, 0.5, 0.75});
+    put_accuracy(store, group, 0.5);
+    LODE_ASSERT_OK(lode_store_attribute_text(store, group, "known", "similarity"));
     snprintf(path, sizeof path, "%s/superweights/layer", group);
     put_line(store, path, 2, (int32_t[]){1, 1});
     snprintf(path, sizeof path, "%s/superweights/survives", group);
@@ -476,56 +491,115 @@ static void test_joint_plan(void **state) {
 
 /* --- retention ---------------------------------------------------------------------------- */
 
+static const char *const columns[] = {"model",
+                                      "folder",
+                                      "layer",
+                                      "core_zeroed",
+                                      "core_changed",
+                                      "core_removed",
+                                      "weight_error_core",
+                                      "weight_error_halo",
+                                      "weight_error_rest",
+                                      "weight_error_attention",
+                                      "zero_core",
+                                      "zero_halo",
+                                      "zero_rest",
+                                      "zero_attention",
+                                      "core_mass",
+                                      "core_mass_original",
+                                      "core_overlap",
+                                      "proxy_correlation",
+                                      "superweights",
+                                      "superweights_surviving",
+                                      "metric",
+                                      "dataset",
+                                      "protocol",
+                                      "value",
+                                      "stderr",
+                                      "count",
+                                      "value_original",
+                                      "point",
+                                      "path"};
+enum { COLUMNS = sizeof columns / sizeof columns[0] };
+
+static const char *field(char **fields, const char *column) {
+    for (int i = 0; i < COLUMNS; i++)
+        if (strcmp(columns[i], column) == 0)
+            return fields[i];
+    fail_msg("no column \"%s\"", column);
+    return "";
+}
+
+static void near(char **fields, const char *column, double value) {
+    const char *text = field(fields, column);
+    if (!*text || fabs(strtod(text, NULL) - value) > 1e-12)
+        fail_msg("%s is \"%s\", not %g", column, text, value);
+}
+
+/* The rows of a folder: its layers, its perplexity, its accuracy. */
+static void check_audit_row(char **fields, int layer, bool second) {
+    const bool all = layer >= LAYERS;
+    char number[16];
+    snprintf(number, sizeof number, "%d", layer);
+    assert_string_equal(fields[2], all ? "all" : number);
+    /* A halo without weights has no error, and does not count in the mean. */
+    if (layer == LAYERS - 1)
+        assert_string_equal(field(fields, "weight_error_halo"), "");
+    else
+        near(fields, "weight_error_halo", 0.4);
+    assert_string_equal(field(fields, "zero_attention"), "");
+    near(fields, "superweights", all || layer == 1 ? 2 : 0);
+    near(fields, "superweights_surviving", !all && layer != 1 ? 0 : second ? 1 : 2);
+    assert_string_equal(field(fields, "path"), "models/a,b");
+    assert_string_equal(field(fields, "dataset"), !all ? "" : layer == LAYERS ? "books" : "arc");
+    assert_string_equal(field(fields, "metric"), !all              ? ""
+                                                 : layer == LAYERS ? "perplexity"
+                                                                   : "acc");
+    if (!all) {
+        assert_string_equal(field(fields, "value"), "");
+        return;
+    }
+    near(fields, "core_zeroed", 0.01);
+    near(fields, "core_mass", second ? 0.25 : 0.5);
+    near(fields, "core_mass_original", 0.5);
+    near(fields, "core_overlap", 0.75);
+    near(fields, "proxy_correlation", 0.5);
+    near(fields, "value", layer > LAYERS ? 0.5 : second ? 20 : 10.1);
+    near(fields, "count", layer > LAYERS ? 500 : 1000);
+    if (layer == LAYERS)
+        near(fields, "value_original", 10);
+}
+
 static void test_retention(void **state) {
     (void)state;
     const char *folder = lode_test_temporary(), *model = model_folder(folder, "m");
     make_audit(model);
     char *html = build(folder, one_model, 1, 0);
     want(html, "<th scope=\"row\">wanda&lt;50&gt;</th><td class=\"n\">20 <span class=\"point\">"
-               "2.000×</span></td><td class=\"n\">1.0 %</td><td class=\"n\">11.0 %</td>"
+               "2.000×</span></td><td class=\"n\">50.0 %</td><td class=\"n\">1.0 %</td><td "
+               "class=\"n\">11.0 %</td>"
                "<td class=\"n\">21.0 %</td><td class=\"n\">31.0 %</td><td class=\"n\">40.0 %</td>"
-               "<td class=\"n\">51.0 %</td><td class=\"n\">25.0 %</td><td class=\"n\">50.0 %</td>"
-               "<td class=\"n\">75.0 %</td><td class=\"n\">1 of 2</td></tr>");
-    want(html, "<th scope=\"row\">original</th><td class=\"n\">10</td>");
-    want(html, "<b>Perplexity on books against retention.</b>");
+               "<td class=\"n\">51.0 %</td><td class=\"n\">–</td><td class=\"n\">25.0 %</td>"
+               "<td class=\"n\">50.0 %</td><td class=\"n\">75.0 %</td><td class=\"n\">0.500</td>"
+               "<td class=\"n\">1 of 2</td><td>similarity</td></tr>");
+    want(html, "<th scope=\"row\">original</th><td class=\"n\">10</td><td class=\"n\">–</td>");
+    want(html, "<b>Accuracy on arc against retention.</b>");
+    want(html, "<b>Perplexity on books, gptq at 256 against retention.</b>");
     want(html, "<b>Retention by layer.</b>");
     free(html);
     char *fields[LODE_TEST_FIELDS], *table = lode_test_result(folder, "audit.csv");
-    assert_int_equal(lode_test_lines(table), 1 + 2 * (LAYERS + 1));
+    assert_int_equal(lode_test_lines(table), 1 + 2 * (LAYERS + 2));
     int count;
     char *line = lode_test_row(table, fields, &count);
-    assert_int_equal(count, 24);
-    assert_string_equal(fields[3], "core_zeroed");
-    assert_string_equal(fields[23], "path");
-    for (int folder_number = 0; folder_number < 2; folder_number++)
-        for (int layer = 0; layer <= LAYERS; layer++) {
-            const bool all = layer == LAYERS, second = folder_number == 1;
-            char number[16];
-            snprintf(number, sizeof number, "%d", layer);
+    assert_int_equal(count, COLUMNS);
+    for (int i = 0; i < COLUMNS; i++)
+        assert_string_equal(fields[i], columns[i]);
+    for (int second = 0; second < 2; second++)
+        for (int layer = 0; layer < LAYERS + 2; layer++) {
             line = lode_test_row(line, fields, &count);
-            assert_int_equal(count, 24);
+            assert_int_equal(count, COLUMNS);
             assert_string_equal(fields[1], second ? "wanda<50>" : "int8");
-            assert_string_equal(fields[2], all ? "all" : number);
-            /* A halo without weights has no error, and does not count in the mean. */
-            if (layer == LAYERS - 1)
-                assert_string_equal(fields[7], "");
-            else
-                assert_true(fabs(strtod(fields[7], NULL) - 0.4) < 1e-12);
-            if (all) {
-                assert_true(fabs(strtod(fields[3], NULL) - 0.01) < 1e-12);
-                assert_true(fabs(strtod(fields[12], NULL) - (second ? 0.25 : 0.5)) < 1e-12);
-                assert_true(fabs(strtod(fields[14], NULL) - 0.75) < 1e-12);
-            }
-            assert_true(strtod(fields[13], NULL) > 0.39);
-            assert_string_equal(fields[15], all || layer == 1 ? "2" : "0");
-            assert_string_equal(fields[16], all || layer == 1 ? second ? "1" : "2" : "0");
-            assert_string_equal(fields[17], all ? "books" : "");
-            if (all)
-                assert_true(strtod(fields[19], NULL) == (second ? 20 : 10.1) &&
-                            strtod(fields[21], NULL) == 10);
-            else
-                assert_string_equal(fields[21], "");
-            assert_string_equal(fields[23], "models/a,b");
+            check_audit_row(fields, layer, second);
         }
     free(table);
 }
