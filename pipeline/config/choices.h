@@ -73,7 +73,7 @@ typedef enum lode_quantizer {
     LODE_QUANTIZER_LP,  /* the same with bits that follow the loss proxy of channels */
 } lode_quantizer_t;
 
-/* Which weights share a scale and a minimum. */
+/* Which weights of a matrix share a scale and a minimum. */
 typedef enum lode_granularity_kind {
     LODE_GRANULARITY_TENSOR,  /* all of a matrix */
     LODE_GRANULARITY_CHANNEL, /* a row of [out, in] */
@@ -242,20 +242,6 @@ bool lode_inputs_tensor(lode_activations_quantized_t activations);
 /* Whether the protection keeps super weights; whether it keeps supernodes. */
 bool lode_protects_super_weight(lode_protection_t protection);
 bool lode_protects_supernode(lode_protection_t protection);
-
-/* Which weights of a matrix share one scale: all of it, a row, N consecutive elements of a row (the
- * last of a row may be fewer), or N² consecutive elements of the flattened row-major matrix (the
- * last may be fewer). */
-typedef enum lode_granularity_kind {
-    LODE_GRANULARITY_TENSOR,
-    LODE_GRANULARITY_CHANNEL,
-    LODE_GRANULARITY_GROUP,
-    LODE_GRANULARITY_BLOCK,
-} lode_granularity_kind_t;
-typedef struct lode_granularity {
-    lode_granularity_kind_t kind;
-    int64_t size; /* N; 0 where the kind has none */
-} lode_granularity_t;
 
 /* One spelling of a set. */
 typedef struct lode_choice {
