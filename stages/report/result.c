@@ -229,6 +229,8 @@ static int compare_figures(const void *left, const void *right) {
                     ? -1
                     : 1;
     if (order == 0)
+        order = strcmp(a->variant.scheme, b->variant.scheme);
+    if (order == 0)
         order = (a->variant.order > b->variant.order) - (a->variant.order < b->variant.order);
     return order ? order : strcmp(a->variant.name, b->variant.name);
 }

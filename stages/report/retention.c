@@ -78,18 +78,18 @@ static double mass_left(const view_t *view, const lode_retention_folder_t *folde
 /* --- table -------------------------------------------------------------------------------- */
 
 static lode_status_t write_head(const view_t *view) {
-    static const char *const heads[] = {"#core channels zeroed",
+    static const char *const heads[] = {"#super weights left",
+                                        "#core’s share of the LP",
+                                        "#of the original’s",
+                                        "#core again in core",
+                                        "#ρ of the LPs",
+                                        "#core channels zeroed",
                                         "#changed",
                                         "#removed",
                                         "#weight error: core",
                                         "#halo",
                                         "#rest",
                                         "#attention",
-                                        "#core’s share of the LP",
-                                        "#of the original’s",
-                                        "#core again in core",
-                                        "#ρ of the LPs",
-                                        "#super weights left",
                                         "channels known by"};
     LODE_TRY(lode_cells_open(view->page));
     LODE_TRY(lode_cells_head(view->page, "folder"));
@@ -121,30 +121,35 @@ static lode_status_t write_figure(const view_t *view, const lode_retention_folde
                               own->value, own->value / before->value);
 }
 
-static lode_status_t write_row(const view_t *view, const lode_retention_folder_t *folder,
-                               bool original) {
-    static const lode_retention_measure_t shares[] = {
-        LODE_RETENTION_ZEROED,          LODE_RETENTION_CHANGED,    LODE_RETENTION_REMOVED,
-        LODE_RETENTION_ERROR_CORE,      LODE_RETENTION_ERROR_HALO, LODE_RETENTION_ERROR_REST,
-        LODE_RETENTION_ERROR_ATTENTION, LODE_RETENTION_MASS};
-    LODE_TRY(lode_cells_row(view->page, folder->name, false));
-    for (int t = 0; t < view->text_count; t++)
-        LODE_TRY(write_figure(view, folder, view->texts[t]));
-    for (size_t i = 0; i < sizeof shares / sizeof shares[0]; i++)
-        LODE_TRY(lode_cells_number(view->page, 100 * folder->mean[shares[i]], 1, " %"));
-    LODE_TRY(
-        lode_cells_number(view->page, original ? NAN : 100 * mass_left(view, folder), 1, " %"));
-    LODE_TRY(lode_cells_number(view->page, 100 * folder->mean[LODE_RETENTION_OVERLAP], 1, " %"));
-    LODE_TRY(lode_cells_number(view->page, folder->mean[LODE_RETENTION_CORRELATION], 3, ""));
+static lode_status_t write_weights(const view_t *view, const lode_retention_folder_t *folder) {
     int64_t surviving, all;
     lode_retention_weights(folder, -1, &surviving, &all);
     if (folder->weight_count < 0)
-        LODE_TRY(lode_cells_digits(view->page, NAN, 3));
-    else if (all == 0)
-        LODE_TRY(lode_buffer_printf(view->page, "<td class=\"n\">none to lose</td>"));
-    else
-        LODE_TRY(lode_buffer_printf(view->page, "<td class=\"n\">%lld of %lld</td>",
-                                    (long long)surviving, (long long)all));
+        return lode_cells_digits(view->page, NAN, 3);
+    if (all == 0)
+        return lode_buffer_printf(view->page, "<td class=\"n\">none to lose</td>");
+    return lode_buffer_printf(view->page, "<td class=\"n\">%lld of %lld</td>", (long long)surviving,
+                              (long long)all);
+}
+
+static lode_status_t write_row(const view_t *view, const lode_retention_folder_t *folder,
+                               bool original) {
+    static const lode_retention_measure_t shares[] = {
+        LODE_RETENTION_ZEROED,         LODE_RETENTION_CHANGED,    LODE_RETENTION_REMOVED,
+        LODE_RETENTION_ERROR_CORE,     LODE_RETENTION_ERROR_HALO, LODE_RETENTION_ERROR_REST,
+        LODE_RETENTION_ERROR_ATTENTION};
+    const double *mean = folder->mean;
+    LODE_TRY(lode_cells_row(view->page, folder->name, false));
+    for (int t = 0; t < view->text_count; t++)
+        LODE_TRY(write_figure(view, folder, view->texts[t]));
+    LODE_TRY(write_weights(view, folder));
+    LODE_TRY(lode_cells_number(view->page, 100 * mean[LODE_RETENTION_MASS], 1, " %"));
+    LODE_TRY(
+        lode_cells_number(view->page, original ? NAN : 100 * mass_left(view, folder), 1, " %"));
+    LODE_TRY(lode_cells_number(view->page, 100 * mean[LODE_RETENTION_OVERLAP], 1, " %"));
+    LODE_TRY(lode_cells_number(view->page, mean[LODE_RETENTION_CORRELATION], 3, ""));
+    for (size_t i = 0; i < sizeof shares / sizeof shares[0]; i++)
+        LODE_TRY(lode_cells_number(view->page, 100 * mean[shares[i]], 1, " %"));
     LODE_TRY(lode_cells_text(view->page, folder->known[0] ? folder->known : "–"));
     return lode_cells_row_end(view->page);
 }

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/variants.h"
 #include "config/choices.h"
 #include "report/result.h"
 #include "score/mask.h"
@@ -58,112 +59,56 @@ static bool parse_pruned(lode_report_variant_t *variant, const char *name) {
 
 /* --- super weights and quantization ----------------------------------------------------- */
 
-/* The place of a text in a list that NULL ends, −1 where it is not there. */
-static int place_of(const char *const *list, const char *text) {
-    for (int i = 0; list[i]; i++)
-        if (strcmp(list[i], text) == 0)
-            return i;
-    return -1;
-}
+/* Experiments come after the pruned in lists, quantized variants after those. */
+enum { FIRST_EXPERIMENT = 50, FIRST_PROTECTION = 100 };
 
-/* What follows "super-weight:"; the factor of a scaled one is not part of the method. */
-static bool parse_experiment(lode_report_variant_t *variant, const char *name, const char *what) {
-    static const char *const plain[] = {"prune", "restore", "others-tensor", "others-global", NULL};
-    const char *scale = "scale-";
-    size_t length = strlen(name);
-    const int place = place_of(plain, what);
+/* The factor of a scaled super weight is not part of the method. */
+static void take_experiment(lode_report_variant_t *variant, const lode_variant_t *parsed) {
     variant->kind = LODE_KIND_EXPERIMENT;
-    variant->order = place < 0 ? 92 : place < 2 ? 90 + place : 91 + place;
-    if (place < 0) {
-        char *end;
-        if (strncmp(what, scale, strlen(scale)) != 0)
-            return false;
-        variant->factor = strtod(what + strlen(scale), &end);
-        if (end == what + strlen(scale) || *end || !isfinite(variant->factor))
-            return false;
-        length = (size_t)(what - name) + strlen(scale) - 1;
-    }
-    return copy_part(variant->method, name, length);
+    variant->order = FIRST_EXPERIMENT + (int)parsed->what;
+    if (parsed->what == LODE_EXPERIMENT_SCALE)
+        variant->factor = parsed->factor;
+    snprintf(variant->method, sizeof variant->method, "super-weight:%s",
+             lode_experiment_name(parsed->what));
 }
 
-/* Whether a text is a granularity, followed by nothing or by "-…"; *rest is what follows. */
-static bool skip_granularity(const char *text, const char **rest) {
-    static const char *const kinds[] = {"tensor", "channel", "group-", "block-", NULL};
-    for (int i = 0; kinds[i]; i++) {
-        const size_t length = strlen(kinds[i]);
-        if (strncmp(text, kinds[i], length) != 0)
-            continue;
-        const size_t digits = i < 2 ? 0 : strspn(text + length, "0123456789");
-        *rest = text + length + digits;
-        return (i < 2 || digits > 0) && (**rest == '\0' || **rest == '-');
-    }
-    return false;
-}
-
-/* "int4-group-128-clip-a8-token": the quantizer, bits, granularity and options. */
-static bool parse_quantization(lode_report_variant_t *variant, const char *text) {
-    static const char *const activations[] = {
-        "token", "tensor", "token-held", "tensor-held", "token-smooth", "tensor-smooth", NULL};
-    static const char *const clip = "-clip", *const inputs = "-a8-";
-    const size_t quantizer = strncmp(text, "int", 3) == 0 ? 3 : strncmp(text, "lp", 2) == 0 ? 2 : 0;
-    const size_t digits = strspn(text + quantizer, "0123456789");
-    const char *dash = text + quantizer + digits, *rest;
-    if (quantizer == 0 || digits == 0 || digits > 2 || *dash != '-' ||
-        !skip_granularity(dash + 1, &rest))
+/* `text`: what follows the base in the name. */
+static bool take_quantized(lode_report_variant_t *variant, const lode_variant_t *parsed,
+                           const char *text) {
+    const size_t bits = strcspn(text, "0123456789"); /* "int" or "lp" are before it */
+    if (!copy_part(variant->quantization, text, strcspn(text, ":")))
         return false;
-    if (strncmp(rest, clip, strlen(clip)) == 0)
-        rest += strlen(clip);
-    if (strncmp(rest, inputs, strlen(inputs)) == 0 &&
-        place_of(activations, rest + strlen(inputs)) >= 0)
-        rest += strlen(rest);
-    if (*rest || !copy_part(variant->quantization, text, strlen(text)))
-        return false;
-    variant->bits = atoi(text + quantizer);
+    memcpy(variant->scheme, variant->quantization, bits);
+    snprintf(variant->scheme + bits, sizeof variant->scheme - bits, "%s",
+             variant->quantization + bits + strcspn(variant->quantization + bits, "-"));
+    snprintf(variant->protection, sizeof variant->protection, "%s",
+             lode_protection_name(parsed->protection));
     variant->kind = LODE_KIND_QUANTIZED;
-    snprintf(variant->scheme, sizeof variant->scheme, "%.*s%.*s", (int)quantizer, text,
-             (int)(sizeof variant->scheme - 8), dash);
-    return variant->bits > 0;
+    variant->bits = parsed->bits;
+    return true;
 }
 
-/* Takes "[<pruned>:]<quantization>[:<protection>]" apart. */
-static bool parse_quantized(lode_report_variant_t *variant, const char *name) {
-    static const char *const protections[] = {"super-weight", "supernode", "both", NULL};
-    char parts[3][LODE_REPORT_NAME];
-    int count = 0;
-    for (const char *cursor = name;; cursor++) {
-        const size_t length = strcspn(cursor, ":");
-        if (count == 3 || !copy_part(parts[count++], cursor, length))
-            return false;
-        cursor += length;
-        if (*cursor == '\0')
-            break;
-    }
-    const int at = count > 1 && strchr(parts[0], '@') != NULL;
-    if (at >= count || count - at > 2 || !parse_quantization(variant, parts[at]))
-        return false;
-    const int place = count - at == 2 ? place_of(protections, parts[at + 1]) : -1;
-    if (count - at == 2 && place < 0)
-        return false;
-    if (place >= 0)
-        snprintf(variant->protection, sizeof variant->protection, "%s", protections[place]);
-    variant->order = 100 + place;
-    if (at == 0)
-        return copy_part(variant->method, parts[0], strlen(parts[0]));
-    const bool known = parse_pruned(variant, parts[0]);
-    variant->kind = LODE_KIND_QUANTIZED;
-    snprintf(variant->base, sizeof variant->base, "%s", parts[0]);
-    return known;
+/* A quantized variant whose base, if it has any, is the first `length` bytes of its name. */
+static bool parse_quantized(lode_report_variant_t *variant, const lode_variant_t *parsed,
+                            size_t length) {
+    const char *name = variant->name;
+    variant->order = FIRST_PROTECTION + (int)parsed->protection;
+    if (length == 0)
+        return take_quantized(variant, parsed, name) &&
+               copy_part(variant->method, name, strcspn(name, ":"));
+    return copy_part(variant->base, name, length) && parse_pruned(variant, variant->base) &&
+           take_quantized(variant, parsed, name + length + 1);
 }
 
-/* --- both --------------------------------------------------------------------------------- */
-
-static bool parse(lode_report_variant_t *variant, const char *name) {
-    static const char *const experiment = "super-weight:";
-    if (strncmp(name, experiment, strlen(experiment)) == 0)
-        return parse_experiment(variant, name, name + strlen(experiment));
-    if (strchr(name, ':') || !strchr(name, '@'))
-        return parse_quantized(variant, name);
-    return parse_pruned(variant, name);
+static bool parse(lode_report_variant_t *variant) {
+    lode_variant_t parsed;
+    size_t base;
+    if (!lode_variants_parse(&parsed, &base, variant->name))
+        return parse_pruned(variant, variant->name);
+    if (parsed.quantized)
+        return parse_quantized(variant, &parsed, base);
+    take_experiment(variant, &parsed);
+    return true;
 }
 
 static lode_report_variant_t plain_variant(void) {
@@ -182,16 +127,17 @@ lode_status_t lode_report_variant_parse(lode_report_variant_t *variant, const ch
     char *copy;
     *variant = plain_variant();
     LODE_TRY(lode_strdup(&copy, name));
+    variant->name = copy;
     if (strcmp(name, "dense") == 0) {
         snprintf(variant->method, sizeof variant->method, "dense");
         variant->order = 0;
         variant->kind = LODE_KIND_DENSE;
-    } else if (!parse(variant, name)) {
+    } else if (!parse(variant)) {
         *variant = plain_variant();
+        variant->name = copy;
         snprintf(variant->method, sizeof variant->method, "%s", name);
         variant->sparsity = NAN;
     }
-    variant->name = copy;
     return LODE_OK;
 }
 

@@ -8,6 +8,8 @@
 
 #include "base/file.h"
 #include "base/memory.h"
+#include "common/variants.h"
+#include "config/config.h"
 #include "report/report.h"
 #include "report/result.h"
 #include "testing/cmocka_all.h"
@@ -287,6 +289,46 @@ static void test_names(void **state) {
         assert_int_equal(variant.bytes, -1);
         free(variant.name);
     }
+}
+
+/* Every name that the program gives to a variant is understood. */
+static void test_given_names(void **state) {
+    (void)state;
+    static const char text[] =
+        "name = \"x\"; models = ( { name = \"m\"; path = \"/m\"; } );"
+        "calibration = { corpus = \"/c\"; };"
+        "prune = { methods = [ \"scar-prot\", \"random\" ]; sparsity = ( 0.5, 0.125 );"
+        "  cores = [ \"default\", \"none\" ]; allocation = [ \"uniform\", \"global\" ];"
+        "  compensation = [ \"none\", \"least-squares\" ]; };"
+        "superweight = { prompts = [ \"a\" ]; experiments = [ \"prune\", \"restore\", \"scale\","
+        "  \"others-tensor\", \"others-global\" ]; };"
+        "quantize = { methods = [ \"rtn\", \"lp\" ]; bits = ( 2, 8 ); clip = [ \"none\","
+        "  \"searched\" ]; granularity = [ \"tensor\", \"channel\", \"group-64\", \"block-128\" ];"
+        "  protection = [ \"none\", \"super-weight\", \"supernode\", \"both\" ];"
+        "  activations = [ \"none\", \"token-held\", \"tensor-smooth\" ]; pruned = true; };";
+    lode_config_t *config;
+    lode_variant_t *given;
+    int64_t count;
+    LODE_ASSERT_OK(lode_config_load_text(&config, text, "test", NULL, 0));
+    LODE_ASSERT_OK(lode_variants_list(&given, &count, config));
+    assert_true(count > 5000);
+    for (int64_t i = 0; i < count; i++) {
+        const lode_variant_t *want = &given[i];
+        lode_report_variant_t got;
+        LODE_ASSERT_OK(lode_report_variant_parse(&got, want->name));
+        const lode_report_kind_t kind = want->pruned       ? LODE_KIND_PRUNED
+                                        : want->experiment ? LODE_KIND_EXPERIMENT
+                                                           : LODE_KIND_QUANTIZED;
+        if (got.kind != kind || got.sparsity != lode_variants_sparsity(given, i) ||
+            got.bits != want->bits ||
+            strcmp(got.protection, lode_protection_name(want->protection)) != 0 ||
+            strcmp(got.base, want->base >= 0 ? given[want->base].name : "") != 0 ||
+            (want->factor != 0 && got.factor != want->factor))
+            fail_msg("%s is misunderstood", want->name);
+        free(got.name);
+    }
+    lode_variants_free(&given, count);
+    lode_config_destroy(&config);
 }
 
 /* What is in no known form is all method. */
@@ -576,12 +618,11 @@ static void test_retention(void **state) {
     make_audit(model);
     char *html = build(folder, one_model, 1, 0);
     want(html, "<th scope=\"row\">wanda&lt;50&gt;</th><td class=\"n\">20 <span class=\"point\">"
-               "2.000×</span></td><td class=\"n\">50.0 %</td><td class=\"n\">1.0 %</td><td "
-               "class=\"n\">11.0 %</td>"
+               "2.000×</span></td><td class=\"n\">50.0 %</td><td class=\"n\">1 of 2</td>"
+               "<td class=\"n\">25.0 %</td><td class=\"n\">50.0 %</td><td class=\"n\">75.0 %</td>"
+               "<td class=\"n\">0.500</td><td class=\"n\">1.0 %</td><td class=\"n\">11.0 %</td>"
                "<td class=\"n\">21.0 %</td><td class=\"n\">31.0 %</td><td class=\"n\">40.0 %</td>"
-               "<td class=\"n\">51.0 %</td><td class=\"n\">–</td><td class=\"n\">25.0 %</td>"
-               "<td class=\"n\">50.0 %</td><td class=\"n\">75.0 %</td><td class=\"n\">0.500</td>"
-               "<td class=\"n\">1 of 2</td><td>similarity</td></tr>");
+               "<td class=\"n\">51.0 %</td><td class=\"n\">–</td><td>similarity</td></tr>");
     want(html, "<th scope=\"row\">original</th><td class=\"n\">10</td><td class=\"n\">–</td>");
     want(html, "<b>Accuracy on arc against retention.</b>");
     want(html, "<b>Perplexity on books, gptq at 256 against retention.</b>");
@@ -658,7 +699,8 @@ static void test_partial_files(void **state) {
     lode_test_stage_finish(store, "");
     char *html = build(folder, one_model, 1, 0);
     want(html, "<th scope=\"row\">0 [1, 2]</th><td class=\"n\">–</td>");
-    want(html, "<th scope=\"row\">only</th><td class=\"n\">33.3 %</td>");
+    want(html, "<th scope=\"row\">only</th><td class=\"n\">–</td>");
+    want(html, "<td class=\"n\">–</td><td class=\"n\">33.3 %</td>");
     free(html);
     const char *const points[] = {""};
     const lode_report_t again = {.folder = folder,
@@ -683,12 +725,12 @@ static void test_partial_files(void **state) {
 int main(int argc, char **argv) {
     MPI_Init(&argc, &argv);
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_names),         cmocka_unit_test(test_unknown_names),
-        cmocka_unit_test(test_families),      cmocka_unit_test(test_super_weights),
-        cmocka_unit_test(test_none_found),    cmocka_unit_test(test_quantization),
-        cmocka_unit_test(test_joint_plan),    cmocka_unit_test(test_retention),
-        cmocka_unit_test(test_overview),      cmocka_unit_test(test_nothing_there),
-        cmocka_unit_test(test_partial_files),
+        cmocka_unit_test(test_given_names),   cmocka_unit_test(test_names),
+        cmocka_unit_test(test_unknown_names), cmocka_unit_test(test_families),
+        cmocka_unit_test(test_super_weights), cmocka_unit_test(test_none_found),
+        cmocka_unit_test(test_quantization),  cmocka_unit_test(test_joint_plan),
+        cmocka_unit_test(test_retention),     cmocka_unit_test(test_overview),
+        cmocka_unit_test(test_nothing_there), cmocka_unit_test(test_partial_files),
     };
     const int failed = cmocka_run_group_tests(tests, NULL, NULL);
     MPI_Finalize();
