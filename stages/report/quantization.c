@@ -233,7 +233,8 @@ static lode_status_t draw_widths(lode_report_case_t *item, const char *variant,
         for (int w = 0; w < WIDTHS; w++)
             total += (double)counts[l * WIDTHS + w];
         for (int w = 0; w < WIDTHS; w++) {
-            const double share = total > 0 ? (double)counts[l * WIDTHS + w] / total : NAN;
+            const double channels = (double)counts[l * WIDTHS + w];
+            const double share = channels > 0 ? channels / total : NAN; /* a blank for none */
             values[w * layers + l] = share;
             shades[w * layers + l] = isfinite(share) ? sqrt(share) : 0;
         }

@@ -238,6 +238,7 @@ static lode_status_t draw_text(const view_t *view, const lode_retention_figure_t
                                                         : is_loss(text) ? "perplexity"
                                                                         : "accuracy, %",
                                              .log_y = is_loss(text),
+                                             .whole_x = true,
                                              .level = before ? unit * before->value : 0,
                                              .level_name = before && count == 0 ? "original" : NULL,
                                              .series = series[count],
@@ -249,26 +250,43 @@ static lode_status_t draw_text(const view_t *view, const lode_retention_figure_t
 
 /* --- by layer ----------------------------------------------------------------------------- */
 
+/* What is drawn of a layer: a measure, or the sum of two. */
+typedef struct part {
+    lode_retention_measure_t measure, other; /* LODE_RETENTION_MEASURES for none */
+    const char *title;
+} part_t;
+
 static lode_status_t percent(const view_t *view, const lode_retention_folder_t *folder,
-                             lode_retention_measure_t measure, double **out) {
+                             const part_t *part, double **out) {
     const int64_t layers = view->retention->layers;
+    const double *values = folder->measure[part->measure];
+    const double *more =
+        part->other < LODE_RETENTION_MEASURES ? folder->measure[part->other] : NULL;
     *out = NULL;
-    if (!folder->measure[measure])
+    if (!values)
         return LODE_OK;
     LODE_TRY(lode_shelf_new(&view->retention->shelf, out, layers));
     for (int64_t l = 0; l < layers; l++)
-        (*out)[l] = 100 * folder->measure[measure][l];
+        (*out)[l] = 100 * (values[l] + (more ? more[l] : 0));
     return LODE_OK;
 }
 
+/* Whether there is anything to see: a panel of nothing but zeros has no scale. */
+static bool is_flat(const lode_chart_series_t *series, int64_t count) {
+    for (int64_t s = 0; s < count; s++)
+        for (int64_t i = 0; i < series[s].count; i++)
+            if (isfinite(series[s].y[i]) && series[s].y[i] != 0)
+                return false;
+    return true;
+}
+
 /* A panel of one measure: a line for each folder, the original's in grey where it has one. */
-static lode_status_t add_panel(const view_t *view, lode_retention_measure_t measure,
-                               const char *title, lode_chart_series_t *series,
+static lode_status_t add_panel(const view_t *view, const part_t *part, lode_chart_series_t *series,
                                lode_chart_panel_t *panel, int *count) {
     const lode_retention_t *retention = view->retention;
     double *values;
     int64_t lines = 0;
-    LODE_TRY(percent(view, &retention->original, measure, &values));
+    LODE_TRY(percent(view, &retention->original, part, &values));
     if (values)
         series[lines++] = (lode_chart_series_t){.name = "original",
                                                 .colour = LODE_COLOUR_BLACK,
@@ -278,7 +296,7 @@ static lode_status_t add_panel(const view_t *view, lode_retention_measure_t meas
                                                 .y = values};
     const int64_t without = lines;
     for (int64_t f = 0; f < retention->count && f < MOST_FOLDERS; f++) {
-        LODE_TRY(percent(view, &retention->folders[f], measure, &values));
+        LODE_TRY(percent(view, &retention->folders[f], part, &values));
         if (!values)
             continue;
         series[lines++] = (lode_chart_series_t){.name = retention->folders[f].name,
@@ -289,9 +307,9 @@ static lode_status_t add_panel(const view_t *view, lode_retention_measure_t meas
                                                 .count = retention->layers,
                                                 .y = values};
     }
-    if (lines == without)
+    if (lines == without || is_flat(series, lines))
         return LODE_OK;
-    *panel = (lode_chart_panel_t){.title = title,
+    *panel = (lode_chart_panel_t){.title = part->title,
                                   .x_label = "layer",
                                   .whole_x = true,
                                   .from_zero = true,
@@ -302,19 +320,16 @@ static lode_status_t add_panel(const view_t *view, lode_retention_measure_t meas
 }
 
 static lode_status_t draw_layers(const view_t *view) {
-    static const struct {
-        lode_retention_measure_t measure;
-        const char *title;
-    } parts[] = {{LODE_RETENTION_MASS, "the core’s share of the LP, %"},
-                 {LODE_RETENTION_OVERLAP, "core again in core, %"},
-                 {LODE_RETENTION_ERROR_CORE, "weight error of the core, %"},
-                 {LODE_RETENTION_ZEROED, "core channels zeroed, %"}};
+    static const part_t parts[] = {
+        {LODE_RETENTION_MASS, LODE_RETENTION_MEASURES, "the core’s share of the LP, %"},
+        {LODE_RETENTION_OVERLAP, LODE_RETENTION_MEASURES, "core again in core, %"},
+        {LODE_RETENTION_ERROR_CORE, LODE_RETENTION_MEASURES, "weight error of the core, %"},
+        {LODE_RETENTION_ZEROED, LODE_RETENTION_REMOVED, "core zeroed or removed, %"}};
     lode_chart_series_t series[4][MOST_FOLDERS + 1];
     lode_chart_panel_t panels[4];
     int count = 0;
     for (int i = 0; i < 4; i++)
-        LODE_TRY(add_panel(view, parts[i].measure, parts[i].title, series[count], &panels[count],
-                           &count));
+        LODE_TRY(add_panel(view, &parts[i], series[count], &panels[count], &count));
     if (count == 0 || view->retention->layers < 1)
         return LODE_OK;
     const lode_chart_t chart = {.panels = panels,
