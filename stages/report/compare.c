@@ -142,7 +142,7 @@ static lode_status_t compare_to_dense(const blocks_t *blocks, lode_comparison_fa
     return status;
 }
 
-/* The family of figures [begin, end), which have one sparsity. */
+/* The family of figures [begin, end). */
 static lode_status_t compare_family(lode_report_case_t *item, const blocks_t *blocks, int64_t begin,
                                     int64_t end, const lode_report_figure_t *dense, bool open) {
     lode_comparison_family_t family = {.accuracy = blocks->accuracy,
@@ -181,15 +181,40 @@ done:
 
 /* --- a dataset -------------------------------------------------------------------------- */
 
-/* The sparsity that is shown unfolded: the one closest to one half. */
-static double shown_sparsity(const blocks_t *blocks) {
-    double best = 0;
+/* Whether variants of the figure's family are compared with each other. */
+static bool is_compared(const lode_report_figure_t *figure) {
+    const lode_report_kind_t kind = figure->variant.kind;
+    return kind == LODE_KIND_EXPERIMENT || kind == LODE_KIND_QUANTIZED ||
+           (kind == LODE_KIND_PRUNED && figure->variant.sparsity > 0);
+}
+
+/* How far a family is from the one to show unfolded: half of the channels removed where any are,
+ * else four bits. */
+static double distance(const lode_report_variant_t *variant) {
+    if (variant->kind == LODE_KIND_PRUNED)
+        return fabs(variant->sparsity - 0.5);
+    return variant->kind == LODE_KIND_QUANTIZED
+               ? 2 + abs(variant->bits - 4) + 20 * variant->sparsity
+               : 100;
+}
+
+/* A figure of the family that is shown unfolded, NULL where there is none. */
+static const lode_report_figure_t *shown_family(const blocks_t *blocks) {
+    const lode_report_figure_t *best = NULL;
     for (int64_t i = 0; i < blocks->count; i++) {
-        const double sparsity = blocks->figures[i].variant.sparsity;
-        if (sparsity > 0 && (best == 0 || fabs(sparsity - 0.5) < fabs(best - 0.5)))
-            best = sparsity;
+        const lode_report_figure_t *figure = &blocks->figures[i];
+        if (is_compared(figure) && (!best || distance(&figure->variant) < distance(&best->variant)))
+            best = figure;
     }
     return best;
+}
+
+/* What the comparisons of a family have in common, for texts. */
+static const char *family_word(const blocks_t *blocks) {
+    for (int64_t i = 0; i < blocks->count; i++)
+        if (is_compared(&blocks->figures[i]) && blocks->figures[i].variant.kind != LODE_KIND_PRUNED)
+            return "group";
+    return "sparsity";
 }
 
 static lode_status_t write_heading(lode_report_case_t *item, const blocks_t *blocks) {
@@ -205,7 +230,7 @@ static lode_status_t write_heading(lode_report_case_t *item, const blocks_t *blo
         "variants’ losses, %s. Brackets are 95 %% "
         "intervals by Student’s t over the means of %lld consecutive blocks of about %lld targets, "
         "so that correlated neighbours do not count as independent. A variant is <i>worse</i> or "
-        "<i>better</i> where that holds at 5 %% among all comparisons of the sparsity together "
+        "<i>better</i> where that holds at 5 %% among all comparisons of the %s together "
         "(Holm), <i>likely</i> so where only its own interval excludes 0. All pairs are in "
         "comparisons.csv.</p>\n",
         (long long)any->length, (long long)blocks->targets,
@@ -213,7 +238,8 @@ static lode_status_t write_heading(lode_report_case_t *item, const blocks_t *blo
             ? "which, times the targets of a word, is the log of the ratio of their word "
               "perplexities"
             : "the log of the ratio of their perplexities",
-        (long long)blocks->blocks, (long long)(blocks->targets / blocks->blocks));
+        (long long)blocks->blocks, (long long)(blocks->targets / blocks->blocks),
+        family_word(blocks));
 }
 
 static lode_status_t write_task_heading(lode_report_case_t *item, const blocks_t *blocks) {
@@ -226,11 +252,11 @@ static lode_status_t write_task_heading(lode_report_case_t *item, const blocks_t
         "</b>: differences of %s over the same %lld items, item by item, with 95 %% intervals by "
         "Student’s t. A variant is <i>worse</i> or <i>better</i> where McNemar’s exact test says "
         "so "
-        "at 5 %% among all comparisons of the sparsity together (Holm), <i>likely</i> so where "
+        "at 5 %% among all comparisons of the %s together (Holm), <i>likely</i> so where "
         "only "
         "its own interval excludes 0. All pairs are in comparisons.csv.</p>\n",
         strcmp(any->metric, "acc_norm") == 0 ? "normalised accuracy" : "accuracy",
-        (long long)blocks->targets);
+        (long long)blocks->targets, family_word(blocks));
 }
 
 static lode_status_t read_dataset(blocks_t *blocks) {
@@ -256,14 +282,15 @@ static lode_status_t compare_dataset(lode_report_case_t *item, blocks_t *blocks)
         if (strcmp(blocks->figures[i].variant.name, "dense") == 0)
             dense = &blocks->figures[i];
     LODE_TRY(blocks->accuracy ? write_task_heading(item, blocks) : write_heading(item, blocks));
-    const double shown = shown_sparsity(blocks);
+    const lode_report_figure_t *shown = shown_family(blocks);
     for (int64_t begin = 0, end; begin < blocks->count; begin = end) {
-        const double sparsity = blocks->figures[begin].variant.sparsity;
+        const lode_report_variant_t *first = &blocks->figures[begin].variant;
         for (end = begin + 1; end < blocks->count; end++)
-            if (blocks->figures[end].variant.sparsity != sparsity)
+            if (!lode_report_same_family(&blocks->figures[end].variant, first))
                 break;
-        if (sparsity > 0)
-            LODE_TRY(compare_family(item, blocks, begin, end, dense, sparsity == shown));
+        if (is_compared(&blocks->figures[begin]))
+            LODE_TRY(compare_family(item, blocks, begin, end, dense,
+                                    lode_report_same_family(&shown->variant, first)));
     }
     return LODE_OK;
 }

@@ -1,11 +1,11 @@
 /* report/compare: which variants differ by more than chance, from their losses on the same tokens
  * (score/paired.h). Local.
  *
- * Compared are the variants of one sparsity on one dataset, each with each, and each with the
- * unpruned model; of more than LODE_COMPARE_MOST variants the best. Answers to tasks are compared
- * item by item in the same way (score/answer.h). The p values
- * of all pairs of a sparsity are adjusted together by Holm's method, those against the unpruned
- * model too. A verdict then says
+ * Compared are the variants of one family on one dataset (one sparsity and one number of bits, or
+ * the experiments with super weights), each with each, and each with the unpruned model; of more
+ * than LODE_COMPARE_MOST variants the best. Answers to tasks are compared item by item in the same
+ * way (score/answer.h). The p values of all pairs of a family are adjusted together by Holm's
+ * method, those against the unpruned model too. A verdict then says
  *   better, worse            beyond chance among all the comparisons made (adjusted p < 0.05)
  *   likely better or worse   by the interval of this comparison alone, which excludes 0
  *   undecided                the interval includes 0
@@ -38,7 +38,7 @@ typedef struct lode_comparison_pair {
     lode_verdict_t verdict;
 } lode_comparison_pair_t;
 
-/* The variants of one sparsity on one dataset, the best first. */
+/* The variants of one family on one dataset, the best first. */
 typedef struct lode_comparison_family {
     bool accuracy;                        /* of a task, not a perplexity */
     const lode_report_figure_t **members; /* [count] */

@@ -139,11 +139,13 @@ lode_status_t lode_compare_page_tasks(lode_report_case_t *item,
     lode_buffer_t *page = &item->topics[LODE_TOPIC_COMPARISONS];
     const lode_report_figure_t *best = family->members[0];
     const int64_t rows = family->count < TABLE ? family->count : TABLE;
+    char family_text[LODE_REPORT_FAMILY];
     int64_t behind = 0;
+    lode_report_family(family_text, &best->variant);
     for (int64_t i = 1; i < family->count; i++)
         behind += family->pairs[i].verdict == LODE_VERDICT_BETTER;
-    LODE_TRY(lode_buffer_printf(page, "<details class=\"part\"%s><summary>%g %% removed: ",
-                                open ? " open" : "", 100 * best->variant.sparsity));
+    LODE_TRY(lode_buffer_printf(
+        page, "<details class=\"part\"%s><summary>%s: ", open ? " open" : "", family_text));
     LODE_TRY(lode_page_text(page, best->variant.name));
     if (family->count > 1)
         LODE_TRY(lode_buffer_printf(

@@ -191,12 +191,13 @@ static lode_status_t write_map(lode_buffer_t *page, const lode_comparison_family
                                     .marks = map->marks,
                                     .decimals = widest < 0.1 ? 4 : 3,
                                     .scale = 1};
-    lode_status_t status = lode_figure_heatmap(
-        &heatmap,
-        "Loss of the row’s variant minus that of the column’s, in nats a target, of the variants "
-        "of lowest perplexity; blue where the row does better. Bold: better or worse beyond chance "
-        "among all comparisons of this sparsity.",
-        page);
+    char caption[320];
+    snprintf(caption, sizeof caption,
+             "Loss of the row’s variant minus that of the column’s, in nats a target, of the "
+             "variants of lowest perplexity; blue where the row does better. Bold: better or worse "
+             "beyond chance among all comparisons of this %s.",
+             family->members[0]->variant.kind == LODE_KIND_PRUNED ? "sparsity" : "group");
+    lode_status_t status = lode_figure_heatmap(&heatmap, caption, page);
     free(map);
     return status;
 }
@@ -205,11 +206,13 @@ lode_status_t lode_compare_page(lode_report_case_t *item, const lode_comparison_
                                 bool open) {
     lode_buffer_t *page = &item->topics[LODE_TOPIC_COMPARISONS];
     const lode_report_figure_t *best = family->members[0];
+    char family_text[LODE_REPORT_FAMILY];
     int64_t behind = 0;
+    lode_report_family(family_text, &best->variant);
     for (int64_t i = 1; i < family->count; i++)
         behind += family->pairs[i].verdict == LODE_VERDICT_BETTER;
-    LODE_TRY(lode_buffer_printf(page, "<details class=\"part\"%s><summary>%g %% removed: ",
-                                open ? " open" : "", 100 * best->variant.sparsity));
+    LODE_TRY(lode_buffer_printf(
+        page, "<details class=\"part\"%s><summary>%s: ", open ? " open" : "", family_text));
     LODE_TRY(lode_page_text(page, best->variant.name));
     if (family->count > 1)
         LODE_TRY(lode_buffer_printf(page,

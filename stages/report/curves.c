@@ -46,8 +46,8 @@ static const char *level_of(const lode_report_variant_t *variant, factor_t facto
 }
 
 static bool is_drawn(const lode_report_figure_t *figure) {
-    return figure->variant.sparsity > 0 && isfinite(figure->value) &&
-           (figure->value > 0 || !lode_report_is_loss(figure));
+    return figure->variant.kind == LODE_KIND_PRUNED && figure->variant.sparsity > 0 &&
+           isfinite(figure->value) && (figure->value > 0 || !lode_report_is_loss(figure));
 }
 
 static bool is_base(const group_t *group, const lode_report_variant_t *variant, factor_t factor) {

@@ -42,6 +42,20 @@ LODE_MUST_USE lode_status_t lode_figures_curves(lode_plot_t *plot, lode_report_c
 LODE_MUST_USE lode_status_t lode_figures_masks(lode_report_case_t *item,
                                                const lode_report_channels_t *channels);
 
+/* Perplexity against bits, a table of the quantized variants of the dense model, and what mixed
+ * precision gives to channels: QUANTIZATION. */
+LODE_MUST_USE lode_status_t lode_figures_quantization(lode_plot_t *plot, lode_report_case_t *item);
+
+/* Every perplexity against the bytes of all variants whose size quantize.h5 says, and those that
+ * none of the same size or smaller betters: JOINT. */
+LODE_MUST_USE lode_status_t lode_figures_joint(lode_plot_t *plot, lode_report_case_t *item);
+
+/* superweight.h5, and the experiments in evaluate.h5: SUPER_WEIGHTS. */
+LODE_MUST_USE lode_status_t lode_figures_super_weights(lode_plot_t *plot, lode_report_case_t *item);
+
+/* audit.h5: RETENTION, and the rows of audit.csv. */
+LODE_MUST_USE lode_status_t lode_figures_retention(lode_plot_t *plot, lode_report_case_t *item);
+
 /* Draws a script and wraps it as a figure with caption; where it cannot be drawn, says why. */
 LODE_MUST_USE lode_status_t lode_figure_add(lode_plot_t *plot, const lode_buffer_t *script,
                                             const char *title, const char *caption,

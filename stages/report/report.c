@@ -8,6 +8,7 @@
 #include "report/figures.h"
 #include "report/page.h"
 #include "report/result.h"
+#include "report/retention.h"
 #include "store/lock.h"
 
 static lode_status_t set_folder(const lode_report_t *report, lode_report_case_t *item) {
@@ -31,6 +32,8 @@ static lode_status_t load_case(lode_plot_t *plot, lode_report_case_t *item) {
     LODE_GUARD(status, lode_report_channels_load(&channels, item), done);
     LODE_GUARD(status, lode_report_measure(item, &channels), done);
     LODE_GUARD(status, lode_figures_curves(plot, item), done);
+    LODE_GUARD(status, lode_figures_quantization(plot, item), done);
+    LODE_GUARD(status, lode_figures_joint(plot, item), done);
     LODE_GUARD(status, lode_compare_case(item), done);
     if (item->layer_count > 0) {
         LODE_GUARD(status, lode_figures_masks(item, &channels), done);
@@ -40,7 +43,9 @@ static lode_status_t load_case(lode_plot_t *plot, lode_report_case_t *item) {
         LODE_GUARD(status, lode_figures_halo(plot, item, &channels), done);
     }
     LODE_GUARD(status, lode_figures_spectra(plot, item), done);
-    status = lode_figures_checks(plot, item);
+    LODE_GUARD(status, lode_figures_checks(plot, item), done);
+    LODE_GUARD(status, lode_figures_super_weights(plot, item), done);
+    status = lode_figures_retention(plot, item);
 done:
     lode_report_channels_free(&channels);
     return status;
@@ -55,6 +60,26 @@ static lode_status_t write_file(const lode_report_t *report, const char *name,
     return status;
 }
 
+/* audit.csv, where there is an audit, or was one that it would still tell of. */
+static lode_status_t write_audit(const lode_report_t *report, const lode_report_case_t *cases,
+                                 int64_t count) {
+    char *path;
+    bool any = false;
+    for (int64_t i = 0; i < count; i++)
+        any |= cases[i].audit.length > 0;
+    LODE_TRY(lode_path_join(&path, report->folder, "audit.csv"));
+    any |= lode_file_exists(path);
+    free(path);
+    if (!any)
+        return LODE_OK;
+    lode_buffer_t rows = {0};
+    lode_status_t status = lode_retention_csv(cases, count, &rows);
+    if (status == LODE_OK)
+        status = write_file(report, "audit.csv", &rows);
+    lode_buffer_free(&rows);
+    return status;
+}
+
 static lode_status_t build(const lode_report_t *report, lode_report_case_t *cases, int64_t count) {
     lode_buffer_t table = {0}, comparisons = {0}, page = {0};
     lode_plot_t plot = {0};
@@ -62,6 +87,7 @@ static lode_status_t build(const lode_report_t *report, lode_report_case_t *case
     for (int64_t i = 0; status == LODE_OK && i < count; i++) {
         cases[i].point = report->points[i / report->model_count];
         cases[i].model = report->models[i % report->model_count];
+        cases[i].budget = report->budgets ? report->budgets[i / report->model_count] : 0;
         status = set_folder(report, &cases[i]);
         if (status == LODE_OK)
             status = load_case(&plot, &cases[i]);
@@ -76,6 +102,8 @@ static lode_status_t build(const lode_report_t *report, lode_report_case_t *case
         status = write_file(report, "summary.csv", &table);
     if (status == LODE_OK)
         status = write_file(report, "comparisons.csv", &comparisons);
+    if (status == LODE_OK)
+        status = write_audit(report, cases, count);
     if (status == LODE_OK)
         status = write_file(report, "report.html", &page);
     lode_buffer_free(&table);

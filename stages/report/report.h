@@ -2,13 +2,14 @@
  * comparisons.csv).
  *
  * Reads the stage files of every model at every point of the sweep, as far as they exist, and
- * writes the three files into the experiment's folder, each atomically, under the lock
- * summary.lock. comparisons.csv has a row for each pair of variants compared (report/compare.h):
- * model, dataset, protocol, variant_a, variant_b, delta_nll (mean loss of a minus that of b, nats a
- * target), low, high (95 % interval), perplexity_ratio (exp of delta_nll), verdict, point,
- * sparsity, stderr, p, p_adjusted, blocks, targets. report.html is one self-contained page; its
- * figures are drawn by gnuplot, without which it has tables only and says so. Everything here is
- * Local: one rank calls it.
+ * writes the files into the experiment's folder, each atomically, under the lock summary.lock.
+ * summary.csv has a row for each figure (report/result.h), audit.csv, which is there where any
+ * model has an audit.h5, rows for each folder (report/retention.h). comparisons.csv has a row for
+ * each pair of variants compared (report/compare.h): model, dataset, protocol, variant_a,
+ * variant_b, delta_nll (mean loss of a minus that of b, nats a target), low, high (95 % interval),
+ * perplexity_ratio (exp of delta_nll), verdict, point, sparsity, stderr, p, p_adjusted, blocks,
+ * targets. report.html is one self-contained page; its figures are drawn by gnuplot, without which
+ * it has tables only and says so. Everything here is Local: one rank calls it.
  */
 #ifndef LODE_STAGES_REPORT_H
 #define LODE_STAGES_REPORT_H
@@ -24,9 +25,10 @@ typedef struct lode_report {
     int64_t point_count;
     const char *const *models; /* [model_count] names */
     int64_t model_count;
+    const int64_t *budgets; /* [point_count] bytes of the joint plan, 0 for none; NULL: none */
 } lode_report_t;
 
-/* Builds the three files anew from <folder>/[<point>/]<model>/<stage>.h5; all strings
+/* Builds the files anew from <folder>/[<point>/]<model>/<stage>.h5; all strings
  * stay the caller's. A missing stage file is noted in the page; a missing gnuplot is a warning.
  * Errors: LODE_ERR_FORMAT or LODE_ERR_SHAPE naming a stage file that cannot be understood,
  * LODE_ERR_BUSY where another process holds the lock for a minute, LODE_ERR_IO, LODE_ERR_MEMORY. */

@@ -224,6 +224,12 @@ static int compare_figures(const void *left, const void *right) {
         order = isnan(a->variant.sparsity) ? 1 : -1;
     if (order == 0 && a->variant.sparsity != b->variant.sparsity && !isnan(a->variant.sparsity))
         order = a->variant.sparsity < b->variant.sparsity ? -1 : 1;
+    if (order == 0 && a->variant.bits != b->variant.bits) /* as stored first, then ever fewer */
+        order = a->variant.bits == 0 || (b->variant.bits > 0 && a->variant.bits > b->variant.bits)
+                    ? -1
+                    : 1;
+    if (order == 0)
+        order = strcmp(a->variant.scheme, b->variant.scheme);
     if (order == 0)
         order = (a->variant.order > b->variant.order) - (a->variant.order < b->variant.order);
     return order ? order : strcmp(a->variant.name, b->variant.name);
@@ -261,6 +267,32 @@ static lode_status_t read_extent(lode_store_t *store, lode_report_case_t *item) 
     return LODE_OK;
 }
 
+/* What variants take, by quantize.h5. */
+static lode_status_t read_sizes(lode_report_case_t *item) {
+    lode_store_t *store;
+    lode_buffer_t path = {0};
+    LODE_TRY(lode_report_open(&store, item, "quantize"));
+    lode_status_t status = LODE_OK;
+    for (int64_t i = 0; status == LODE_OK && store && i < item->figure_count; i++) {
+        lode_report_variant_t *variant = &item->figures[i].variant;
+        path.length = 0;
+        LODE_GUARD(status, lode_buffer_printf(&path, "/sizes/%s", variant->name), done);
+        if (lode_store_has_attribute(store, path.data, "bytes"))
+            LODE_GUARD(status,
+                       lode_store_get_attribute_i64(store, path.data, "bytes", &variant->bytes),
+                       done);
+        path.length = 0;
+        LODE_GUARD(status, lode_buffer_printf(&path, "/variants/%s", variant->name), done);
+        if (lode_store_has_attribute(store, path.data, "bits_per_weight"))
+            status = lode_store_get_attribute_f64(store, path.data, "bits_per_weight",
+                                                  &variant->bits_per_weight);
+    }
+done:
+    lode_buffer_free(&path);
+    lode_store_close(&store);
+    return lode_fail_context(status, "%s/quantize.h5", item->folder);
+}
+
 void lode_report_extent(char text[LODE_REPORT_EXTENT], const lode_report_case_t *item) {
     text[0] = '\0';
     if (item->sequences > 0)
@@ -288,7 +320,7 @@ lode_status_t lode_report_case_load(lode_report_case_t *item) {
         lode_store_close(&store);
         LODE_TRY(status);
     }
-    return LODE_OK;
+    return read_sizes(item);
 }
 
 void lode_report_case_free(lode_report_case_t *item) {
@@ -309,7 +341,10 @@ void lode_report_case_free(lode_report_case_t *item) {
     free(item->folder);
     for (int topic = 0; topic < LODE_TOPIC_COUNT; topic++)
         lode_buffer_free(&item->topics[topic]);
+    for (int glance = 0; glance < LODE_GLANCES; glance++)
+        lode_buffer_free(&item->glances[glance]);
     lode_buffer_free(&item->comparisons);
+    lode_buffer_free(&item->audit);
     *item = (lode_report_case_t){0};
 }
 

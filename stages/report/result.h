@@ -11,21 +11,52 @@
 
 enum { LODE_REPORT_NAME = 96 }; /* bytes of a part of a variant's name, NUL included */
 
-/* A variant's name taken apart: <method>@<sparsity>[~<core>][+<allocation>][+<compensation>]. */
+/* What a variant does to the model. */
+typedef enum lode_report_kind {
+    LODE_KIND_OTHER, /* a name in no known form */
+    LODE_KIND_DENSE,
+    LODE_KIND_PRUNED,
+    LODE_KIND_EXPERIMENT, /* something done to the super weights */
+    LODE_KIND_QUANTIZED,  /* a pruned model or the dense one */
+} lode_report_kind_t;
+
+/* A variant's name taken apart: dense;
+ * <method>@<sparsity>[~<core>][+<allocation>][+<compensation>];
+ * super-weight:<experiment>[-<factor>];
+ * [<pruned variant>:]<int or lp><bits>-<granularity>[-clip][-a8-<activations>][:<protection>].
+ * Of a quantized pruned variant, the parts of the pruned one are those of its own name. */
 typedef struct lode_report_variant {
     char *name;
-    char method[LODE_REPORT_NAME]; /* "dense" for the unpruned model */
-    double sparsity;               /* 0 for dense */
+    lode_report_kind_t kind;
+    char method[LODE_REPORT_NAME]; /* "dense" for the unpruned model, "super-weight:scale" of an
+                                    * experiment, "int4-channel" of the dense model quantized */
+    double sparsity;               /* 0 where nothing is pruned */
     char core[LODE_REPORT_NAME];   /* what was protected: a default is resolved */
     char allocation[LODE_REPORT_NAME], compensation[LODE_REPORT_NAME];
     char options[LODE_REPORT_NAME]; /* what follows the sparsity in the name, "" by default */
     int order;                      /* of the method in tables, legends and colours */
+    double factor;                  /* that super weights are multiplied by; NaN where not said */
+    int bits;                       /* of quantized weights, 0 where they are as stored */
+    char base[LODE_REPORT_NAME]; /* the pruned variant that is quantized, "" for the dense model */
+    char quantization[LODE_REPORT_NAME]; /* "int4-group-128-clip", "none" */
+    char scheme[LODE_REPORT_NAME];       /* the same without the bits, "" for none */
+    char protection[LODE_REPORT_NAME];   /* "none", "super-weight", "supernode", "both" */
+    int64_t bytes;          /* that a packed folder takes by quantize.h5, −1 where not known */
+    double bits_per_weight; /* of what is quantized, by quantize.h5; NaN where not known */
 } lode_report_variant_t;
 
 /* Takes `name` apart into *variant, which then owns a copy of it. A name in no known form is all
  * method, with sparsity NaN. */
 LODE_MUST_USE lode_status_t lode_report_variant_parse(lode_report_variant_t *variant,
                                                       const char *name);
+
+/* Whether two variants are of one family, within which a best one is looked for: of one kind, one
+ * sparsity, one number of bits. No variant of unknown sparsity is in any. */
+bool lode_report_same_family(const lode_report_variant_t *a, const lode_report_variant_t *b);
+
+/* What a family has in common: "50 % removed", "4 bits", "50 % removed, 4 bits". */
+enum { LODE_REPORT_FAMILY = 64 };
+void lode_report_family(char text[LODE_REPORT_FAMILY], const lode_report_variant_t *variant);
 
 /* One figure: a row of summary.csv. */
 typedef struct lode_report_figure {
@@ -68,11 +99,15 @@ enum { LODE_REPORT_STAGES = 14 };
 /* What a case's page is divided into: each topic its heading and the figures about it. */
 #define LODE_TOPIC_LIST(X)                                                                         \
     X(PRUNING, "pruning", "Pruning")                                                               \
+    X(QUANTIZATION, "quantization", "Quantization")                                                \
+    X(JOINT, "joint-plan", "Joint plan")                                                           \
     X(COMPARISONS, "comparisons", "Which variant is better")                                       \
     X(SUPERNODES, "supernodes", "Supernodes")                                                      \
     X(HALO, "halo", "Halo")                                                                        \
     X(SPECTRA, "spectra", "Spectra")                                                               \
-    X(CHECKS, "checks", "Causal checks")
+    X(CHECKS, "checks", "Causal checks")                                                           \
+    X(SUPER_WEIGHTS, "super-weights", "Super weights")                                             \
+    X(RETENTION, "retention", "Retention")
 
 typedef enum lode_topic {
 #define LODE_TOPIC_ENUM(topic, id, title) LODE_TOPIC_##topic,
@@ -81,10 +116,19 @@ typedef enum lode_topic {
         LODE_TOPIC_COUNT,
 } lode_topic_t;
 
+/* What an overview says of a case in a few words, each a column where any case has one. */
+typedef enum lode_glance {
+    LODE_GLANCE_SUPER_WEIGHTS,
+    LODE_GLANCE_JOINT,
+    LODE_GLANCE_RETENTION,
+    LODE_GLANCES,
+} lode_glance_t;
+
 /* One model at one point of the sweep. */
 typedef struct lode_report_case {
     const char *point, *model; /* borrowed from the report */
     char *folder;
+    int64_t budget;                /* bytes, of the joint plan; 0 for none */
     lode_report_figure_t *figures; /* by axis (lode_report_same_axis), then dense
                                     * first, sparsity, method */
     int64_t figure_count;
@@ -94,7 +138,9 @@ typedef struct lode_report_case {
     int64_t redundancy_tokens; /* that correlations of q are taken over */
     lode_report_origin_t origins[LODE_REPORT_STAGES];
     lode_buffer_t topics[LODE_TOPIC_COUNT]; /* HTML, without the headings */
+    lode_buffer_t glances[LODE_GLANCES];    /* HTML */
     lode_buffer_t comparisons;              /* rows of comparisons.csv */
+    lode_buffer_t audit;                    /* rows of audit.csv */
 } lode_report_case_t;
 
 /* The arrays behind the supernode figures, [layers, channels] unless said otherwise; large, so
@@ -151,7 +197,9 @@ double lode_report_median(double *values, int64_t count);
 /* Appends a field as RFC 4180 wants it: quoted only where it has to be. */
 LODE_MUST_USE lode_status_t lode_report_csv_field(lode_buffer_t *out, const char *text);
 
-/* summary.csv of all cases. */
+/* summary.csv of all cases: model, variant, method, sparsity, allocation, compensation, metric,
+ * dataset, protocol, value, stderr, count, core, point, quantization, protection, bytes. The last
+ * is empty where it is not known. */
 LODE_MUST_USE lode_status_t lode_report_csv(const lode_report_case_t *cases, int64_t count,
                                             lode_buffer_t *out);
 

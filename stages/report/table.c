@@ -7,7 +7,7 @@
 
 #include "report/page.h"
 
-enum { NUMBER = 48 };
+enum { NUMBER = LODE_TABLE_NUMBER };
 
 /* Decimals that give a perplexity four significant digits. */
 static int decimals(double value) {
@@ -23,9 +23,7 @@ static bool is_accuracy(const lode_report_figure_t *figure) {
     return strcmp(figure->metric, "acc") == 0;
 }
 
-/* A figure as people write it: a perplexity to four digits, of a byte to five, an accuracy in
- * percent. */
-static void format_value(char text[NUMBER], const lode_report_figure_t *figure, double value) {
+void lode_table_value(char text[NUMBER], const lode_report_figure_t *figure, double value) {
     if (!isfinite(value))
         snprintf(text, NUMBER, "–");
     else if (!lode_report_is_loss(figure))
@@ -60,14 +58,15 @@ static const lode_report_figure_t *dense_of(const lode_report_case_t *item,
     return NULL;
 }
 
-/* Whether no variant of the same dataset, metric and sparsity does better. */
+/* Whether no variant of the same dataset, metric and family does better. */
 static bool is_best(const lode_report_case_t *item, const lode_report_figure_t *figure) {
-    if (!isfinite(figure->value) || is_dense(figure))
+    if (!isfinite(figure->value) || is_dense(figure) ||
+        figure->variant.kind == LODE_KIND_EXPERIMENT)
         return false;
     for (int64_t i = 0; i < item->figure_count; i++) {
         const lode_report_figure_t *other = &item->figures[i];
         if (!lode_report_same_axis(other, figure) ||
-            other->variant.sparsity != figure->variant.sparsity)
+            !lode_report_same_family(&other->variant, &figure->variant))
             continue;
         if (lode_report_is_loss(figure) ? other->value < figure->value
                                         : other->value > figure->value)
@@ -76,18 +75,29 @@ static bool is_best(const lode_report_case_t *item, const lode_report_figure_t *
     return true;
 }
 
-/* Whether the figure is the first, in the order of methods, of the best of its sparsity. */
+/* Whether the figure is the first, in the order of methods, of the best of its family. Pruned
+ * models that are quantized are left to the joint plan, because their families are many. */
 static bool leads(const lode_report_case_t *item, int64_t index) {
     const lode_report_figure_t *figure = &item->figures[index];
-    if (!is_best(item, figure))
+    if (!is_best(item, figure) || figure->variant.base[0])
         return false;
     for (int64_t i = 0; i < index; i++) {
         const lode_report_figure_t *other = &item->figures[i];
         if (lode_report_same_axis(other, figure) &&
-            other->variant.sparsity == figure->variant.sparsity && other->value == figure->value)
+            lode_report_same_family(&other->variant, &figure->variant) &&
+            other->value == figure->value)
             return false;
     }
     return true;
+}
+
+/* Of what there is a best variant each. */
+static const char *families(const lode_report_case_t *cases, int64_t count) {
+    for (int64_t c = 0; c < count; c++)
+        for (int64_t i = 0; i < cases[c].figure_count; i++)
+            if (cases[c].figures[i].variant.bits > 0)
+                return "sparsity and number of bits";
+    return "sparsity";
 }
 
 /* --- tasks ------------------------------------------------------------------------------ */
@@ -98,9 +108,9 @@ static lode_status_t write_task_row(lode_buffer_t *page, const lode_report_case_
     const lode_report_figure_t *any = &item->figures[begin], *dense = dense_of(item, any);
     const char *separator = "";
     char value[NUMBER], error[NUMBER], chance[NUMBER];
-    format_value(value, any, dense ? dense->value : NAN);
-    format_value(error, any, dense ? dense->standard_error : NAN);
-    format_value(chance, any, any->chance);
+    lode_table_value(value, any, dense ? dense->value : NAN);
+    lode_table_value(error, any, dense ? dense->standard_error : NAN);
+    lode_table_value(chance, any, any->chance);
     LODE_TRY(lode_buffer_printf(page, "<tr><th scope=\"row\">"));
     LODE_TRY(lode_page_text(page, item->model));
     LODE_TRY(lode_buffer_printf(page, "</th><td>"));
@@ -114,7 +124,7 @@ static lode_status_t write_task_row(lode_buffer_t *page, const lode_report_case_
     for (int64_t i = begin; i < end; i++) {
         if (!leads(item, i))
             continue;
-        format_value(value, any, item->figures[i].value);
+        lode_table_value(value, any, item->figures[i].value);
         LODE_TRY(lode_buffer_printf(page, "%s%s <span class=\"point\">", separator, value));
         LODE_TRY(lode_page_text(page, item->figures[i].variant.name));
         LODE_TRY(lode_buffer_printf(page, "</span>"));
@@ -137,11 +147,13 @@ static lode_status_t write_tasks(lode_buffer_t *page, const lode_report_case_t *
                 continue;
             if (!any)
                 LODE_TRY(lode_buffer_printf(
-                    page, "<p class=\"method axis\"><b>Tasks</b></p>\n<div class=\"wide\" "
-                          "tabindex=\"0\"><table>\n<thead><tr><th>model</th><th>setting</th>"
-                          "<th>task</th><th class=\"n\">items</th><th class=\"n\">chance</th>"
-                          "<th class=\"n\">dense accuracy</th><th>best variant at each sparsity"
-                          "</th></tr></thead>\n<tbody>\n"));
+                    page,
+                    "<p class=\"method axis\"><b>Tasks</b></p>\n<div class=\"wide\" "
+                    "tabindex=\"0\"><table>\n<thead><tr><th>model</th><th>setting</th>"
+                    "<th>task</th><th class=\"n\">items</th><th class=\"n\">chance</th>"
+                    "<th class=\"n\">dense accuracy</th><th>best variant at each %s"
+                    "</th></tr></thead>\n<tbody>\n",
+                    families(cases, count)));
             any = true;
             LODE_TRY(write_task_row(page, &cases[c], begin, end));
         }
@@ -173,9 +185,9 @@ static lode_status_t append_axis(lode_buffer_t *text, const lode_report_figure_t
 
 static lode_status_t write_dense(lode_buffer_t *page, const lode_report_figure_t *figure) {
     char value[NUMBER], error[NUMBER + 8] = "", number[NUMBER];
-    format_value(value, figure, figure->value);
+    lode_table_value(value, figure, figure->value);
     if (isfinite(figure->standard_error)) {
-        format_value(number, figure, figure->standard_error);
+        lode_table_value(number, figure, figure->standard_error);
         snprintf(error, sizeof error, "± %s", number);
     }
     lode_buffer_t below = {0}, label = {0};
@@ -218,15 +230,19 @@ static lode_status_t write_core_mass(lode_buffer_t *page, const lode_report_case
 
 static lode_status_t write_best(lode_buffer_t *page, const lode_report_case_t *item,
                                 const lode_report_figure_t *figure) {
-    char label[96], value[NUMBER], ratio[NUMBER + 16] = "";
-    snprintf(label, sizeof label, "Best at %g %% removed", 100 * figure->variant.sparsity);
-    format_value(value, figure, figure->value);
+    const lode_report_variant_t *variant = &figure->variant;
+    char label[96], family[LODE_REPORT_FAMILY], value[NUMBER], ratio[NUMBER + 16] = "";
+    lode_report_family(family, variant);
+    snprintf(label, sizeof label, "Best at %s", family);
+    lode_table_value(value, figure, figure->value);
     const lode_report_figure_t *dense = dense_of(item, figure);
     if (dense && dense->value > 0)
         snprintf(ratio, sizeof ratio, "%.2f× dense", figure->value / dense->value);
     lode_buffer_t below = {0};
-    lode_status_t status = lode_buffer_printf(&below, "%s%s on %s, ", figure->variant.method,
-                                              figure->variant.options, figure->dataset);
+    const bool shielded = strcmp(variant->protection, "none") != 0;
+    lode_status_t status = lode_buffer_printf(&below, "%s%s%s%s on %s, ", variant->method,
+                                              variant->options, shielded ? ":" : "",
+                                              shielded ? variant->protection : "", figure->dataset);
     if (status == LODE_OK)
         status = append_axis(&below, figure);
     if (status == LODE_OK)
@@ -319,7 +335,7 @@ static lode_status_t write_overview_cell(lode_buffer_t *page, const lode_report_
         if (!is_on(axis, figure) || !is_perplexity(figure) ||
             !(best ? leads(item, i) : is_dense(figure)))
             continue;
-        format_value(value, figure, figure->value);
+        lode_table_value(value, figure, figure->value);
         LODE_TRY(lode_buffer_printf(page, "%s%s ", separator, value));
         LODE_TRY(lode_buffer_printf(page, "<span class=\"point\">"));
         LODE_TRY(lode_page_text(page, best ? figure->variant.name : figure->dataset));
@@ -369,10 +385,12 @@ static lode_status_t write_overview(lode_buffer_t *page, const lode_report_case_
         if (axes->count > 1)
             LODE_TRY(write_axis(page, axes->axis[axis]));
         LODE_TRY(lode_buffer_printf(
-            page, "<div class=\"wide\" tabindex=\"0\">"
-                  "<table>\n<thead><tr><th>model</th><th>setting</th><th class=\"n\">core mass, "
-                  "median</th><th>dense perplexity</th><th>best variant at each sparsity</th></tr>"
-                  "</thead>\n<tbody>\n"));
+            page,
+            "<div class=\"wide\" tabindex=\"0\">"
+            "<table>\n<thead><tr><th>model</th><th>setting</th><th class=\"n\">core mass, "
+            "median</th><th>dense perplexity</th><th>best variant at each %s</th></tr>"
+            "</thead>\n<tbody>\n",
+            families(cases, count)));
         for (int64_t i = 0; i < count; i++)
             if (axes->count < 2 || has_row(&cases[i], axes, axis))
                 LODE_TRY(write_overview_row(page, &cases[i], i + 1,
@@ -380,6 +398,44 @@ static lode_status_t write_overview(lode_buffer_t *page, const lode_report_case_
         LODE_TRY(lode_buffer_printf(page, "</tbody></table></div>\n"));
     }
     return LODE_OK;
+}
+
+/* What topics say in a few words, where any does. */
+static lode_status_t write_glances(lode_buffer_t *page, const lode_report_case_t *cases,
+                                   int64_t count) {
+    static const char *const titles[LODE_GLANCES] = {
+        "super weights", "best within the budget, else the smallest of the joint plan",
+        "audited folders: share of the core’s mass that is left"};
+    bool shown[LODE_GLANCES] = {false}, any = false;
+    for (int64_t c = 0; c < count; c++)
+        for (int glance = 0; glance < LODE_GLANCES; glance++) {
+            shown[glance] |= cases[c].glances[glance].length > 0;
+            any |= shown[glance];
+        }
+    if (!any)
+        return LODE_OK;
+    LODE_TRY(lode_buffer_printf(page, "<p class=\"method axis\"><b>Compression</b></p>\n"
+                                      "<div class=\"wide\" tabindex=\"0\"><table>\n<thead><tr>"
+                                      "<th>model</th><th>setting</th>"));
+    for (int glance = 0; glance < LODE_GLANCES; glance++)
+        if (shown[glance])
+            LODE_TRY(lode_buffer_printf(page, "<th>%s</th>", titles[glance]));
+    LODE_TRY(lode_buffer_printf(page, "</tr></thead>\n<tbody>\n"));
+    for (int64_t c = 0; c < count; c++) {
+        LODE_TRY(lode_buffer_printf(page, "<tr><th scope=\"row\"><a href=\"#case-%lld\">",
+                                    (long long)c + 1));
+        LODE_TRY(lode_page_text(page, cases[c].model));
+        LODE_TRY(lode_buffer_printf(page, "</a></th><td>"));
+        LODE_TRY(lode_page_text(page, cases[c].point[0] ? cases[c].point : "–"));
+        LODE_TRY(lode_buffer_printf(page, "</td>"));
+        for (int glance = 0; glance < LODE_GLANCES; glance++)
+            if (shown[glance])
+                LODE_TRY(lode_buffer_printf(
+                    page, "<td>%s</td>",
+                    cases[c].glances[glance].length > 0 ? cases[c].glances[glance].data : "–"));
+        LODE_TRY(lode_buffer_printf(page, "</tr>\n"));
+    }
+    return lode_buffer_printf(page, "</tbody></table></div>\n");
 }
 
 lode_status_t lode_table_overview(lode_buffer_t *page, const lode_report_case_t *cases,
@@ -394,6 +450,8 @@ lode_status_t lode_table_overview(lode_buffer_t *page, const lode_report_case_t 
         status = write_overview(page, cases, count, &axes);
     if (status == LODE_OK)
         status = write_tasks(page, cases, count);
+    if (status == LODE_OK)
+        status = write_glances(page, cases, count);
     if (status == LODE_OK)
         status = lode_buffer_printf(page, "</section>\n");
     free(axes.axis);
@@ -435,10 +493,10 @@ static lode_status_t write_figure_row(lode_buffer_t *page, const lode_report_cas
                                       const lode_report_figure_t *before) {
     const lode_report_figure_t *dense = dense_of(item, figure);
     const bool breaks = before && (!lode_report_same_axis(before, figure) ||
-                                   before->variant.sparsity != figure->variant.sparsity);
+                                   !lode_report_same_family(&before->variant, &figure->variant));
     char value[NUMBER], error[NUMBER], ratio[NUMBER], windows[NUMBER] = "–";
-    format_value(value, figure, figure->value);
-    format_value(error, figure, figure->standard_error);
+    lode_table_value(value, figure, figure->value);
+    lode_table_value(error, figure, figure->standard_error);
     format_plain(ratio, dense && dense->value > 0 ? figure->value / dense->value : NAN, 3, "");
     if (figure->windows > 0)
         snprintf(windows, sizeof windows, "%lld", (long long)figure->windows);

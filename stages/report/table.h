@@ -4,6 +4,12 @@
 
 #include "report/result.h"
 
+/* A figure's value, or one of its kind, as people write it: a perplexity to four digits, of a byte
+ * to five, an accuracy in percent; a dash where it is not finite. */
+enum { LODE_TABLE_NUMBER = 48 };
+void lode_table_value(char text[LODE_TABLE_NUMBER], const lode_report_figure_t *figure,
+                      double value);
+
 /* One row for each case: perplexities of the unpruned model, core mass, best variants; a table for
  * each protocol and length. */
 LODE_MUST_USE lode_status_t lode_table_overview(lode_buffer_t *page,

@@ -12,10 +12,12 @@ source "$(dirname "$0")/common.sh"
 model=$root/configs/quickstart/model
 text=$root/configs/quickstart/text
 export LODE_MODELS=$work/models LODE_CORPORA=$work/corpora LODE_TASKS=$work/tasks
-grep -oh 'LODE_MODELS/[^"]*' configs/studies/*.cfg | sort -u | while read -r name; do
-    mkdir -p "$(dirname "$work/models/${name#LODE_MODELS/}")"
-    ln -s "$model" "$work/models/${name#LODE_MODELS/}"
-done
+export LODE_FOLDERS=$work/folders
+grep -oh 'LODE_MODELS/[^"]*' configs/studies/*.cfg configs/studies/settings/*.cfg | sort -u |
+    while read -r name; do
+        mkdir -p "$(dirname "$work/models/${name#LODE_MODELS/}")"
+        ln -s "$model" "$work/models/${name#LODE_MODELS/}"
+    done
 grep -oh 'LODE_CORPORA/[^"]*' configs/studies/*.cfg configs/studies/settings/*.cfg | sort -u |
     while read -r name; do
         mkdir -p "$(dirname "$work/corpora/${name#LODE_CORPORA/}")"
@@ -50,6 +52,8 @@ zero_shot="evaluate.perplexity.[1].length=64"
 for task in 0 1 2 3 4 5 6; do
     zero_shot+=" evaluate.tasks.[$task].limit=1"
 done
+few="quantize.sequences=2 quantize.z=(3.0,6.0)"
+blocks="evaluate.perplexity.[1].length=64 $few"
 declare -A more=(
     [llama-3.1-8b]="$published"
     [llama-3.1-8b-random]="$published"
@@ -64,6 +68,16 @@ declare -A more=(
     [super-weight-experiments]="$zero_shot superweight.sequences=2 superweight.max_length=32"
     [halo-size]="sweep.[0].values=(6,12,24)"
     [calibration-size]="sweep.[0].values=(3,6,12)"
+    [quantization-blocks]="$blocks quantize.granularity=[\"block-128\"]"
+    [quantization-w8a8]="$blocks"
+    [small-quantization]="$few"
+    [small-quantization-stories]="$few quantize.methods=[\"lp\"]" # the other has the rest
+    [small-activations]="$few"
+    [small-activations-stories]="$few sweep.[0].values=(0.5)"
+    [small-joint]="quantize.bits=(4)"
+    [small-joint-stories]="quantize.bits=(8) prune.methods=[\"scar-prot\"]"
+    [small-audit]="prune.sparsity=(0.25,0.5)"
+    [small-audit-stories]="prune.sparsity=(0.25,0.5) audit.loss_proxy=false"
 )
 
 if [ $# -eq 0 ]; then
@@ -87,6 +101,6 @@ for study; do
     else
         echo "ok    $study: $(($(wc -l <"$folder/summary.csv") - 1)) figures"
     fi
-    rm -rf "$work/results"
+    rm -rf "$work/results" "$work/folders"
 done
 exit $failed

@@ -25,7 +25,7 @@ char *lode_test_result(const char *folder, const char *name);
 int64_t lode_test_lines(const char *text);
 
 /* Takes a line of CSV apart: fields unquoted in place; returns the start of the next line. */
-enum { LODE_TEST_FIELDS = 20 };
+enum { LODE_TEST_FIELDS = 32 };
 char *lode_test_row(char *line, char *fields[LODE_TEST_FIELDS], int *count);
 
 /* How often `part` occurs. */

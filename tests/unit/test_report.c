@@ -21,7 +21,8 @@
 
 static lode_comm_t self;
 static const char header[] = "model,variant,method,sparsity,allocation,compensation,metric,dataset,"
-                             "protocol,value,stderr,count,core,point\n";
+                             "protocol,value,stderr,count,core,point,quantization,"
+                             "protection,bytes\n";
 
 static char *format_path(const char *folder, const char *rest) {
     char *path;
@@ -210,7 +211,7 @@ static void test_golden(void **state) {
     int count, found = 0;
     while (*line) {
         line = lode_test_row(line, fields, &count);
-        assert_int_equal(count, 14);
+        assert_int_equal(count, 17);
         if (strcmp(fields[1], "magnitude@0.5~lp") != 0)
             continue;
         found++;
@@ -296,7 +297,7 @@ static void test_sweep(void **state) {
     for (int row = 0, count; row < 7; row++) {
         assert_true(*line != '\0');
         line = lode_test_row(line, fields, &count);
-        assert_int_equal(count, 14);
+        assert_int_equal(count, 17);
         assert_string_equal(fields[0], row < 6 ? "one" : "two");
         assert_string_equal(fields[6], metrics[row]);
         assert_true(strtod(fields[9], NULL) == values[row]);
@@ -365,7 +366,7 @@ static void test_hostile_names(void **state) {
     int rows = 0, count;
     for (; *line; rows++) {
         line = lode_test_row(line, fields, &count);
-        assert_int_equal(count, 14);
+        assert_int_equal(count, 17);
         assert_string_equal(fields[0], models[0]);
         assert_string_equal(fields[7], dataset);
     }
