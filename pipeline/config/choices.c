@@ -1,6 +1,8 @@
 #include "config/choices.h"
 
 #include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/error.h"
@@ -124,6 +126,58 @@ const lode_choice_t lode_export_layout_choices[] = {
     {NULL, 0},
 };
 
+const lode_choice_t lode_spike_rule_choices[] = {
+    {"relative", LODE_SPIKE_RELATIVE},
+    {"absolute", LODE_SPIKE_ABSOLUTE},
+    {NULL, 0},
+};
+
+const lode_choice_t lode_experiment_choices[] = {
+    {"prune", LODE_EXPERIMENT_PRUNE},
+    {"restore", LODE_EXPERIMENT_RESTORE},
+    {"scale", LODE_EXPERIMENT_SCALE},
+    {"others-tensor", LODE_EXPERIMENT_OTHERS_TENSOR},
+    {"others-global", LODE_EXPERIMENT_OTHERS_GLOBAL},
+    {NULL, 0},
+};
+
+const lode_choice_t lode_quantizer_choices[] = {
+    {"rtn", LODE_QUANTIZER_RTN},
+    {"lp", LODE_QUANTIZER_LP},
+    {NULL, 0},
+};
+
+const lode_choice_t lode_protection_choices[] = {
+    {"none", LODE_PROTECT_NONE},
+    {"super-weight", LODE_PROTECT_SUPER_WEIGHT},
+    {"supernode", LODE_PROTECT_SUPERNODE},
+    {"both", LODE_PROTECT_BOTH},
+    {NULL, 0},
+};
+
+const lode_choice_t lode_clip_choices[] = {
+    {"none", LODE_CLIP_NONE},
+    {"searched", LODE_CLIP_SEARCHED},
+    {NULL, 0},
+};
+
+const lode_choice_t lode_activations_quantized_choices[] = {
+    {"none", LODE_INPUTS_NONE},
+    {"token", LODE_INPUTS_TOKEN},
+    {"tensor", LODE_INPUTS_TENSOR},
+    {"token-held", LODE_INPUTS_TOKEN_HELD},
+    {"tensor-held", LODE_INPUTS_TENSOR_HELD},
+    {"token-smooth", LODE_INPUTS_TOKEN_SMOOTH},
+    {"tensor-smooth", LODE_INPUTS_TENSOR_SMOOTH},
+    {NULL, 0},
+};
+
+const lode_choice_t lode_quantized_tensors_choices[] = {
+    {"all", LODE_QUANTIZED_ALL},
+    {"ffn", LODE_QUANTIZED_FFN},
+    {NULL, 0},
+};
+
 const lode_choice_t *lode_choice_find(const lode_choice_t *choices, const char *name) {
     for (; choices->name; choices++)
         if (strcmp(choices->name, name) == 0)
@@ -193,4 +247,92 @@ const char *lode_probe_check_name(lode_probe_check_t check) {
 
 const char *lode_export_layout_name(lode_export_layout_t layout) {
     return choice_name(lode_export_layout_choices, (int)layout);
+}
+
+const char *lode_experiment_name(lode_experiment_t experiment) {
+    return choice_name(lode_experiment_choices, (int)experiment);
+}
+
+const char *lode_quantizer_name(lode_quantizer_t quantizer) {
+    return choice_name(lode_quantizer_choices, (int)quantizer);
+}
+
+const char *lode_protection_name(lode_protection_t protection) {
+    return choice_name(lode_protection_choices, (int)protection);
+}
+
+const char *lode_clip_name(lode_clip_t clip) {
+    return choice_name(lode_clip_choices, (int)clip);
+}
+
+const char *lode_activations_quantized_name(lode_activations_quantized_t activations) {
+    return choice_name(lode_activations_quantized_choices, (int)activations);
+}
+
+/* --- granularities ---------------------------------------------------------------------- */
+
+/* The kinds that have no size come first, as in the enum. */
+static const char *const granularity_kinds[] = {"tensor", "channel", "group-", "block-"};
+
+static bool has_size(lode_granularity_kind_t kind) {
+    return kind == LODE_GRANULARITY_GROUP || kind == LODE_GRANULARITY_BLOCK;
+}
+
+void lode_granularity_name(char name[LODE_GRANULARITY_NAME], lode_granularity_t granularity) {
+    if (has_size(granularity.kind))
+        snprintf(name, LODE_GRANULARITY_NAME, "%s%lld", granularity_kinds[granularity.kind],
+                 (long long)granularity.size);
+    else
+        snprintf(name, LODE_GRANULARITY_NAME, "%s", granularity_kinds[granularity.kind]);
+}
+
+/* N without sign, spaces or leading zeros, so that every granularity has one spelling. */
+static bool parse_size(int64_t *size, lode_granularity_kind_t kind, const char *text) {
+    const size_t digits = strspn(text, "0123456789");
+    const int64_t most =
+        kind == LODE_GRANULARITY_BLOCK ? LODE_GRANULARITY_MOST_BLOCK : LODE_GRANULARITY_MOST_GROUP;
+    if (digits == 0 || digits > 9 || text[digits] != '\0' || text[0] == '0')
+        return false;
+    *size = strtoll(text, NULL, 10);
+    return *size >= LODE_GRANULARITY_LEAST && *size <= most;
+}
+
+bool lode_granularity_parse(lode_granularity_t *out, const char *text) {
+    for (int k = LODE_GRANULARITY_TENSOR; k <= LODE_GRANULARITY_BLOCK; k++) {
+        lode_granularity_t found = {.kind = (lode_granularity_kind_t)k};
+        const char *kind = granularity_kinds[k];
+        const bool sized = has_size(found.kind);
+        if (sized ? strncmp(text, kind, strlen(kind)) != 0 : strcmp(text, kind) != 0)
+            continue;
+        if (sized && !parse_size(&found.size, found.kind, text + strlen(kind)))
+            return false;
+        *out = found;
+        return true;
+    }
+    return false;
+}
+
+bool lode_granularity_equal(lode_granularity_t a, lode_granularity_t b) {
+    return a.kind == b.kind && a.size == b.size;
+}
+
+bool lode_inputs_held(lode_activations_quantized_t activations) {
+    return activations == LODE_INPUTS_TOKEN_HELD || activations == LODE_INPUTS_TENSOR_HELD;
+}
+
+bool lode_inputs_smooth(lode_activations_quantized_t activations) {
+    return activations == LODE_INPUTS_TOKEN_SMOOTH || activations == LODE_INPUTS_TENSOR_SMOOTH;
+}
+
+bool lode_inputs_tensor(lode_activations_quantized_t activations) {
+    return activations == LODE_INPUTS_TENSOR || activations == LODE_INPUTS_TENSOR_HELD ||
+           activations == LODE_INPUTS_TENSOR_SMOOTH;
+}
+
+bool lode_protects_super_weight(lode_protection_t protection) {
+    return protection == LODE_PROTECT_SUPER_WEIGHT || protection == LODE_PROTECT_BOTH;
+}
+
+bool lode_protects_supernode(lode_protection_t protection) {
+    return protection == LODE_PROTECT_SUPERNODE || protection == LODE_PROTECT_BOTH;
 }

@@ -52,6 +52,73 @@ typedef enum lode_compensation {
     LODE_COMPENSATION_SEQUENTIAL,    /* the same, layer by layer on the model as changed so far */
 } lode_compensation_t;
 
+/* How a super activation is told from the rest of a layer's values. */
+typedef enum lode_spike_rule {
+    LODE_SPIKE_RELATIVE, /* so many times the layer's own scale */
+    LODE_SPIKE_ABSOLUTE, /* the paper's: above a number */
+} lode_spike_rule_t;
+
+/* What is done to the super weights of a model in a variant of it. */
+typedef enum lode_experiment {
+    LODE_EXPERIMENT_PRUNE,         /* they are zero */
+    LODE_EXPERIMENT_RESTORE,       /* they are zero, but the super activations are put back */
+    LODE_EXPERIMENT_SCALE,         /* they are multiplied by a factor */
+    LODE_EXPERIMENT_OTHERS_TENSOR, /* the largest other weights of each matrix are zero */
+    LODE_EXPERIMENT_OTHERS_GLOBAL, /* the largest other weights of the whole model are zero */
+} lode_experiment_t;
+
+/* How the integers of weights are chosen. */
+typedef enum lode_quantizer {
+    LODE_QUANTIZER_RTN, /* asymmetric round-to-nearest */
+    LODE_QUANTIZER_LP,  /* the same with bits that follow the loss proxy of channels */
+} lode_quantizer_t;
+
+/* Which weights share a scale and a minimum. */
+typedef enum lode_granularity_kind {
+    LODE_GRANULARITY_TENSOR,  /* all of a matrix */
+    LODE_GRANULARITY_CHANNEL, /* a row of [out, in] */
+    LODE_GRANULARITY_GROUP,   /* N consecutive ones of a row; the last of a row may be shorter */
+    LODE_GRANULARITY_BLOCK,   /* N² consecutive ones of the matrix, row after row, the last one
+                               * shorter: the paper's blocks of 128² to 1024² */
+} lode_granularity_kind_t;
+
+typedef struct lode_granularity {
+    lode_granularity_kind_t kind;
+    int64_t size; /* N; 0 where the kind has none */
+} lode_granularity_t;
+
+/* Which weights keep the checkpoint's precision. */
+typedef enum lode_protection {
+    LODE_PROTECT_NONE,
+    LODE_PROTECT_SUPER_WEIGHT, /* single weights */
+    LODE_PROTECT_SUPERNODE,    /* the core's rows of gate and up, and its columns of down */
+    LODE_PROTECT_BOTH,
+} lode_protection_t;
+
+/* Whether weights beyond mean ± z·std of their block are moved there. */
+typedef enum lode_clip {
+    LODE_CLIP_NONE,
+    LODE_CLIP_SEARCHED, /* z found on the calibration error */
+} lode_clip_t;
+
+/* How the inputs of linear layers are rounded to 8 bits: one scale a token or a sequence; HELD
+ * leaves the super activation out, SMOOTH moves scales of channels into the weights. */
+typedef enum lode_activations_quantized {
+    LODE_INPUTS_NONE,
+    LODE_INPUTS_TOKEN,
+    LODE_INPUTS_TENSOR,
+    LODE_INPUTS_TOKEN_HELD,
+    LODE_INPUTS_TENSOR_HELD,
+    LODE_INPUTS_TOKEN_SMOOTH,
+    LODE_INPUTS_TENSOR_SMOOTH,
+} lode_activations_quantized_t;
+
+/* Which matrices are quantized. */
+typedef enum lode_quantized_tensors {
+    LODE_QUANTIZED_ALL, /* the seven of each layer */
+    LODE_QUANTIZED_FFN, /* gate, up and down */
+} lode_quantized_tensors_t;
+
 /* Type in which the second moments of channels are kept. AUTO keeps them only where something asked
  * for needs them, as float64. */
 typedef enum lode_second_moment {
@@ -144,6 +211,37 @@ const char *lode_correlation_name(lode_correlation_t correlation);
 const char *lode_spectrum_name(lode_spectrum_t spectrum);
 const char *lode_probe_check_name(lode_probe_check_t check);
 const char *lode_export_layout_name(lode_export_layout_t layout);
+const char *lode_experiment_name(lode_experiment_t experiment);
+const char *lode_quantizer_name(lode_quantizer_t quantizer);
+const char *lode_protection_name(lode_protection_t protection);
+const char *lode_clip_name(lode_clip_t clip);
+const char *lode_activations_quantized_name(lode_activations_quantized_t activations);
+
+enum {
+    LODE_GRANULARITY_NAME = 32, /* bytes of a spelling, NUL included */
+    LODE_GRANULARITY_LEAST = 2, /* elements of a group, side of a block */
+    LODE_GRANULARITY_MOST_GROUP = 1 << 20,
+    LODE_GRANULARITY_MOST_BLOCK = 4096,
+};
+
+/* The spelling of a granularity: "tensor", "channel", "group-128", "block-512".
+ * name: out, its NUL included. */
+void lode_granularity_name(char name[LODE_GRANULARITY_NAME], lode_granularity_t granularity);
+
+/* Reads such a spelling; false, and *out as it was, where it is none or N is out of range. */
+bool lode_granularity_parse(lode_granularity_t *out, const char *text);
+
+bool lode_granularity_equal(lode_granularity_t a, lode_granularity_t b);
+
+/* Whether the activations leave the super activation out; whether they need SmoothQuant's scales;
+ * whether they have one scale for a sequence. */
+bool lode_inputs_held(lode_activations_quantized_t activations);
+bool lode_inputs_smooth(lode_activations_quantized_t activations);
+bool lode_inputs_tensor(lode_activations_quantized_t activations);
+
+/* Whether the protection keeps super weights; whether it keeps supernodes. */
+bool lode_protects_super_weight(lode_protection_t protection);
+bool lode_protects_supernode(lode_protection_t protection);
 
 /* One spelling of a set. */
 typedef struct lode_choice {
@@ -167,6 +265,13 @@ extern const lode_choice_t lode_correlation_choices[];
 extern const lode_choice_t lode_spectrum_choices[];
 extern const lode_choice_t lode_probe_check_choices[];
 extern const lode_choice_t lode_export_layout_choices[];
+extern const lode_choice_t lode_spike_rule_choices[];
+extern const lode_choice_t lode_experiment_choices[];
+extern const lode_choice_t lode_quantizer_choices[];
+extern const lode_choice_t lode_protection_choices[];
+extern const lode_choice_t lode_clip_choices[];
+extern const lode_choice_t lode_activations_quantized_choices[];
+extern const lode_choice_t lode_quantized_tensors_choices[];
 
 /* The entry of `choices` spelled `name`, NULL where there is none. Static. */
 const lode_choice_t *lode_choice_find(const lode_choice_t *choices, const char *name);

@@ -123,26 +123,6 @@ fail:
     return status;
 }
 
-/* What no single key can be wrong about. */
-static lode_status_t check_together(const lode_config_t *config) {
-    if (!*config->calibration.corpus && !*config->calibration.merged)
-        return lode_fail(LODE_ERR_CONFIG,
-                         "%s: calibration.corpus: required key is missing; text that channel "
-                         "statistics are taken over (or give calibration.merged)",
-                         lode_config_where(config, "calibration.corpus"));
-    for (int64_t i = 0; i < config->evaluate.perplexity_count; i++) {
-        const lode_config_perplexity_t *perplexity = &config->evaluate.perplexity[i];
-        if (perplexity->protocol != LODE_PROTOCOL_LLAMA_CPP || perplexity->length >= 3)
-            continue;
-        char key[64];
-        snprintf(key, sizeof key, "evaluate.perplexity.[%lld].length", (long long)i);
-        return lode_fail(LODE_ERR_CONFIG,
-                         "%s: %s: %lld leaves protocol llama.cpp no target; it must be at least 3",
-                         lode_config_where(config, key), key, (long long)perplexity->length);
-    }
-    return LODE_OK;
-}
-
 /* From a scanned text and overrides to an experiment whose sweep is unchecked. */
 static lode_status_t build(lode_config_t **out, const lode_source_t *source,
                            const override_t *overrides, int64_t override_count, bool expand_paths) {
@@ -158,7 +138,7 @@ static lode_status_t build(lode_config_t **out, const lode_source_t *source,
         status = lode_decode(out, &root, source->files[0]);
     lode_value_free(&root);
     if (status == LODE_OK)
-        status = check_together(*out);
+        status = lode_decode_check(*out);
     if (status != LODE_OK)
         lode_config_destroy(out);
     return status;
@@ -523,62 +503,4 @@ done:
     lode_config_destroy(&config);
     lode_source_free(&source);
     return status;
-}
-
-/* --- what depends on a model ------------------------------------------------------------ */
-
-static lode_status_t check_positions(const lode_config_t *config, const char *key, int64_t length,
-                                     int64_t max_positions, const char *model_name) {
-    if (length <= max_positions)
-        return LODE_OK;
-    return lode_fail(LODE_ERR_CONFIG,
-                     "%s: %s: %lld is above the %lld positions of model %s "
-                     "(max_position_embeddings); set it to %lld or less",
-                     lode_config_where(config, key), key, (long long)length,
-                     (long long)max_positions, model_name, (long long)max_positions);
-}
-
-lode_status_t lode_config_check_model(const lode_config_t *config, int64_t max_positions,
-                                      int64_t hidden, const char *model_name) {
-    LODE_TRY(check_positions(config, "calibration.max_length", config->calibration.max_length,
-                             max_positions, model_name));
-    if (config->probe.check_count > 0)
-        LODE_TRY(check_positions(config, "probe.max_length", config->probe.max_length,
-                                 max_positions, model_name));
-    for (int64_t i = 0; i < config->evaluate.perplexity_count; i++) {
-        char key[64];
-        snprintf(key, sizeof key, "evaluate.perplexity.[%lld].length", (long long)i);
-        LODE_TRY(check_positions(config, key, config->evaluate.perplexity[i].length, max_positions,
-                                 model_name));
-    }
-    if (config->classify.write_support < hidden)
-        return LODE_OK;
-    return lode_fail(LODE_ERR_CONFIG,
-                     "%s: classify.write_support: %lld is not below the hidden size %lld of model "
-                     "%s, so every channel would be fully connected; set it to %lld or less",
-                     lode_config_where(config, "classify.write_support"),
-                     (long long)config->classify.write_support, (long long)hidden, model_name,
-                     (long long)hidden - 1);
-}
-
-static lode_status_t check_bos(const lode_config_t *config, const char *list, int64_t index,
-                               const char *model_name) {
-    char key[64];
-    snprintf(key, sizeof key, "evaluate.%s.[%lld].bos", list, (long long)index);
-    return lode_fail(LODE_ERR_CONFIG,
-                     "%s: %s: \"always\" needs a bos_token_id, and config.json of model %s has "
-                     "none; set it to \"auto\" or \"never\"",
-                     lode_config_where(config, key), key, model_name);
-}
-
-lode_status_t lode_config_check_bos(const lode_config_t *config, int32_t bos,
-                                    const char *model_name) {
-    const lode_config_evaluate_t *evaluate = &config->evaluate;
-    for (int64_t i = 0; bos < 0 && i < evaluate->perplexity_count; i++)
-        if (evaluate->perplexity[i].bos == LODE_BOS_ALWAYS)
-            return check_bos(config, "perplexity", i, model_name);
-    for (int64_t i = 0; bos < 0 && i < evaluate->task_count; i++)
-        if (evaluate->tasks[i].bos == LODE_BOS_ALWAYS)
-            return check_bos(config, "tasks", i, model_name);
-    return LODE_OK;
 }

@@ -143,6 +143,68 @@ typedef struct lode_config_probe {
     int64_t halo_max_length;
 } lode_config_probe_t;
 
+/* How super weights are found, what is tried with them, and the texts of stopword probabilities. */
+typedef struct lode_config_superweight {
+    char **prompts;
+    int64_t prompt_count; /* 0: nothing is looked for */
+    lode_bos_t bos;
+    lode_spike_rule_t rule;
+    double ratio;    /* of a spike to the layer's scale, relative rule */
+    double absolute; /* of a spike, absolute rule */
+    double product;  /* least share of an output spike that one product explains */
+    int64_t limit;   /* weights found */
+    lode_experiment_t *experiments;
+    int64_t experiment_count; /* may be 0 */
+    double *scales;           /* factors of the experiment scale */
+    int64_t scale_count;
+    double others_fraction; /* of each matrix */
+    int64_t others_least;   /* of each matrix */
+    int64_t others_count;   /* of the whole model */
+    char *stopwords;        /* file, "" for none */
+    char *corpus;           /* texts of the stopword probabilities, "" for none */
+    lode_corpus_format_t format;
+    char *field; /* of a jsonl line */
+    int64_t sequences;
+    int64_t max_length; /* tokens, BOS included */
+    char *known;        /* file of published coordinates, "" for none */
+} lode_config_superweight_t;
+
+/* Quantized variants are the product of the lists. No list holds a value twice. */
+typedef struct lode_config_quantize {
+    lode_quantizer_t *methods;
+    int64_t method_count; /* may be 0: nothing is quantized */
+    int64_t *bits;
+    int64_t bit_count;
+    lode_granularity_t *granularity;
+    int64_t granularity_count;
+    lode_clip_t *clip;
+    int64_t clip_count;
+    double *z; /* candidates of the search */
+    int64_t z_count;
+    lode_protection_t *protection;
+    int64_t protection_count;
+    lode_activations_quantized_t *activations;
+    int64_t activation_count;
+    double smooth;     /* exponent α of SmoothQuant */
+    int64_t sequences; /* the first of the calibration */
+    lode_quantized_tensors_t tensors;
+    bool pruned;    /* pruned variants are quantized too */
+    int64_t budget; /* bytes of the joint plan, 0 for none */
+} lode_config_quantize_t;
+
+/* Another folder of a model, whoever has made it. */
+typedef struct lode_config_folder {
+    char *name;
+    char *path;
+    char *model; /* of the experiment that it is a version of; "" for every one */
+} lode_config_folder_t;
+
+typedef struct lode_config_audit {
+    lode_config_folder_t *folders;
+    int64_t folder_count; /* may be 0 */
+    bool loss_proxy;      /* is measured again in each folder */
+} lode_config_audit_t;
+
 /* A variant to be written as a Hugging Face folder. */
 typedef struct lode_config_export {
     char *variant; /* as named in results, or "dense" */
@@ -170,9 +232,12 @@ typedef struct lode_config {
     int64_t model_count; /* at least 1 */
     lode_config_calibration_t calibration;
     lode_config_classify_t classify;
+    lode_config_superweight_t superweight;
     lode_config_prune_t prune;
+    lode_config_quantize_t quantize;
     lode_config_evaluate_t evaluate;
     lode_config_probe_t probe;
+    lode_config_audit_t audit;
     lode_config_export_t *exports;
     int64_t export_count;
     lode_config_sweep_t *sweep;
@@ -218,9 +283,9 @@ LODE_MUST_USE lode_status_t lode_config_expand(const lode_config_t *config,
 void lode_config_points_destroy(lode_config_point_t **points, int64_t count);
 
 /* Adds the keys that decide the numbers of `stage` ("tokenize", "calibrate", "accumulate",
- * "moments", "classify", "spectra", "prune", "compensate", "evaluate", "probe", "export") beyond
- * what the stages before it wrote; never names of the experiment or of models, paths, memory or
- * replicas. Another stage is LODE_ERR_USAGE. */
+ * "moments", "classify", "superweight", "spectra", "prune", "compensate", "quantize", "evaluate",
+ * "probe", "export", "audit") beyond what the stages before it wrote; never names of the experiment
+ * or of models, paths, memory or replicas. Another stage is LODE_ERR_USAGE. */
 LODE_MUST_USE lode_status_t lode_config_stage_hash(const lode_config_t *config, const char *stage,
                                                    lode_hash_t *hash);
 
@@ -230,6 +295,13 @@ LODE_MUST_USE lode_status_t lode_config_stage_hash(const lode_config_t *config, 
 LODE_MUST_USE lode_status_t lode_config_stage_difference(const lode_config_t *a,
                                                          const lode_config_t *b, const char *stage,
                                                          lode_buffer_t *text);
+
+/* Whether variants need super weights: experiments with them, or a quantization that protects them
+ * or holds their activations. */
+bool lode_config_needs_superweights(const lode_config_t *config);
+
+/* Whether quantized variants do, by what they protect or hold. */
+bool lode_config_quantizes_superweights(const lode_config_t *config);
 
 /* Checks what depends on a model: no sequence or window longer than its max_position_embeddings
  * (`max_positions`, tokens), write support below its hidden size (`hidden`, channels).

@@ -147,7 +147,7 @@ static lode_status_t decode_text(const lode_key_t *key, const lode_value_t *valu
                                  char **field) {
     if (value->kind != LODE_VALUE_TEXT)
         return fail_type(value, path, "a string in double quotes");
-    if (value->text[0] == '\0' && key->may_be_empty)
+    if (value->text[0] == '\0' && key->may_be_empty && !key->list)
         return lode_strdup(field, value->text);
     if (key->type == LODE_KEY_NAME && !is_name(value->text))
         return fail_type(value, path,
@@ -180,6 +180,42 @@ static lode_status_t decode_choice(const lode_key_t *key, const lode_value_t *va
     return status;
 }
 
+/* The granularity that the text is most likely meant to be; room: for it. NULL where none is near.
+ */
+static const char *near_granularity(char room[LODE_GRANULARITY_NAME], const char *text) {
+    char group[LODE_GRANULARITY_NAME], block[LODE_GRANULARITY_NAME];
+    const char *digits = text + strcspn(text, "123456789");
+    const int length = (int)strspn(digits, "0123456789");
+    const char *size = length > 0 && length < 6 ? digits : "128";
+    snprintf(group, sizeof group, "group-%.*s", size == digits ? length : 3, size);
+    snprintf(block, sizeof block, "block-%.*s", size == digits ? length : 3, size);
+    const char *const names[] = {"tensor", "channel", group, block};
+    const char *near = lode_config_nearest(text, names, 4);
+    lode_granularity_t parsed;
+    if (!near || !lode_granularity_parse(&parsed, near))
+        return NULL;
+    lode_granularity_name(room, parsed);
+    return room;
+}
+
+static lode_status_t decode_granularity(const lode_value_t *value, const char *path,
+                                        lode_granularity_t *field) {
+    char near[LODE_GRANULARITY_NAME];
+    if (value->kind != LODE_VALUE_TEXT)
+        return fail_type(value, path, "a string in double quotes");
+    if (lode_granularity_parse(field, value->text))
+        return LODE_OK;
+    if (near_granularity(near, value->text))
+        return lode_value_fail(value, path, "\"%.*s\" is no granularity; did you mean \"%s\"?",
+                               SHOWN_MAX, value->text, near);
+    return lode_value_fail(value, path,
+                           "\"%.*s\" is no granularity; write tensor, channel, group-N with N from "
+                           "%d to %d, or block-N with N from %d to %d",
+                           SHOWN_MAX, value->text, (int)LODE_GRANULARITY_LEAST,
+                           (int)LODE_GRANULARITY_MOST_GROUP, (int)LODE_GRANULARITY_LEAST,
+                           (int)LODE_GRANULARITY_MOST_BLOCK);
+}
+
 static lode_status_t decode_scalar(const lode_key_t *key, const lode_value_t *value,
                                    const char *path, void *field) {
     lode_buffer_t text = {0};
@@ -192,6 +228,8 @@ static lode_status_t decode_scalar(const lode_key_t *key, const lode_value_t *va
         return decode_bytes(key, value, path, field);
     case LODE_KEY_CHOICE:
         return decode_choice(key, value, path, field);
+    case LODE_KEY_GRANULARITY:
+        return decode_granularity(value, path, field);
     case LODE_KEY_BOOLEAN:
         if (value->kind != LODE_VALUE_BOOLEAN)
             return fail_type(value, path, "true or false");
@@ -228,6 +266,9 @@ static bool same_items(const lode_key_t *key, const void *a, const void *b) {
     case LODE_KEY_INTEGER:
     case LODE_KEY_CHOICE:
         return memcmp(a, b, lode_field_size(key)) == 0;
+    case LODE_KEY_GRANULARITY:
+        return lode_granularity_equal(*(const lode_granularity_t *)a,
+                                      *(const lode_granularity_t *)b);
     default:
         return strcmp(*(char *const *)a, *(char *const *)b) == 0;
     }

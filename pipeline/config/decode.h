@@ -28,6 +28,9 @@ typedef struct lode_config_places {
 LODE_MUST_USE lode_status_t lode_decode(lode_config_t **out, const lode_value_t *root,
                                         const char *origin);
 
+/* Checks what no single key can be wrong about. */
+LODE_MUST_USE lode_status_t lode_decode_check(const lode_config_t *config);
+
 /* Expands $VAR and ~ in every path of the tree, or in one value that is to be a path. */
 LODE_MUST_USE lode_status_t lode_decode_expand_paths(lode_value_t *root);
 LODE_MUST_USE lode_status_t lode_decode_expand_path(lode_value_t *value, const char *key);

@@ -16,6 +16,8 @@ size_t lode_field_size(const lode_key_t *key) {
         return sizeof(bool);
     case LODE_KEY_CHOICE:
         return sizeof(int);
+    case LODE_KEY_GRANULARITY:
+        return sizeof(lode_granularity_t);
     case LODE_KEY_GROUPS:
         return key->element;
     default:
@@ -54,6 +56,8 @@ static lode_status_t scalar_text(const lode_key_t *key, const void *item, lode_b
     int64_t integer;
     double real;
     int choice;
+    lode_granularity_t granularity;
+    char name[LODE_GRANULARITY_NAME];
     const char *string;
     switch (key->type) {
     case LODE_KEY_INTEGER:
@@ -68,6 +72,10 @@ static lode_status_t scalar_text(const lode_key_t *key, const void *item, lode_b
     case LODE_KEY_CHOICE:
         memcpy(&choice, item, sizeof choice);
         return lode_value_string_text(text, choice_text(key->choices, choice));
+    case LODE_KEY_GRANULARITY:
+        memcpy(&granularity, item, sizeof granularity);
+        lode_granularity_name(name, granularity);
+        return lode_value_string_text(text, name);
     default:
         memcpy(&string, item, sizeof string);
         if (key->type == LODE_KEY_VALUES)
@@ -216,10 +224,13 @@ static lode_status_t find_stage(unsigned *bit, const char *stage) {
     *bit = lode_schema_stage(stage);
     if (*bit != 0)
         return LODE_OK;
-    return lode_fail(LODE_ERR_USAGE,
-                     "\"%s\" is not a stage; the stages are tokenize, calibrate, accumulate, "
-                     "moments, classify, spectra, prune, compensate, evaluate, probe and export",
-                     stage);
+    lode_buffer_t all = {0};
+    lode_status_t status = lode_schema_stages_text(&all);
+    if (status == LODE_OK)
+        status =
+            lode_fail(LODE_ERR_USAGE, "\"%s\" is not a stage; the stages are %s", stage, all.data);
+    lode_buffer_free(&all);
+    return status;
 }
 
 lode_status_t lode_config_stage_hash(const lode_config_t *config, const char *stage,

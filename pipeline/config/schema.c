@@ -12,7 +12,10 @@
 
 enum {
     FORWARD = LODE_DECIDES_CALIBRATE | LODE_DECIDES_ACCUMULATE | LODE_DECIDES_MOMENTS |
-              LODE_DECIDES_COMPENSATE | LODE_DECIDES_EVALUATE | LODE_DECIDES_PROBE,
+              LODE_DECIDES_SUPERWEIGHT | LODE_DECIDES_COMPENSATE | LODE_DECIDES_QUANTIZE |
+              LODE_DECIDES_EVALUATE | LODE_DECIDES_PROBE | LODE_DECIDES_AUDIT,
+    /* What the perplexities of variants are, and those of other folders. */
+    MEASURED = LODE_DECIDES_EVALUATE | LODE_DECIDES_AUDIT,
 };
 
 static const lode_key_t keys[] = {
@@ -282,6 +285,157 @@ static const lode_key_t keys[] = {
      .stages = LODE_DECIDES_SPECTRA,
      .meaning = "matrices over all channels of a layer whose spectra are taken"},
 
+    {.path = "superweight.prompts",
+     .type = LODE_KEY_TEXT,
+     .list = true,
+     .may_be_empty = true,
+     .fallback = "[ ]",
+     AT(superweight.prompts),
+     COUNT(superweight.prompt_count),
+     .stages = LODE_DECIDES_TOKENIZE,
+     .meaning =
+         "texts whose forward passes show super weights, any; none: they are not looked for"},
+    {.path = "superweight.bos",
+     .type = LODE_KEY_CHOICE,
+     .fallback = "\"auto\"",
+     .choices = lode_bos_choices,
+     AT(superweight.bos),
+     .stages = LODE_DECIDES_TOKENIZE,
+     .meaning = "whether BOS begins each prompt; auto: where the tokenizer adds it"},
+    {.path = "superweight.rule",
+     .type = LODE_KEY_CHOICE,
+     .fallback = "\"relative\"",
+     .choices = lode_spike_rule_choices,
+     AT(superweight.rule),
+     .stages = LODE_DECIDES_SUPERWEIGHT,
+     .meaning = "what makes a value a spike: so many times the layer's own scale, or so much"},
+    {.path = "superweight.ratio",
+     .type = LODE_KEY_REAL,
+     .fallback = "100.0",
+     .low = 1,
+     .high = INFINITY,
+     AT(superweight.ratio),
+     .stages = LODE_DECIDES_SUPERWEIGHT,
+     .meaning = "times the layer's own scale that a spike exceeds, of the relative rule"},
+    {.path = "superweight.absolute",
+     .type = LODE_KEY_REAL,
+     .fallback = "50.0",
+     .high = INFINITY,
+     .low_open = true,
+     AT(superweight.absolute),
+     .stages = LODE_DECIDES_SUPERWEIGHT,
+     .meaning = "magnitude that a spike exceeds, of the absolute rule"},
+    {.path = "superweight.product",
+     .type = LODE_KEY_REAL,
+     .fallback = "0.3",
+     .high = 1,
+     .low_open = true,
+     AT(superweight.product),
+     .stages = LODE_DECIDES_SUPERWEIGHT,
+     .meaning = "least share of an output spike that the one product of input spike and weight "
+                "explains"},
+    {.path = "superweight.limit",
+     .type = LODE_KEY_INTEGER,
+     .fallback = "32",
+     .low = 1,
+     .high = 1 << 16,
+     AT(superweight.limit),
+     .stages = LODE_DECIDES_SUPERWEIGHT,
+     .meaning = "most super weights that are looked for"},
+    {.path = "superweight.experiments",
+     .type = LODE_KEY_CHOICE,
+     .list = true,
+     .may_be_empty = true,
+     .fallback = "[ ]",
+     .choices = lode_experiment_choices,
+     AT(superweight.experiments),
+     COUNT(superweight.experiment_count),
+     .stages = LODE_DECIDES_SUPERWEIGHT | LODE_DECIDES_EVALUATE,
+     .meaning = "variants to be evaluated: without super weights; without them but with their "
+                "activations; with them scaled; without the largest other weights of each matrix, "
+                "or of the model"},
+    {.path = "superweight.scales",
+     .type = LODE_KEY_REAL,
+     .list = true,
+     .fallback = "( 0.0, 0.5, 0.8, 1.2, 1.5, 2.0, 3.0 )",
+     .high = 1e6,
+     AT(superweight.scales),
+     COUNT(superweight.scale_count),
+     .stages = LODE_DECIDES_EVALUATE,
+     .meaning = "factors of the experiment scale"},
+    {.path = "superweight.others_fraction",
+     .type = LODE_KEY_REAL,
+     .fallback = "1e-06",
+     .high = 1,
+     .high_open = true,
+     AT(superweight.others_fraction),
+     .stages = LODE_DECIDES_SUPERWEIGHT,
+     .meaning = "share of each matrix that others-tensor takes, rounded down"},
+    {.path = "superweight.others_least",
+     .type = LODE_KEY_INTEGER,
+     .fallback = "0",
+     .high = 1 << 30,
+     AT(superweight.others_least),
+     .stages = LODE_DECIDES_SUPERWEIGHT,
+     .meaning = "weights of each matrix that others-tensor takes at least"},
+    {.path = "superweight.others_count",
+     .type = LODE_KEY_INTEGER,
+     .fallback = "7000",
+     .low = 1,
+     .high = 1 << 30,
+     AT(superweight.others_count),
+     .stages = LODE_DECIDES_SUPERWEIGHT,
+     .meaning = "weights of the model that others-global takes"},
+    {.path = "superweight.stopwords",
+     .type = LODE_KEY_PATH,
+     .may_be_empty = true,
+     .fallback = "\"\"",
+     AT(superweight.stopwords),
+     .meaning = "file of words, one a line, whose probabilities are taken with and without super "
+                "weights; empty: none"},
+    {.path = "superweight.corpus",
+     .type = LODE_KEY_PATH,
+     .may_be_empty = true,
+     .fallback = "\"\"",
+     AT(superweight.corpus),
+     .meaning = "texts that those probabilities are taken over"},
+    {.path = "superweight.format",
+     .type = LODE_KEY_CHOICE,
+     .fallback = "\"lines\"",
+     .choices = lode_corpus_format_choices,
+     AT(superweight.format),
+     .stages = LODE_DECIDES_TOKENIZE,
+     .meaning = "how that corpus is cut into texts"},
+    {.path = "superweight.field",
+     .type = LODE_KEY_TEXT,
+     .fallback = "\"text\"",
+     AT(superweight.field),
+     .stages = LODE_DECIDES_TOKENIZE,
+     .meaning = "member of a jsonl line that holds the text"},
+    {.path = "superweight.sequences",
+     .type = LODE_KEY_INTEGER,
+     .fallback = "500",
+     .low = 1,
+     .high = 1 << 30,
+     AT(superweight.sequences),
+     .stages = LODE_DECIDES_TOKENIZE,
+     .meaning = "texts taken, the first"},
+    {.path = "superweight.max_length",
+     .type = LODE_KEY_INTEGER,
+     .fallback = "512",
+     .low = 2,
+     .high = 1 << 30,
+     AT(superweight.max_length),
+     .stages = LODE_DECIDES_TOKENIZE,
+     .meaning = "tokens each of them is cut at, BOS included; at most the model's positions"},
+    {.path = "superweight.known",
+     .type = LODE_KEY_PATH,
+     .may_be_empty = true,
+     .fallback = "\"\"",
+     AT(superweight.known),
+     .meaning = "JSON list of published coordinates that what is found is compared with; empty: "
+                "none"},
+
     {.path = "prune.methods",
      .type = LODE_KEY_CHOICE,
      .list = true,
@@ -347,6 +501,112 @@ static const lode_key_t keys[] = {
      .stages = LODE_DECIDES_PRUNE,
      .meaning = "share of its channels that every layer keeps under global allocation"},
 
+    {.path = "quantize.methods",
+     .type = LODE_KEY_CHOICE,
+     .list = true,
+     .may_be_empty = true,
+     .fallback = "[ ]",
+     .choices = lode_quantizer_choices,
+     AT(quantize.methods),
+     COUNT(quantize.method_count),
+     .stages = LODE_DECIDES_QUANTIZE,
+     .meaning = "how weights are rounded: to nearest, or that with bits that follow the loss "
+                "proxy; none: nothing is quantized"},
+    {.path = "quantize.bits",
+     .type = LODE_KEY_INTEGER,
+     .list = true,
+     .fallback = "( 4 )",
+     .low = 2,
+     .high = 8,
+     AT(quantize.bits),
+     COUNT(quantize.bit_count),
+     .stages = LODE_DECIDES_QUANTIZE,
+     .meaning = "bits of a weight; of method lp the average over feed-forward weights"},
+    {.path = "quantize.granularity",
+     .type = LODE_KEY_GRANULARITY,
+     .list = true,
+     .fallback = "[ \"channel\" ]",
+     AT(quantize.granularity),
+     COUNT(quantize.granularity_count),
+     .stages = LODE_DECIDES_QUANTIZE,
+     .meaning = "weights that share a scale: of a matrix, of a row, N neighbours in a row, or N² "
+                "neighbours in the flattened matrix"},
+    {.path = "quantize.clip",
+     .type = LODE_KEY_CHOICE,
+     .list = true,
+     .fallback = "[ \"none\" ]",
+     .choices = lode_clip_choices,
+     AT(quantize.clip),
+     COUNT(quantize.clip_count),
+     .stages = LODE_DECIDES_QUANTIZE,
+     .meaning = "whether weights beyond mean ± z·std of their block are clipped, with the z of "
+                "least calibration error"},
+    {.path = "quantize.z",
+     .type = LODE_KEY_REAL,
+     .list = true,
+     .fallback = "( 2.0, 2.5, 3.0, 3.5, 4.0, 5.0, 6.0, 8.0, 10.0, 14.0, 20.0 )",
+     .high = INFINITY,
+     .low_open = true,
+     AT(quantize.z),
+     COUNT(quantize.z_count),
+     .stages = LODE_DECIDES_QUANTIZE,
+     .meaning = "candidates of that search; no clipping is always one more"},
+    {.path = "quantize.protection",
+     .type = LODE_KEY_CHOICE,
+     .list = true,
+     .fallback = "[ \"none\" ]",
+     .choices = lode_protection_choices,
+     AT(quantize.protection),
+     COUNT(quantize.protection_count),
+     .stages = LODE_DECIDES_QUANTIZE,
+     .meaning =
+         "weights that stay as stored: super weights, supernodes' rows and columns, or both"},
+    {.path = "quantize.activations",
+     .type = LODE_KEY_CHOICE,
+     .list = true,
+     .fallback = "[ \"none\" ]",
+     .choices = lode_activations_quantized_choices,
+     AT(quantize.activations),
+     COUNT(quantize.activation_count),
+     .stages = LODE_DECIDES_QUANTIZE,
+     .meaning = "8-bit inputs of linear layers, one scale a token or a sequence; held: the super "
+                "activation apart; smooth: SmoothQuant"},
+    {.path = "quantize.smooth",
+     .type = LODE_KEY_REAL,
+     .fallback = "0.5",
+     .high = 1,
+     AT(quantize.smooth),
+     .stages = LODE_DECIDES_QUANTIZE,
+     .meaning = "exponent α of SmoothQuant: 0 leaves all of the range to inputs, 1 to weights"},
+    {.path = "quantize.sequences",
+     .type = LODE_KEY_INTEGER,
+     .fallback = "16",
+     .low = 1,
+     .high = 1 << 30,
+     AT(quantize.sequences),
+     .stages = LODE_DECIDES_QUANTIZE,
+     .meaning = "first calibration sequences that z and the smoothing are found on; at most all"},
+    {.path = "quantize.tensors",
+     .type = LODE_KEY_CHOICE,
+     .fallback = "\"all\"",
+     .choices = lode_quantized_tensors_choices,
+     AT(quantize.tensors),
+     .stages = LODE_DECIDES_QUANTIZE,
+     .meaning = "matrices quantized: the seven of each layer, or those of the feed-forward block; "
+                "never embedding, head, norms and biases"},
+    {.path = "quantize.pruned",
+     .type = LODE_KEY_BOOLEAN,
+     .fallback = "false",
+     AT(quantize.pruned),
+     .stages = LODE_DECIDES_QUANTIZE,
+     .meaning = "whether pruned variants are quantized too, for the joint plan"},
+    {.path = "quantize.budget",
+     .type = LODE_KEY_BYTES,
+     .fallback = "0",
+     .high = INFINITY,
+     AT(quantize.budget),
+     .meaning = "bytes of weights that the joint plan of the report may take; 0: none"},
+
     {.path = "evaluate.perplexity",
      .type = LODE_KEY_GROUPS,
      .may_be_empty = true,
@@ -354,13 +614,13 @@ static const lode_key_t keys[] = {
      AT(evaluate.perplexity),
      COUNT(evaluate.perplexity_count),
      .element = sizeof(lode_config_perplexity_t),
-     .stages = LODE_DECIDES_TOKENIZE | LODE_DECIDES_EVALUATE,
+     .stages = LODE_DECIDES_TOKENIZE | MEASURED,
      .meaning = "the perplexities of every variant, each a group of the keys below"},
     {.path = "evaluate.perplexity.[].name",
      .type = LODE_KEY_NAME,
      .distinct = true,
      IN(lode_config_perplexity_t, name),
-     .stages = LODE_DECIDES_TOKENIZE | LODE_DECIDES_EVALUATE,
+     .stages = LODE_DECIDES_TOKENIZE | MEASURED,
      .meaning = "name of the perplexity in results"},
     {.path = "evaluate.perplexity.[].corpus",
      .type = LODE_KEY_PATH,
@@ -384,7 +644,7 @@ static const lode_key_t keys[] = {
      .fallback = "\"gptq\"",
      .choices = lode_protocol_choices,
      IN(lode_config_perplexity_t, protocol),
-     .stages = LODE_DECIDES_TOKENIZE | LODE_DECIDES_EVALUATE,
+     .stages = LODE_DECIDES_TOKENIZE | MEASURED,
      .meaning = "which windows, which targets and which figure; perplexities of two protocols do "
                 "not compare"},
     {.path = "evaluate.perplexity.[].bos",
@@ -392,7 +652,7 @@ static const lode_key_t keys[] = {
      .fallback = "\"auto\"",
      .choices = lode_bos_choices,
      IN(lode_config_perplexity_t, bos),
-     .stages = LODE_DECIDES_TOKENIZE | LODE_DECIDES_EVALUATE,
+     .stages = LODE_DECIDES_TOKENIZE | MEASURED,
      .meaning = "what stands before the text, for `llama.cpp` also first in every window; auto: "
                 "what the tokenizer adds; always: BOS of config.json; never: nothing. `lm-eval` "
                 "predicts that and the text from one token before them in any case: the "
@@ -403,7 +663,7 @@ static const lode_key_t keys[] = {
      .low = 2,
      .high = 1 << 30,
      IN(lode_config_perplexity_t, length),
-     .stages = LODE_DECIDES_EVALUATE,
+     .stages = MEASURED,
      .meaning = "tokens of a window, of `lm-eval` those that the model sees at once; at most the "
                 "model's positions"},
     {.path = "evaluate.perplexity.[].pruned",
@@ -411,7 +671,8 @@ static const lode_key_t keys[] = {
      .fallback = "true",
      IN(lode_config_perplexity_t, pruned),
      .stages = LODE_DECIDES_EVALUATE,
-     .meaning = "whether it is taken of the pruned variants too, or of the unpruned model alone"},
+     .meaning =
+         "whether it is taken of the pruned and other variants too, or of the dense model alone"},
     {.path = "evaluate.tasks",
      .type = LODE_KEY_GROUPS,
      .may_be_empty = true,
@@ -458,7 +719,7 @@ static const lode_key_t keys[] = {
      .fallback = "true",
      IN(lode_config_task_t, pruned),
      .stages = LODE_DECIDES_EVALUATE,
-     .meaning = "whether the pruned variants answer too, or the unpruned model alone"},
+     .meaning = "whether the pruned and other variants answer too, or the dense model alone"},
 
     {.path = "probe.checks",
      .type = LODE_KEY_CHOICE,
@@ -601,7 +862,8 @@ static const lode_key_t keys[] = {
      .type = LODE_KEY_TEXT,
      IN(lode_config_export_t, variant),
      .stages = LODE_DECIDES_EXPORT,
-     .meaning = "variant as results name it, like scar-prot@0.5+least-squares, or dense"},
+     .meaning = "variant as results name it, like scar-prot@0.5+least-squares or "
+                "int4-channel:super-weight, or dense"},
     {.path = "export.[].path",
      .type = LODE_KEY_PATH,
      .distinct = true,
@@ -616,6 +878,40 @@ static const lode_key_t keys[] = {
      .stages = LODE_DECIDES_EXPORT,
      .meaning = "sliced to the width kept, or padded with zeros to the widest layer; auto: sliced "
                 "where all layers keep the same width"},
+
+    {.path = "audit.folders",
+     .type = LODE_KEY_GROUPS,
+     .may_be_empty = true,
+     .fallback = "( )",
+     AT(audit.folders),
+     COUNT(audit.folder_count),
+     .element = sizeof(lode_config_folder_t),
+     .stages = LODE_DECIDES_AUDIT,
+     .meaning = "other versions of the models, pruned, quantized or trained on by anybody, each a "
+                "group of the keys below"},
+    {.path = "audit.folders.[].name",
+     .type = LODE_KEY_NAME,
+     .distinct = true,
+     IN(lode_config_folder_t, name),
+     .stages = LODE_DECIDES_AUDIT,
+     .meaning = "name of the version in results"},
+    {.path = "audit.folders.[].path",
+     .type = LODE_KEY_PATH,
+     IN(lode_config_folder_t, path),
+     .meaning = "its Hugging Face folder"},
+    {.path = "audit.folders.[].model",
+     .type = LODE_KEY_TEXT,
+     .may_be_empty = true,
+     .fallback = "\"\"",
+     IN(lode_config_folder_t, model),
+     .stages = LODE_DECIDES_AUDIT,
+     .meaning = "name of the model that it is a version of; empty: of every one"},
+    {.path = "audit.loss_proxy",
+     .type = LODE_KEY_BOOLEAN,
+     .fallback = "true",
+     AT(audit.loss_proxy),
+     .stages = LODE_DECIDES_AUDIT,
+     .meaning = "whether the loss proxy is measured again in each folder"},
 
     {.path = "sweep",
      .type = LODE_KEY_GROUPS,
@@ -647,7 +943,11 @@ _Static_assert(
         sizeof(lode_protocol_t) == sizeof(int) && sizeof(lode_corpus_format_t) == sizeof(int) &&
         sizeof(lode_second_moment_t) == sizeof(int) && sizeof(lode_correlation_t) == sizeof(int) &&
         sizeof(lode_spectrum_t) == sizeof(int) && sizeof(lode_probe_check_t) == sizeof(int) &&
-        sizeof(lode_export_layout_t) == sizeof(int),
+        sizeof(lode_export_layout_t) == sizeof(int) && sizeof(lode_bos_t) == sizeof(int) &&
+        sizeof(lode_spike_rule_t) == sizeof(int) && sizeof(lode_experiment_t) == sizeof(int) &&
+        sizeof(lode_quantizer_t) == sizeof(int) && sizeof(lode_protection_t) == sizeof(int) &&
+        sizeof(lode_clip_t) == sizeof(int) && sizeof(lode_activations_quantized_t) == sizeof(int) &&
+        sizeof(lode_quantized_tensors_t) == sizeof(int),
     "enums of choices are as wide as int");
 
 enum { KEY_COUNT = sizeof keys / sizeof *keys, NEAR_MAX = 64 };
@@ -695,14 +995,25 @@ bool lode_schema_is_group(const char *path) {
     return false;
 }
 
+/* In the order of their bits. */
+static const char *const stages[] = {
+    "tokenize", "calibrate",  "accumulate", "moments",  "classify", "superweight", "spectra",
+    "prune",    "compensate", "quantize",   "evaluate", "probe",    "export",      "audit"};
+enum { STAGES = sizeof stages / sizeof *stages };
+
 unsigned lode_schema_stage(const char *name) {
-    static const char *const stages[] = {"tokenize", "calibrate", "accumulate", "moments",
-                                         "classify", "spectra",   "prune",      "compensate",
-                                         "evaluate", "probe",     "export"};
-    for (unsigned i = 0; i < sizeof stages / sizeof *stages; i++)
+    for (unsigned i = 0; i < STAGES; i++)
         if (strcmp(stages[i], name) == 0)
             return 1u << i;
     return 0;
+}
+
+lode_status_t lode_schema_stages_text(lode_buffer_t *text) {
+    for (int i = 0; i < STAGES; i++) {
+        const char *separator = i == 0 ? "" : i + 1 < STAGES ? ", " : " and ";
+        LODE_TRY(lode_buffer_printf(text, "%s%s", separator, stages[i]));
+    }
+    return LODE_OK;
 }
 
 static size_t smallest(size_t a, size_t b, size_t c) {
@@ -844,6 +1155,7 @@ lode_status_t lode_schema_type_text(const lode_key_t *key, lode_buffer_t *text) 
         [LODE_KEY_PATH] = "path",
         [LODE_KEY_BYTES] = "size",
         [LODE_KEY_CHOICE] = "choice",
+        [LODE_KEY_GRANULARITY] = "string",
         [LODE_KEY_GROUPS] = "list of groups",
         [LODE_KEY_VALUES] = "value",
     };
@@ -870,6 +1182,12 @@ static lode_status_t describe_key(const lode_key_t *key, lode_buffer_t *text) {
         LODE_TRY(lode_buffer_printf(text, " | required | "));
     if (key->choices)
         LODE_TRY(lode_schema_choices_text(key->choices, text));
+    if (key->type == LODE_KEY_GRANULARITY)
+        LODE_TRY(lode_buffer_printf(text,
+                                    "tensor, channel, group-N (N at least %d), block-N (N "
+                                    "from %d to %d)",
+                                    (int)LODE_GRANULARITY_LEAST, (int)LODE_GRANULARITY_LEAST,
+                                    (int)LODE_GRANULARITY_MOST_BLOCK));
     LODE_TRY(lode_schema_range_text(key, text));
     return lode_buffer_printf(text, " | %s |\n", key->meaning);
 }

@@ -17,16 +17,17 @@
 
 /* What a key holds, and the type of its field. */
 typedef enum lode_key_type {
-    LODE_KEY_INTEGER, /* int64_t */
-    LODE_KEY_REAL,    /* double; integers are accepted */
-    LODE_KEY_BOOLEAN, /* bool */
-    LODE_KEY_TEXT,    /* char *, not empty unless it may be */
-    LODE_KEY_NAME,    /* char *, fit for a file name */
-    LODE_KEY_PATH,    /* char *, $VAR and ~ expanded */
-    LODE_KEY_BYTES,   /* int64_t; "8G" or an integer */
-    LODE_KEY_CHOICE,  /* an enum of config/choices.h */
-    LODE_KEY_GROUPS,  /* a list of groups; their keys follow as "path.[].key" */
-    LODE_KEY_VALUES,  /* char **, a list of anything as canonical text */
+    LODE_KEY_INTEGER,     /* int64_t */
+    LODE_KEY_REAL,        /* double; integers are accepted */
+    LODE_KEY_BOOLEAN,     /* bool */
+    LODE_KEY_TEXT,        /* char *, not empty unless it may be */
+    LODE_KEY_NAME,        /* char *, fit for a file name */
+    LODE_KEY_PATH,        /* char *, $VAR and ~ expanded */
+    LODE_KEY_BYTES,       /* int64_t; "8G" or an integer */
+    LODE_KEY_CHOICE,      /* an enum of config/choices.h */
+    LODE_KEY_GRANULARITY, /* lode_granularity_t */
+    LODE_KEY_GROUPS,      /* a list of groups; their keys follow as "path.[].key" */
+    LODE_KEY_VALUES,      /* char **, a list of anything as canonical text */
 } lode_key_type_t;
 
 /* Stages whose numbers a key decides beyond what the stages before them wrote. */
@@ -36,12 +37,15 @@ enum {
     LODE_DECIDES_ACCUMULATE = 1 << 2,
     LODE_DECIDES_MOMENTS = 1 << 3,
     LODE_DECIDES_CLASSIFY = 1 << 4,
-    LODE_DECIDES_SPECTRA = 1 << 5,
-    LODE_DECIDES_PRUNE = 1 << 6,
-    LODE_DECIDES_COMPENSATE = 1 << 7,
-    LODE_DECIDES_EVALUATE = 1 << 8,
-    LODE_DECIDES_PROBE = 1 << 9,
-    LODE_DECIDES_EXPORT = 1 << 10,
+    LODE_DECIDES_SUPERWEIGHT = 1 << 5,
+    LODE_DECIDES_SPECTRA = 1 << 6,
+    LODE_DECIDES_PRUNE = 1 << 7,
+    LODE_DECIDES_COMPENSATE = 1 << 8,
+    LODE_DECIDES_QUANTIZE = 1 << 9,
+    LODE_DECIDES_EVALUATE = 1 << 10,
+    LODE_DECIDES_PROBE = 1 << 11,
+    LODE_DECIDES_EXPORT = 1 << 12,
+    LODE_DECIDES_AUDIT = 1 << 13,
 };
 
 typedef struct lode_key {
@@ -78,6 +82,9 @@ bool lode_schema_is_group(const char *path);
 
 /* Bit of a stage's name, 0 where there is no such stage. */
 unsigned lode_schema_stage(const char *name);
+
+/* Appends the names of the stages, "tokenize, … and audit". */
+LODE_MUST_USE lode_status_t lode_schema_stages_text(lode_buffer_t *text);
 
 /* Appends what to write instead of the unknown key `name` of the group `group` ("" at the root):
  * the nearest key of the group, else one of the same name elsewhere, else all of the group. */

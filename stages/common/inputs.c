@@ -9,6 +9,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "base/memory.h"
+#include "common/variants.h"
 #include "common/version.h"
 #include "model/companion.h"
 #include "model/prefix.h"
@@ -279,7 +280,7 @@ static lode_status_t list_texts(texts_t *texts, const lode_run_t *run) {
     const lode_config_t *config = run->config;
     const lode_config_evaluate_t *evaluate = &config->evaluate;
     LODE_TRY(
-        LODE_NEW(&texts->path, 4 + evaluate->perplexity_count + evaluate->task_count, "texts"));
+        LODE_NEW(&texts->path, 6 + evaluate->perplexity_count + evaluate->task_count, "texts"));
     const char **next = texts->path;
     LODE_TRY(lode_checkpoint_tokenizer(run->checkpoint, next++));
     LODE_TRY(lode_prefix_file(&texts->prefix, lode_checkpoint_folder(run->checkpoint)));
@@ -288,6 +289,8 @@ static lode_status_t list_texts(texts_t *texts, const lode_run_t *run) {
             lode_run_merged_path(&texts->merged, config, run->model->name, LODE_STAGE_TOKENIZE));
     *next++ = texts->merged ? texts->merged : config->calibration.corpus;
     *next++ = config->probe.corpus;
+    *next++ = config->superweight.stopwords;
+    *next++ = config->superweight.corpus;
     for (int64_t i = 0; i < evaluate->perplexity_count; i++)
         *next++ = evaluate->perplexity[i].corpus;
     for (int64_t i = 0; i < evaluate->task_count; i++)
@@ -381,6 +384,26 @@ static lode_status_t hash_probe(lode_hash_t *hash, lode_store_t *store,
     return hash_perplexity(hash, store, entry);
 }
 
+/* All datasets of integers in a group and those below it. */
+static lode_status_t hash_group(lode_hash_t *hash, lode_store_t *store, const char *group) {
+    char **names;
+    int64_t count;
+    LODE_TRY(lode_store_list(store, group, &names, &count));
+    lode_status_t status = LODE_OK;
+    for (int64_t i = 0; i < count && status == LODE_OK; i++) {
+        lode_buffer_t path = {0};
+        lode_type_t type;
+        status = lode_buffer_printf(&path, "%s/%s", group, names[i]);
+        if (status == LODE_OK)
+            status = lode_store_type(store, path.data, &type) == LODE_OK
+                         ? hash_dataset(hash, store, path.data)
+                         : hash_group(hash, store, path.data);
+        lode_buffer_free(&path);
+    }
+    lode_store_list_free(&names, count);
+    return status;
+}
+
 /* Digest of the ids that a stage works on, by rank 0. The statistics depend on the calibration's
  * alone, so that another evaluation text leaves them complete. */
 static lode_status_t hash_ids(char digest[LODE_DIGEST_TEXT], lode_store_t *store,
@@ -389,9 +412,12 @@ static lode_status_t hash_ids(char digest[LODE_DIGEST_TEXT], lode_store_t *store
     lode_hash_t *hash;
     LODE_TRY(lode_hash_create(&hash));
     lode_status_t status = LODE_OK;
+    const bool calibration = stage != LODE_STAGE_EVALUATE && stage != LODE_STAGE_SUPERWEIGHT;
     if (stage == LODE_STAGE_PROBE)
         status = hash_probe(hash, store, run->config);
-    if (stage != LODE_STAGE_EVALUATE && status == LODE_OK) {
+    if (stage == LODE_STAGE_SUPERWEIGHT)
+        status = hash_group(hash, store, "/superweight");
+    if (calibration && status == LODE_OK) {
         status = hash_dataset(hash, store, "/calibration/ids");
         if (status == LODE_OK)
             status = hash_dataset(hash, store, "/calibration/offsets");
@@ -454,11 +480,63 @@ static lode_status_t companions_digest(lode_run_t *run) {
     return lode_comm_broadcast(run->comm, run->companion_digest, LODE_DIGEST_TEXT, 0);
 }
 
+/* Digest of the published coordinates that super weights are compared with, by rank 0. */
+static lode_status_t add_known(lode_hash_t *hash, const lode_run_t *run) {
+    const char *path = run->config->superweight.known;
+    char digest[LODE_DIGEST_TEXT] = "";
+    lode_status_t status = LODE_OK;
+    if (run->comm->rank == 0 && *path) {
+        lode_mapping_t mapping;
+        status = lode_file_map(&mapping, path);
+        if (status == LODE_OK) {
+            status = hash_bytes(digest, mapping.data, mapping.size);
+            lode_file_unmap(&mapping);
+        }
+    }
+    LODE_TRY(lode_comm_agree(run->comm, status));
+    LODE_TRY(lode_comm_broadcast(run->comm, digest, LODE_DIGEST_TEXT, 0));
+    lode_hash_add_text(hash, digest);
+    return LODE_OK;
+}
+
+/* What all variants are made from, and the names of those that no key of the stage decides. */
+static lode_status_t add_variants(lode_hash_t *hash, const lode_run_t *run) {
+    static const lode_stage_t sources[] = {LODE_STAGE_COMPENSATE, LODE_STAGE_SUPERWEIGHT,
+                                           LODE_STAGE_QUANTIZE};
+    lode_variant_t *variants;
+    int64_t count;
+    lode_hash_add_text(hash, run->fingerprint[LODE_STAGE_PRUNE]);
+    for (size_t i = 0; i < sizeof sources / sizeof *sources; i++)
+        if (lode_stage_wanted(run->config, sources[i]))
+            lode_hash_add_text(hash, run->fingerprint[sources[i]]);
+    LODE_TRY(lode_comm_agree(run->comm, lode_variants_list(&variants, &count, run->config)));
+    for (int64_t v = 0; v < count; v++)
+        if (!variants[v].pruned)
+            lode_hash_add_text(hash, variants[v].name);
+    lode_variants_free(&variants, count);
+    return LODE_OK;
+}
+
+/* What the original is compared by; the folders' own contents are hashed where they are opened. */
+static lode_status_t add_audit(lode_hash_t *hash, lode_run_t *run) {
+    char calibration[LODE_DIGEST_TEXT], evaluation[LODE_DIGEST_TEXT];
+    LODE_TRY(ids_digest(calibration, run, LODE_STAGE_AUDIT));
+    LODE_TRY(ids_digest(evaluation, run, LODE_STAGE_EVALUATE));
+    lode_hash_add_text(hash, run->model_digest);
+    lode_hash_add_text(hash, calibration);
+    lode_hash_add_text(hash, evaluation);
+    lode_hash_add_text(hash, run->fingerprint[LODE_STAGE_CLASSIFY]);
+    if (lode_stage_wanted(run->config, LODE_STAGE_SUPERWEIGHT))
+        lode_hash_add_text(hash, run->fingerprint[LODE_STAGE_SUPERWEIGHT]);
+    return LODE_OK;
+}
+
 /* What goes into a stage's fingerprint beside its keys. */
 static lode_status_t add_dependencies(lode_hash_t *hash, lode_run_t *run, lode_stage_t stage) {
     char ids[LODE_DIGEST_TEXT];
     const bool moments = lode_stage_wanted(run->config, LODE_STAGE_MOMENTS);
     const bool compensate = lode_stage_wanted(run->config, LODE_STAGE_COMPENSATE);
+    const bool superweight = lode_stage_wanted(run->config, LODE_STAGE_SUPERWEIGHT);
     switch (stage) {
     case LODE_STAGE_TOKENIZE:
         lode_hash_add_text(hash, run->text_digest);
@@ -475,6 +553,12 @@ static lode_status_t add_dependencies(lode_hash_t *hash, lode_run_t *run, lode_s
     case LODE_STAGE_CLASSIFY:
         lode_hash_add_text(hash, run->fingerprint[LODE_STAGE_ACCUMULATE]);
         break;
+    case LODE_STAGE_SUPERWEIGHT: /* the fingerprint of classify has the model's digest */
+        LODE_TRY(ids_digest(ids, run, stage));
+        LODE_TRY(add_known(hash, run));
+        lode_hash_add_text(hash, run->fingerprint[LODE_STAGE_CLASSIFY]);
+        lode_hash_add_text(hash, ids);
+        break;
     case LODE_STAGE_SPECTRA:
     case LODE_STAGE_PRUNE:
         lode_hash_add_text(hash, run->fingerprint[LODE_STAGE_CALIBRATE]);
@@ -485,11 +569,18 @@ static lode_status_t add_dependencies(lode_hash_t *hash, lode_run_t *run, lode_s
     case LODE_STAGE_COMPENSATE:
         lode_hash_add_text(hash, run->fingerprint[LODE_STAGE_PRUNE]);
         break;
-    case LODE_STAGE_EVALUATE:
+    case LODE_STAGE_QUANTIZE: /* that of prune has those of classify and accumulate */
         LODE_TRY(ids_digest(ids, run, stage));
         lode_hash_add_text(hash, run->fingerprint[LODE_STAGE_PRUNE]);
         if (compensate)
             lode_hash_add_text(hash, run->fingerprint[LODE_STAGE_COMPENSATE]);
+        if (superweight)
+            lode_hash_add_text(hash, run->fingerprint[LODE_STAGE_SUPERWEIGHT]);
+        lode_hash_add_text(hash, ids);
+        break;
+    case LODE_STAGE_EVALUATE:
+        LODE_TRY(ids_digest(ids, run, stage));
+        LODE_TRY(add_variants(hash, run));
         lode_hash_add_text(hash, ids);
         break;
     case LODE_STAGE_PROBE:
@@ -504,9 +595,10 @@ static lode_status_t add_dependencies(lode_hash_t *hash, lode_run_t *run, lode_s
         lode_hash_add_text(hash, run->model_digest);
         lode_hash_add_text(hash, run->model->name); /* folders are named after both */
         lode_hash_add_text(hash, run->point);
-        lode_hash_add_text(hash, run->fingerprint[LODE_STAGE_PRUNE]);
-        if (compensate)
-            lode_hash_add_text(hash, run->fingerprint[LODE_STAGE_COMPENSATE]);
+        LODE_TRY(add_variants(hash, run));
+        break;
+    case LODE_STAGE_AUDIT:
+        LODE_TRY(add_audit(hash, run));
         break;
     case LODE_STAGE_COUNT:
         break;

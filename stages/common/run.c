@@ -55,14 +55,20 @@ bool lode_stage_wanted(const lode_config_t *config, lode_stage_t stage) {
     switch (stage) {
     case LODE_STAGE_MOMENTS:
         return wants_moments(config);
+    case LODE_STAGE_SUPERWEIGHT:
+        return config->superweight.prompt_count > 0;
     case LODE_STAGE_SPECTRA:
         return config->classify.spectra_count > 0;
     case LODE_STAGE_COMPENSATE:
         return wants_compensation(&config->prune);
+    case LODE_STAGE_QUANTIZE:
+        return config->quantize.method_count > 0;
     case LODE_STAGE_PROBE:
         return config->probe.check_count > 0;
     case LODE_STAGE_EXPORT:
         return config->export_count > 0;
+    case LODE_STAGE_AUDIT:
+        return config->audit.folder_count > 0;
     default:
         return true;
     }

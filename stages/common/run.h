@@ -20,12 +20,15 @@
     X(ACCUMULATE, "accumulate")                                                                    \
     X(MOMENTS, "moments")                                                                          \
     X(CLASSIFY, "classify")                                                                        \
+    X(SUPERWEIGHT, "superweight")                                                                  \
     X(SPECTRA, "spectra")                                                                          \
     X(PRUNE, "prune")                                                                              \
     X(COMPENSATE, "compensate")                                                                    \
+    X(QUANTIZE, "quantize")                                                                        \
     X(EVALUATE, "evaluate")                                                                        \
     X(PROBE, "probe")                                                                              \
-    X(EXPORT, "export")
+    X(EXPORT, "export")                                                                            \
+    X(AUDIT, "audit")
 
 typedef enum lode_stage {
 #define LODE_STAGE_ENUM(stage, name) LODE_STAGE_##stage,

@@ -328,7 +328,7 @@ static void find_owners(lode_compensate_t *work) {
 
 static lode_status_t prepare(lode_compensate_t *work) {
     const lode_run_t *run = work->run;
-    lode_status_t status = lode_variants_list(&work->variants, &work->variant_count, run->config);
+    lode_status_t status = lode_variants_pruned(&work->variants, &work->variant_count, run->config);
     if (status == LODE_OK)
         status = LODE_NEW(&work->owner, work->layers, "layers");
     if (status == LODE_OK)
@@ -363,7 +363,7 @@ lode_status_t lode_compensate_size(lode_stage_size_t *size, lode_run_t *run, int
     const int64_t m = run->architecture.intermediate, d = run->architecture.hidden;
     lode_compensate_t work = {.run = run, .layers = run->architecture.layers, .m = m, .d = d};
     *size = (lode_stage_size_t){.memory = (m + d) * (int64_t)sizeof(double)};
-    LODE_TRY(lode_variants_list(&work.variants, &work.variant_count, run->config));
+    LODE_TRY(lode_variants_pruned(&work.variants, &work.variant_count, run->config));
     lode_status_t status = lode_store_tally_create(&work.store);
     if (status == LODE_OK)
         status = create_datasets(&work);

@@ -7,7 +7,7 @@
 #include "common/size.h"
 #include "common/spool.h"
 #include "linalg/matrix.h"
-#include "prune/prune.h"
+#include "common/variants.h"
 
 enum { LODE_COMPENSATE_PATH = 320 }; /* bytes of a dataset's name */
 

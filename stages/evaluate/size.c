@@ -2,7 +2,7 @@
 
 #include <stdio.h>
 
-#include "evaluate/edits.h"
+#include "common/edits.h"
 #include "kernels/real.h"
 
 enum { PATH_BYTES = 64 };

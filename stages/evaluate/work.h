@@ -1,12 +1,12 @@
 /* stages/evaluate/work: what the parts of the stage share.
  *
- * Variant 0 is the unpruned model, "dense"; variant i is the prune stage's i − 1.
+ * Variant 0 is the unpruned model, "dense"; variant i is the i − 1 of lode_variants_list.
  */
 #ifndef LODE_STAGES_EVALUATE_WORK_H
 #define LODE_STAGES_EVALUATE_WORK_H
 
 #include "common/evaluation.h"
-#include "evaluate/edits.h"
+#include "common/edits.h"
 #include "evaluate/reuse.h"
 
 typedef struct lode_evaluate_work {
@@ -38,7 +38,7 @@ typedef struct lode_evaluate_set {
     int64_t computed;
 } lode_evaluate_set_t;
 
-/* "dense" or a pruned variant's name, the work's. Local. */
+/* "dense" or another variant's name, the work's. Local. */
 const char *lode_evaluate_variant_name(const lode_evaluate_work_t *work, int64_t variant);
 
 /* A lode_edit_callback_t by variants of the stage; the context is the work. Local. */
@@ -53,7 +53,7 @@ lode_status_t lode_evaluate_set_edit(void *set, int64_t variant, int64_t layer,
  * losses over `text`. *set is for lode_evaluate_set_free, also on failure.
  *   group    in, "/perplexity"
  *   name     in, of the data set; must stay
- *   pruned   in, whether pruned variants are evaluated too
+ *   pruned   in, whether all variants are evaluated, or the dense model alone
  * Errors: LODE_ERR_MEMORY. Local. */
 LODE_MUST_USE lode_status_t lode_evaluate_set_create(lode_evaluate_set_t *set,
                                                      lode_evaluate_work_t *work, const char *group,

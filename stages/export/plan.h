@@ -6,7 +6,7 @@
 
 #include "common/run.h"
 #include "model/writer.h"
-#include "prune/prune.h"
+#include "common/variants.h"
 
 /* How a tensor comes about. Lines are those that the file stores. */
 typedef enum lode_export_kind {

@@ -237,6 +237,11 @@ static lode_status_t run_stages(driver_t *driver, lode_run_t *run) {
         const lode_stage_t stage = (lode_stage_t)i;
         if (!lode_stage_wanted(run->config, stage))
             continue;
+        if (!stage_functions[stage]) {
+            lode_log_warning("%s: this version has no such stage; it is left out",
+                             lode_stage_name(stage));
+            continue;
+        }
         if (stage == LODE_STAGE_CALIBRATE) {
             LODE_TRY(run_statistics(driver, run));
             i = LODE_STAGE_MOMENTS;

@@ -5,6 +5,7 @@
 #include "classify/classify.h"
 #include "compensate/compensate.h"
 #include "moments/moments.h"
+#include "common/variants.h"
 #include "plan/internal.h"
 #include "prune/prune.h"
 #include "score/mask.h"
@@ -20,7 +21,8 @@ static lode_status_t kept_share(double *share, const lode_forecast_t *forecast,
     LODE_TRY(lode_variants_list(&variants, &count, forecast->config));
     for (int64_t v = 0; v < count; v++)
         if (strcmp(variants[v].name, entry->variant) == 0)
-            *share = 1 - (double)lode_mask_removed(variants[v].sparsity, m) / (double)m;
+            *share =
+                1 - (double)lode_mask_removed(lode_variants_sparsity(variants, v), m) / (double)m;
     lode_variants_free(&variants, count);
     return LODE_OK;
 }
@@ -115,6 +117,9 @@ static lode_status_t size_of(lode_stage_size_t *size, lode_forecast_t *forecast,
         return status;
     case LODE_STAGE_EXPORT:
         return count_widths(forecast, &size->file);
+    case LODE_STAGE_SUPERWEIGHT:
+    case LODE_STAGE_QUANTIZE:
+    case LODE_STAGE_AUDIT:
     case LODE_STAGE_COUNT:
         break;
     }

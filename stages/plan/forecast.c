@@ -6,7 +6,7 @@
 #include "base/memory.h"
 #include "plan/internal.h"
 #include "probe/probe.h"
-#include "prune/prune.h"
+#include "common/variants.h"
 
 /* --- the layout ------------------------------------------------------------------------------ */
 

@@ -4,7 +4,7 @@
 #include "base/memory.h"
 #include "linalg/grid.h"
 #include "plan/internal.h"
-#include "prune/prune.h"
+#include "common/variants.h"
 #include "score/halo.h"
 #include "score/mask.h"
 #include "score/supernode.h"
@@ -164,9 +164,10 @@ static lode_status_t evaluate(lode_forecast_t *forecast) {
     double *kept = NULL;
     LODE_TRY(lode_variants_list(&variants, &count, forecast->config));
     lode_status_t status = LODE_NEW(&kept, 1 + count, "variants");
-    for (int64_t v = 0; v <= count && status == LODE_OK; v++)
-        kept[v] =
-            v == 0 ? 1 : 1 - (double)lode_mask_removed(variants[v - 1].sparsity, m) / (double)m;
+    for (int64_t v = 0; v <= count && status == LODE_OK; v++) {
+        const double sparsity = v == 0 ? 0 : lode_variants_sparsity(variants, v - 1);
+        kept[v] = 1 - (double)lode_mask_removed(sparsity, m) / (double)m;
+    }
     for (int64_t i = 0; i < forecast->texts.count && status == LODE_OK; i++) {
         const bool pruned = i < config->perplexity_count
                                 ? config->perplexity[i].pruned
@@ -316,7 +317,7 @@ static lode_status_t compensate_seconds(const lode_forecast_t *forecast, double 
     lode_variant_t *variants;
     int64_t count;
     *seconds = 0;
-    LODE_TRY(lode_variants_list(&variants, &count, forecast->config));
+    LODE_TRY(lode_variants_pruned(&variants, &count, forecast->config));
     for (int64_t v = 0; v < count; v++) {
         const double k = m - (double)lode_mask_removed(variants[v].sparsity, a->intermediate);
         const bool again = variants[v].compensation == LODE_COMPENSATION_SEQUENTIAL;

@@ -6,6 +6,7 @@
 #include "base/log.h"
 #include "base/memory.h"
 #include "common/moment.h"
+#include "common/variants.h"
 #include "linalg/cholesky.h"
 #include "linalg/packed.h"
 #include "score/channel.h"
@@ -383,7 +384,7 @@ static lode_status_t open_inputs(work_t *work) {
     if (status == LODE_OK)
         status = lode_store_get_attribute_i64(work->calibrate, "/", "tokens", &work->tokens);
     if (status == LODE_OK)
-        status = lode_variants_list(&work->variants, &work->variant_count, work->run->config);
+        status = lode_variants_pruned(&work->variants, &work->variant_count, work->run->config);
     if (status == LODE_OK)
         status = work_allocate(work);
     return lode_comm_agree(work->run->comm, status);
@@ -413,7 +414,7 @@ static int64_t work_bytes(const work_t *work, int ranks) {
 lode_status_t lode_prune_size(lode_stage_size_t *size, lode_run_t *run, int ranks) {
     work_t work = work_of(run);
     *size = (lode_stage_size_t){.memory = work_bytes(&work, ranks)};
-    LODE_TRY(lode_variants_list(&work.variants, &work.variant_count, run->config));
+    LODE_TRY(lode_variants_pruned(&work.variants, &work.variant_count, run->config));
     lode_status_t status = lode_store_tally_create(&work.store);
     if (status == LODE_OK)
         status = create_datasets(&work);

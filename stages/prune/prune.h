@@ -17,22 +17,6 @@
 #include "common/run.h"
 #include "common/size.h"
 
-/* One variant of the experiment; the name is its own. */
-typedef struct lode_variant {
-    char *name;
-    lode_method_t method;
-    double sparsity;
-    lode_core_t core; /* as asked for; lode_mask_core() resolves DEFAULT */
-    lode_allocation_t allocation;
-    lode_compensation_t compensation;
-} lode_variant_t;
-
-/* The variants of an experiment in the order of its lists, without doubles: a core that is the
- * method's own anyway is named as the default. Release with lode_variants_free. Local. */
-LODE_MUST_USE lode_status_t lode_variants_list(lode_variant_t **variants, int64_t *count,
-                                               const lode_config_t *config);
-void lode_variants_free(lode_variant_t **variants, int64_t count);
-
 /* What the stage takes on `ranks` ranks. Local. */
 LODE_MUST_USE lode_status_t lode_prune_size(lode_stage_size_t *size, lode_run_t *run, int ranks);
 

@@ -15,9 +15,10 @@ static const struct {
     const char *name;
     bool always;
 } stages[LODE_REPORT_STAGES] = {
-    {"tokenize", true}, {"calibrate", true}, {"accumulate", true}, {"moments", false},
-    {"classify", true}, {"spectra", false},  {"prune", true},      {"compensate", false},
-    {"evaluate", true}, {"probe", false},    {"export", false},
+    {"tokenize", true},    {"calibrate", true},    {"accumulate", true}, {"moments", false},
+    {"classify", true},    {"superweight", false}, {"spectra", false},   {"prune", true},
+    {"compensate", false}, {"quantize", false},    {"evaluate", true},   {"probe", false},
+    {"export", false},     {"audit", false},
 };
 
 lode_status_t lode_report_open(lode_store_t **store, const lode_report_case_t *item,

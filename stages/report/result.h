@@ -63,7 +63,7 @@ typedef struct lode_report_origin {
     char digest[LODE_DIGEST_TEXT]; /* of the file's results */
 } lode_report_origin_t;
 
-enum { LODE_REPORT_STAGES = 11 };
+enum { LODE_REPORT_STAGES = 14 };
 
 /* What a case's page is divided into: each topic its heading and the figures about it. */
 #define LODE_TOPIC_LIST(X)                                                                         \

@@ -130,6 +130,40 @@ static void test_defaults(void **state) {
     assert_null(c);
 }
 
+static void test_defaults_of_quantization(void **state) {
+    (void)state;
+    lode_config_t *c = parse(BASE);
+    const lode_config_superweight_t *superweight = &c->superweight;
+    const lode_config_quantize_t *quantize = &c->quantize;
+    assert_int_equal(superweight->prompt_count, 0);
+    assert_int_equal(superweight->rule, LODE_SPIKE_RELATIVE);
+    assert_true(superweight->absolute == 50 && superweight->product == 0.3);
+    assert_int_equal(superweight->experiment_count, 0);
+    assert_int_equal(superweight->scale_count, 7);
+    assert_true(superweight->scales[0] == 0 && superweight->scales[6] == 3);
+    assert_true(superweight->others_fraction == 1e-6);
+    assert_int_equal(superweight->others_count, 7000);
+    assert_string_equal(superweight->stopwords, "");
+    assert_int_equal(quantize->method_count, 0);
+    assert_int_equal(quantize->bit_count, 1);
+    assert_int_equal(quantize->bits[0], 4);
+    assert_int_equal(quantize->granularity_count, 1);
+    assert_int_equal(quantize->granularity[0].kind, LODE_GRANULARITY_CHANNEL);
+    assert_int_equal(quantize->clip[0], LODE_CLIP_NONE);
+    assert_int_equal(quantize->z_count, 11);
+    assert_int_equal(quantize->protection[0], LODE_PROTECT_NONE);
+    assert_int_equal(quantize->activations[0], LODE_INPUTS_NONE);
+    assert_true(quantize->smooth == 0.5);
+    assert_int_equal(quantize->sequences, 16);
+    assert_int_equal(quantize->tensors, LODE_QUANTIZED_ALL);
+    assert_false(quantize->pruned);
+    assert_int_equal(quantize->budget, 0);
+    assert_int_equal(c->audit.folder_count, 0);
+    assert_true(c->audit.loss_proxy);
+    assert_false(lode_config_needs_superweights(c));
+    lode_config_destroy(&c);
+}
+
 /* An experiment that sets every key, in the spellings that libconfig allows. */
 static const char full[] =
     "name = \"stories\";   seed = 5000000000;   results = \"out\";  threads: 2, memory = "
@@ -158,6 +192,19 @@ static const char full[] =
     "     field = \"f\"; protocol = \"llama.cpp\"; length = 256; } );\n"
     "   tasks = ( { name = \"arc\"; path = \"a.jsonl\"; limit = 7; shots = 5; bos = \"never\";\n"
     "     pruned = false; } ); };\n"
+    "superweight = { prompts = [ \"Apple Inc.\", \"b\" ]; bos = \"never\"; rule = \"absolute\";\n"
+    "   ratio = 20; absolute = 9.5; product = 1; limit = 3; experiments = [ \"scale\", \"prune\" "
+    "];\n"
+    "   scales = ( 0, 1.5 ); others_fraction = 0; others_least = 1; others_count = 5;\n"
+    "   stopwords = \"sw\"; corpus = \"sc\"; format = \"jsonl\"; field = \"sf\"; sequences = 4;\n"
+    "   max_length = 9; known = \"k.json\"; };\n"
+    "quantize = { methods = [ \"rtn\", \"lp\" ]; bits = ( 8, 3 );\n"
+    "   granularity = [ \"tensor\", \"channel\", \"group-128\", \"block-4096\" ];\n"
+    "   clip = [ \"searched\" ]; z = ( 3, 2.5 ); protection = [ \"both\", \"none\" ];\n"
+    "   activations = [ \"token-held\", \"tensor-smooth\" ]; smooth = 1; sequences = 2;\n"
+    "   tensors = \"ffn\"; pruned = true; budget = \"20M\"; };\n"
+    "audit = { folders = ( { name = \"x\"; path = \"y\"; model = \"t\"; },\n"
+    "     { name = \"z\"; path = \"y\"; } ); loss_proxy = false; };\n"
     "probe = { checks = [ \"ablation\", \"random-cores\" ]; perplexity = \"w\"; corpus = \"pc\";\n"
     "   format = \"jsonl\"; field = \"pf\"; sequences = 3; max_length = 100; sparsity = 0.25;\n"
     "   rates = ( 0, 0.5, 1 ); draws = 2; random_cores = 4; layer_step = 1; channels = 16;\n"
@@ -218,6 +265,40 @@ static void test_every_key(void **state) {
     assert_false(c->evaluate.tasks[0].pruned);
     assert_int_equal(c->sweep_count, 2);
     assert_string_equal(c->sweep[0].values[1], "0.01");
+    lode_config_destroy(&c);
+}
+
+static void test_every_key_of_quantization(void **state) {
+    (void)state;
+    static const lode_granularity_t granularity[] = {{LODE_GRANULARITY_TENSOR, 0},
+                                                     {LODE_GRANULARITY_CHANNEL, 0},
+                                                     {LODE_GRANULARITY_GROUP, 128},
+                                                     {LODE_GRANULARITY_BLOCK, 4096}};
+    lode_config_t *c = parse(full);
+    assert_int_equal(c->superweight.prompt_count, 2);
+    assert_string_equal(c->superweight.prompts[1], "b");
+    assert_int_equal(c->superweight.rule, LODE_SPIKE_ABSOLUTE);
+    assert_int_equal(c->superweight.experiments[0], LODE_EXPERIMENT_SCALE);
+    assert_true(c->superweight.scales[1] == 1.5);
+    assert_int_equal(c->superweight.others_least, 1);
+    assert_string_equal(c->superweight.stopwords, "sw");
+    assert_string_equal(c->superweight.known, "k.json");
+    assert_int_equal(c->quantize.methods[1], LODE_QUANTIZER_LP);
+    assert_int_equal(c->quantize.bits[0], 8);
+    assert_int_equal(c->quantize.bits[1], 3);
+    assert_int_equal(c->quantize.granularity_count, 4);
+    for (int i = 0; i < 4; i++)
+        assert_true(lode_granularity_equal(c->quantize.granularity[i], granularity[i]));
+    assert_int_equal(c->quantize.clip[0], LODE_CLIP_SEARCHED);
+    assert_int_equal(c->quantize.protection[0], LODE_PROTECT_BOTH);
+    assert_int_equal(c->quantize.activations[1], LODE_INPUTS_TENSOR_SMOOTH);
+    assert_int_equal(c->quantize.tensors, LODE_QUANTIZED_FFN);
+    assert_true(c->quantize.pruned);
+    assert_int_equal(c->quantize.budget, 20 << 20);
+    assert_string_equal(c->audit.folders[0].model, "t");
+    assert_string_equal(c->audit.folders[1].model, "");
+    assert_false(c->audit.loss_proxy);
+    assert_true(lode_config_needs_superweights(c) && lode_config_quantizes_superweights(c));
     lode_config_destroy(&c);
 }
 
@@ -480,6 +561,119 @@ static void test_choices(void **state) {
     assert_string_equal(lode_select_name(LODE_SELECT_RANDOM), "random");
     assert_string_equal(lode_packing_name(LODE_PACKING_PACKED), "packed");
     assert_string_equal(lode_loss_name(LODE_LOSS_SUM), "sum");
+}
+
+static void test_granularities(void **state) {
+    (void)state;
+    static const char *const bad[] = {"",
+                                      "Tensor",
+                                      "tensors",
+                                      "group",
+                                      "group-",
+                                      "group-1",
+                                      "group-01",
+                                      "group- 8",
+                                      "group--8",
+                                      "group-+8",
+                                      "group-8x",
+                                      "block-1",
+                                      "block-4097",
+                                      "block-0",
+                                      "channel-8",
+                                      "group-1048577",
+                                      "block-99999999999999999999"};
+    static const char *const good[] = {"tensor",        "channel", "group-2",
+                                       "group-1048576", "block-2", "block-4096"};
+    lode_granularity_t parsed = {LODE_GRANULARITY_GROUP, 7};
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        assert_false(lode_granularity_parse(&parsed, bad[i]));
+        assert_true(parsed.kind == LODE_GRANULARITY_GROUP && parsed.size == 7);
+    }
+    for (size_t i = 0; i < sizeof good / sizeof *good; i++) {
+        char name[LODE_GRANULARITY_NAME];
+        assert_true(lode_granularity_parse(&parsed, good[i]));
+        lode_granularity_name(name, parsed);
+        assert_string_equal(name, good[i]);
+    }
+#define GRANULARITY(list) BASE "quantize = {\n granularity = " list "; };\n"
+    assert_refused(GRANULARITY("[ \"channel\", \"grup-64\" ]"), LODE_ERR_CONFIG,
+                   "exp.cfg:5: quantize.granularity: \"grup-64\" is no granularity; did you mean "
+                   "\"group-64\"?");
+    assert_refused(GRANULARITY("[ \"group128\" ]"), LODE_ERR_CONFIG,
+                   "exp.cfg:5: quantize.granularity: \"group128\" is no granularity; did you mean "
+                   "\"group-128\"?");
+    assert_refused(
+        GRANULARITY("[ \"chanel\" ]"), LODE_ERR_CONFIG,
+        "exp.cfg:5: quantize.granularity: \"chanel\" is no granularity; did you mean \"channel\"?");
+    assert_refused(GRANULARITY("[ \"row-wise\" ]"), LODE_ERR_CONFIG,
+                   "exp.cfg:5: quantize.granularity: \"row-wise\" is no granularity; write tensor, "
+                   "channel, group-N with N from 2 to "
+                   "1048576, or block-N with N from 2 to 4096");
+    assert_refused(
+        GRANULARITY("[ \"block-8000\" ]"), LODE_ERR_CONFIG,
+        "exp.cfg:5: quantize.granularity: \"block-8000\" is no granularity; write tensor");
+    assert_refused(GRANULARITY("( 128 )"), LODE_ERR_CONFIG,
+                   "exp.cfg:5: quantize.granularity: must be a string in double quotes, not 128");
+    assert_refused(GRANULARITY("[ \"group-8\", \"group-8\" ]"), LODE_ERR_CONFIG,
+                   "exp.cfg:5: quantize.granularity: \"group-8\" is listed twice");
+    assert_refused(GRANULARITY("[ ]"), LODE_ERR_CONFIG,
+                   "exp.cfg:5: quantize.granularity: is empty");
+    assert_refused(
+        BASE "quantize = { bits = ( 4, 9 ); };", LODE_ERR_CONFIG,
+        "exp.cfg:4: quantize.bits: 9 is out of range; it must be at least 2 and at most 8");
+    assert_refused(BASE "quantize = { bits = ( 4, 4 ); };", LODE_ERR_CONFIG,
+                   "exp.cfg:4: quantize.bits: 4 is listed twice");
+    assert_refused(BASE "quantize = { bits = ( 2.5 ); };", LODE_ERR_CONFIG,
+                   "exp.cfg:4: quantize.bits: must be an integer, not 2.5");
+    assert_refused(BASE "superweight = { prompts = [ \"\" ]; };", LODE_ERR_CONFIG,
+                   "exp.cfg:4: superweight.prompts: is empty");
+}
+
+/* What needs super weights needs prompts; stopwords need texts; audits need models. */
+static void test_keys_together(void **state) {
+    (void)state;
+#define QUANTIZE(keys) BASE "quantize = { methods = [ \"rtn\" ];\n " keys "; };\n"
+    assert_refused(QUANTIZE("protection = [ \"none\", \"super-weight\" ]"), LODE_ERR_CONFIG,
+                   "exp.cfg:5: quantize.protection: \"super-weight\" needs super weights, and "
+                   "superweight.prompts is empty, so none are looked for; give it a text");
+    assert_refused(QUANTIZE("protection = [ \"both\" ]"), LODE_ERR_CONFIG,
+                   "exp.cfg:5: quantize.protection: \"both\" needs super weights");
+    assert_refused(QUANTIZE("activations = [ \"tensor-held\" ]"), LODE_ERR_CONFIG,
+                   "exp.cfg:5: quantize.activations: \"tensor-held\" needs super weights");
+    assert_refused(BASE "superweight = {\n experiments = [ \"prune\" ]; };", LODE_ERR_CONFIG,
+                   "exp.cfg:5: superweight.experiments: \"prune\" needs super weights");
+    assert_refused(BASE "superweight = {\n known = \"k\"; };", LODE_ERR_CONFIG,
+                   "exp.cfg:5: superweight.known: \"k\" needs super weights");
+    assert_refused(BASE "superweight = {\n stopwords = \"k\"; };", LODE_ERR_CONFIG,
+                   "exp.cfg:5: superweight.stopwords: \"k\" needs super weights");
+    assert_refused(BASE "superweight = { prompts = [ \"p\" ];\n stopwords = \"k\"; };",
+                   LODE_ERR_CONFIG,
+                   "exp.cfg:5: superweight.stopwords: their probabilities need texts; set "
+                   "superweight.corpus");
+    assert_refused(BASE "superweight = { prompts = [ \"p\" ];\n corpus = \"k\"; };",
+                   LODE_ERR_CONFIG, "exp.cfg:5: superweight.corpus: is for the probabilities of");
+    assert_refused(
+        BASE "audit = { folders = ( { name = \"f\"; path = \"y\";\n model = \"b\"; } ); };",
+        LODE_ERR_CONFIG,
+        "exp.cfg:5: audit.folders.[0].model: there is no model \"b\"; did you mean \"a\"?");
+    assert_refused(BASE
+                   "audit = { folders = ( { name = \"f\"; path = \"y\";\n model = \"other\"; } "
+                   "); };",
+                   LODE_ERR_CONFIG,
+                   "exp.cfg:5: audit.folders.[0].model: there is no model \"other\"; the first of "
+                   "models is \"a\"");
+    assert_refused(BASE "audit = { folders = ( { name = \"f\"; path = \"y\"; },\n { name = \"f\"; "
+                        "path = \"z\"; } ); };",
+                   LODE_ERR_CONFIG, "exp.cfg:5: audit.folders.[1].name: \"f\" is used twice");
+    static const char *const sound[] = {
+        QUANTIZE("protection = [ \"supernode\" ]; activations = [ \"token\", \"token-smooth\" ]"),
+        BASE "quantize = { protection = [ \"both\" ]; };", /* nothing is quantized */
+        QUANTIZE("protection = [ \"both\" ]") "superweight = { prompts = [ \"p\" ]; };"};
+    for (size_t i = 0; i < sizeof sound / sizeof *sound; i++) {
+        lode_config_t *config = parse(sound[i]);
+        assert_int_equal(lode_config_needs_superweights(config), i == 2);
+        lode_config_destroy(&config);
+    }
 }
 
 static void test_missing_and_names(void **state) {
@@ -861,7 +1055,10 @@ static const char *other_value(const lode_key_t *key, const lode_config_t *confi
         value = strcmp(now.data, "3") == 0 ? "4" : "3";
         break;
     case LODE_KEY_REAL:
-        value = "0.123";
+        value = key->low > 0.123 ? "7.25" : "0.123";
+        break;
+    case LODE_KEY_GRANULARITY:
+        value = "tensor";
         break;
     case LODE_KEY_BOOLEAN:
         value = strcmp(now.data, "true") == 0 ? "false" : "true";
@@ -877,7 +1074,7 @@ static const char *other_value(const lode_key_t *key, const lode_config_t *confi
     case LODE_KEY_TEXT:
     case LODE_KEY_NAME:
     case LODE_KEY_PATH:
-        value = "other";
+        value = strcmp(key->path, "audit.folders.[].model") == 0 ? "a" : "other";
         break;
     default:
         break;
@@ -888,9 +1085,9 @@ static const char *other_value(const lode_key_t *key, const lode_config_t *confi
     return value ? text : NULL;
 }
 
-static const char *const stages[] = {"tokenize", "calibrate", "accumulate", "moments",
-                                     "classify", "spectra",   "prune",      "compensate",
-                                     "evaluate", "probe",     "export"};
+static const char *const stages[] = {
+    "tokenize", "calibrate",  "accumulate", "moments",  "classify", "superweight", "spectra",
+    "prune",    "compensate", "quantize",   "evaluate", "probe",    "export",      "audit"};
 enum { STAGES = sizeof stages / sizeof *stages };
 
 static void stage_digest(const lode_config_t *config, const char *stage,
@@ -918,7 +1115,10 @@ static void check_sensitivity(const lode_config_t *before, const lode_config_t *
 
 static void test_stage_hashes(void **state) {
     (void)state;
-    const char text[] = BASE EVALUATE "export = ( { variant = \"dense\"; path = \"x\"; } );\n";
+    const char text[] =
+        BASE EVALUATE "export = ( { variant = \"dense\"; path = \"x\"; } );\n"
+                      "superweight = { prompts = [ \"p\" ]; stopwords = \"s\"; corpus = \"t\"; };\n"
+                      "audit = { folders = ( { name = \"f\"; path = \"y\"; } ); };\n";
     lode_config_t *config = load(text, NULL, 0), *changed;
     int64_t count, tried = 0;
     const lode_key_t *keys = lode_schema(&count);
@@ -933,13 +1133,13 @@ static void test_stage_hashes(void **state) {
         lode_config_destroy(&changed);
         tried++;
     }
-    assert_int_equal(tried, count - 7); /* less 5 without a field, the sweep's 2 */
+    assert_int_equal(tried, count - 8); /* less 6 without a field, the sweep's 2 */
     const char *second[] = {"evaluate.perplexity=( { name = \"p\"; corpus = \"t\"; }, { name = "
                             "\"q\"; corpus = \"t\"; } )",
                             "evaluate.perplexity.[1].length=3"};
     lode_config_t *two = load(text, second, 1);
     changed = load(text, second, 2);
-    check_sensitivity(two, changed, second[1], LODE_DECIDES_EVALUATE);
+    check_sensitivity(two, changed, second[1], LODE_DECIDES_EVALUATE | LODE_DECIDES_AUDIT);
     lode_config_destroy(&changed);
     lode_config_destroy(&two);
     const char *more[] = {
@@ -947,7 +1147,8 @@ static void test_stage_hashes(void **state) {
         "{ name = \"q\"; corpus = \"t\"; } )",
         "models=( { name = \"b\"; path = \"n\"; }, { name = \"c\"; path = \"m\"; } )"};
     changed = load(text, &more[0], 1);
-    check_sensitivity(config, changed, more[0], LODE_DECIDES_TOKENIZE | LODE_DECIDES_EVALUATE);
+    check_sensitivity(config, changed, more[0],
+                      LODE_DECIDES_TOKENIZE | LODE_DECIDES_EVALUATE | LODE_DECIDES_AUDIT);
     lode_config_destroy(&changed);
     changed = load(text, &more[1], 1);
     check_sensitivity(config, changed, more[1], 0);
@@ -957,7 +1158,9 @@ static void test_stage_hashes(void **state) {
         assert_int_equal(lode_schema_stage(stages[i]), 1u << i);
     assert_int_equal(lode_schema_find("threads")->stages,
                      LODE_DECIDES_CALIBRATE | LODE_DECIDES_ACCUMULATE | LODE_DECIDES_MOMENTS |
-                         LODE_DECIDES_COMPENSATE | LODE_DECIDES_EVALUATE | LODE_DECIDES_PROBE);
+                         LODE_DECIDES_SUPERWEIGHT | LODE_DECIDES_COMPENSATE |
+                         LODE_DECIDES_QUANTIZE | LODE_DECIDES_EVALUATE | LODE_DECIDES_PROBE |
+                         LODE_DECIDES_AUDIT);
     assert_int_equal(lode_schema_find("calibration.sequences")->stages, LODE_DECIDES_TOKENIZE);
     assert_int_equal(lode_schema_find("calibration.loss")->stages, LODE_DECIDES_ACCUMULATE);
     assert_int_equal(lode_schema_find("calibration.keep_logits")->stages, LODE_DECIDES_CALIBRATE);
@@ -966,10 +1169,16 @@ static void test_stage_hashes(void **state) {
     assert_int_equal(lode_schema_find("classify.redundancy.sequences")->stages,
                      LODE_DECIDES_ACCUMULATE | LODE_DECIDES_CLASSIFY);
     assert_int_equal(lode_schema_find("prune.methods")->stages, LODE_DECIDES_PRUNE);
+    assert_int_equal(lode_schema_find("quantize.bits")->stages, LODE_DECIDES_QUANTIZE);
+    assert_int_equal(lode_schema_find("quantize.budget")->stages, 0);
+    assert_int_equal(lode_schema_find("superweight.ratio")->stages, LODE_DECIDES_SUPERWEIGHT);
+    assert_int_equal(lode_schema_find("superweight.prompts")->stages, LODE_DECIDES_TOKENIZE);
     assert_int_equal(lode_schema_find("memory")->stages, 0);
     assert_int_equal(lode_schema_find("calibration.corpus")->stages, 0);
     LODE_ASSERT_FAILS(lode_config_stage_hash(config, "report", NULL), LODE_ERR_USAGE,
-                      "\"report\" is not a stage");
+                      "\"report\" is not a stage; the stages are tokenize, calibrate, accumulate, "
+                      "moments, classify, superweight, spectra, prune, compensate, quantize, "
+                      "evaluate, probe, export and audit");
     lode_config_destroy(&config);
 }
 
@@ -993,6 +1202,11 @@ static void test_check_model(void **state) {
     LODE_ASSERT_FAILS(lode_config_check_model(config, 511, 64, "s"), LODE_ERR_CONFIG,
                       "exp.cfg: calibration.max_length: 512 is above");
     lode_config_destroy(&config);
+    config = parse(BASE "superweight = { prompts = [ \"p\" ]; stopwords = \"s\"; corpus = \"c\";\n"
+                        " max_length = 513; };");
+    LODE_ASSERT_FAILS(lode_config_check_model(config, 512, 64, "s"), LODE_ERR_CONFIG,
+                      "exp.cfg:5: superweight.max_length: 513 is above the 512 positions");
+    lode_config_destroy(&config);
 }
 
 static void test_check_bos(void **state) {
@@ -1010,6 +1224,10 @@ static void test_check_bos(void **state) {
                         " bos = \"always\"; } ); };");
     LODE_ASSERT_FAILS(lode_config_check_bos(config, -1, "s"), LODE_ERR_CONFIG,
                       "exp.cfg:5: evaluate.tasks.[0].bos");
+    lode_config_destroy(&config);
+    config = parse(BASE "superweight = { prompts = [ \"p\" ];\n bos = \"always\"; };");
+    LODE_ASSERT_FAILS(lode_config_check_bos(config, -1, "s"), LODE_ERR_CONFIG,
+                      "exp.cfg:5: superweight.bos: \"always\" needs");
     lode_config_destroy(&config);
     config = parse(BASE);
     LODE_ASSERT_OK(lode_config_check_bos(config, -1, "s"));
@@ -1092,6 +1310,12 @@ static void test_describe(void **state) {
     assert_non_null(strstr(text.data, "| `classify.core_fraction` | number | `0.01` | above 0 and "
                                       "below 1 | channels of a layer"));
     assert_non_null(strstr(text.data, "| `name` | name | required |  | "));
+    assert_non_null(strstr(text.data,
+                           "| `quantize.granularity` | list of strings | `[ \"channel\" ]` "
+                           "| tensor, channel, group-N (N at least 2), block-N (N from "
+                           "2 to 4096) | "));
+    assert_non_null(strstr(text.data, "| `quantize.bits` | list of integers | `( 4 )` | at least 2 "
+                                      "and at most 8 | "));
     assert_non_null(strstr(text.data, "| `prune.allocation` | list of choices | `[ \"uniform\" ]` "
                                       "| uniform, global | "));
     lode_buffer_free(&text);
@@ -1100,7 +1324,9 @@ static void test_describe(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_defaults),
+        cmocka_unit_test(test_defaults_of_quantization),
         cmocka_unit_test(test_every_key),
+        cmocka_unit_test(test_every_key_of_quantization),
         cmocka_unit_test(test_documented_sample),
         cmocka_unit_test(test_round_trip),
         cmocka_unit_test(test_text_is_explicit),
@@ -1109,6 +1335,8 @@ int main(void) {
         cmocka_unit_test(test_ranges),
         cmocka_unit_test(test_ranges_of_the_table),
         cmocka_unit_test(test_choices),
+        cmocka_unit_test(test_granularities),
+        cmocka_unit_test(test_keys_together),
         cmocka_unit_test(test_missing_and_names),
         cmocka_unit_test(test_syntax),
         cmocka_unit_test(test_wide_integers),

@@ -14,7 +14,7 @@
 #include "base/memory.h"
 #include "base/random.h"
 #include "common/evaluation.h"
-#include "evaluate/edits.h"
+#include "common/edits.h"
 #include "testing/checkpoint.h"
 #include "testing/compare.h"
 #include "testing/temporary.h"
@@ -342,9 +342,12 @@ static void compensated(void **state) {
     (void)state;
     static char names[3][40] = {"lp@0.25", "lp@0.25+least-squares", "lp@0.25+bias"};
     const lode_variant_t variants[] = {
-        {.name = names[0]},
-        {.name = names[1], .compensation = LODE_COMPENSATION_LEAST_SQUARES},
-        {.name = names[2], .compensation = LODE_COMPENSATION_BIAS}};
+        {.name = names[0], .pruned = true, .base = -1},
+        {.name = names[1],
+         .pruned = true,
+         .base = -1,
+         .compensation = LODE_COMPENSATION_LEAST_SQUARES},
+        {.name = names[2], .pruned = true, .base = -1, .compensation = LODE_COMPENSATION_BIAS}};
     lode_edits_t *edits;
     model_t model;
     model_open(&model, "compensated", LODE_DTYPE_F32);

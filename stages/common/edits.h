@@ -1,13 +1,13 @@
-/* stages/evaluate/edits: pruned variants as edits of feed-forward blocks.
+/* stages/common/edits: pruned variants as edits of feed-forward blocks.
  *
  * Kept channels come from prune.h5, and what compensates for the others from compensate.h5: new
  * down projections, used where they lie in the file, or a bias.
  */
-#ifndef LODE_STAGES_EVALUATE_EDITS_H
-#define LODE_STAGES_EVALUATE_EDITS_H
+#ifndef LODE_STAGES_COMMON_EDITS_H
+#define LODE_STAGES_COMMON_EDITS_H
 
 #include "common/run.h"
-#include "prune/prune.h"
+#include "common/variants.h"
 
 typedef struct lode_edits lode_edits_t;
 

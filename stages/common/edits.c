@@ -1,4 +1,4 @@
-#include "evaluate/edits.h"
+#include "common/edits.h"
 
 #include <stdio.h>
 #include <stdlib.h>
