@@ -54,13 +54,16 @@ static void clip_backward(int64_t count, double limit, const lode_real_t *x, lod
         dx[i] = x[i] < most && x[i] > -most ? dx[i] : 0;
 }
 
-static void project(const lode_layer_t *layer, int64_t tokens, lode_activations_t *act,
-                    const lode_scratch_t *scratch) {
+static void project(const lode_layer_t *layer, const lode_sequences_t *sequences,
+                    lode_activations_t *act, const lode_scratch_t *scratch) {
+    const int64_t tokens = sequences->offsets[sequences->count];
     const bool norm = layer->attention_norm.kind != LODE_NORM_NONE;
     const lode_real_t *h = norm ? scratch->a : act->x;
     if (norm)
         lode_norm_forward(&layer->attention_norm, tokens, act->x, scratch->a,
                           act->inverse_attention);
+    h = lode_block_input(layer, LODE_INPUT_ATTENTION, sequences, layer->d, h, scratch->tap,
+                         scratch->b);
     lode_linear_forward(&layer->q, tokens, h, false, act->q, scratch->rest);
     lode_linear_forward(&layer->k, tokens, h, false, act->k, scratch->rest);
     lode_linear_forward(&layer->v, tokens, h, false, act->v, scratch->rest);
@@ -86,15 +89,18 @@ void lode_attention_block_forward(const lode_layer_t *layer, const lode_sequence
                                   lode_activations_t *act, const lode_scratch_t *scratch) {
     const int64_t tokens = sequences->offsets[sequences->count], count = tokens * layer->d;
     const turned_t turned = turned_in(layer, tokens, act, scratch);
-    project(layer, tokens, act, scratch);
+    project(layer, sequences, act, scratch);
     turn(layer, sequences, act, &turned, scratch->rest);
     attend(layer, sequences, &turned, act, scratch->rest);
+    const lode_real_t *input =
+        lode_block_input(layer, LODE_INPUT_OUTPUT, sequences, lode_query_width(layer), act->o,
+                         scratch->tap, scratch->b);
     if (layer->attention_post_norm.kind == LODE_NORM_NONE) {
         memcpy(act->x_mid, act->x, (size_t)count * sizeof *act->x);
-        lode_linear_forward(&layer->o, tokens, act->o, true, act->x_mid, scratch->rest);
+        lode_linear_forward(&layer->o, tokens, input, true, act->x_mid, scratch->rest);
         return;
     }
-    lode_linear_forward(&layer->o, tokens, act->o, false, act->attention_out, scratch->rest);
+    lode_linear_forward(&layer->o, tokens, input, false, act->attention_out, scratch->rest);
     lode_norm_forward(&layer->attention_post_norm, tokens, act->attention_out, act->x_mid,
                       act->inverse_attention_post);
     lode_add(count, act->x, act->x_mid);

@@ -13,8 +13,16 @@ typedef struct lode_scratch {
     /* Where the activations hold queries and keys that are not turned yet: turned ones
      * [T, (H + KV)·hd], and the inverses of their norms. */
     lode_real_t *turned, *inverse;
-    lode_real_t *rest; /* for linear, attention and rope */
+    lode_real_t *rest;     /* for linear, attention and rope */
+    const lode_tap_t *tap; /* NULL: nobody looks */
 } lode_scratch_t;
+
+/* Shows an input x [T, width] of linear layers and returns it as they read it: x itself, or coded
+ * in `coded` [T, width], which lies apart. */
+const lode_real_t *lode_block_input(const lode_layer_t *layer, lode_input_t which,
+                                    const lode_sequences_t *sequences, int64_t width,
+                                    const lode_real_t *x, const lode_tap_t *tap,
+                                    lode_real_t *coded);
 
 static inline int64_t lode_query_width(const lode_layer_t *layer) {
     return layer->attention.heads * layer->attention.head_dim;
@@ -55,16 +63,17 @@ void lode_attention_block_backward(const lode_layer_t *layer, const lode_sequenc
                                    const lode_activations_t *activations, lode_real_t *dy,
                                    const lode_scratch_t *scratch);
 
-/* From x' to y [tokens, d], or to the activations alone where y is NULL. With y, h₂ is then in *h
- * and u in scratch->b. */
-void lode_ffn_block_forward(const lode_layer_t *layer, int64_t tokens,
+/* From x' to y [T, d], or to the activations alone where y is NULL. With y, h₂ is then in *h and u
+ * in scratch->b. */
+void lode_ffn_block_forward(const lode_layer_t *layer, const lode_sequences_t *sequences,
                             lode_activations_t *activations, lode_real_t *y,
                             const lode_scratch_t *scratch, const lode_real_t **h);
 
-/* x' + n(u·Wdownᵀ + b + c); see lode_layer_finish. */
-void lode_ffn_block_finish(const lode_layer_t *layer, int64_t tokens,
+/* x' + n(u·Wdownᵀ + b + c); see lode_layer_finish. Of the scratch, a and rest are written; y may be
+ * in a where the input of Wdown is not coded. */
+void lode_ffn_block_finish(const lode_layer_t *layer, const lode_sequences_t *sequences,
                            lode_activations_t *activations, const lode_real_t *u, lode_real_t *y,
-                           lode_real_t *workspace);
+                           const lode_scratch_t *scratch);
 
 /* u into scratch->a and du into scratch->b, from dy [tokens, d]. */
 void lode_ffn_block_channels(const lode_layer_t *layer, int64_t tokens,

@@ -1,5 +1,6 @@
 #include "kernels/layer.h"
 
+#include "base/error.h"
 #include "kernels/block.h"
 
 static int64_t max2(int64_t a, int64_t b) {
@@ -9,6 +10,46 @@ static int64_t max2(int64_t a, int64_t b) {
 static bool has(const lode_norm_t *norm) {
     return norm->kind != LODE_NORM_NONE;
 }
+
+/* --- matrices -------------------------------------------------------------------------------- */
+
+typedef struct matrix {
+    const char *name;
+    lode_role_t role;
+    lode_input_t input;
+} matrix_t;
+
+static const matrix_t matrices[LODE_MATRICES] = {
+    [LODE_MATRIX_Q] = {"q", LODE_ROLE_Q, LODE_INPUT_ATTENTION},
+    [LODE_MATRIX_K] = {"k", LODE_ROLE_K, LODE_INPUT_ATTENTION},
+    [LODE_MATRIX_V] = {"v", LODE_ROLE_V, LODE_INPUT_ATTENTION},
+    [LODE_MATRIX_O] = {"o", LODE_ROLE_O, LODE_INPUT_OUTPUT},
+    [LODE_MATRIX_GATE] = {"gate", LODE_ROLE_GATE, LODE_INPUT_FFN},
+    [LODE_MATRIX_UP] = {"up", LODE_ROLE_UP, LODE_INPUT_FFN},
+    [LODE_MATRIX_DOWN] = {"down", LODE_ROLE_DOWN, LODE_INPUT_DOWN}};
+
+const char *lode_matrix_name(lode_layer_matrix_t which) {
+    return matrices[which].name;
+}
+
+lode_role_t lode_matrix_role(lode_layer_matrix_t which) {
+    return matrices[which].role;
+}
+
+lode_input_t lode_matrix_input(lode_layer_matrix_t which) {
+    return matrices[which].input;
+}
+
+lode_weight_t *lode_layer_matrix(lode_layer_t *layer, lode_layer_matrix_t which) {
+    lode_weight_t *const places[LODE_MATRICES] = {
+        [LODE_MATRIX_Q] = &layer->q,       [LODE_MATRIX_K] = &layer->k,
+        [LODE_MATRIX_V] = &layer->v,       [LODE_MATRIX_O] = &layer->o,
+        [LODE_MATRIX_GATE] = &layer->gate, [LODE_MATRIX_UP] = &layer->up,
+        [LODE_MATRIX_DOWN] = &layer->down};
+    return places[which];
+}
+
+/* --- activations ----------------------------------------------------------------------------- */
 
 int64_t lode_activations_per_token(const lode_layer_t *layer) {
     const int64_t ffn = layer->gate.data ? 2 : 1;
@@ -73,6 +114,7 @@ static lode_scratch_t scratch_in(const lode_layer_t *layer, int64_t tokens,
     scratch.turned = take(&workspace, tokens * turned_width(layer));
     scratch.inverse = take(&workspace, tokens * inverse_width(layer));
     scratch.rest = workspace;
+    scratch.tap = NULL;
     return scratch;
 }
 
@@ -91,14 +133,34 @@ int64_t lode_layer_workspace(const lode_layer_t *layer, int64_t tokens, int64_t 
 
 /* --- both ways ------------------------------------------------------------------------------- */
 
+const lode_real_t *lode_block_input(const lode_layer_t *layer, lode_input_t which,
+                                    const lode_sequences_t *sequences, int64_t width,
+                                    const lode_real_t *x, const lode_tap_t *tap,
+                                    lode_real_t *coded) {
+    if (tap)
+        tap->input(tap->context, which, x);
+    if (!layer->input[which])
+        return x;
+    lode_input_code(layer->input[which], sequences, width, x, coded);
+    return coded;
+}
+
 void lode_layer_forward(const lode_layer_t *layer, const lode_sequences_t *sequences,
                         lode_activations_t *activations, lode_real_t *y, lode_real_t *workspace,
                         const lode_real_t **h, const lode_real_t **u) {
+    lode_layer_forward_tapped(layer, sequences, activations, y, workspace, NULL, h, u);
+}
+
+void lode_layer_forward_tapped(const lode_layer_t *layer, const lode_sequences_t *sequences,
+                               lode_activations_t *activations, lode_real_t *y,
+                               lode_real_t *workspace, const lode_tap_t *tap, const lode_real_t **h,
+                               const lode_real_t **u) {
     const int64_t tokens = sequences->offsets[sequences->count];
-    const lode_scratch_t scratch = scratch_in(layer, tokens, workspace);
+    lode_scratch_t scratch = scratch_in(layer, tokens, workspace);
     const lode_real_t *ffn_input;
+    scratch.tap = tap;
     lode_attention_block_forward(layer, sequences, activations, &scratch);
-    lode_ffn_block_forward(layer, tokens, activations, y, &scratch, &ffn_input);
+    lode_ffn_block_forward(layer, sequences, activations, y, &scratch, &ffn_input);
     if (y && h)
         *h = ffn_input;
     if (y && u)
@@ -111,9 +173,20 @@ void lode_layer_channels(const lode_layer_t *layer, int64_t tokens,
                             activations->up, u);
 }
 
-void lode_layer_finish(const lode_layer_t *layer, int64_t tokens, lode_activations_t *activations,
-                       const lode_real_t *u, lode_real_t *y, lode_real_t *workspace) {
-    lode_ffn_block_finish(layer, tokens, activations, u, y, workspace);
+void lode_layer_finish(const lode_layer_t *layer, const lode_sequences_t *sequences,
+                       lode_activations_t *activations, const lode_real_t *u, lode_real_t *y,
+                       lode_real_t *workspace) {
+    const lode_scratch_t scratch =
+        scratch_in(layer, sequences->offsets[sequences->count], workspace);
+    lode_ffn_block_finish(layer, sequences, activations, u, y, &scratch);
+}
+
+/* What has no derivative here. */
+static bool forward_only(const lode_layer_t *layer) {
+    bool coded = layer->restore_count > 0;
+    for (int i = 0; i < LODE_INPUTS; i++)
+        coded |= layer->input[i] != NULL;
+    return coded;
 }
 
 void lode_layer_backward_ffn(const lode_layer_t *layer, const lode_sequences_t *sequences,
@@ -122,6 +195,7 @@ void lode_layer_backward_ffn(const lode_layer_t *layer, const lode_sequences_t *
                              const lode_real_t **du) {
     const int64_t tokens = sequences->offsets[sequences->count];
     const lode_scratch_t scratch = scratch_in(layer, tokens, workspace);
+    LODE_ASSERT(!forward_only(layer));
     lode_ffn_block_channels(layer, tokens, activations, dy, &scratch);
     *u = scratch.a;
     *du = scratch.b;

@@ -16,9 +16,40 @@
 
 #include "kernels/activation.h"
 #include "kernels/attention.h"
+#include "kernels/input.h"
 #include "kernels/linear.h"
 #include "kernels/norm.h"
 #include "kernels/rope.h"
+#include "kernels/sequences.h"
+#include "model/family.h"
+
+/* The matrices of a layer. */
+typedef enum lode_layer_matrix {
+    LODE_MATRIX_Q,
+    LODE_MATRIX_K,
+    LODE_MATRIX_V,
+    LODE_MATRIX_O,
+    LODE_MATRIX_GATE,
+    LODE_MATRIX_UP,
+    LODE_MATRIX_DOWN,
+    LODE_MATRICES,
+} lode_layer_matrix_t;
+
+/* "q", "k", "v", "o", "gate", "up", "down". Static. */
+const char *lode_matrix_name(lode_layer_matrix_t which);
+
+/* What a matrix is to the checkpoint, and which input it reads. */
+lode_role_t lode_matrix_role(lode_layer_matrix_t which);
+lode_input_t lode_matrix_input(lode_layer_matrix_t which);
+
+/* A super activation that is put back: in each sequence, at the token t where |Y_ti + u_tk·value|
+ * is largest (the first among equals), Y_ti gets u_tk·value added, with i = row and k = col of
+ * Wdown as used. It is the output as it was with the weight. Those of one row add up, and choose
+ * one token. Y = u·Wdownᵀ + b, u before any input codec. */
+typedef struct lode_restore {
+    int32_t row, col;
+    float value;
+} lode_restore_t;
 
 typedef struct lode_layer {
     int64_t d; /* hidden size */
@@ -32,13 +63,21 @@ typedef struct lode_layer {
     lode_activation_t activation; /* act */
     lode_weight_t gate, up, down; /* [m, d], [m, d], [d, m]; gate.data NULL: there is none */
     const lode_real_t *bias;      /* c [d], NULL for none; not owned */
+    /* The following are of the forward alone, and not owned. */
+    const lode_input_codec_t *input[LODE_INPUTS]; /* NULL: as they are */
+    const lode_restore_t *restore;                /* [restore_count] ascending (row, col) */
+    int64_t restore_count;
 } lode_layer_t;
 
-/* Where the sequences of a micro-batch begin: sequence s is tokens [offsets[s], offsets[s+1]). */
-typedef struct lode_sequences {
-    int64_t count;
-    const int64_t *offsets; /* [count + 1], offsets[0] = 0 */
-} lode_sequences_t;
+/* The place of a matrix in a layer; its data is NULL where the layer has none. */
+lode_weight_t *lode_layer_matrix(lode_layer_t *layer, lode_layer_matrix_t which);
+
+/* Sees the inputs of linear layers, [tokens, width] before any input codec, valid during the call
+ * only. */
+typedef struct lode_tap {
+    void *context;
+    void (*input)(void *context, lode_input_t which, const lode_real_t *x);
+} lode_tap_t;
 
 /* What the backward of one layer needs from its forward on T tokens. The forward fills all but x,
  * which is its input. One allocation holds them all: see lode_activations_place. */
@@ -76,18 +115,25 @@ void lode_layer_forward(const lode_layer_t *layer, const lode_sequences_t *seque
                         lode_activations_t *activations, lode_real_t *y, lode_real_t *workspace,
                         const lode_real_t **h, const lode_real_t **u);
 
+/* The same; `tap`, if not NULL, sees the inputs. */
+void lode_layer_forward_tapped(const lode_layer_t *layer, const lode_sequences_t *sequences,
+                               lode_activations_t *activations, lode_real_t *y,
+                               lode_real_t *workspace, const lode_tap_t *tap, const lode_real_t **h,
+                               const lode_real_t **u);
+
 /* u [tokens, m] out, from the activations' gate and up. */
 void lode_layer_channels(const lode_layer_t *layer, int64_t tokens,
                          const lode_activations_t *activations, lode_real_t *u);
 
-/* The end of the forward: y [tokens, d] = x' + n(u·Wdownᵀ + b + c) from the activations' x_mid and
- * from u [tokens, m]; the activations of the post-norm are set where there is one. Neither u nor y
- * lies in the workspace, and y is not x_mid. */
-void lode_layer_finish(const lode_layer_t *layer, int64_t tokens, lode_activations_t *activations,
-                       const lode_real_t *u, lode_real_t *y, lode_real_t *workspace);
+/* The end of the forward: y [T, d] = x' + n(u·Wdownᵀ + b + c) from the activations' x_mid and from
+ * u [T, m]; the activations of the post-norm are set where there is one. Neither u nor y lies in
+ * the workspace, and y is not x_mid. */
+void lode_layer_finish(const lode_layer_t *layer, const lode_sequences_t *sequences,
+                       lode_activations_t *activations, const lode_real_t *u, lode_real_t *y,
+                       lode_real_t *workspace);
 
-/* First half of the backward: from dy [T, d], u and du = dL/du, both [T, m] in the workspace, which
- * must reach the second half as they are. */
+/* First half of the backward, of a layer without input codecs and restores: from dy [T, d], u and
+ * du = dL/du, both [T, m] in the workspace, which must reach the second half as they are. */
 void lode_layer_backward_ffn(const lode_layer_t *layer, const lode_sequences_t *sequences,
                              const lode_activations_t *activations, const lode_real_t *dy,
                              lode_real_t *workspace, const lode_real_t **u, const lode_real_t **du);

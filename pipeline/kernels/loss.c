@@ -56,7 +56,7 @@ static uint8_t is_greedy(const lode_real_t *z, int32_t target, lode_real_t most)
 }
 
 /* Loss of one row of logits z, which becomes its gradient where there is one. */
-static void row_loss(const lode_loss_t *loss, int64_t row, lode_real_t *z) {
+static void row_loss(const lode_head_loss_t *loss, int64_t row, lode_real_t *z) {
     const int64_t vocab = loss->head->out;
     const int32_t target = loss->target[row];
     if (loss->greedy)
@@ -83,7 +83,7 @@ static void cap_row(lode_real_t *z, int64_t vocab, double cap) {
         z[j] = scale * lode_tanh(z[j] / scale);
 }
 
-void lode_loss_run(const lode_loss_t *loss) {
+void lode_loss_run(const lode_head_loss_t *loss) {
     const lode_weight_t *head = loss->head;
     const int64_t vocab = head->out, d = head->in, chunk = lode_loss_chunk(vocab);
     lode_real_t *logits = loss->workspace, *rest = loss->workspace + chunk * vocab;

@@ -19,7 +19,7 @@ typedef void (*lode_logits_callback_t)(void *context, int64_t first, int64_t row
                                        const lode_real_t *logits);
 
 /* One computation over `rows` rows. */
-typedef struct lode_loss {
+typedef struct lode_head_loss {
     const lode_weight_t *head; /* [vocab, d] */
     double cap;                /* soft cap of the logits, 0 for none */
     int64_t rows;
@@ -32,12 +32,12 @@ typedef struct lode_loss {
     lode_logits_callback_t callback; /* or NULL */
     void *context;                   /* for the callback */
     lode_real_t *workspace;          /* lode_loss_workspace */
-} lode_loss_t;
+} lode_head_loss_t;
 
 /* For each row r: nll_r = log Σ_j exp(z_rj) − z_r,target(r), where z = h·headᵀ, or cap ·
  * tanh(h·headᵀ / cap); 0 without target. greedy_r is 1 where the target's logit is the largest of
  * the row, the first among equals, else 0. dh receives Σ_r' weight_r' ∂nll_r'/∂h. Sums in double.
  */
-void lode_loss_run(const lode_loss_t *loss);
+void lode_loss_run(const lode_head_loss_t *loss);
 
 #endif

@@ -273,6 +273,20 @@ static lode_real_t *input_place(engine_t *engine, const work_t *work, int64_t la
     return state ? state : lode_arena_input(&engine->arena, work->item, layer);
 }
 
+typedef struct input_view {
+    const lode_observer_t *observer;
+    const lode_batch_t *batch;
+    int64_t layer;
+    lode_status_t status;
+} input_view_t;
+
+static void pass_input(void *context, lode_input_t which, const lode_real_t *x) {
+    input_view_t *view = context;
+    if (view->status == LODE_OK)
+        view->status =
+            view->observer->input(view->observer->context, view->batch, view->layer, which, x);
+}
+
 /* Layers from the stack's `layer` on, whose input is `x`. */
 static lode_status_t forward_layers(engine_t *engine, const work_t *work, int64_t layer,
                                     lode_real_t *x, lode_real_t *last_output) {
@@ -283,8 +297,13 @@ static lode_status_t forward_layers(engine_t *engine, const work_t *work, int64_
         lode_activations_t *act = lode_arena_work(&engine->arena, work->item, l);
         lode_real_t *y = l + 1 < stack->count ? input_place(engine, work, l + 1) : last_output;
         const lode_real_t *h, *u;
+        input_view_t view = {
+            .observer = &pass->observer, .batch = batch, .layer = stack->first_layer + l};
+        const lode_tap_t tap = {.context = &view, .input = pass_input};
         act->x = x;
-        lode_layer_forward(&stack->layer[l], &batch->sequences, act, y, stack->workspace, &h, &u);
+        lode_layer_forward_tapped(&stack->layer[l], &batch->sequences, act, y, stack->workspace,
+                                  pass->observer.input ? &tap : NULL, &h, &u);
+        LODE_TRY(view.status);
         LODE_TRY(check_finite(y, batch->tokens * stack->d, stack->first_layer + l,
                               batch->first_sequence));
         if (pass->observer.ffn_forward)
@@ -358,18 +377,18 @@ static lode_status_t run_head(engine_t *engine, const work_t *work) {
     const int64_t rows = head_rows(engine, batch);
     logits_view_t view = {.pass = pass, .batch = batch};
     lode_norm_forward(&stack->final_norm, rows, arena->final, arena->normed, arena->inverse);
-    lode_loss_run(&(lode_loss_t){.head = &stack->head_weight,
-                                 .cap = stack->logit_cap,
-                                 .rows = rows,
-                                 .h = arena->normed,
-                                 .target = arena->target,
-                                 .weight = arena->weight,
-                                 .nll = arena->row_nll,
-                                 .greedy = arena->row_greedy,
-                                 .dh = pass->backward ? arena->normed : NULL,
-                                 .callback = pass->observer.logits ? pass_logits : NULL,
-                                 .context = &view,
-                                 .workspace = stack->workspace});
+    lode_loss_run(&(lode_head_loss_t){.head = &stack->head_weight,
+                                      .cap = stack->logit_cap,
+                                      .rows = rows,
+                                      .h = arena->normed,
+                                      .target = arena->target,
+                                      .weight = arena->weight,
+                                      .nll = arena->row_nll,
+                                      .greedy = arena->row_greedy,
+                                      .dh = pass->backward ? arena->normed : NULL,
+                                      .callback = pass->observer.logits ? pass_logits : NULL,
+                                      .context = &view,
+                                      .workspace = stack->workspace});
     LODE_TRY(view.status);
     memset(arena->nll, 0, (size_t)batch->tokens * sizeof *arena->nll);
     memset(arena->greedy, 0, (size_t)batch->tokens);

@@ -32,6 +32,11 @@ typedef struct lode_observer {
      * and layer, not when activations are computed again. */
     lode_status_t (*ffn_forward)(void *context, const lode_batch_t *batch, int64_t layer,
                                  const lode_real_t *h, const lode_real_t *u);
+    /* During a layer's forward: an input x [tokens, width] of its linear layers, before any input
+     * codec. Called for each of the four in their order, once a micro-batch and layer, not when
+     * activations are computed again. A failure stops the pass after the layer. */
+    lode_status_t (*input)(void *context, const lode_batch_t *batch, int64_t layer,
+                           lode_input_t which, const lode_real_t *x);
     /* During a layer's backward: u and g = dL/du [tokens, m]. */
     lode_status_t (*ffn_backward)(void *context, const lode_batch_t *batch, int64_t layer,
                                   const lode_real_t *u, const lode_real_t *g);

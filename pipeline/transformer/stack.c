@@ -127,13 +127,14 @@ void lode_stack_outline(lode_layer_t *layer, const lode_architecture_t *architec
 /* Reals that one layer's computation takes, edited or not. */
 static int64_t layer_workspace(const lode_layer_t *layer, int64_t max_tokens, int64_t longest,
                                int threads) {
-    /* An edited layer converts even weights that are otherwise read in place, so room is made for a
-     * selection of everything, the largest there can be. A replaced down projection has the shape
-     * of a selection, whether it can be read in place or not. */
-    lode_layer_t sliced = *layer;
-    static const int32_t any[1];
-    sliced.gate.row_index = sliced.up.row_index = sliced.down.col_index = any;
-    return lode_layer_workspace(&sliced, max_tokens, longest, threads);
+    /* An edited layer converts even weights that are otherwise read in place, so room is made for
+     * codecs on everything, the largest there can be. A replaced down projection has the shape of a
+     * selection, whether it can be read in place or not. */
+    lode_layer_t coded = *layer;
+    static const lode_codec_t any;
+    for (int i = 0; i < LODE_MATRICES; i++)
+        lode_layer_matrix(&coded, (lode_layer_matrix_t)i)->codec = &any;
+    return lode_layer_workspace(&coded, max_tokens, longest, threads);
 }
 
 static int64_t workspace_needed(const lode_stack_t *stack, int64_t max_tokens, int64_t longest,
@@ -276,23 +277,32 @@ void lode_stack_destroy(lode_stack_t **stack) {
     *stack = NULL;
 }
 
-void lode_stack_edit(lode_stack_t *stack, int64_t index, const lode_ffn_edit_t *edit) {
-    LODE_ASSERT(index >= 0 && index < stack->count);
-    lode_layer_t *layer = &stack->layer[index];
-    *layer = stack->whole[index];
-    if (!edit)
-        return;
+void lode_layer_edit(lode_layer_t *layer, const lode_layer_edit_t *edit) {
     if (edit->channels) {
         layer->m = edit->count;
         layer->gate.row_index = layer->up.row_index = layer->down.col_index = edit->channels;
         layer->gate.out = layer->up.out = layer->down.in = edit->count;
     }
     if (edit->down.data) {
+        const lode_real_t *bias = layer->down.bias;
         layer->down = lode_weight_of(&edit->down);
-        layer->down.bias = stack->whole[index].down.bias;
+        layer->down.bias = bias;
         LODE_ASSERT(layer->down.out == layer->d && layer->down.in == layer->m);
     }
     layer->bias = edit->bias;
+    for (int i = 0; i < LODE_MATRICES; i++)
+        lode_layer_matrix(layer, (lode_layer_matrix_t)i)->codec = edit->codec[i];
+    for (int i = 0; i < LODE_INPUTS; i++)
+        layer->input[i] = edit->input[i];
+    layer->restore = edit->restore;
+    layer->restore_count = edit->restore_count;
+}
+
+void lode_stack_edit(lode_stack_t *stack, int64_t index, const lode_layer_edit_t *edit) {
+    LODE_ASSERT(index >= 0 && index < stack->count);
+    stack->layer[index] = stack->whole[index];
+    if (edit)
+        lode_layer_edit(&stack->layer[index], edit);
 }
 
 /* x [d] = the row `row` of the table. */

@@ -6,6 +6,7 @@
 #ifndef LODE_TRANSFORMER_STACK_H
 #define LODE_TRANSFORMER_STACK_H
 
+#include "kernels/codec.h"
 #include "kernels/layer.h"
 #include "model/checkpoint.h"
 #include "transformer/layout.h"
@@ -35,7 +36,7 @@ void lode_stack_outline(lode_layer_t *layer, const lode_architecture_t *architec
                         lode_dtype_t dtype);
 
 /* Private bytes of the stack that lode_stack_create makes of a checkpoint whose matrices are all of
- * `dtype` and aligned to it; float32 matrices are read in place, others need some more. 0 where the
+ * `dtype` and aligned to it. 0 where the
  * layout's rank idles. */
 int64_t lode_stack_memory(const lode_architecture_t *architecture, const lode_layout_t *layout,
                           lode_dtype_t dtype, int64_t max_tokens, int64_t longest, int threads);
@@ -52,21 +53,30 @@ LODE_MUST_USE lode_status_t lode_stack_create(lode_stack_t **stack, lode_checkpo
                                               int64_t longest, int threads);
 void lode_stack_destroy(lode_stack_t **stack);
 
-/* What a variant of the model changes in a layer's feed-forward block: the output u·Wdownᵀ + b + c,
+/* What a variant of the model changes in a layer. The feed-forward block's output u·Wdownᵀ + b + c,
  * which the post-norm takes where the model has one, has the kept channels alone, another Wdown, an
- * addition c; the checkpoint's own bias b stays. {0} changes nothing. */
-typedef struct lode_ffn_edit {
+ * addition c; the checkpoint's own bias b stays. All matrices may be quantized and single weights
+ * changed, the inputs of the linear layers quantized, and super activations put back. {0} changes
+ * nothing. */
+typedef struct lode_layer_edit {
     const int32_t *channels; /* [count] kept, ascending; NULL: all m of them */
     int64_t count;           /* may be 0; not read where channels is NULL */
     lode_tensor_t down; /* [d, count], instead of the checkpoint's columns of the kept channels;
                            data NULL: those */
-    const lode_real_t *bias; /* c [d]; NULL: none */
-} lode_ffn_edit_t;
+    const lode_real_t *bias;                      /* c [d]; NULL: none */
+    const lode_codec_t *codec[LODE_MATRICES];     /* of the matrices as used; NULL: as stored */
+    const lode_input_codec_t *input[LODE_INPUTS]; /* NULL: as they are; forward passes only */
+    const lode_restore_t *restore; /* [restore_count] of Wdown as used; forward passes only */
+    int64_t restore_count;
+} lode_layer_edit_t;
+
+/* Makes a layer as the checkpoint has it, or an outline of one, what `edit` says. */
+void lode_layer_edit(lode_layer_t *layer, const lode_layer_edit_t *edit);
 
 /* Computes the stack's layer `index` as `edit` says from now on, at its smaller size and not
  * masked; NULL restores the checkpoint's. The arrays that the edit points at are not owned and must
  * stay while it is in use. */
-void lode_stack_edit(lode_stack_t *stack, int64_t index, const lode_ffn_edit_t *edit);
+void lode_stack_edit(lode_stack_t *stack, int64_t index, const lode_layer_edit_t *edit);
 
 /* x[t] = scale · embedding[ids[t]], plus the position's row where positions are learned; ids
  * [tokens], x [tokens, d] out, tokens those of the sequences. Errors: LODE_ERR_FORMAT for an id

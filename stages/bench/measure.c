@@ -124,15 +124,15 @@ static void run_conversion(lode_sample_t *s) {
 
 static void run_head(lode_sample_t *s, bool backward) {
     lode_norm_forward(&s->final_norm, s->head_rows, s->x, s->wide[0], s->inverse);
-    lode_loss_run(&(lode_loss_t){.head = &s->head,
-                                 .cap = s->architecture->logit_cap,
-                                 .rows = s->head_rows,
-                                 .h = s->wide[0],
-                                 .target = s->target,
-                                 .weight = s->sums + s->tokens,
-                                 .nll = s->sums,
-                                 .dh = backward ? s->wide[0] : NULL,
-                                 .workspace = s->workspace});
+    lode_loss_run(&(lode_head_loss_t){.head = &s->head,
+                                      .cap = s->architecture->logit_cap,
+                                      .rows = s->head_rows,
+                                      .h = s->wide[0],
+                                      .target = s->target,
+                                      .weight = s->sums + s->tokens,
+                                      .nll = s->sums,
+                                      .dh = backward ? s->wide[0] : NULL,
+                                      .workspace = s->workspace});
     if (backward)
         lode_norm_backward(&s->final_norm, s->head_rows, s->wide[0], s->x, s->inverse, false,
                            s->wide[1]);

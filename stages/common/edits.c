@@ -165,11 +165,11 @@ void lode_edits_close(lode_edits_t **edits) {
     *edits = NULL;
 }
 
-lode_ffn_edit_t lode_edits_of(lode_edits_t *edits, int64_t variant, int64_t layer) {
+lode_layer_edit_t lode_edits_of(lode_edits_t *edits, int64_t variant, int64_t layer) {
     const int64_t l = layer - edits->first_layer, place = variant * edits->layers + l;
     const uint8_t *bits = edits->keep + place * mask_bytes(edits);
-    lode_ffn_edit_t edit = {.channels = edits->channels + l * edits->m,
-                            .count = edits->kept[place]};
+    lode_layer_edit_t edit = {.channels = edits->channels + l * edits->m,
+                              .count = edits->kept[place]};
     int32_t *next = edits->channels + l * edits->m;
     for (int32_t j = 0; j < edits->m; j++)
         if (bits[j / 8] >> j % 8 & 1)

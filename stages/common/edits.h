@@ -21,7 +21,7 @@ void lode_edits_close(lode_edits_t **edits); /* Collective. */
 
 /* The edit of one of this rank's layers in variants[variant]; valid until the next question about
  * the same layer. Local. */
-lode_ffn_edit_t lode_edits_of(lode_edits_t *edits, int64_t variant, int64_t layer);
+lode_layer_edit_t lode_edits_of(lode_edits_t *edits, int64_t variant, int64_t layer);
 
 /* The most private bytes that the edits of variants [count] take while they are read, with `layers`
  * layers of m channels and hidden size d on the rank. Local. */

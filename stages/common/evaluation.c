@@ -9,7 +9,7 @@
 
 /* --- what variants have in common ------------------------------------------------------------ */
 
-static void hash_edit(lode_hash_t *hash, const lode_ffn_edit_t *edit, int64_t d) {
+static void hash_edit(lode_hash_t *hash, const lode_layer_edit_t *edit, int64_t d) {
     lode_hash_add_text(hash, edit->channels ? "kept" : "all");
     if (edit->channels) {
         lode_hash_add(hash, &edit->count, sizeof edit->count);
@@ -33,7 +33,7 @@ static lode_status_t digest_layers(lode_edit_digests_t *digests, const lode_run_
         return LODE_OK;
     for (int64_t l = run->layout.first_layer; l < run->layout.layer_end; l++)
         for (int64_t v = 0; v < digests->variants; v++) {
-            lode_ffn_edit_t answer = {0};
+            lode_layer_edit_t answer = {0};
             lode_hash_t *hash;
             LODE_TRY(edit(context, v, l, &answer));
             LODE_TRY(lode_hash_create(&hash));
@@ -156,7 +156,7 @@ static lode_status_t on_variant(void *context, int64_t variant, int64_t start,
                                 lode_stack_t *stack) {
     const lode_evaluation_t *evaluation = context;
     for (int64_t l = 0; l < stack->count && evaluation->edit; l++) {
-        lode_ffn_edit_t edit = {0};
+        lode_layer_edit_t edit = {0};
         if (stack->first_layer + l < start)
             continue;
         LODE_TRY(evaluation->edit(evaluation->context, variant, stack->first_layer + l, &edit));

@@ -16,7 +16,7 @@
  * micro-batch. What *edit points at must stay until the next question about the same layer, or the
  * end of the call that asks. Local. */
 typedef lode_status_t (*lode_edit_callback_t)(void *context, int64_t variant, int64_t layer,
-                                              lode_ffn_edit_t *edit);
+                                              lode_layer_edit_t *edit);
 
 /* --- what variants have in common ------------------------------------------------------------ */
 

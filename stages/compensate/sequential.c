@@ -236,8 +236,8 @@ static lode_status_t second_half(sequential_t *s, int64_t index, int64_t variant
     changed.m = kept;
     changed.down = lode_weight_of(&down);
     changed.down.bias = s->stack->layer[index].down.bias;
-    LODE_ASSERT(lode_linear_workspace(&changed.down) <= s->stack->workspace_count);
-    lode_layer_finish(&changed, batch->tokens, &s->activations, s->u, s->x, s->stack->workspace);
+    lode_layer_finish(&changed, &batch->sequences, &s->activations, s->u, s->x,
+                      s->stack->workspace);
     return lode_spool_write(s->spool, x, batch->first_token, batch->tokens, s->x);
 }
 

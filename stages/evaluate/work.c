@@ -10,7 +10,7 @@ const char *lode_evaluate_variant_name(const lode_evaluate_work_t *work, int64_t
 }
 
 lode_status_t lode_evaluate_edit(void *context, int64_t variant, int64_t layer,
-                                 lode_ffn_edit_t *edit) {
+                                 lode_layer_edit_t *edit) {
     const lode_evaluate_work_t *work = context;
     if (variant > 0)
         *edit = lode_edits_of(work->edits, variant - 1, layer);
@@ -18,7 +18,7 @@ lode_status_t lode_evaluate_edit(void *context, int64_t variant, int64_t layer,
 }
 
 lode_status_t lode_evaluate_set_edit(void *context, int64_t variant, int64_t layer,
-                                     lode_ffn_edit_t *edit) {
+                                     lode_layer_edit_t *edit) {
     const lode_evaluate_set_t *set = context;
     return lode_evaluate_edit(set->work, set->selected[variant], layer, edit);
 }

@@ -42,12 +42,13 @@ typedef struct lode_evaluate_set {
 const char *lode_evaluate_variant_name(const lode_evaluate_work_t *work, int64_t variant);
 
 /* A lode_edit_callback_t by variants of the stage; the context is the work. Local. */
-lode_status_t lode_evaluate_edit(void *work, int64_t variant, int64_t layer, lode_ffn_edit_t *edit);
+lode_status_t lode_evaluate_edit(void *work, int64_t variant, int64_t layer,
+                                 lode_layer_edit_t *edit);
 
 /* A lode_edit_callback_t by variants that are computed; the context is any structure that begins
  * with a lode_evaluate_set_t. Local. */
 lode_status_t lode_evaluate_set_edit(void *set, int64_t variant, int64_t layer,
-                                     lode_ffn_edit_t *edit);
+                                     lode_layer_edit_t *edit);
 
 /* Names the datasets <group>/<name>/<variant> and works out the digests of what goes there, the
  * losses over `text`. *set is for lode_evaluate_set_free, also on failure.

@@ -292,7 +292,7 @@ static void mark_removed(lode_probe_work_t *work, const lode_probe_group_t *grou
 }
 
 void lode_probe_candidate_edit(lode_probe_work_t *work, const lode_probe_group_t *group,
-                               int64_t candidate, int64_t layer, lode_ffn_edit_t *edit) {
+                               int64_t candidate, int64_t layer, lode_layer_edit_t *edit) {
     const int64_t own = layer - work->first_layer;
     const uint8_t *keep = work->mask;
     if (group->masks)

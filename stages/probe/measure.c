@@ -23,7 +23,8 @@ static const lode_probe_group_t *group_of(const lode_probe_work_t *work, int64_t
     return NULL;
 }
 
-static lode_status_t on_edit(void *context, int64_t variant, int64_t layer, lode_ffn_edit_t *edit) {
+static lode_status_t on_edit(void *context, int64_t variant, int64_t layer,
+                             lode_layer_edit_t *edit) {
     lode_probe_work_t *work = context;
     const lode_probe_group_t *group = group_of(work, variant);
     if (group)

@@ -129,7 +129,7 @@ int64_t lode_probe_candidate_start(const lode_probe_group_t *group, int64_t cand
 
 /* The edit of one of this rank's layers, as lode_edit_callback_t asks for it; *edit is {0}. */
 void lode_probe_candidate_edit(lode_probe_work_t *work, const lode_probe_group_t *group,
-                               int64_t candidate, int64_t layer, lode_ffn_edit_t *edit);
+                               int64_t candidate, int64_t layer, lode_layer_edit_t *edit);
 
 /* Creates and writes the datasets that say what the candidates are. Collective. */
 LODE_MUST_USE lode_status_t lode_probe_candidates_write(lode_probe_work_t *work);

@@ -548,14 +548,14 @@ static void head(bench_t *bench, bool gradient) {
         bench->target[t] = (int32_t)(t * 7919 % bench->head.out);
         weight[t] = 1 / (double)bench->tokens;
     }
-    lode_loss_run(&(lode_loss_t){.head = &bench->head,
-                                 .rows = bench->tokens,
-                                 .h = bench->x,
-                                 .target = bench->target,
-                                 .weight = weight,
-                                 .nll = nll,
-                                 .dh = gradient ? bench->operand : NULL,
-                                 .workspace = bench->workspace});
+    lode_loss_run(&(lode_head_loss_t){.head = &bench->head,
+                                      .rows = bench->tokens,
+                                      .h = bench->x,
+                                      .target = bench->target,
+                                      .weight = weight,
+                                      .nll = nll,
+                                      .dh = gradient ? bench->operand : NULL,
+                                      .workspace = bench->workspace});
 }
 
 static void head_forward(bench_t *bench) {

@@ -160,7 +160,7 @@ static lode_status_t on_losses(void *context, int64_t variant, const lode_batch_
 static lode_status_t on_variant(void *context, int64_t variant, int64_t start,
                                 lode_stack_t *stack) {
     record_t *record = context;
-    lode_ffn_edit_t edit = {.channels = record->channels};
+    lode_layer_edit_t edit = {.channels = record->channels};
     LODE_CHECK(start == 0);
     for (int32_t j = 0; j < M; j++)
         if (variant == 3 || (variant == 1 && j % 3 != 1))
@@ -194,7 +194,7 @@ static lode_status_t on_tree_variant(void *context, int64_t variant, int64_t sta
     LODE_CHECK(start < stack->first_layer + stack->count || stack->count == 0);
     for (int64_t l = 0; l < stack->count; l++) {
         const int64_t layer = stack->first_layer + l, name = origin(variant, layer);
-        lode_ffn_edit_t edit = {.channels = record->channels + l * M,
+        lode_layer_edit_t edit = {.channels = record->channels + l * M,
                                 .bias = name == 3 || name == 8 ? bias : NULL};
         for (int32_t j = 0; j < M; j++)
             if ((j + name) % 3 != 1)

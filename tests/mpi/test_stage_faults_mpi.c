@@ -206,9 +206,15 @@ static const char *part_name(int part) {
     return part == REPORT ? "report" : lode_stage_name((lode_stage_t)part);
 }
 
+static bool is_wanted(int part) {
+    return part == REPORT || lode_stage_wanted(config, (lode_stage_t)part);
+}
+
 /* Runs everything undisturbed and keeps its digests. */
 static void run_reference(void) {
     for (int part = 0; part < PARTS; part++) {
+        if (!is_wanted(part))
+            continue;
         LODE_REQUIRE(run_part(part) == LODE_OK);
         if (world.rank == 0) {
             digest_part(wanted[part], part);
@@ -415,7 +421,7 @@ int main(int argc, char **argv) {
     set_up();
     run_reference();
     for (int part = 0; part < PARTS; part++)
-        if (!*stage || strcmp(stage, part_name(part)) == 0)
+        if (is_wanted(part) && (!*stage || strcmp(stage, part_name(part)) == 0))
             inject_part(part, injections / (*stage ? 1 : PARTS), seed, kind);
     if (!*stage && !*kind)
         test_damage(1 + injections / 100, seed);

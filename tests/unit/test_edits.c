@@ -110,7 +110,7 @@ static double stored_down(const lode_layer_t *layer, int64_t row, int64_t column
 }
 
 /* Checks one edit of layer 1; `down` [D, count] as floats, or NULL. */
-static void check_edit(const model_t *model, const lode_ffn_edit_t *edit, const float *down) {
+static void check_edit(const model_t *model, const lode_layer_edit_t *edit, const float *down) {
     static layer_run_t plain, edited;
     static double want[TOKENS * D];
     const int64_t count = edit->channels ? edit->count : M;
@@ -152,25 +152,28 @@ static void formula(const char *name, lode_dtype_t dtype) {
     const lode_tensor_t kept = lode_tensor_matrix(bytes, LODE_DTYPE_F32, D, count);
     const lode_tensor_t all = lode_tensor_matrix(bytes, LODE_DTYPE_F32, D, M);
     const lode_tensor_t none = lode_tensor_matrix(bytes, LODE_DTYPE_F32, D, 0);
-    check_edit(&model, &(lode_ffn_edit_t){0}, NULL);
-    check_edit(&model, &(lode_ffn_edit_t){.bias = bias}, NULL);
-    check_edit(&model, &(lode_ffn_edit_t){.channels = channels, .count = count}, NULL);
-    check_edit(&model, &(lode_ffn_edit_t){.channels = channels, .count = count, .bias = bias},
+    check_edit(&model, &(lode_layer_edit_t){0}, NULL);
+    check_edit(&model, &(lode_layer_edit_t){.bias = bias}, NULL);
+    check_edit(&model, &(lode_layer_edit_t){.channels = channels, .count = count}, NULL);
+    check_edit(&model, &(lode_layer_edit_t){.channels = channels, .count = count, .bias = bias},
                NULL);
-    check_edit(&model, &(lode_ffn_edit_t){.channels = channels, .count = count, .down = kept},
+    check_edit(&model, &(lode_layer_edit_t){.channels = channels, .count = count, .down = kept},
                bytes);
-    check_edit(&model,
-               &(lode_ffn_edit_t){.channels = channels, .count = count, .down = kept, .bias = bias},
+    check_edit(
+        &model,
+        &(lode_layer_edit_t){.channels = channels, .count = count, .down = kept, .bias = bias},
+        bytes);
+    check_edit(&model, &(lode_layer_edit_t){.down = all}, bytes);
+    check_edit(&model, &(lode_layer_edit_t){.channels = channels, .bias = bias}, NULL);
+    check_edit(&model, &(lode_layer_edit_t){.channels = channels, .down = none, .bias = bias},
                bytes);
-    check_edit(&model, &(lode_ffn_edit_t){.down = all}, bytes);
-    check_edit(&model, &(lode_ffn_edit_t){.channels = channels, .bias = bias}, NULL);
-    check_edit(&model, &(lode_ffn_edit_t){.channels = channels, .down = none, .bias = bias}, bytes);
     /* bytes that are not aligned to their elements */
     static char shifted[sizeof bytes + 1];
     memcpy(shifted + 1, bytes, sizeof bytes);
     lode_tensor_t unaligned = kept;
     unaligned.data = shifted + 1;
-    check_edit(&model, &(lode_ffn_edit_t){.channels = channels, .count = count, .down = unaligned},
+    check_edit(&model,
+               &(lode_layer_edit_t){.channels = channels, .count = count, .down = unaligned},
                bytes);
     model_close(&model);
 }
@@ -201,7 +204,8 @@ typedef struct variants {
     int64_t only; /* the variant that is run by itself, −1 for all */
 } variants_t;
 
-static lode_status_t on_edit(void *context, int64_t variant, int64_t layer, lode_ffn_edit_t *edit) {
+static lode_status_t on_edit(void *context, int64_t variant, int64_t layer,
+                             lode_layer_edit_t *edit) {
     variants_t *variants = context;
     const char letter = letters[variants->only < 0 ? variant : variants->only][layer];
     int32_t *channels = variants->channels[layer];
@@ -355,7 +359,7 @@ static void compensated(void **state) {
     LODE_ASSERT_OK(lode_edits_open(&edits, &model.run, variants, 3));
     for (int64_t v = 0; v < 3; v++)
         for (int64_t l = 0; l < LAYERS; l++) {
-            const lode_ffn_edit_t edit = lode_edits_of(edits, v, l);
+            const lode_layer_edit_t edit = lode_edits_of(edits, v, l);
             assert_int_equal(edit.count, KEPT);
             for (int64_t k = 0; k < KEPT; k++)
                 assert_true((edit.channels[k] + l * M + l) % M < KEPT &&

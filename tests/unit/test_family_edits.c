@@ -100,7 +100,8 @@ static void naive_norm(const lode_norm_t *norm, double *row) {
         row[i] *= (double)norm->weight[i] / sqrt(square + norm->eps);
 }
 
-static void naive_output(const family_t *f, const lode_ffn_edit_t *edit, int64_t token, double *y) {
+static void naive_output(const family_t *f, const lode_layer_edit_t *edit, int64_t token,
+                         double *y) {
     const lode_layer_t *whole = &f->stack->whole[f->stack->count - 1];
     const int64_t count = edit->channels ? edit->count : f->m;
     for (int64_t i = 0; i < f->d; i++) {
@@ -119,7 +120,7 @@ static void naive_output(const family_t *f, const lode_ffn_edit_t *edit, int64_t
         y[i] += (double)f->x_mid[token * f->d + i];
 }
 
-static void check_edit(family_t *f, const char *name, const lode_ffn_edit_t *edit) {
+static void check_edit(family_t *f, const char *name, const lode_layer_edit_t *edit) {
     double *want;
     LODE_ASSERT_OK(LODE_NEW(&want, TOKENS * f->d, "test"));
     lode_stack_edit(f->stack, f->stack->count - 1, NULL);
@@ -147,13 +148,13 @@ static void check_edits(const char *name) {
         bias[i] = (lode_real_t)(i * 5 % 13 - 6) / 8;
     const lode_tensor_t narrow = lode_tensor_matrix(down, LODE_DTYPE_F32, f.d, KEPT);
     const lode_tensor_t full = lode_tensor_matrix(down, LODE_DTYPE_F32, f.d, f.m);
-    check_edit(&f, name, &(lode_ffn_edit_t){0});
-    check_edit(&f, name, &(lode_ffn_edit_t){.bias = bias});
-    check_edit(&f, name, &(lode_ffn_edit_t){.down = full, .bias = bias});
-    check_edit(&f, name, &(lode_ffn_edit_t){.channels = channels, .count = KEPT});
-    check_edit(&f, name, &(lode_ffn_edit_t){.channels = channels, .count = KEPT, .bias = bias});
-    check_edit(&f, name, &(lode_ffn_edit_t){.channels = channels, .count = KEPT, .down = narrow});
-    check_edit(&f, name, &(lode_ffn_edit_t){.channels = channels, .count = 0, .bias = bias});
+    check_edit(&f, name, &(lode_layer_edit_t){0});
+    check_edit(&f, name, &(lode_layer_edit_t){.bias = bias});
+    check_edit(&f, name, &(lode_layer_edit_t){.down = full, .bias = bias});
+    check_edit(&f, name, &(lode_layer_edit_t){.channels = channels, .count = KEPT});
+    check_edit(&f, name, &(lode_layer_edit_t){.channels = channels, .count = KEPT, .bias = bias});
+    check_edit(&f, name, &(lode_layer_edit_t){.channels = channels, .count = KEPT, .down = narrow});
+    check_edit(&f, name, &(lode_layer_edit_t){.channels = channels, .count = 0, .bias = bias});
     family_close(&f);
 }
 
@@ -169,7 +170,7 @@ static lode_status_t on_variant(void *context, int64_t variant, int64_t start,
     (void)variant;
     (void)start;
     for (int64_t l = 0; l < stack->count; l++) /* the first layer keeps no channel at all */
-        lode_stack_edit(stack, l, &(lode_ffn_edit_t){.channels = channels, .count = l ? 3 : 0});
+        lode_stack_edit(stack, l, &(lode_layer_edit_t){.channels = channels, .count = l ? 3 : 0});
     return LODE_OK;
 }
 

@@ -508,7 +508,7 @@ static void linear(void **state) {
 /* --- loss ----------------------------------------------------------------------------------- */
 
 static double loss_functional(void *context) {
-    const lode_loss_t *l = context;
+    const lode_head_loss_t *l = context;
     lode_loss_run(l);
     return dot(l->nll, l->weight, l->rows);
 }
@@ -527,15 +527,15 @@ static void check_loss(double cap) {
         if (target[r] < 0)
             weight[r] = 0;
     }
-    lode_loss_t l = {.head = &head,
-                     .cap = cap,
-                     .rows = ROWS,
-                     .h = h,
-                     .target = target,
-                     .weight = weight,
-                     .nll = nll,
-                     .dh = dh,
-                     .workspace = workspace};
+    lode_head_loss_t l = {.head = &head,
+                          .cap = cap,
+                          .rows = ROWS,
+                          .h = h,
+                          .target = target,
+                          .weight = weight,
+                          .nll = nll,
+                          .dh = dh,
+                          .workspace = workspace};
     lode_loss_run(&l);
     /* one row from the definition */
     double sum = 0, at_target = 0;

@@ -593,16 +593,16 @@ static void check_loss(int64_t vocab, int64_t least_chunks) {
     }
     float *dh = floats(LOSS_ROWS * LOSS_DIM), *workspace = floats(lode_loss_workspace(&c.head));
     logits_seen_t seen = {.logits = floats(3 * LOSS_ROWS), .vocab = vocab};
-    lode_loss_t run = {.head = &c.head,
-                       .rows = LOSS_ROWS,
-                       .h = c.h,
-                       .target = target,
-                       .weight = weight,
-                       .nll = nll,
-                       .dh = dh,
-                       .callback = on_logits,
-                       .context = &seen,
-                       .workspace = workspace};
+    lode_head_loss_t run = {.head = &c.head,
+                            .rows = LOSS_ROWS,
+                            .h = c.h,
+                            .target = target,
+                            .weight = weight,
+                            .nll = nll,
+                            .dh = dh,
+                            .callback = on_logits,
+                            .context = &seen,
+                            .workspace = workspace};
     lode_loss_run(&run);
     assert_int_equal(seen.next, LOSS_ROWS);
     assert_true(seen.calls >= least_chunks);
@@ -638,14 +638,14 @@ static void greedy(void **state) {
         double nll[ROWS];
         uint8_t got[ROWS];
         memset(got, 7, sizeof got);
-        lode_loss_run(&(lode_loss_t){.head = &head,
-                                     .cap = 30 * cap,
-                                     .rows = ROWS,
-                                     .h = logits[0],
-                                     .target = target,
-                                     .nll = nll,
-                                     .greedy = got,
-                                     .workspace = floats(lode_loss_workspace(&head))});
+        lode_loss_run(&(lode_head_loss_t){.head = &head,
+                                          .cap = 30 * cap,
+                                          .rows = ROWS,
+                                          .h = logits[0],
+                                          .target = target,
+                                          .nll = nll,
+                                          .greedy = got,
+                                          .workspace = floats(lode_loss_workspace(&head))});
         assert_memory_equal(got, want, sizeof want);
     }
     release(NULL);

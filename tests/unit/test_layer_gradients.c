@@ -259,7 +259,7 @@ static double of_x(void *context) {
 /* From u on, with the rest as it is. */
 static double of_u(void *context) {
     layer_case_t *l = context;
-    lode_layer_finish(&l->layer, l->tokens, &l->act, l->u, l->again, l->workspace);
+    lode_layer_finish(&l->layer, &l->sequences, &l->act, l->u, l->again, l->workspace);
     return dot(l->again, l->c, l->tokens * D);
 }
 
@@ -302,7 +302,7 @@ static void check_layer(const recipe_t *recipe, const int64_t *offsets, int64_t 
     double *dx = doubles(l.tokens * D), *kept_du = doubles(channels);
     lode_layer_forward(&l.layer, &l.sequences, &l.act, l.y, l.workspace, &h, &u);
     memcpy(l.u, u, (size_t)channels * sizeof *u);
-    lode_layer_finish(&l.layer, l.tokens, &l.act, l.u, l.again, l.workspace);
+    lode_layer_finish(&l.layer, &l.sequences, &l.act, l.u, l.again, l.workspace);
     assert_memory_equal(l.y, l.again, (size_t)(l.tokens * D) * sizeof *l.y);
     forward_again(&l);
     memcpy(dx, l.c, (size_t)(l.tokens * D) * sizeof *dx);
