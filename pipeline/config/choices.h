@@ -243,20 +243,6 @@ bool lode_inputs_tensor(lode_activations_quantized_t activations);
 bool lode_protects_super_weight(lode_protection_t protection);
 bool lode_protects_supernode(lode_protection_t protection);
 
-/* Which weights of a matrix share one scale: all of it, a row, N consecutive elements of a row (the
- * last of a row may be fewer), or N² consecutive elements of the flattened row-major matrix (the
- * last may be fewer). */
-typedef enum lode_granularity_kind {
-    LODE_GRANULARITY_TENSOR,
-    LODE_GRANULARITY_CHANNEL,
-    LODE_GRANULARITY_GROUP,
-    LODE_GRANULARITY_BLOCK,
-} lode_granularity_kind_t;
-typedef struct lode_granularity {
-    lode_granularity_kind_t kind;
-    int64_t size; /* N; 0 where the kind has none */
-} lode_granularity_t;
-
 /* One spelling of a set. */
 typedef struct lode_choice {
     const char *name; /* NULL ends the table */
