@@ -73,7 +73,7 @@ typedef enum lode_quantizer {
     LODE_QUANTIZER_LP,  /* the same with bits that follow the loss proxy of channels */
 } lode_quantizer_t;
 
-/* Which weights share a scale and a minimum. */
+/* Which weights of a matrix share a scale and a minimum. */
 typedef enum lode_granularity_kind {
     LODE_GRANULARITY_TENSOR,  /* all of a matrix */
     LODE_GRANULARITY_CHANNEL, /* a row of [out, in] */

@@ -1,122 +1,85 @@
 #include "common/edits.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 
-#include "base/memory.h"
+#include "common/edits_internal.h"
 
-enum { NAME_MAX_BYTES = 512 };
-
-struct lode_edits {
-    const lode_run_t *run;
-    const lode_variant_t *variants;
-    int64_t count;
-    int64_t first_layer, layers, m, d;
-    lode_store_t *prune, *compensate;
-    uint8_t *keep;         /* [count, layers, ⌈m/8⌉] bit j%8 of j/8: channel j is kept */
-    int32_t *kept;         /* [count, layers] how many are */
-    lode_tensor_t *down;   /* [count, layers], data NULL where it is the checkpoint's */
-    const double **stored; /* [count] biases [L, d] as they lie in the file, NULL for none */
-    /* Of each layer, what was asked for last: */
-    int32_t *channels; /* [layers, m] */
-    lode_real_t *bias; /* [layers, d]; NULL where no variant has biases */
-};
-
-static bool has_down(const lode_variant_t *variant) {
-    return variant->compensation == LODE_COMPENSATION_LEAST_SQUARES ||
-           variant->compensation == LODE_COMPENSATION_SEQUENTIAL;
+lode_status_t lode_edits_take(lode_edits_t *edits, void *out, int64_t count, size_t size) {
+    LODE_TRY(lode_alloc(out, count, size, "edits"));
+    edits->bytes += count * (int64_t)size;
+    return LODE_OK;
 }
 
-/* --- prune.h5 ------------------------------------------------------------------------------- */
+/* --- what variants need ---------------------------------------------------------------------- */
 
-static int64_t mask_bytes(const lode_edits_t *edits) {
-    return (edits->m + 7) / 8;
+typedef struct needs {
+    bool pruned, compensated, weights, core, quantized;
+    bool codecs; /* any of the last three, or an experiment */
+} needs_t;
+
+static needs_t needs_of(const lode_variant_t *variants, int64_t count) {
+    needs_t needs = {0};
+    for (int64_t v = 0; v < count; v++) {
+        const lode_variant_t *variant = &variants[v];
+        needs.pruned |= variant->pruned;
+        needs.compensated |= variant->pruned && variant->compensation != LODE_COMPENSATION_NONE;
+        needs.weights |= variant->experiment ||
+                         (variant->quantized && (lode_protects_super_weight(variant->protection) ||
+                                                 lode_inputs_held(variant->activations)));
+        needs.core |= variant->quantized && lode_protects_supernode(variant->protection);
+        needs.quantized |= variant->quantized;
+        needs.codecs |= variant->quantized || variant->experiment;
+    }
+    return needs;
 }
 
-static lode_status_t read_masks(lode_edits_t *edits) {
-    const int64_t m = edits->m, masks = edits->count * edits->layers;
-    uint8_t *keep = NULL;
-    lode_status_t status = LODE_OK;
-    LODE_GUARD(status, LODE_NEW(&edits->keep, masks * mask_bytes(edits), "masks"), done);
-    LODE_GUARD(status, LODE_NEW(&edits->kept, masks, "masks"), done);
-    LODE_GUARD(status, LODE_NEW(&edits->channels, edits->layers * m, "masks"), done);
-    LODE_GUARD(status, LODE_NEW(&keep, m, "masks"), done);
-    for (int64_t i = 0; i < masks; i++) {
-        const int64_t offset[] = {edits->first_layer + i % edits->layers, 0}, count[] = {1, m};
-        uint8_t *bits = edits->keep + i * mask_bytes(edits);
-        char path[NAME_MAX_BYTES];
-        snprintf(path, sizeof path, "/keep/%s", edits->variants[i / edits->layers].name);
-        LODE_GUARD(status, lode_store_read(edits->prune, path, offset, count, LODE_TYPE_U8, keep),
-                   done);
-        for (int64_t j = 0; j < m; j++) {
-            bits[j / 8] |= (uint8_t)((keep[j] != 0) << j % 8);
-            edits->kept[i] += keep[j] != 0;
+static lode_status_t open_files(lode_edits_t *edits, const needs_t *needs) {
+    const lode_run_t *run = edits->run;
+    if (needs->pruned)
+        LODE_TRY(lode_run_open(&edits->prune, run, LODE_STAGE_PRUNE));
+    if (needs->compensated)
+        LODE_TRY(lode_run_open(&edits->compensate, run, LODE_STAGE_COMPENSATE));
+    if (needs->weights)
+        LODE_TRY(lode_run_open(&edits->superweight, run, LODE_STAGE_SUPERWEIGHT));
+    if (needs->core)
+        LODE_TRY(lode_run_open(&edits->classify, run, LODE_STAGE_CLASSIFY));
+    if (needs->quantized)
+        LODE_TRY(lode_run_open(&edits->quantize, run, LODE_STAGE_QUANTIZE));
+    return LODE_OK;
+}
+
+/* Notes what the checkpoint's matrices are. */
+static lode_status_t read_matrices(lode_edits_t *edits) {
+    LODE_TRY(LODE_EDITS_NEW(edits, &edits->matrix, edits->layers));
+    LODE_TRY(LODE_EDITS_NEW(edits, &edits->layer, edits->layers));
+    for (int64_t l = 0; l < edits->layers; l++) {
+        lode_layer_weights_t weights;
+        LODE_TRY(lode_checkpoint_layer(edits->run->checkpoint, edits->first_layer + l, &weights));
+        for (int which = 0; which < LODE_MATRICES; which++) {
+            const lode_tensor_t *tensor =
+                lode_layer_weights_role(&weights, lode_matrix_role((lode_layer_matrix_t)which));
+            if (tensor->data)
+                edits->matrix[l][which] = (lode_edits_matrix_t){
+                    .out = tensor->shape[0], .in = tensor->shape[1], .dtype = tensor->dtype};
         }
     }
-done:
-    free(keep);
-    return status;
-}
-
-/* --- compensate.h5 -------------------------------------------------------------------------- */
-
-static lode_status_t map_down(lode_edits_t *edits, int64_t variant, int64_t l) {
-    const int64_t place = variant * edits->layers + l;
-    const int64_t kept = edits->kept[place];
-    char path[NAME_MAX_BYTES];
-    int axes;
-    int64_t shape[LODE_STORE_MAX_AXES];
-    const void *data;
-    snprintf(path, sizeof path, "/down/%s/%lld", edits->variants[variant].name,
-             (long long)(edits->first_layer + l));
-    LODE_TRY(lode_store_shape(edits->compensate, path, &axes, shape));
-    if (axes != 2 || shape[0] != edits->d || shape[1] != kept)
-        return lode_fail(LODE_ERR_SHAPE,
-                         "%s of compensate.h5 in %s does not have the shape [%lld, %lld] that the "
-                         "variant's mask asks for; run the stage compensate again (--force)",
-                         path, edits->run->folder, (long long)edits->d, (long long)kept);
-    LODE_TRY(lode_store_map(edits->compensate, path, LODE_TYPE_F32, &data, NULL));
-    edits->down[place] = lode_tensor_matrix(data, LODE_DTYPE_F32, edits->d, kept);
     return LODE_OK;
 }
 
-static lode_status_t map_bias(lode_edits_t *edits, int64_t variant) {
-    char path[NAME_MAX_BYTES];
-    int64_t elements;
-    const void *data;
-    snprintf(path, sizeof path, "/bias/%s", edits->variants[variant].name);
-    LODE_TRY(lode_store_map(edits->compensate, path, LODE_TYPE_F64, &data, &elements));
-    if (elements != edits->run->architecture.layers * edits->d)
-        return lode_fail(LODE_ERR_SHAPE,
-                         "%s of compensate.h5 in %s is not of this model; run the stage compensate "
-                         "again (--force)",
-                         path, edits->run->folder);
-    edits->stored[variant] = data;
-    if (edits->bias)
-        return LODE_OK;
-    return LODE_NEW(&edits->bias, edits->layers * edits->d, "biases");
-}
-
-static lode_status_t map_compensation(lode_edits_t *edits) {
-    LODE_TRY(LODE_NEW(&edits->down, edits->count * edits->layers, "down projections"));
-    LODE_TRY(LODE_NEW(&edits->stored, edits->count, "biases"));
-    for (int64_t v = 0; v < edits->count; v++) {
-        if (edits->variants[v].compensation == LODE_COMPENSATION_BIAS)
-            LODE_TRY(map_bias(edits, v));
-        for (int64_t l = 0; l < edits->layers && has_down(&edits->variants[v]); l++)
-            LODE_TRY(map_down(edits, v, l));
-    }
-    return LODE_OK;
-}
-
-/* --- all of it ------------------------------------------------------------------------------ */
-
-static bool is_compensated(const lode_edits_t *edits) {
+static lode_status_t read_files(lode_edits_t *edits, const needs_t *needs) {
+    LODE_TRY(LODE_EDITS_NEW(edits, &edits->mask, edits->count));
     for (int64_t v = 0; v < edits->count; v++)
-        if (edits->variants[v].compensation != LODE_COMPENSATION_NONE)
-            return true;
-    return false;
+        edits->mask[v] = edits->variants[v].pruned ? edits->masks++ : -1;
+    if (needs->pruned)
+        LODE_TRY(lode_edits_read_pruned(edits));
+    if (needs->codecs)
+        LODE_TRY(read_matrices(edits));
+    if (needs->weights)
+        LODE_TRY(lode_edits_read_weights(edits));
+    return needs->quantized ? lode_edits_read_quantized(edits) : LODE_OK;
 }
+
+/* --- the interface --------------------------------------------------------------------------- */
 
 lode_status_t lode_edits_open(lode_edits_t **out, const lode_run_t *run,
                               const lode_variant_t *variants, int64_t count) {
@@ -134,16 +97,10 @@ lode_status_t lode_edits_open(lode_edits_t **out, const lode_run_t *run,
                             .layers = run->layout.layer_end - run->layout.first_layer,
                             .m = run->architecture.intermediate,
                             .d = run->architecture.hidden};
-    const bool compensated = is_compensated(edits);
-    status = lode_run_open(&edits->prune, run, LODE_STAGE_PRUNE);
-    if (status == LODE_OK && compensated)
-        status = lode_run_open(&edits->compensate, run, LODE_STAGE_COMPENSATE);
-    if (status == LODE_OK) {
-        lode_status_t local = read_masks(edits);
-        if (local == LODE_OK && compensated)
-            local = map_compensation(edits);
-        status = lode_comm_agree(run->comm, local);
-    }
+    const needs_t needs = needs_of(variants, count);
+    status = open_files(edits, &needs);
+    if (status == LODE_OK)
+        status = lode_comm_agree(run->comm, read_files(edits, &needs));
     if (status != LODE_OK)
         lode_edits_close(out);
     return status;
@@ -153,55 +110,69 @@ void lode_edits_close(lode_edits_t **edits) {
     if (!*edits)
         return;
     lode_edits_t *e = *edits;
+    lode_store_close(&e->quantize);
+    lode_store_close(&e->classify);
+    lode_store_close(&e->superweight);
     lode_store_close(&e->compensate);
     lode_store_close(&e->prune);
-    free(e->keep);
-    free(e->kept);
-    free(e->down);
-    free(e->stored);
-    free(e->channels);
-    free(e->bias);
+    void *const arrays[] = {
+        e->mask,         e->keep,        e->kept,           e->down,        e->stored,
+        e->channels,     e->bias,        e->super,          e->first,       e->alive,
+        e->held,         e->restore,     e->held_down,      e->held_hidden, e->tensor.held,
+        e->tensor.start, e->global.held, e->global.start,   e->matrix,      e->layer,
+        e->packed,       e->parameters,  (void *)e->smooth, e->core,        e->protected};
+    for (size_t i = 0; i < sizeof arrays / sizeof *arrays; i++)
+        free(arrays[i]);
     free(e);
     *edits = NULL;
 }
 
 lode_layer_edit_t lode_edits_of(lode_edits_t *edits, int64_t variant, int64_t layer) {
-    const int64_t l = layer - edits->first_layer, place = variant * edits->layers + l;
-    const uint8_t *bits = edits->keep + place * mask_bytes(edits);
-    lode_layer_edit_t edit = {.channels = edits->channels + l * edits->m,
-                              .count = edits->kept[place]};
-    int32_t *next = edits->channels + l * edits->m;
-    for (int32_t j = 0; j < edits->m; j++)
-        if (bits[j / 8] >> j % 8 & 1)
-            *next++ = j;
-    if (edits->down)
-        edit.down = edits->down[place];
-    if (edits->stored && edits->stored[variant]) {
-        const double *stored = edits->stored[variant] + layer * edits->d;
-        lode_real_t *bias = edits->bias + l * edits->d;
-        for (int64_t i = 0; i < edits->d; i++)
-            bias[i] = (lode_real_t)stored[i];
-        edit.bias = bias;
-    }
+    const lode_variant_t *v = &edits->variants[variant];
+    const int64_t l = layer - edits->first_layer;
+    lode_layer_edit_t edit = {0};
+    if (v->pruned)
+        lode_edits_of_pruned(edits, variant, l, &edit);
+    else if (v->base >= 0)
+        lode_edits_of_pruned(edits, v->base, l, &edit);
+    if (v->experiment)
+        lode_edits_of_experiment(edits, v, l, &edit);
+    if (v->quantized)
+        lode_edits_of_quantized(edits, variant, l, &edit);
     return edit;
 }
 
 int64_t lode_edits_memory(const lode_edits_t *edits) {
-    const int64_t masks = edits->count * edits->layers;
-    return masks * (mask_bytes(edits) + (int64_t)sizeof *edits->kept) +
-           (edits->down ? masks * (int64_t)sizeof *edits->down : 0) +
-           edits->layers * (edits->m * (int64_t)sizeof *edits->channels +
-                            (edits->bias ? edits->d * (int64_t)sizeof *edits->bias : 0));
+    return edits->bytes;
 }
 
 int64_t lode_edits_plan(const lode_variant_t *variants, int64_t count, int64_t layers, int64_t m,
                         int64_t d) {
-    const int64_t masks = count * layers;
-    int64_t bytes = masks * m * (int64_t)sizeof(int32_t) + (masks + 1) * (int64_t)sizeof(int64_t);
-    for (int64_t v = 0; v < count; v++)
-        if (variants[v].compensation == LODE_COMPENSATION_BIAS)
-            bytes += layers * d * (int64_t)sizeof(lode_real_t);
-        else if (has_down(&variants[v]))
-            bytes += layers * (int64_t)sizeof(lode_tensor_t);
+    /* As many outliers as superweight.others_count is by default, in three forms while they are
+     * read. */
+    enum { SUPER_WEIGHTS = 32, OUTLIERS = 7000, OUTLIER_BYTES = 48 };
+    const needs_t needs = needs_of(variants, count);
+    int64_t bytes = count * 2 * (int64_t)sizeof(int64_t) + layers * m * (int64_t)sizeof(int32_t);
+    bool biased = false;
+    for (int64_t v = 0; v < count; v++) {
+        const lode_variant_t *variant = &variants[v];
+        if (variant->pruned)
+            bytes += layers * ((m + 7) / 8 + (int64_t)(sizeof(int32_t) + sizeof(lode_tensor_t))) +
+                     (int64_t)sizeof(void *);
+        if (variant->quantized)
+            bytes += layers * LODE_MATRICES * (int64_t)sizeof(lode_edits_parameters_t);
+        if (variant->experiment && variant->what >= LODE_EXPERIMENT_OTHERS_TENSOR)
+            bytes += OUTLIERS * OUTLIER_BYTES;
+        biased |= variant->pruned && variant->compensation == LODE_COMPENSATION_BIAS;
+    }
+    bytes += needs.pruned ? m : 0;
+    bytes += biased ? layers * d * (int64_t)sizeof(lode_real_t) : 0;
+    bytes += needs.core ? 2 * layers * m : 0;
+    bytes +=
+        needs.weights ? (layers + SUPER_WEIGHTS) * SUPER_WEIGHTS * (int64_t)sizeof(int32_t) : 0;
+    bytes += needs.codecs ? layers * (int64_t)(sizeof(lode_edits_layer_t) +
+                                               LODE_MATRICES * sizeof(lode_edits_matrix_t) +
+                                               LODE_INPUTS * sizeof(float *))
+                          : 0;
     return bytes;
 }

@@ -372,9 +372,11 @@ static void compensated(void **state) {
             if (v == 2)
                 assert_true(edit.bias[5] == 0.5F * (float)(l * D + 5));
         }
-    /* A bit for each channel of each variant, and one layer's channels and bias for each layer. */
+    /* A bit for each channel of each variant, one layer's channels and bias for each layer, and of
+     * each variant the place of its mask and where its bias lies. */
     const int64_t masks = 3 * LAYERS * ((M + 7) / 8 + (int64_t)sizeof(int32_t));
-    const int64_t down = 3 * LAYERS * (int64_t)sizeof(lode_tensor_t);
+    const int64_t down =
+        3 * (LAYERS * (int64_t)sizeof(lode_tensor_t) + (int64_t)(sizeof(int64_t) + sizeof(void *)));
     assert_int_equal(lode_edits_memory(edits), masks + down + LAYERS * (M + D) * 4);
     lode_edits_close(&edits);
 
