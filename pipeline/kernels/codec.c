@@ -4,6 +4,11 @@
 
 enum { CHUNK = 512 };
 
+bool lode_codec_changes(const lode_codec_t *codec) {
+    return codec->bits > 0 || codec->row_bits || codec->col_bits || codec->held_count > 0 ||
+           codec->smooth;
+}
+
 int64_t lode_codec_blocks(const lode_codec_t *codec, int64_t out, int64_t in) {
     const int64_t size = codec->granularity.size;
     if (codec->row_bits || codec->col_bits)

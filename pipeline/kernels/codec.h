@@ -46,6 +46,9 @@ typedef struct lode_codec {
     lode_dtype_t dtype;  /* x̂ is rounded to it: the checkpoint's, what a written folder holds */
 } lode_codec_t;
 
+/* Whether it can change anything. */
+bool lode_codec_changes(const lode_codec_t *codec);
+
 /* Blocks of an [out, in] matrix, which are numbered in the order of their first elements; 0 where
  * nothing is rounded. */
 int64_t lode_codec_blocks(const lode_codec_t *codec, int64_t out, int64_t in);

@@ -113,8 +113,9 @@ static bool set_block(const fit_t *fit, const tally_t *tally, double squares, in
         most = most > high ? high : most;
         most = most < least ? least : most;
     }
-    *minimum = least + 0.0f; /* not −0, which equals 0 but has other bits */
-    *scale = (most - least) / (float)((1 << bits) - 1);
+    /* Never −0, which equals 0 but has other bits. */
+    *minimum = least + 0.0f;
+    *scale = (most - least) / (float)((1 << bits) - 1) + 0.0f;
     return *scale <= FLT_MAX;
 }
 

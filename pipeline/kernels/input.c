@@ -8,6 +8,10 @@ const char *lode_input_name(lode_input_t which) {
     return names[which];
 }
 
+bool lode_input_changes(const lode_input_codec_t *codec) {
+    return codec->bits > 0 || codec->smooth;
+}
+
 /* out [width] = x [width], smoothed. */
 static void smooth(const lode_input_codec_t *codec, int64_t width, const lode_real_t *x,
                    lode_real_t *out) {

@@ -31,12 +31,16 @@ typedef struct lode_input_codec {
     int bits;    /* 2 … 8; 0: nothing is rounded, `smooth` applies */
     bool tensor; /* one scale for a sequence's [tokens, width], else one for each token */
     /* Channels of which, in each sequence, the element of largest magnitude (the first among
-     * equals) is left out of the scale and stays as it is: a super activation, which Yu et al. replace
-     * by the median while quantizing and then restores. The median never decides a scale. */
+     * equals) is left out of the scale and stays as it is: a super activation, which Yu et al.
+     * replace by the median while quantizing and then restores. The median never decides a scale.
+     */
     const int32_t *held;
     int64_t held_count;
     const float *smooth; /* [width] x is divided by it first; NULL: it is not */
 } lode_input_codec_t;
+
+/* Whether it can change anything. */
+bool lode_input_changes(const lode_input_codec_t *codec);
 
 /* out [T, width] = x [T, width], coded; they lie apart. Non-finite elements give non-finite ones.
  */

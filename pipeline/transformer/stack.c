@@ -290,10 +290,13 @@ void lode_layer_edit(lode_layer_t *layer, const lode_layer_edit_t *edit) {
         LODE_ASSERT(layer->down.out == layer->d && layer->down.in == layer->m);
     }
     layer->bias = edit->bias;
+    /* Codecs that change nothing give the bits that there are without. */
     for (int i = 0; i < LODE_MATRICES; i++)
-        lode_layer_matrix(layer, (lode_layer_matrix_t)i)->codec = edit->codec[i];
+        if (edit->codec[i] && lode_codec_changes(edit->codec[i]))
+            lode_layer_matrix(layer, (lode_layer_matrix_t)i)->codec = edit->codec[i];
     for (int i = 0; i < LODE_INPUTS; i++)
-        layer->input[i] = edit->input[i];
+        if (edit->input[i] && lode_input_changes(edit->input[i]))
+            layer->input[i] = edit->input[i];
     layer->restore = edit->restore;
     layer->restore_count = edit->restore_count;
 }

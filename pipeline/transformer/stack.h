@@ -36,8 +36,7 @@ void lode_stack_outline(lode_layer_t *layer, const lode_architecture_t *architec
                         lode_dtype_t dtype);
 
 /* Private bytes of the stack that lode_stack_create makes of a checkpoint whose matrices are all of
- * `dtype` and aligned to it. 0 where the
- * layout's rank idles. */
+ * `dtype` and aligned to it, with room for every edit. 0 where the layout's rank idles. */
 int64_t lode_stack_memory(const lode_architecture_t *architecture, const lode_layout_t *layout,
                           lode_dtype_t dtype, int64_t max_tokens, int64_t longest, int threads);
 

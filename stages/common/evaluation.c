@@ -5,26 +5,10 @@
 #include <string.h>
 
 #include "base/memory.h"
+#include "common/edit_hash.h"
 #include "transformer/pass.h"
 
 /* --- what variants have in common ------------------------------------------------------------ */
-
-static void hash_edit(lode_hash_t *hash, const lode_layer_edit_t *edit, int64_t d) {
-    lode_hash_add_text(hash, edit->channels ? "kept" : "all");
-    if (edit->channels) {
-        lode_hash_add(hash, &edit->count, sizeof edit->count);
-        lode_hash_add(hash, edit->channels, (size_t)edit->count * sizeof *edit->channels);
-    }
-    lode_hash_add_text(hash, edit->down.data ? lode_dtype_name(edit->down.dtype) : "as it is");
-    if (edit->down.data) {
-        const int64_t elements = edit->down.shape[0] * edit->down.shape[1];
-        lode_hash_add(hash, edit->down.shape, 2 * sizeof *edit->down.shape);
-        lode_hash_add(hash, edit->down.data, (size_t)elements * lode_dtype_size(edit->down.dtype));
-    }
-    lode_hash_add_text(hash, edit->bias ? "bias" : "none");
-    if (edit->bias)
-        lode_hash_add(hash, edit->bias, (size_t)d * sizeof *edit->bias);
-}
 
 /* Digests of this rank's layers, in their places. */
 static lode_status_t digest_layers(lode_edit_digests_t *digests, const lode_run_t *run,
@@ -37,7 +21,7 @@ static lode_status_t digest_layers(lode_edit_digests_t *digests, const lode_run_
             lode_hash_t *hash;
             LODE_TRY(edit(context, v, l, &answer));
             LODE_TRY(lode_hash_create(&hash));
-            hash_edit(hash, &answer, run->architecture.hidden);
+            lode_edit_hash(hash, &answer, &run->architecture, l);
             lode_hash_text(hash, digests->layer[v * digests->layers + l]);
             lode_hash_destroy(&hash);
         }

@@ -1,6 +1,6 @@
 /* stages/common/evaluation: losses of many variants of one model over one text.
  *
- * A variant is the model with some feed-forward blocks edited (transformer/stack.h). Every
+ * A variant is the model with some layers edited (transformer/stack.h). Every
  * micro-batch passes through all variants before the next one does, and what variants have in
  * common is computed once: one that equals another in all layers below `start` goes on from the
  * other's hidden states there. Neither that, nor the layout, nor the memory changes a bit.
@@ -20,8 +20,7 @@ typedef lode_status_t (*lode_edit_callback_t)(void *context, int64_t variant, in
 
 /* --- what variants have in common ------------------------------------------------------------ */
 
-/* Digests of the contents of all edits: kept channels, the bytes of a replaced down projection and
- * of a bias. The same on all ranks. */
+/* Digests of the contents of all edits (common/edit_hash). The same on all ranks. */
 typedef struct lode_edit_digests {
     int64_t variants, layers;
     char (*layer)[LODE_DIGEST_TEXT];   /* [variants, layers] */
