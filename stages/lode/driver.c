@@ -24,6 +24,7 @@
 #include "prune/prune.h"
 #include "report/report.h"
 #include "spectra/spectra.h"
+#include "superweight/superweight.h"
 #include "store/digest.h"
 #include "store/lock.h"
 #include "tokenize/tokenize.h"
@@ -54,6 +55,7 @@ static const stage_function_t stage_functions[LODE_STAGE_COUNT] = {
     [LODE_STAGE_ACCUMULATE] = lode_stage_accumulate,
     [LODE_STAGE_MOMENTS] = lode_stage_moments,
     [LODE_STAGE_CLASSIFY] = lode_stage_classify,
+    [LODE_STAGE_SUPERWEIGHT] = lode_stage_superweight,
     [LODE_STAGE_SPECTRA] = lode_stage_spectra,
     [LODE_STAGE_PRUNE] = lode_stage_prune,
     [LODE_STAGE_COMPENSATE] = lode_stage_compensate,

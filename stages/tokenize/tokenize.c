@@ -6,6 +6,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "base/memory.h"
+#include "tokenize/superweight.h"
 #include "tokenize/tasks.h"
 #include "tokenize/work.h"
 
@@ -15,6 +16,7 @@ typedef struct output {
     lode_tokenized_t *perplexity; /* [evaluate.perplexity_count] */
     lode_task_ids_t *tasks;       /* [evaluate.task_count] */
     lode_ids_t probe;
+    lode_superweight_ids_t superweight;
 } output_t;
 
 static void free_output(output_t *output, const lode_config_t *config) {
@@ -26,6 +28,7 @@ static void free_output(output_t *output, const lode_config_t *config) {
         lode_task_ids_free(&output->tasks[i]);
     free(output->tasks);
     lode_ids_free(&output->probe);
+    lode_superweight_ids_free(&output->superweight);
 }
 
 /* --- encoding ------------------------------------------------------------------------------- */
@@ -92,7 +95,13 @@ static lode_status_t encode_all(output_t *output, const lode_run_t *run, const l
     }
     if (lode_tokenize_has_probe(config))
         LODE_TRY(lode_tokenize_probe(&output->probe, &config->probe, crew));
-    return check_ids(&output->probe, run);
+    LODE_TRY(check_ids(&output->probe, run));
+    if (!lode_tokenize_has_superweight(config))
+        return LODE_OK;
+    LODE_TRY(lode_tokenize_superweight(&output->superweight, run, crew));
+    LODE_TRY(check_ids(&output->superweight.prompts, run));
+    LODE_TRY(check_ids(&output->superweight.texts, run));
+    return check_ids(&output->superweight.words, run);
 }
 
 /* Collective. */
@@ -152,6 +161,17 @@ static lode_status_t put_text(lode_store_t *store, const lode_run_t *run, const 
     return lode_store_attribute_i64(store, group, "bytes", text->bytes);
 }
 
+static lode_status_t put_superweight(lode_store_t *store, const lode_run_t *run,
+                                     const lode_superweight_ids_t *ids) {
+    LODE_TRY(put_ids(store, run, "/superweight", &ids->prompts));
+    if (!lode_tokenize_has_stopwords(run->config))
+        return LODE_OK;
+    LODE_TRY(put_ids(store, run, "/superweight/texts", &ids->texts));
+    LODE_TRY(put_ids(store, run, "/superweight/stopwords", &ids->words));
+    return lode_tokenize_put(store, run, "/superweight/stopwords/words", LODE_TYPE_U8,
+                             (int64_t)ids->list.length, ids->list.data);
+}
+
 static lode_status_t write_output(lode_store_t *store, const lode_run_t *run,
                                   const output_t *output) {
     const lode_config_evaluate_t *evaluate = &run->config->evaluate;
@@ -160,8 +180,11 @@ static lode_status_t write_output(lode_store_t *store, const lode_run_t *run,
         LODE_TRY(put_text(store, run, evaluate->perplexity[i].name, &output->perplexity[i]));
     for (int64_t i = 0; i < evaluate->task_count; i++)
         LODE_TRY(lode_tokenize_put_task(store, run, evaluate->tasks[i].name, &output->tasks[i]));
-    return lode_tokenize_has_probe(run->config) ? put_ids(store, run, "/probe", &output->probe)
-                                                : LODE_OK;
+    if (lode_tokenize_has_probe(run->config))
+        LODE_TRY(put_ids(store, run, "/probe", &output->probe));
+    return lode_tokenize_has_superweight(run->config)
+               ? put_superweight(store, run, &output->superweight)
+               : LODE_OK;
 }
 
 /* --- the stage ------------------------------------------------------------------------------ */
