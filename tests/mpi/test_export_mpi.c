@@ -28,9 +28,7 @@ static lode_architecture_t architecture_in_hand;
 
 /* Uniform: half of a layer's channels; global: more in every layer, of 20 channels 6, 10 and 14. */
 static int64_t width_of(const char *variant, int64_t layer) {
-    return strcmp(variant, "dense") == 0 ? M
-           : strstr(variant, "+global")  ? M / 5 + 2 + 4 * layer
-                                         : M / 2;
+    return !strchr(variant, '@') ? M : strstr(variant, "+global") ? M / 5 + 2 + 4 * layer : M / 2;
 }
 
 static bool kept(const char *variant, int64_t layer, int64_t channel) {
