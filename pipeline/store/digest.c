@@ -119,7 +119,7 @@ static lode_status_t read_segments(segments_t *segments, lode_store_t *store,
 }
 
 /* The digests of the dataset's segments, from the seal, or as it would have them. */
-static lode_status_t hash_elements(lode_hash_t *hash, lode_store_t *store,
+static lode_status_t hash_elements(lode_hash_t *hash, lode_store_t *store, const lode_seal_t *seal,
                                    const lode_store_entry_t *entry) {
     segments_t segments = {.left = LODE_SEAL_SEGMENT};
     int64_t row = (int64_t)lode_type_size(entry->type), sealed;
@@ -128,7 +128,7 @@ static lode_status_t hash_elements(lode_hash_t *hash, lode_store_t *store,
     const int64_t bytes = row * entry->shape[0];
     if (bytes == 0)
         return LODE_OK;
-    lode_status_t status = lode_seal_digests(&segments.digests, &sealed, store->path, entry->name);
+    lode_status_t status = lode_seal_digests(&segments.digests, &sealed, seal, entry->name);
     if (status == LODE_OK && sealed != bytes) {
         segments.digests.length = 0;
         status = read_segments(&segments, store, entry, row);
@@ -154,8 +154,8 @@ static lode_status_t describe_object(lode_store_t *store, const char *path, bool
     return lode_buffer_printf(out, "]");
 }
 
-static lode_status_t digest_object(lode_store_t *store, const char *path, bool is_dataset,
-                                   lode_buffer_t *listing) {
+static lode_status_t digest_object(lode_store_t *store, const lode_seal_t *seal, const char *path,
+                                   bool is_dataset, lode_buffer_t *listing) {
     lode_buffer_t kind = {0};
     lode_hash_t *hash = NULL;
     char digest[LODE_DIGEST_TEXT];
@@ -167,7 +167,7 @@ static lode_status_t digest_object(lode_store_t *store, const char *path, bool i
     if (is_dataset) {
         lode_store_entry_t *entry;
         LODE_GUARD(status, lode_store_find(store, path, true, &entry), done);
-        LODE_GUARD(status, hash_elements(hash, store, entry), done);
+        LODE_GUARD(status, hash_elements(hash, store, seal, entry), done);
     }
     LODE_GUARD(status, hash_attributes(hash, store, path), done);
     lode_hash_text(hash, digest);
@@ -179,8 +179,8 @@ done:
 }
 
 /* Depth first, names in byte order. Hard links that make a cycle end at the depth limit. */
-static lode_status_t digest_tree(lode_store_t *store, const char *path, int depth,
-                                 lode_buffer_t *listing) {
+static lode_status_t digest_tree(lode_store_t *store, const lode_seal_t *seal, const char *path,
+                                 int depth, lode_buffer_t *listing) {
     if (depth > 16)
         return lode_fail(LODE_ERR_FORMAT, "%s: groups are nested more than 16 deep", store->path);
     H5O_info_t info;
@@ -188,7 +188,7 @@ static lode_status_t digest_tree(lode_store_t *store, const char *path, int dept
         return lode_fail(LODE_ERR_FORMAT, "%s: \"%s\" cannot be opened: %s", store->path, path,
                          lode_store_reason());
     bool is_dataset = info.type == H5O_TYPE_DATASET;
-    LODE_TRY(digest_object(store, path, is_dataset, listing));
+    LODE_TRY(digest_object(store, seal, path, is_dataset, listing));
     if (is_dataset)
         return LODE_OK;
     char **names;
@@ -199,7 +199,7 @@ static lode_status_t digest_tree(lode_store_t *store, const char *path, int dept
         lode_buffer_t child = {0};
         status = lode_buffer_printf(&child, "%s/%s", depth == 0 ? "" : path, names[i]);
         if (status == LODE_OK && strcmp(child.data, "/provenance") != 0)
-            status = digest_tree(store, child.data, depth + 1, listing);
+            status = digest_tree(store, seal, child.data, depth + 1, listing);
         lode_buffer_free(&child);
     }
     lode_store_list_free(&names, count);
@@ -218,7 +218,10 @@ lode_status_t lode_store_digest_lines(char digest[LODE_DIGEST_TEXT], const lode_
 lode_status_t lode_store_digest_sealed(lode_store_t *store, char digest[LODE_DIGEST_TEXT],
                                        lode_buffer_t *listing) {
     lode_buffer_t lines = {0};
-    lode_status_t status = digest_tree(store, "/", 0, &lines);
+    lode_seal_t *seal;
+    LODE_TRY(lode_seal_open(&seal, store->path));
+    lode_status_t status = digest_tree(store, seal, "/", 0, &lines);
+    lode_seal_close(&seal);
     if (status == LODE_OK)
         status = lode_store_digest_lines(digest, &lines);
     if (status == LODE_OK && listing)

@@ -26,7 +26,7 @@ typedef struct segment {
 } segment_t;
 
 /* A seal taken apart. */
-typedef struct seal {
+typedef struct lode_seal {
     char *text;          /* what the segments point into, its lines ended by NUL */
     segment_t *segments; /* [count] */
     int64_t count;
@@ -279,22 +279,50 @@ lode_status_t lode_seal_check_dataset(const char *path, const char *name) {
     return check_named(path, name, &sealed);
 }
 
-lode_status_t lode_seal_digests(lode_buffer_t *digests, int64_t *bytes, const char *path,
-                                const char *name) {
+/* By name, and in the order of the file. */
+static int compare_segments(const void *left, const void *right) {
+    const segment_t *a = left, *b = right;
+    const int names = strcmp(a->name, b->name);
+    return names != 0 ? names : a->first < b->first ? -1 : a->first > b->first;
+}
+
+lode_status_t lode_seal_open(lode_seal_t **out, const char *path) {
     int descriptor;
-    seal_t seal;
-    *bytes = 0;
-    lode_status_t status = open_sealed(&descriptor, &seal, path);
+    LODE_TRY(LODE_NEW(out, 1, "seal"));
+    lode_status_t status = open_sealed(&descriptor, *out, path);
     if (status == LODE_OK)
         close(descriptor);
-    for (int64_t i = 0; status == LODE_OK && i < seal.count; i++) {
-        if (strcmp(seal.segments[i].name, name) != 0)
-            continue;
-        status = lode_buffer_append(digests, seal.segments[i].digest, DIGITS);
-        *bytes += seal.segments[i].bytes;
-    }
-    free_seal(&seal);
+    else
+        lode_seal_close(out);
+    /* Files have many datasets, each of which is looked for. */
+    if (status == LODE_OK && (*out)->count > 0)
+        qsort((*out)->segments, (size_t)(*out)->count, sizeof *(*out)->segments, compare_segments);
     return status;
+}
+
+void lode_seal_close(lode_seal_t **seal) {
+    if (*seal)
+        free_seal(*seal);
+    free(*seal);
+    *seal = NULL;
+}
+
+lode_status_t lode_seal_digests(lode_buffer_t *digests, int64_t *bytes, const lode_seal_t *seal,
+                                const char *name) {
+    int64_t first = 0, end = seal->count;
+    while (first < end) {
+        const int64_t middle = first + (end - first) / 2;
+        if (strcmp(seal->segments[middle].name, name) < 0)
+            first = middle + 1;
+        else
+            end = middle;
+    }
+    *bytes = 0;
+    for (; first < seal->count && strcmp(seal->segments[first].name, name) == 0; first++) {
+        LODE_TRY(lode_buffer_append(digests, seal->segments[first].digest, DIGITS));
+        *bytes += seal->segments[first].bytes;
+    }
+    return LODE_OK;
 }
 
 /* The share of rank `rank` in `bytes` bytes begins here. */

@@ -54,11 +54,19 @@ LODE_MUST_USE lode_status_t lode_seal_broken(const char *path, const char *what)
  * Errors: LODE_ERR_FORMAT, naming the file, the dataset and the remedy; as above. Local. */
 LODE_MUST_USE lode_status_t lode_seal_check_dataset(const char *path, const char *name);
 
+/* A file's seal, for digests of its datasets. */
+typedef struct lode_seal lode_seal_t;
+
+/* Reads the seal of a file, and nothing else; one without has no digests. *seal is for
+ * lode_seal_close(), NULL on failure. Errors: those of lode_seal_check_structure(). Local. */
+LODE_MUST_USE lode_status_t lode_seal_open(lode_seal_t **seal, const char *path);
+void lode_seal_close(lode_seal_t **seal);
+
 /* Appends the digests of a dataset's segments to `digests`, 32 digits each, in their order; *bytes
  * is how many bytes they are of: 0 where the file has no seal, or does not keep the dataset in one
- * place. Nothing but the seal is read. Errors: those of lode_seal_check_structure(). Local. */
+ * place. Errors: LODE_ERR_MEMORY. Local. */
 LODE_MUST_USE lode_status_t lode_seal_digests(lode_buffer_t *digests, int64_t *bytes,
-                                              const char *path, const char *name);
+                                              const lode_seal_t *seal, const char *name);
 
 /* Checks all elements of a file, which the ranks read between them; LODE_OK for one without a seal.
  * Errors: the same. Collective. */

@@ -22,6 +22,7 @@
 #include "moments/moments.h"
 #include "probe/probe.h"
 #include "prune/prune.h"
+#include "quantize/quantize.h"
 #include "report/report.h"
 #include "spectra/spectra.h"
 #include "superweight/superweight.h"
@@ -59,6 +60,7 @@ static const stage_function_t stage_functions[LODE_STAGE_COUNT] = {
     [LODE_STAGE_SPECTRA] = lode_stage_spectra,
     [LODE_STAGE_PRUNE] = lode_stage_prune,
     [LODE_STAGE_COMPENSATE] = lode_stage_compensate,
+    [LODE_STAGE_QUANTIZE] = lode_stage_quantize,
     [LODE_STAGE_EVALUATE] = lode_stage_evaluate,
     [LODE_STAGE_PROBE] = lode_stage_probe,
     [LODE_STAGE_EXPORT] = lode_stage_export,
