@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/file.h"
 #include "common/run.h"
 #include "common/statistics.h"
 #include "export/export.h"
@@ -106,6 +107,22 @@ static lode_status_t check_calibration(const lode_config_t *config, const char *
     return LODE_OK;
 }
 
+/* Stopwords with their texts, and what the coordinates found are compared with. */
+static lode_status_t check_superweight(const lode_config_superweight_t *superweight, bool verbose) {
+    char *text;
+    size_t size;
+    if (*superweight->stopwords) {
+        LODE_TRY(check_corpus(superweight->stopwords, LODE_CORPUS_LINES, NULL, verbose));
+        LODE_TRY(
+            check_corpus(superweight->corpus, superweight->format, superweight->field, verbose));
+    }
+    if (!*superweight->known)
+        return LODE_OK;
+    LODE_TRY(lode_file_read(&text, &size, superweight->known));
+    free(text);
+    return LODE_OK;
+}
+
 lode_status_t lode_check_inputs(const lode_config_t *config, const char *point, const char *model,
                                 bool verbose) {
     const lode_config_perplexity_t *probed;
@@ -127,6 +144,7 @@ lode_status_t lode_check_inputs(const lode_config_t *config, const char *point, 
     if (*config->probe.corpus)
         LODE_TRY(
             check_corpus(config->probe.corpus, config->probe.format, config->probe.field, verbose));
+    LODE_TRY(check_superweight(&config->superweight, verbose));
     for (int64_t i = 0; i < config->evaluate.perplexity_count; i++) {
         const lode_config_perplexity_t *entry = &config->evaluate.perplexity[i];
         LODE_TRY(check_corpus(entry->corpus, entry->format, entry->field, verbose));

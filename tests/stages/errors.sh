@@ -313,6 +313,35 @@ edit model/config.json 's/"eos_token_id": [0-9]*/"eos_token_id": null/'
 set_bad $config 'calibration.padding="eos"' -- 'calibration.padding' 'eos_token_id' '"none"'
 new_case "merged statistics missing"
 set_bad $input 'calibration.merged="none"' -- 'calibration.merged' 'none/tiny/tokenize.h5' 'lode merge'
+new_case "protected super weights that nobody looks for"
+set_bad $config 'quantize.methods=["rtn"]' 'quantize.protection=["both"]' -- 'quantize.protection: "both"' 'superweight.prompts'
+new_case "experiments with super weights that nobody looks for"
+set_bad $config 'superweight.experiments=["prune"]' -- 'superweight.experiments: "prune"' 'superweight.prompts'
+new_case "bits that no codec has"
+set_bad $config 'quantize.bits=(4,9)' -- 'quantize.bits: 9' 'at least 2 and at most 8'
+new_case "unknown granularity"
+set_bad $config 'quantize.granularity=["grup-64"]' -- 'quantize.granularity' 'did you mean "group-64"'
+new_case "block beyond those of the paper"
+set_bad $config 'quantize.granularity=["block-8192"]' -- 'quantize.granularity: "block-8192"' 'N from 2 to 4096'
+new_case "super weight prompt of zero bytes"
+set_bad $config 'superweight.prompts=[""]' -- 'superweight.prompts: is empty'
+prompt='superweight.prompts=["abc"]'
+new_case "stopwords without texts"
+set_bad $config "$prompt" 'superweight.stopwords="none.txt"' -- 'superweight.stopwords' 'superweight.corpus'
+new_case "texts without stopwords"
+set_bad $config "$prompt" 'superweight.corpus="none.txt"' -- 'superweight.corpus' 'superweight.stopwords'
+new_case "no file of stopwords"
+set_bad $input "$prompt" 'superweight.stopwords="none.txt"' 'superweight.corpus="calibration.txt"' 'superweight.max_length=16' -- 'none.txt' 'cannot be read'
+new_case "no texts of the stopwords"
+set_bad $input "$prompt" 'superweight.stopwords="calibration.txt"' 'superweight.corpus="none.txt"' 'superweight.max_length=16' -- 'none.txt' 'cannot be read'
+new_case "no list of published coordinates"
+set_bad $input "$prompt" 'superweight.known="none.json"' -- 'none.json' 'cannot be read'
+new_case "texts of stopwords longer than the model allows"
+set_bad $config "$prompt" 'superweight.stopwords="calibration.txt"' 'superweight.corpus="calibration.txt"' -- 'superweight.max_length' '64 or less'
+new_case "audit of a model that the experiment lacks"
+set_bad $config 'audit.folders=({name="a";path="model";model="tinny";})' -- 'audit.folders.\[0\].model' 'did you mean "tiny"'
+new_case "two audited folders of one name"
+set_bad $config 'audit.folders=({name="a";path="model";},{name="a";path="model";})' -- 'audit.folders.\[1\].name' 'used twice'
 one() { echo "export=({variant=\"$1\";path=\"$2\";})"; }
 on="1 3"
 new_case "export of an unknown variant"
