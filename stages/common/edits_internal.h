@@ -39,6 +39,9 @@ typedef struct lode_edits_layer {
     lode_input_codec_t input[LODE_INPUTS];
 } lode_edits_layer_t;
 
+/* Divisors of SmoothQuant of a layer's inputs. */
+typedef const float *lode_edits_smooth_t[LODE_INPUTS];
+
 struct lode_edits {
     const lode_run_t *run;
     const lode_variant_t *variants;
@@ -74,9 +77,10 @@ struct lode_edits {
     lode_edits_layer_t *layer;                    /* [layers] */
     int64_t *packed; /* [count] place of a variant's parameters, −1 */
     lode_edits_parameters_t (*parameters)[LODE_MATRICES]; /* [packed, layers] */
-    const float *(*smooth)[LODE_INPUTS]; /* [layers] divisors of SmoothQuant; NULL: not asked */
-    uint8_t *core;                       /* [layers, m] whether a channel is protected; NULL */
-    uint8_t *protected;                  /* [layers, m] of those kept, asked for last; NULL */
+    lode_edits_smooth_t *smooth; /* [1 + masks, layers] of the dense model and of pruned variants;
+                                  * NULL: not asked */
+    uint8_t *core;               /* [layers, m] whether a channel is protected; NULL */
+    uint8_t *protected;          /* [layers, m] of those kept, asked for last; NULL */
 };
 
 /* Allocates what the edits own, and counts it. Local. */

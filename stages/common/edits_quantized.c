@@ -94,21 +94,33 @@ static lode_status_t map_matrix(lode_edits_t *edits, int64_t v, int64_t l,
     return LODE_OK;
 }
 
-static lode_status_t map_smooth(lode_edits_t *edits) {
-    LODE_TRY(LODE_EDITS_NEW(edits, &edits->smooth, edits->layers));
+/* Where the smoothing of own layer l's inputs stands for what starts from `base`. */
+static lode_edits_smooth_t *smooth_of(const lode_edits_t *edits, int64_t base, int64_t l) {
+    return &edits->smooth[(base < 0 ? 0 : 1 + edits->mask[base]) * edits->layers + l];
+}
+
+static lode_status_t map_smooth(lode_edits_t *edits, int64_t base) {
+    if (!edits->smooth)
+        LODE_TRY(LODE_EDITS_NEW(edits, &edits->smooth, (1 + edits->masks) * edits->layers));
     for (int64_t l = 0; l < edits->layers; l++) {
         const lode_input_t inputs[] = {LODE_INPUT_FFN, LODE_INPUT_ATTENTION};
         const int count = edits->run->config->quantize.tensors == LODE_QUANTIZED_ALL ? 2 : 1;
         for (int i = 0; i < count; i++) {
             char group[LODE_EDITS_PATH];
             const void *data = NULL;
-            snprintf(group, sizeof group, "/smooth/%lld", (long long)(edits->first_layer + l));
+            snprintf(group, sizeof group, "/smooth/%s%s%lld",
+                     base < 0 ? "" : edits->variants[base].name, base < 0 ? "" : "/",
+                     (long long)(edits->first_layer + l));
             LODE_TRY(map_array(edits, group, lode_input_name(inputs[i]), LODE_TYPE_F32, edits->d,
                                &data));
-            edits->smooth[l][inputs[i]] = data;
+            (*smooth_of(edits, base, l))[inputs[i]] = data;
         }
     }
     return LODE_OK;
+}
+
+static bool keeps_core(const lode_variant_t *variant) {
+    return variant->quantizer == LODE_QUANTIZER_RTN && lode_protects_supernode(variant->protection);
 }
 
 /* Marks the core channels of own layers. */
@@ -151,9 +163,9 @@ lode_status_t lode_edits_read_quantized(lode_edits_t *edits) {
             for (int which = 0; which < LODE_MATRICES; which++)
                 if (is_quantized(edits, l, (lode_layer_matrix_t)which))
                     LODE_TRY(map_matrix(edits, v, l, (lode_layer_matrix_t)which));
-        if (lode_inputs_smooth(variant->activations) && !edits->smooth)
-            LODE_TRY(map_smooth(edits));
-        if (lode_protects_supernode(variant->protection) && !edits->core)
+        if (lode_inputs_smooth(variant->activations))
+            LODE_TRY(map_smooth(edits, variant->base));
+        if (keeps_core(variant) && !edits->core)
             LODE_TRY(read_core(edits));
     }
     return LODE_OK;
@@ -262,7 +274,7 @@ static void edit_inputs(lode_edits_t *edits, const lode_variant_t *variant, int6
         else if (held && which != LODE_INPUT_OUTPUT)
             hold_hidden(edits, variant->base, l, input);
         if (lode_inputs_smooth(variant->activations))
-            input->smooth = edits->smooth[l][which];
+            input->smooth = (*smooth_of(edits, variant->base, l))[which];
         edit->input[which] = input;
     }
 }
@@ -272,8 +284,8 @@ static void edit_inputs(lode_edits_t *edits, const lode_variant_t *variant, int6
 void lode_edits_of_quantized(lode_edits_t *edits, int64_t v, int64_t l, lode_layer_edit_t *edit) {
     const lode_variant_t *variant = &edits->variants[v];
     const bool smooth = lode_inputs_smooth(variant->activations);
-    const uint8_t *core =
-        lode_protects_supernode(variant->protection) ? protect_core(edits, l, edit) : NULL;
+    /* Mixed precision has 16 bits for what it protects. */
+    const uint8_t *core = keeps_core(variant) ? protect_core(edits, l, edit) : NULL;
     for (int i = 0; i < LODE_MATRICES; i++) {
         const lode_layer_matrix_t which = (lode_layer_matrix_t)i;
         lode_codec_t *codec = &edits->layer[l].codec[which];
@@ -288,7 +300,7 @@ void lode_edits_of_quantized(lode_edits_t *edits, int64_t v, int64_t l, lode_lay
         if (which == LODE_MATRIX_DOWN && lode_protects_super_weight(variant->protection))
             protect_supers(edits, l, edit, codec);
         if (smooth)
-            codec->smooth = edits->smooth[l][lode_matrix_input(which)];
+            codec->smooth = (*smooth_of(edits, variant->base, l))[lode_matrix_input(which)];
         edit->codec[which] = codec;
     }
     if (variant->activations != LODE_INPUTS_NONE)
