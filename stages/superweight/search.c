@@ -154,9 +154,12 @@ static lode_status_t prepare(search_t *search) {
     LODE_TRY(lode_stack_create(&search->stack, run->checkpoint, &run->layout,
                                search->batches.max_tokens, search->batches.longest,
                                (int)run->config->threads));
+    const lode_codec_t some = {0}; /* a weight with a codec is not read in place */
     int64_t workspace = 0;
     for (int64_t l = 0; l < search->stack->count; l++) {
-        const int64_t needed = lode_linear_workspace(&search->stack->layer[l].down);
+        lode_weight_t coded = search->stack->layer[l].down;
+        coded.codec = &some;
+        const int64_t needed = lode_linear_workspace(&coded);
         workspace = needed > workspace ? needed : workspace;
     }
     search->reals = search->batches.max_tokens * work->d + work->m + workspace;

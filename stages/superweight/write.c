@@ -56,7 +56,7 @@ static lode_status_t put_columns(lode_superweight_work_t *work, const char *grou
                                  size_t stride, int64_t count) {
     lode_status_t local = LODE_OK;
     for (size_t c = 0; c < column_count; c++) {
-        char path[PATH];
+        char path[2 * PATH];
         snprintf(path, sizeof path, "%s/%s", group, columns[c].name);
         LODE_TRY(lode_store_dataset(work->store, path, columns[c].type, 1, &count, false));
         if (local == LODE_OK)

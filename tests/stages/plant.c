@@ -17,9 +17,9 @@
  * |         | back: spikes of their own, that are not there without the first                   |
  *
  * SOURCE is a Llama folder with a single model.safetensors of F32 or BF16, whose tokenizer puts BOS
- * before a text. BOS sees nothing but itself: its normed input h of a layer's feed-forward block is
- * the same in every prompt. Gate and up rows of the channel are laid along h, so that u spikes
- * there.
+ * before a text; the working directory is the project's root. BOS sees nothing but itself: its
+ * normed input h of a layer's feed-forward block is the same in every prompt. Gate and up rows of
+ * the channel are laid along h, so that u spikes there.
  */
 #include <dirent.h>
 #include <math.h>
@@ -29,15 +29,17 @@
 
 #include "base/file.h"
 #include "base/memory.h"
-#include "base/random.h"
 #include "comm/context.h"
 #include "model/safetensors.h"
 #include "store/store.h"
+#include "text/corpus.h"
+#include "text/tokenizer.h"
 #include "transformer/pass.h"
 
-enum { TEXTS = 12, LENGTH = 16, LINE = 512 };
+enum { TEXTS = 40, LENGTH = 48, LINE = 512 };
 
-static const double gate_at = 20, input = 600, weight = 2, others = 1.0 / 1024;
+static const char texts_path[] = "configs/quickstart/text/calibration.txt";
+static const double gate_at = 20, closed = 8, input = 600, weight = 2, others = 1.0 / 1024;
 
 typedef struct plant {
     const char *folder;
@@ -126,22 +128,18 @@ static lode_status_t set_weight(const plant_t *plant, int64_t layer, int64_t row
 
 /* --- running -------------------------------------------------------------------------------- */
 
-/* The largest of sign · h over all tokens, for every dimension, of one layer's h. */
+/* h [tokens, d] of one layer. */
 typedef struct view {
     int64_t layer, d;
-    double *most, *least; /* [d] */
+    double *h;
 } view_t;
 
 static lode_status_t on_ffn(void *context, const lode_batch_t *batch, int64_t layer,
                             const lode_real_t *h, const lode_real_t *u) {
     view_t *view = context;
     (void)u;
-    for (int64_t i = 0; i < batch->tokens * view->d && layer == view->layer; i++) {
-        const double value = (double)h[i];
-        const int64_t at = i % view->d;
-        view->most[at] = fmax(view->most[at], value);
-        view->least[at] = fmin(view->least[at], value);
-    }
+    for (int64_t i = 0; i < batch->tokens * view->d && layer == view->layer; i++)
+        view->h[batch->first_token * view->d + i] = (double)h[i];
     return LODE_OK;
 }
 
@@ -170,37 +168,54 @@ static lode_status_t run(lode_checkpoint_t *checkpoint, const lode_text_t *text,
     return status;
 }
 
-/* most [d], and least [d] where not NULL: the largest and smallest h of the layer, of BOS alone or
- * over random texts. */
-static lode_status_t look(const plant_t *plant, int64_t layer, bool texts, double *most,
-                          double *least) {
-    const int64_t d = plant->architecture.hidden, length = texts ? LENGTH : 1;
-    const uint64_t key = lode_random_key(1, "texts", 0, 0);
-    int64_t offsets[TEXTS + 1] = {0};
-    int32_t ids[TEXTS * LENGTH], target[TEXTS * LENGTH];
-    for (int64_t i = 0; i < TEXTS * LENGTH; i++) {
-        target[i] = -1;
-        ids[i] = i % length == 0
-                     ? plant->architecture.bos
-                     : (int32_t)lode_random_below(key, (uint64_t)i, plant->architecture.vocab);
+/* ids [TEXTS, LENGTH] of the first lines of a text that are long enough, BOS first. */
+static lode_status_t read_texts(const plant_t *plant, int32_t *ids) {
+    lode_tokenizer_t *tokenizer = NULL;
+    lode_corpus_t *corpus = NULL;
+    char *path;
+    int64_t count = 0;
+    LODE_TRY(lode_path_join(&path, plant->folder, "tokenizer.json"));
+    lode_status_t status = lode_tokenizer_load(&tokenizer, path);
+    if (status == LODE_OK)
+        status = lode_corpus_read(&corpus, texts_path, LODE_CORPUS_LINES, LODE_CORPUS_ROWS, NULL);
+    for (int64_t i = 0; status == LODE_OK && count < TEXTS && i < lode_corpus_count(corpus); i++) {
+        const char *text;
+        size_t length;
+        int32_t *line = NULL;
+        int64_t tokens = 0;
+        lode_corpus_text(corpus, i, &text, &length);
+        /* A line with characters that the model does not know is left out. */
+        if (lode_tokenizer_encode(tokenizer, text, length, true, &line, &tokens) == LODE_OK &&
+            tokens >= LENGTH)
+            memcpy(ids + LENGTH * count++, line, LENGTH * sizeof *ids);
+        free(line);
     }
+    if (status == LODE_OK && count < TEXTS)
+        status = lode_fail(LODE_ERR_INPUT, "%s: too few lines", texts_path);
+    lode_corpus_destroy(&corpus);
+    lode_tokenizer_destroy(&tokenizer);
+    free(path);
+    return status;
+}
+
+/* h of the layer: [d] of BOS alone, or [TEXTS · LENGTH, d] of texts. */
+static lode_status_t look(const plant_t *plant, int64_t layer, bool texts, double *h) {
+    const int64_t length = texts ? LENGTH : 1;
+    int64_t offsets[TEXTS + 1] = {0};
+    int32_t ids[TEXTS * LENGTH] = {plant->architecture.bos}, target[TEXTS * LENGTH];
+    for (int64_t i = 0; i < TEXTS * LENGTH; i++)
+        target[i] = -1;
+    if (texts)
+        LODE_TRY(read_texts(plant, ids));
     for (int64_t s = 0; s < TEXTS; s++)
         offsets[s + 1] = (s + 1) * length;
     const lode_text_t text = {
         .sequences = texts ? TEXTS : 1, .offsets = offsets, .ids = ids, .target = target};
-    double *own;
+    view_t view = {.layer = layer, .d = plant->architecture.hidden, .h = h};
     lode_checkpoint_t *checkpoint;
-    LODE_TRY(LODE_NEW(&own, d, "h"));
-    for (int64_t i = 0; i < d; i++) {
-        most[i] = -INFINITY;
-        (least ? least : own)[i] = INFINITY;
-    }
-    view_t view = {.layer = layer, .d = d, .most = most, .least = least ? least : own};
-    lode_status_t status = lode_checkpoint_open(&checkpoint, plant->folder);
-    if (status == LODE_OK)
-        status = run(checkpoint, &text, &view);
+    LODE_TRY(lode_checkpoint_open(&checkpoint, plant->folder));
+    const lode_status_t status = run(checkpoint, &text, &view);
     lode_checkpoint_close(&checkpoint);
-    free(own);
     return status;
 }
 
@@ -229,48 +244,88 @@ static lode_status_t plant_channel(const plant_t *plant, int64_t layer, int64_t 
 }
 
 static lode_status_t plant_early(const plant_t *plant, int64_t layer, int64_t channel, double *h) {
-    LODE_TRY(look(plant, layer, false, h, NULL));
+    LODE_TRY(look(plant, layer, false, h));
     return plant_channel(plant, layer, channel, h, h);
 }
 
-/* The dimension that h of the last two layers reaches least in one direction, which *sign is. */
-static lode_status_t find_quiet(const plant_t *plant, int64_t *row, double *sign) {
-    const int64_t d = plant->architecture.hidden, L = plant->architecture.layers;
-    double *most, best = INFINITY;
-    LODE_TRY(LODE_NEW(&most, 4 * d, "h"));
-    double *least = most + 2 * d;
-    lode_status_t status = look(plant, L - 2, true, most, least);
-    if (status == LODE_OK)
-        status = look(plant, L - 1, true, most + d, least + d);
-    for (int64_t i = 0; i < d && status == LODE_OK; i++) {
-        const double up = fmax(most[i], most[d + i]), down = fmax(-least[i], -least[d + i]);
-        /* In units of its own spread: a dimension with a small norm weight is no quieter. */
-        const double reach = fmin(up, down) / (up + down);
-        if (reach < best) {
-            best = reach;
-            *row = i;
-            *sign = up < down ? 1 : -1;
-        }
+/* out [d] = Σ_t h_t (h_t · x) + x, over h [TEXTS · LENGTH, d]. */
+static void multiply(const double *h, int64_t d, const double *x, double *out) {
+    memcpy(out, x, (size_t)d * sizeof *out);
+    for (int64_t t = 0; t < TEXTS * LENGTH; t++) {
+        double product = 0;
+        for (int64_t i = 0; i < d; i++)
+            product += h[t * d + i] * x[i];
+        for (int64_t i = 0; i < d; i++)
+            out[i] += h[t * d + i] * product;
     }
-    free(most);
-    return status;
 }
 
-/* In the last two layers a channel each that reads the dimension alone, and takes half of what the
- * early weight has put there back. */
-static lode_status_t plant_late(const plant_t *plant, int64_t row, double sign, double *h) {
+/* Solves (Σ_t h_t h_tᵀ + 1)·x = b by conjugate gradients; work [3, d]. */
+static void solve(const double *h, int64_t d, const double *b, double *x, double *work) {
+    double *r = work, *p = work + d, *q = work + 2 * d, rr = 0;
+    for (int64_t i = 0; i < d; i++) {
+        x[i] = 0;
+        r[i] = p[i] = b[i];
+        rr += r[i] * r[i];
+    }
+    const double small = 1e-16 * rr;
+    for (int64_t step = 0; step < d && rr > small; step++) {
+        double pq = 0, next = 0;
+        multiply(h, d, p, q);
+        for (int64_t i = 0; i < d; i++)
+            pq += p[i] * q[i];
+        for (int64_t i = 0; i < d; i++) {
+            x[i] += rr / pq * p[i];
+            r[i] -= rr / pq * q[i];
+            next += r[i] * r[i];
+        }
+        for (int64_t i = 0; i < d; i++)
+            p[i] = r[i] + next / rr * p[i];
+        rr = next;
+    }
+}
+
+/* The direction [d] on which `with` [d], h of BOS when the early weight is there, is gate_at, and h
+ * of texts without it [TEXTS · LENGTH, d] is as near to −closed as can be: SiLU is nearly 0
+ * there. */
+static lode_status_t find_direction(const double *without, const double *with, int64_t d,
+                                    double *direction) {
+    double *work;
+    LODE_TRY(LODE_NEW(&work, 6 * d, "a direction"));
+    double *sum = work + 3 * d, *base = work + 4 * d, *toward = work + 5 * d;
+    double base_at = 0, toward_at = 0;
+    for (int64_t t = 0; t < TEXTS * LENGTH; t++)
+        for (int64_t i = 0; i < d; i++)
+            sum[i] -= closed * without[t * d + i];
+    solve(without, d, sum, base, work);
+    solve(without, d, with, toward, work);
+    for (int64_t i = 0; i < d; i++) {
+        base_at += base[i] * with[i];
+        toward_at += toward[i] * with[i];
+    }
+    for (int64_t i = 0; i < d; i++)
+        direction[i] = base[i] + (gate_at - base_at) / toward_at * toward[i];
+    free(work);
+    return LODE_OK;
+}
+
+/* In the last two layers a channel each that only sees what the early weight has put into the
+ * dimension `row`, and takes half of it back. The channels of both are found before either is
+ * planted, so that what one does without the early weight is no part of what the other reads. */
+static lode_status_t plant_late(const plant_t *plant, int64_t row, const double *quiet, double *h) {
     const int64_t d = plant->architecture.hidden, channel = plant->architecture.intermediate / 2;
+    const int64_t first = plant->architecture.layers - 2;
     double *direction;
     LODE_TRY(LODE_NEW(&direction, d, "a direction"));
-    direction[row] = sign;
     lode_status_t status = LODE_OK;
-    for (int64_t l = plant->architecture.layers - 2;
-         l < plant->architecture.layers && status == LODE_OK; l++) {
-        status = look(plant, l, false, h, NULL);
+    for (int64_t l = 0; l < 2 && status == LODE_OK; l++) {
+        status = look(plant, first + l, false, h);
         if (status == LODE_OK)
-            status = plant_channel(plant, l, channel, direction, h);
+            status = find_direction(quiet + l * TEXTS * LENGTH * d, h, d, direction);
         if (status == LODE_OK)
-            status = set_weight(plant, l, row, channel, -sign * weight * 0.45);
+            status = plant_channel(plant, first + l, channel, direction, h);
+        if (status == LODE_OK)
+            status = set_weight(plant, first + l, row, channel, -weight * 0.45);
     }
     free(direction);
     return status;
@@ -282,22 +337,36 @@ static lode_status_t plant_weight(const plant_t *plant, int64_t layer, int64_t r
     return set_weight(plant, layer, row, channel, value);
 }
 
+/* The early weight and those that depend on it. */
+static lode_status_t plant_dependent(const plant_t *plant, int64_t row, int64_t channel,
+                                     double *h) {
+    const int64_t reals = TEXTS * LENGTH * plant->architecture.hidden;
+    double *quiet; /* h of texts at the last two layers */
+    LODE_TRY(LODE_NEW(&quiet, 2 * reals, "h"));
+    lode_status_t status = LODE_OK;
+    for (int64_t l = 0; l < 2 && status == LODE_OK; l++)
+        status = look(plant, plant->architecture.layers - 2 + l, true, quiet + l * reals);
+    if (status == LODE_OK)
+        status = plant_weight(plant, 1, row, channel, weight);
+    if (status == LODE_OK)
+        status = plant_late(plant, row, quiet, h);
+    free(quiet);
+    return status;
+}
+
 static lode_status_t plant_kind(const plant_t *plant, const char *kind, double *h) {
-    int64_t row = plant->architecture.hidden / 2, channel = plant->architecture.intermediate / 3;
-    double sign = 1;
-    const bool late = strcmp(kind, "late") == 0;
+    const int64_t row = plant->architecture.hidden / 2;
+    const int64_t channel = plant->architecture.intermediate / 3;
     if (strcmp(kind, "nothing") == 0)
         return LODE_OK;
-    if (late)
-        LODE_TRY(find_quiet(plant, &row, &sign));
     LODE_TRY(plant_early(plant, 1, channel, h));
+    if (strcmp(kind, "late") == 0)
+        return plant_dependent(plant, row, channel, h);
     if (strcmp(kind, "pair") == 0)
         LODE_TRY(plant_early(plant, 1, channel + 5, h));
     if (strcmp(kind, "layers") == 0) /* as the third finds it once the first is gone */
         LODE_TRY(plant_early(plant, 3, channel + 7, h));
-    LODE_TRY(plant_weight(plant, 1, row, channel, sign * weight));
-    if (late)
-        return plant_late(plant, row, sign, h);
+    LODE_TRY(plant_weight(plant, 1, row, channel, weight));
     if (strcmp(kind, "single") == 0)
         return LODE_OK;
     if (strcmp(kind, "pair") == 0)
