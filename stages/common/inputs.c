@@ -6,6 +6,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "audit/version.h"
 #include "base/file.h"
 #include "base/log.h"
 #include "base/memory.h"
@@ -517,8 +518,8 @@ static lode_status_t add_variants(lode_hash_t *hash, const lode_run_t *run) {
     return LODE_OK;
 }
 
-/* What the original is compared by; the folders' own contents are hashed where they are opened. */
-static lode_status_t add_audit(lode_hash_t *hash, lode_run_t *run) {
+/* What the original is compared by, and the folders' contents. */
+static lode_status_t add_audit(lode_hash_t *hash, lode_run_t *run, lode_inputs_t *inputs) {
     char calibration[LODE_DIGEST_TEXT], evaluation[LODE_DIGEST_TEXT];
     LODE_TRY(ids_digest(calibration, run, LODE_STAGE_AUDIT));
     LODE_TRY(ids_digest(evaluation, run, LODE_STAGE_EVALUATE));
@@ -528,11 +529,12 @@ static lode_status_t add_audit(lode_hash_t *hash, lode_run_t *run) {
     lode_hash_add_text(hash, run->fingerprint[LODE_STAGE_CLASSIFY]);
     if (lode_stage_wanted(run->config, LODE_STAGE_SUPERWEIGHT))
         lode_hash_add_text(hash, run->fingerprint[LODE_STAGE_SUPERWEIGHT]);
-    return LODE_OK;
+    return lode_audit_hash(hash, run, inputs);
 }
 
 /* What goes into a stage's fingerprint beside its keys. */
-static lode_status_t add_dependencies(lode_hash_t *hash, lode_run_t *run, lode_stage_t stage) {
+static lode_status_t add_dependencies(lode_hash_t *hash, lode_run_t *run, lode_inputs_t *inputs,
+                                      lode_stage_t stage) {
     char ids[LODE_DIGEST_TEXT];
     const bool moments = lode_stage_wanted(run->config, LODE_STAGE_MOMENTS);
     const bool compensate = lode_stage_wanted(run->config, LODE_STAGE_COMPENSATE);
@@ -598,7 +600,7 @@ static lode_status_t add_dependencies(lode_hash_t *hash, lode_run_t *run, lode_s
         LODE_TRY(add_variants(hash, run));
         break;
     case LODE_STAGE_AUDIT:
-        LODE_TRY(add_audit(hash, run));
+        LODE_TRY(add_audit(hash, run, inputs));
         break;
     case LODE_STAGE_COUNT:
         break;
@@ -606,13 +608,13 @@ static lode_status_t add_dependencies(lode_hash_t *hash, lode_run_t *run, lode_s
     return LODE_OK;
 }
 
-lode_status_t lode_inputs_fingerprint(lode_run_t *run, lode_stage_t stage) {
+lode_status_t lode_inputs_fingerprint(lode_run_t *run, lode_inputs_t *inputs, lode_stage_t stage) {
     const int32_t revision = LODE_RESULTS_REVISION;
     lode_hash_t *hash;
     lode_status_t status = lode_comm_agree(run->comm, lode_hash_create(&hash));
     if (status == LODE_OK) {
         lode_hash_add(hash, &revision, sizeof revision);
-        status = add_dependencies(hash, run, stage);
+        status = add_dependencies(hash, run, inputs, stage);
     }
     if (status == LODE_OK)
         status = lode_config_stage_hash(run->config, lode_stage_name(stage), hash);

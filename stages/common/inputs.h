@@ -33,7 +33,9 @@ LODE_MUST_USE lode_status_t lode_inputs_prepare(lode_run_t *run, lode_inputs_t *
 /* Fills run->fingerprint[stage], what the stage's file must carry to be complete and unchanged:
  * from the contents of what it reads, the experiment's keys, the fingerprints of the stages before,
  * which are set already, and the results revision. After tokenize its file must exist, since what
- * counts is its ids. Collective. */
-LODE_MUST_USE lode_status_t lode_inputs_fingerprint(lode_run_t *run, lode_stage_t stage);
+ * counts is its ids, and before audit the folders that it reads. `inputs` remembers the digests of
+ * these folders; NULL where audit is not asked about. Collective. */
+LODE_MUST_USE lode_status_t lode_inputs_fingerprint(lode_run_t *run, lode_inputs_t *inputs,
+                                                    lode_stage_t stage);
 
 #endif

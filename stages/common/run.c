@@ -74,6 +74,18 @@ bool lode_stage_wanted(const lode_config_t *config, lode_stage_t stage) {
     }
 }
 
+lode_status_t lode_run_view(lode_run_t *view, const lode_run_t *run,
+                            lode_checkpoint_t *checkpoint) {
+    const lode_config_t *config = run->config;
+    *view = *run;
+    view->checkpoint = checkpoint;
+    view->architecture = *lode_checkpoint_architecture(checkpoint);
+    LODE_TRY(lode_config_check_model(config, view->architecture.max_positions,
+                                     view->architecture.hidden, run->model->name));
+    return lode_layout_create(&view->layout, &view->architecture, config->calibration.max_length,
+                              run->comm->size, run->comm->rank, config->replicas);
+}
+
 bool lode_run_owns_layers(const lode_run_t *run) {
     return run->layout.replica == 0;
 }

@@ -67,6 +67,14 @@ typedef struct lode_run {
                       * is remembered */
 } lode_run_t;
 
+/* The same experiment with the weights of another checkpoint, another version of the run's model: a
+ * view of `run` with that checkpoint, its architecture, and the layout that goes with it. Files,
+ * settings and texts are the run's own; nothing of the view is to be released, and both it and the
+ * checkpoint must not outlive what they are views of. Errors: LODE_ERR_CONFIG where a sequence or
+ * window is longer than the version's positions, those of lode_layout_create. Local. */
+LODE_MUST_USE lode_status_t lode_run_view(lode_run_t *view, const lode_run_t *run,
+                                          lode_checkpoint_t *checkpoint);
+
 /* Whether this rank does work that is done once a layer: the first replica's ranks do. Local. */
 bool lode_run_owns_layers(const lode_run_t *run);
 

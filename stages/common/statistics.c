@@ -8,17 +8,18 @@
 #include "calibrate/calibrate.h"
 #include "common/spool.h"
 #include "moments/moments.h"
-#include "transformer/pass.h"
 
-static void sequences_name(char *path, size_t size, const lode_statistic_t *statistic) {
-    snprintf(path, size, "/sequences/%s", statistic->name);
+enum { PATH_BYTES = 512 };
+
+static void sequences_name(char path[PATH_BYTES], const lode_statistic_t *statistic) {
+    snprintf(path, PATH_BYTES, "/sequences/%s", statistic->name);
 }
 
 lode_status_t lode_statistic_create(lode_store_t *store, const lode_run_t *run,
                                     const lode_statistic_t *statistic, int64_t sequences) {
     const int64_t shape[] = {sequences, run->architecture.layers, statistic->width};
-    char path[64];
-    sequences_name(path, sizeof path, statistic);
+    char path[PATH_BYTES];
+    sequences_name(path, statistic);
     LODE_TRY(lode_store_dataset(store, path, LODE_TYPE_F64, 3, shape, false));
     return lode_store_dataset(store, statistic->name, LODE_TYPE_F64, 2, shape + 1, false);
 }
@@ -26,8 +27,8 @@ lode_status_t lode_statistic_create(lode_store_t *store, const lode_run_t *run,
 lode_status_t lode_statistic_write(lode_store_t *store, const lode_statistic_t *statistic,
                                    int64_t sequence, int64_t layer, const double *values) {
     const int64_t offset[] = {sequence, layer, 0}, count[] = {1, 1, statistic->width};
-    char path[64];
-    sequences_name(path, sizeof path, statistic);
+    char path[PATH_BYTES];
+    sequences_name(path, statistic);
     return lode_store_write(store, path, offset, count, values);
 }
 
@@ -53,8 +54,8 @@ bool lode_statistic_done(const lode_store_t *store, int part, int64_t sequences,
 static lode_status_t reduce_layer(lode_store_t *store, const lode_statistic_t *statistic,
                                   int64_t sequences, int64_t layer, double *row, double *total) {
     const int64_t width = statistic->width;
-    char path[64];
-    sequences_name(path, sizeof path, statistic);
+    char path[PATH_BYTES];
+    sequences_name(path, statistic);
     for (int64_t j = 0; j < width; j++)
         total[j] = 0;
     for (int64_t s = 0; s < sequences; s++) {
@@ -84,6 +85,57 @@ lode_status_t lode_statistic_reduce(lode_store_t *store, const lode_run_t *run,
     free(row);
     return status;
 }
+
+/* --- a pass over sequences ------------------------------------------------------------------ */
+
+/* Runs the micro-batches that are not `done`. Collective. */
+static lode_status_t run_batches(const lode_run_t *run, const lode_statistics_pass_t *statistics,
+                                 const uint8_t *done) {
+    const lode_batches_t *batches = statistics->batches;
+    lode_stack_t *stack = NULL;
+    lode_status_t status = LODE_OK;
+    if (run->layout.replica >= 0)
+        status = lode_stack_create(&stack, run->checkpoint, &run->layout, batches->max_tokens,
+                                   batches->longest, (int)run->config->threads);
+    status = lode_comm_agree(run->comm, status);
+    if (status == LODE_OK) {
+        const int64_t ids = batches->text->offsets[batches->text->sequences] *
+                            (int64_t)(2 * sizeof(int32_t) + sizeof(double));
+        const lode_pass_t pass = {.stage = statistics->stage,
+                                  .comm = run->comm,
+                                  .layout = &run->layout,
+                                  .stack = stack,
+                                  .batches = batches,
+                                  .variants = 1,
+                                  .backward = statistics->backward,
+                                  .head_batches = statistics->head_batches,
+                                  .budget = lode_run_budget(run, stack, ids + statistics->other),
+                                  .done = done,
+                                  .scratch = run->folder,
+                                  .observer = statistics->observer};
+        status = lode_pass_run(&pass);
+    }
+    lode_stack_destroy(&stack);
+    return status;
+}
+
+lode_status_t lode_statistics_pass(const lode_run_t *run, const lode_statistics_pass_t *pass) {
+    const lode_batches_t *batches = pass->batches;
+    uint8_t *done;
+    int64_t count = 0;
+    lode_status_t status =
+        lode_comm_agree(run->comm, LODE_NEW(&done, batches->count, "micro-batches"));
+    for (int64_t b = 0; b < batches->count && status == LODE_OK; b++)
+        count += done[b] = pass->done(pass->context, &batches->batch[b]);
+    if (status == LODE_OK)
+        lode_run_say_resumed(pass->stage, count, batches->count, "micro-batches");
+    if (status == LODE_OK && count < batches->count)
+        status = run_batches(run, pass, done);
+    free(done);
+    return status;
+}
+
+/* --- the pass of calibrate, accumulate and moments ------------------------------------------- */
 
 /* The stages' observers behind the one that the pass calls; NULL where not wanted. */
 typedef struct observers {
@@ -125,7 +177,8 @@ static lode_status_t on_losses(void *context, int64_t variant, const lode_batch_
 }
 
 /* Whether an interrupted run has done all that this pass is to do with a micro-batch. */
-static bool is_done(const observers_t *observers, const lode_batch_t *batch) {
+static bool is_done(void *context, const lode_batch_t *batch) {
+    const observers_t *observers = context;
     if (observers->padded)
         return lode_calibrate_padded_done(observers->calibrate, batch);
     return (!observers->calibrate || lode_calibrate_done(observers->calibrate, batch)) &&
@@ -163,60 +216,27 @@ static const char *pass_name(const observers_t *observers) {
                  (observers->moments ? LODE_STATISTICS_MOMENTS : 0)];
 }
 
-/* Runs the pass over the micro-batches that are not `done`. Collective. */
-static lode_status_t run_batches(lode_run_t *run, const lode_batches_t *batches,
-                                 observers_t *observers, const uint8_t *done) {
-    lode_stack_t *stack = NULL;
-    lode_status_t status = LODE_OK;
-    if (run->layout.replica >= 0)
-        status = lode_stack_create(&stack, run->checkpoint, &run->layout, batches->max_tokens,
-                                   batches->longest, (int)run->config->threads);
-    status = lode_comm_agree(run->comm, status);
-    if (status == LODE_OK) {
-        const bool backward = observers->accumulate != NULL;
-        const bool forward = observers->calibrate || observers->moments;
-        const bool logits =
-            observers->calibrate && !observers->padded && run->config->calibration.keep_logits > 0;
-        const int64_t ids = batches->text->offsets[batches->text->sequences] *
-                            (int64_t)(2 * sizeof(int32_t) + sizeof(double));
-        const int64_t spool = observers->moments ? lode_spool_memory(batches->max_tokens) : 0;
-        const lode_pass_t pass = {
-            .stage = pass_name(observers),
-            .comm = run->comm,
-            .layout = &run->layout,
-            .stack = stack,
-            .batches = batches,
-            .variants = 1,
-            .backward = backward,
-            .head_batches = head_batches(batches, observers, run->config->calibration.keep_logits),
-            .budget = lode_run_budget(run, stack, ids + spool),
-            .done = done,
-            .scratch = run->folder,
-            .observer = {.context = observers,
-                         .ffn_forward = forward ? on_ffn_forward : NULL,
-                         .ffn_backward = backward ? on_ffn_backward : NULL,
-                         .logits = logits ? on_logits : NULL,
-                         .losses = backward || logits ? on_losses : NULL}};
-        status = lode_pass_run(&pass);
-    }
-    lode_stack_destroy(&stack);
-    return status;
-}
-
+/* The pass over the stages' sequences. Collective. */
 static lode_status_t run_pass(lode_run_t *run, const lode_batches_t *batches,
                               observers_t *observers) {
-    uint8_t *done;
-    int64_t count = 0;
-    lode_status_t status =
-        lode_comm_agree(run->comm, LODE_NEW(&done, batches->count, "micro-batches"));
-    for (int64_t b = 0; b < batches->count && status == LODE_OK; b++)
-        count += done[b] = is_done(observers, &batches->batch[b]);
-    if (status == LODE_OK)
-        lode_run_say_resumed(pass_name(observers), count, batches->count, "micro-batches");
-    if (status == LODE_OK && count < batches->count)
-        status = run_batches(run, batches, observers, done);
-    free(done);
-    return status;
+    const bool backward = observers->accumulate != NULL;
+    const bool forward = observers->calibrate || observers->moments;
+    const int64_t keep_logits = run->config->calibration.keep_logits;
+    const bool logits = observers->calibrate && !observers->padded && keep_logits > 0;
+    const lode_statistics_pass_t pass = {
+        .stage = pass_name(observers),
+        .batches = batches,
+        .backward = backward,
+        .head_batches = head_batches(batches, observers, keep_logits),
+        .other = observers->moments ? lode_spool_memory(batches->max_tokens) : 0,
+        .observer = {.context = observers,
+                     .ffn_forward = forward ? on_ffn_forward : NULL,
+                     .ffn_backward = backward ? on_ffn_backward : NULL,
+                     .logits = logits ? on_logits : NULL,
+                     .losses = backward || logits ? on_losses : NULL},
+        .done = is_done,
+        .context = observers};
+    return lode_statistics_pass(run, &pass);
 }
 
 lode_status_t lode_statistics_check_padding(const lode_config_t *config, const char *model,

@@ -8,6 +8,7 @@
 #define LODE_STAGES_COMMON_STATISTICS_H
 
 #include "common/run.h"
+#include "transformer/pass.h"
 
 typedef enum lode_reduction {
     LODE_REDUCE_SUM,
@@ -17,7 +18,7 @@ typedef enum lode_reduction {
 /* One statistic of width `width`: where the sequences' values lie, where the result goes
  * ("/loss_proxy" [L, width]), and the divisor (1, or tokens). */
 typedef struct lode_statistic {
-    const char *name; /* "loss_proxy" */
+    const char *name; /* "loss_proxy"; may have parts, "folder/loss_proxy" */
     int64_t width;
     lode_reduction_t reduction;
     double divisor;
@@ -53,6 +54,25 @@ bool lode_statistic_done(const lode_store_t *store, int part, int64_t sequences,
 LODE_MUST_USE lode_status_t lode_statistic_reduce(lode_store_t *store, const lode_run_t *run,
                                                   const lode_statistic_t *statistic,
                                                   int64_t sequences);
+
+/* A pass over sequences, all of its model's layers as they are. */
+typedef struct lode_statistics_pass {
+    const char *stage; /* for progress lines and messages */
+    const lode_batches_t *batches;
+    bool backward;        /* down to u of the first layer */
+    int64_t head_batches; /* the head runs for the first so many micro-batches; all for gradients */
+    int64_t other; /* private bytes that the caller holds, beside the text, out of the budget */
+    lode_observer_t observer;
+    /* Whether an interrupted run has what a micro-batch gives, which is then left out. Must be the
+     * same on all ranks. Local. */
+    bool (*done)(void *context, const lode_batch_t *batch);
+    void *context; /* of done */
+} lode_statistics_pass_t;
+
+/* Runs it over the micro-batches that are not done, on the run's checkpoint. Errors: those of
+ * lode_stack_create and lode_pass_run. Collective. */
+LODE_MUST_USE lode_status_t lode_statistics_pass(const lode_run_t *run,
+                                                 const lode_statistics_pass_t *pass);
 
 /* What one forward pass over the calibration sequences is made for. */
 enum {

@@ -46,7 +46,7 @@ static lode_status_t evaluate_all(lode_evaluate_work_t *work) {
 }
 
 lode_status_t lode_stage_evaluate(lode_run_t *run) {
-    lode_evaluate_work_t work = {.run = run};
+    lode_evaluate_work_t work = {.run = run, .stage = "evaluate", .dense = "dense", .group = ""};
     lode_status_t status = evaluate_all(&work);
     status = lode_run_finish(&work.store, run, LODE_STAGE_EVALUATE, status);
     lode_run_end_scratch(&work.scratch, status);

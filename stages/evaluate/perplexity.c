@@ -3,8 +3,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "base/log.h"
 #include "base/memory.h"
+#include "common/figure.h"
 
 /* The data set in hand. */
 typedef struct data {
@@ -58,7 +58,9 @@ static lode_status_t take_earlier(data_t *data) {
     for (int64_t v = 0; v < data->set.variants; v++)
         data->set.items[v].done =
             lode_store_done(work->store, data->set.part, v * sequences, sequences);
-    LODE_TRY(lode_reuse_take(work->store, work->run, &kind, data->set.items, data->set.variants));
+    if (!*work->group)
+        LODE_TRY(
+            lode_reuse_take(work->store, work->run, &kind, data->set.items, data->set.variants));
     lode_status_t status = LODE_OK;
     for (int64_t v = 0; v < data->set.variants && status == LODE_OK; v++)
         if (data->set.items[v].found && work->run->comm->rank == 0) /* which has written it */
@@ -70,78 +72,18 @@ static lode_status_t run_variants(data_t *data) {
     lode_evaluate_work_t *work = data->set.work;
     LODE_TRY(lode_comm_agree(work->run->comm, lode_evaluate_set_select(&data->set)));
     const int64_t text = data->windows.text.offsets[data->windows.windows];
-    const lode_evaluation_t evaluation = {.stage = "evaluate",
+    const lode_evaluation_t evaluation = {.stage = work->stage,
                                           .text = &data->windows.text,
                                           .variants = data->set.computed,
                                           .parent = data->set.parent,
                                           .start = data->set.start,
-                                          .other = lode_edits_memory(work->edits) +
+                                          .other = lode_evaluate_edits_memory(work) +
                                                    text * (int64_t)sizeof(int32_t),
                                           .context = data,
                                           .edit = lode_evaluate_set_edit,
                                           .losses = on_losses,
                                           .done = lode_evaluate_set_done};
     return lode_evaluation_run(work->run, &evaluation);
-}
-
-/* <name> and <name>_stderr. */
-static lode_status_t write_estimate(lode_store_t *store, const char *path, const char *name,
-                                    lode_estimate_t estimate) {
-    char error[64];
-    snprintf(error, sizeof error, "%s_stderr", name);
-    LODE_TRY(lode_store_attribute_f64(store, path, name, estimate.value));
-    return lode_store_attribute_f64(store, path, error, estimate.standard_error);
-}
-
-/* What only lm-eval has. */
-static lode_status_t write_units(lode_store_t *store, const char *path,
-                                 const lode_windows_t *windows,
-                                 const lode_perplexity_t *perplexity) {
-    LODE_TRY(lode_store_attribute_i64(store, path, "words", windows->words));
-    LODE_TRY(lode_store_attribute_i64(store, path, "bytes", windows->bytes));
-    LODE_TRY(write_estimate(store, path, "word_perplexity", perplexity->value));
-    LODE_TRY(write_estimate(store, path, "byte_perplexity", perplexity->byte_perplexity));
-    LODE_TRY(write_estimate(store, path, "bits_per_byte", perplexity->bits_per_byte));
-    return write_estimate(store, path, "token_perplexity", perplexity->token);
-}
-
-static lode_status_t write_attributes(const data_t *data, const char *path,
-                                      const lode_perplexity_t *perplexity) {
-    lode_store_t *store = data->set.work->store;
-    const lode_windows_t *windows = &data->windows;
-    const char *protocol = lode_protocol_name(data->entry->protocol);
-    LODE_TRY(lode_store_attribute_f64(store, path, "value", perplexity->value.value));
-    LODE_TRY(lode_store_attribute_f64(store, path, "stderr", perplexity->value.standard_error));
-    LODE_TRY(lode_store_attribute_text(store, path, "protocol", protocol));
-    LODE_TRY(lode_store_attribute_i64(store, path, "length", data->entry->length));
-    LODE_TRY(lode_store_attribute_i64(store, path, "windows", windows->windows));
-    LODE_TRY(lode_store_attribute_i64(store, path, "targets", windows->targets));
-    LODE_TRY(lode_store_attribute_i64(store, path, "bos", data->bos));
-    return data->entry->protocol == LODE_PROTOCOL_LM_EVAL
-               ? write_units(store, path, windows, perplexity)
-               : LODE_OK;
-}
-
-/* Attributes of a variant's losses, from what was written. Collective. */
-static lode_status_t write_value(const data_t *data, int64_t variant) {
-    const lode_evaluate_work_t *work = data->set.work;
-    const char *path = data->set.items[variant].path;
-    lode_perplexity_t perplexity = {0};
-    double *nll = NULL;
-    lode_status_t status = LODE_OK;
-    if (work->run->comm->rank == 0)
-        status = lode_store_read_all(work->store, path, LODE_TYPE_F64, &nll, NULL);
-    if (status == LODE_OK && nll)
-        perplexity = lode_windows_value(&data->windows, nll);
-    free(nll);
-    LODE_TRY(lode_comm_agree(work->run->comm, status));
-    LODE_TRY(write_attributes(data, path, &perplexity));
-    lode_log_info("%s: %s of %s is %.4f ± %.4f (%s, %lld)", data->entry->name,
-                  data->entry->protocol == LODE_PROTOCOL_LM_EVAL ? "word perplexity" : "perplexity",
-                  lode_evaluate_variant_name(work, variant), perplexity.value.value,
-                  perplexity.value.standard_error, lode_protocol_name(data->entry->protocol),
-                  (long long)data->entry->length);
-    return LODE_OK;
 }
 
 static void data_free(data_t *data) {
@@ -155,7 +97,7 @@ static lode_status_t open_entry(data_t *data, lode_evaluate_work_t *work, int64_
     *data = (data_t){.entry = &work->run->config->evaluate.perplexity[index]};
     const lode_status_t status = lode_comm_agree(work->run->comm, prepare(data, work));
     data->set.losses = work->store;
-    data->set.part = (int)index;
+    data->set.part = work->first_part + (int)index;
     return status;
 }
 
@@ -179,7 +121,8 @@ lode_status_t lode_evaluate_perplexity(lode_evaluate_work_t *work, int64_t index
     if (status == LODE_OK)
         status = lode_store_synchronise(work->store);
     for (int64_t v = 0; status == LODE_OK && v < data.set.variants; v++)
-        status = write_value(&data, v);
+        status = lode_figure_write(work->store, work->run->comm, data.set.items[v].path, data.entry,
+                                   &data.windows, data.bos, lode_evaluate_variant_name(work, v));
     data_free(&data);
     return status;
 }

@@ -10,7 +10,7 @@
 #include "evaluate/requests.h"
 #include "score/answer.h"
 
-enum { PATH_BYTES = 1024 };
+enum { PATH_BYTES = LODE_EVALUATE_PATH };
 
 /* The task in hand. */
 typedef struct data {
@@ -63,12 +63,11 @@ static void warn_of_length(const data_t *data) {
 
 /* What sequences give, in the scratch file. */
 static void scratch_path(const data_t *data, const char *what, char path[PATH_BYTES]) {
-    snprintf(path, PATH_BYTES, "/%s/%s", what, data->entry->name);
+    snprintf(path, PATH_BYTES, "%s/%s/%s", data->set.work->group, what, data->entry->name);
 }
 
 static void greedy_path(const data_t *data, int64_t variant, char path[PATH_BYTES]) {
-    snprintf(path, PATH_BYTES, "/task_greedy/%s/%s", data->entry->name,
-             lode_evaluate_variant_name(data->set.work, variant));
+    lode_evaluate_path(data->set.work, "/task_greedy", data->entry->name, variant, path);
 }
 
 /* A dataset of /task_items, written by rank 0. */
@@ -77,7 +76,7 @@ static lode_status_t put_items(const data_t *data, const char *part, int axes,
     const lode_evaluate_work_t *work = data->set.work;
     const int64_t shape[2] = {data->requests.items, data->requests.width}, offset[2] = {0};
     char path[PATH_BYTES];
-    snprintf(path, sizeof path, "/task_items/%s/%s", data->entry->name, part);
+    snprintf(path, sizeof path, "%s/task_items/%s/%s", work->group, data->entry->name, part);
     LODE_TRY(lode_store_dataset(work->store, path, LODE_TYPE_I32, axes, shape, false));
     /* A failed write sticks to the store and fails its commit on all ranks. */
     if (work->run->comm->rank == 0 &&
@@ -132,7 +131,9 @@ static lode_status_t take_earlier(data_t *data) {
                                     .shape = {data->requests.items, data->requests.width}};
     for (int64_t v = 0; v < data->set.variants; v++)
         data->set.items[v].done = lode_store_done(work->store, data->table, v, 1);
-    LODE_TRY(lode_reuse_take(work->store, work->run, &kind, data->set.items, data->set.variants));
+    if (!*work->group)
+        LODE_TRY(
+            lode_reuse_take(work->store, work->run, &kind, data->set.items, data->set.variants));
     lode_status_t status = LODE_OK;
     for (int64_t v = 0; v < data->set.variants && status == LODE_OK; v++)
         if (data->set.items[v].found && work->run->comm->rank == 0) /* which has written it */
@@ -218,12 +219,12 @@ static lode_status_t run_variants(data_t *data) {
     const lode_comm_t *comm = work->run->comm;
     LODE_TRY(lode_comm_agree(comm, lode_evaluate_set_select(&data->set)));
     const lode_evaluation_t evaluation = {
-        .stage = "evaluate",
+        .stage = work->stage,
         .text = &data->requests.text,
         .variants = data->set.computed,
         .parent = data->set.parent,
         .start = data->set.start,
-        .other = lode_edits_memory(work->edits) + lode_requests_memory(&data->requests) +
+        .other = lode_evaluate_edits_memory(work) + lode_requests_memory(&data->requests) +
                  data->set.sequences * (int64_t)(sizeof *data->sums + sizeof *data->flags),
         .context = data,
         .edit = lode_evaluate_set_edit,
@@ -320,10 +321,10 @@ static lode_status_t write_values(const data_t *data, int64_t variant) {
 static lode_status_t open_task(data_t *data, lode_evaluate_work_t *work, int64_t index) {
     const lode_config_evaluate_t *evaluate = &work->run->config->evaluate;
     *data = (data_t){.entry = &evaluate->tasks[index],
-                     .table = (int)(evaluate->perplexity_count + index)};
+                     .table = work->first_part + (int)(evaluate->perplexity_count + index)};
     const lode_status_t status = lode_comm_agree(work->run->comm, prepare(data, work));
     data->set.losses = work->scratch;
-    data->set.part = (int)index;
+    data->set.part = work->first_scratch_part + (int)index;
     return status;
 }
 
@@ -340,7 +341,7 @@ lode_status_t lode_evaluate_task_create(lode_evaluate_work_t *work, int64_t inde
     lode_status_t status = open_task(&data, work, index);
     if (status == LODE_OK)
         status = create_datasets(&data);
-    work->parts[data.table] = (lode_part_t){data.entry->name, data.set.variants};
+    work->parts[data.table - work->first_part] = (lode_part_t){data.entry->name, data.set.variants};
     work->scratch_parts[index] =
         (lode_part_t){data.entry->name, data.set.variants * data.set.sequences};
     close_task(&data);

@@ -1,12 +1,26 @@
 #include "evaluate/work.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "base/log.h"
 #include "base/memory.h"
 
 const char *lode_evaluate_variant_name(const lode_evaluate_work_t *work, int64_t variant) {
-    return variant == 0 ? "dense" : work->variants[variant - 1].name;
+    return variant == 0 ? work->dense : work->variants[variant - 1].name;
+}
+
+void lode_evaluate_path(const lode_evaluate_work_t *work, const char *group, const char *name,
+                        int64_t variant, char path[LODE_EVALUATE_PATH]) {
+    if (*work->group)
+        snprintf(path, LODE_EVALUATE_PATH, "%s%s/%s", work->group, group, name);
+    else
+        snprintf(path, LODE_EVALUATE_PATH, "%s/%s/%s", group, name,
+                 lode_evaluate_variant_name(work, variant));
+}
+
+int64_t lode_evaluate_edits_memory(const lode_evaluate_work_t *work) {
+    return work->edits ? lode_edits_memory(work->edits) : 0;
 }
 
 lode_status_t lode_evaluate_edit(void *context, int64_t variant, int64_t layer,
@@ -35,11 +49,9 @@ lode_status_t lode_evaluate_set_create(lode_evaluate_set_t *set, lode_evaluate_w
     set->parent = set->selected + set->variants;
     set->start = set->parent + set->variants;
     for (int64_t v = 0; v < set->variants; v++) {
-        lode_buffer_t path = {0};
-        const lode_status_t status =
-            lode_buffer_printf(&path, "%s/%s/%s", group, name, lode_evaluate_variant_name(work, v));
-        set->items[v].path = path.data;
-        LODE_TRY(status);
+        char path[LODE_EVALUATE_PATH];
+        lode_evaluate_path(work, group, name, v, path);
+        LODE_TRY(lode_strdup(&set->items[v].path, path));
         LODE_TRY(
             lode_reuse_digest(set->items[v].digest, work->run, text, work->digests.variant[v]));
     }
@@ -82,10 +94,12 @@ lode_status_t lode_evaluate_set_select(lode_evaluate_set_t *set) {
     }
     LODE_TRY(
         lode_edit_digests_share(digests, set->selected, set->computed, set->parent, set->start));
+    if (*set->work->group) /* there is one variant, and it is not called one */
+        return LODE_OK;
     for (int64_t i = 0; i < set->computed; i++)
         equal += set->start[i] == digests->layers;
-    lode_log_info("evaluate: %s: %lld %s, %lld equal to others, %lld taken from earlier results",
-                  set->name, (long long)set->variants, set->variants == 1 ? "variant" : "variants",
-                  (long long)equal, (long long)found);
+    lode_log_info("%s: %s: %lld %s, %lld equal to others, %lld taken from earlier results",
+                  set->work->stage, set->name, (long long)set->variants,
+                  set->variants == 1 ? "variant" : "variants", (long long)equal, (long long)found);
     return LODE_OK;
 }

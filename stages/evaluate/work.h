@@ -9,8 +9,18 @@
 #include "common/edits.h"
 #include "evaluate/reuse.h"
 
+enum { LODE_EVALUATE_PATH = 1024 }; /* bytes of a dataset's path */
+
 typedef struct lode_evaluate_work {
     lode_run_t *run;
+    const char
+        *stage; /* "evaluate"; another one that measures the model of `run` alone: its name */
+    const char *dense; /* what variant 0 is called: "dense" */
+    /* "" where a data set's results lie at <kind>/<data set>/<variant>. Else there is no variant
+     * but the first, and they lie at <group>/<kind>/<data set>. */
+    const char *group;
+    /* Numbers of parts[0] and scratch_parts[0] among the parts of their stores. */
+    int first_part, first_scratch_part;
     lode_store_t *tokenize, *store; /* read, written */
     /* With tasks: what sequences give, until it makes a variant's table. */
     lode_store_t *scratch;
@@ -37,6 +47,13 @@ typedef struct lode_evaluate_set {
     int64_t *selected, *parent, *start; /* [computed] */
     int64_t computed;
 } lode_evaluate_set_t;
+
+/* The path of a variant's results of a data set; group "/perplexity", name its name. Local. */
+void lode_evaluate_path(const lode_evaluate_work_t *work, const char *group, const char *name,
+                        int64_t variant, char path[LODE_EVALUATE_PATH]);
+
+/* Private bytes of the variants' edits. Local. */
+int64_t lode_evaluate_edits_memory(const lode_evaluate_work_t *work);
 
 /* "dense" or another variant's name, the work's. Local. */
 const char *lode_evaluate_variant_name(const lode_evaluate_work_t *work, int64_t variant);

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "audit/audit.h"
 #include "base/file.h"
 #include "common/run.h"
 #include "common/statistics.h"
@@ -50,8 +51,8 @@ static lode_status_t check_task(const lode_config_task_t *entry, bool verbose) {
     return status;
 }
 
-static lode_status_t check_model(const lode_config_t *config, const lode_config_model_t *model,
-                                 bool verbose) {
+static lode_status_t check_model(const lode_config_t *config, const char *point,
+                                 const lode_config_model_t *model, bool verbose) {
     lode_checkpoint_t *checkpoint;
     LODE_TRY(lode_checkpoint_open(&checkpoint, model->path));
     const lode_architecture_t architecture = *lode_checkpoint_architecture(checkpoint);
@@ -72,6 +73,8 @@ static lode_status_t check_model(const lode_config_t *config, const lode_config_
     }
     if (status == LODE_OK)
         status = lode_statistics_check_padding(config, model->name, architecture.eos);
+    if (status == LODE_OK)
+        status = lode_audit_check(config, point, model->name, &architecture);
     if (status == LODE_OK && verbose)
         print_model(model->name, &architecture);
     lode_tokenizer_destroy(&tokenizer);
@@ -132,7 +135,7 @@ lode_status_t lode_check_inputs(const lode_config_t *config, const char *point, 
     for (int64_t i = 0; i < config->model_count; i++) {
         if (model && strcmp(model, config->models[i].name) != 0)
             continue;
-        LODE_TRY(check_model(config, &config->models[i], verbose));
+        LODE_TRY(check_model(config, point, &config->models[i], verbose));
         checked++;
     }
     if (checked == 0)

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "accumulate/accumulate.h"
+#include "audit/audit.h"
 #include "base/file.h"
 #include "base/log.h"
 #include "base/memory.h"
@@ -64,6 +65,7 @@ static const stage_function_t stage_functions[LODE_STAGE_COUNT] = {
     [LODE_STAGE_EVALUATE] = lode_stage_evaluate,
     [LODE_STAGE_PROBE] = lode_stage_probe,
     [LODE_STAGE_EXPORT] = lode_stage_export,
+    [LODE_STAGE_AUDIT] = lode_stage_audit,
 };
 
 /* --- finished stages ------------------------------------------------------------------------ */
@@ -190,7 +192,7 @@ static void warn_of_merged(const driver_t *driver, const lode_config_t *config,
  * later one reads it, which finds out by itself. */
 static lode_status_t decide(driver_t *driver, lode_run_t *run, lode_stage_t stage, bool *needed) {
     *needed = false;
-    LODE_TRY(lode_inputs_fingerprint(run, stage));
+    LODE_TRY(lode_inputs_fingerprint(run, driver->inputs, stage));
     if (!(driver->request->stages >> stage & 1))
         return LODE_OK;
     verdict_t verdict;
