@@ -16,6 +16,10 @@ int64_t lode_forecast_ids(const lode_forecast_texts_t *texts);
  * lode_forecast_text_free, also on failure. Errors: LODE_ERR_MEMORY. */
 LODE_MUST_USE lode_status_t lode_forecast_even(lode_forecast_text_t *text, int64_t sequences,
                                                int64_t length, int64_t micro_batch);
+/* The same of the first sequences of another text, as many as there are. */
+LODE_MUST_USE lode_status_t lode_forecast_first(lode_forecast_text_t *text,
+                                                const lode_forecast_text_t *from, int64_t sequences,
+                                                int64_t micro_batch);
 void lode_forecast_text_free(lode_forecast_text_t *text);
 
 /* Extents of the evaluation's data sets. Errors: LODE_ERR_MEMORY. */
@@ -55,6 +59,14 @@ double lode_forecast_most_layers(const lode_forecast_t *forecast);
  * Errors: LODE_ERR_MEMORY. */
 LODE_MUST_USE lode_status_t lode_forecast_versions(lode_forecast_version_t **versions,
                                                    int64_t *count, const lode_forecast_t *forecast);
+
+/* What the stage superweight takes; and what quantize takes on the rank of `layout`. */
+LODE_MUST_USE lode_status_t lode_forecast_superweight(lode_stage_size_t *size,
+                                                      lode_forecast_t *forecast);
+LODE_MUST_USE lode_status_t lode_forecast_quantize(lode_stage_size_t *size,
+                                                   lode_forecast_t *forecast,
+                                                   const lode_layout_t *layout);
+LODE_MUST_USE lode_status_t lode_forecast_audit(lode_stage_size_t *size, lode_forecast_t *forecast);
 
 /* Releases what lode_forecast_layout made. */
 void lode_forecast_layout_free(lode_forecast_t *forecast);

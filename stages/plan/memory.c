@@ -13,6 +13,7 @@
 #include "plan/internal.h"
 #include "probe/size.h"
 #include "prune/prune.h"
+#include "quantize/quantize.h"
 #include "spectra/spectra.h"
 #include "transformer/pass.h"
 
@@ -90,21 +91,85 @@ static lode_status_t run_pass(const lode_forecast_t *forecast, lode_forecast_ran
     return LODE_OK;
 }
 
-static lode_status_t statistics(lode_forecast_t *forecast, lode_forecast_rank_t *rank,
-                                int64_t *scratch) {
-    lode_stage_size_t calibrate, accumulate;
+/* A pass forward and backward over the calibration sequences beside `other` bytes. */
+static lode_status_t backward_pass(lode_forecast_t *forecast, lode_forecast_rank_t *rank,
+                                   lode_stage_t stage, int64_t other, int64_t *scratch) {
     const lode_forecast_text_t *text = &forecast->texts.calibration;
-    LODE_TRY(lode_calibrate_size(&calibrate, &forecast->run, &text->text));
-    LODE_TRY(lode_accumulate_size(&accumulate, &forecast->run, &text->text));
     int64_t counted = text->tokens * (int64_t)(2 * sizeof(int32_t) + sizeof(double));
-    if (forecast->stage[LODE_STAGE_MOMENTS].wanted)
+    if (stage == LODE_STAGE_CALIBRATE && forecast->stage[LODE_STAGE_MOMENTS].wanted)
         counted += lode_spool_memory(text->batches.max_tokens);
     const pass_t pass = {.text = text,
                          .variants = 1,
                          .counted = counted,
-                         .other = counted + calibrate.memory + accumulate.memory,
+                         .other = counted + other,
                          .backward = true};
-    return run_pass(forecast, rank, &pass, &rank->memory[LODE_STAGE_CALIBRATE], scratch);
+    return run_pass(forecast, rank, &pass, &rank->memory[stage], scratch);
+}
+
+/* Forward passes over a text beside `other` bytes and its ids, all of which count. */
+static lode_status_t forward_pass(const lode_forecast_t *forecast, lode_forecast_rank_t *rank,
+                                  lode_stage_t stage, const lode_forecast_text_t *text,
+                                  int64_t variants, int64_t other, int64_t *scratch) {
+    const int64_t held = other + text->tokens * (int64_t)(2 * sizeof(int32_t));
+    const pass_t pass = {.text = text, .variants = variants, .counted = held, .other = held};
+    return run_pass(forecast, rank, &pass, &rank->memory[stage], scratch);
+}
+
+static lode_status_t statistics(lode_forecast_t *forecast, lode_forecast_rank_t *rank,
+                                int64_t *scratch) {
+    lode_stage_size_t calibrate, accumulate;
+    const lode_text_t *text = &forecast->texts.calibration.text;
+    LODE_TRY(lode_calibrate_size(&calibrate, &forecast->run, text));
+    LODE_TRY(lode_accumulate_size(&accumulate, &forecast->run, text));
+    return backward_pass(forecast, rank, LODE_STAGE_CALIBRATE, calibrate.memory + accumulate.memory,
+                         scratch);
+}
+
+static lode_status_t superweight(lode_forecast_t *forecast, lode_forecast_rank_t *rank,
+                                 int64_t *scratch) {
+    const lode_forecast_texts_t *texts = &forecast->texts;
+    lode_stage_size_t size;
+    LODE_TRY(lode_forecast_superweight(&size, forecast));
+    LODE_TRY(forward_pass(forecast, rank, LODE_STAGE_SUPERWEIGHT, &texts->prompts, 1, size.memory,
+                          scratch));
+    if (texts->stopwords.sequences == 0)
+        return LODE_OK;
+    return forward_pass(forecast, rank, LODE_STAGE_SUPERWEIGHT, &texts->stopwords, 1, size.memory,
+                        scratch);
+}
+
+static lode_status_t quantize(lode_forecast_t *forecast, lode_forecast_rank_t *rank,
+                              int64_t *scratch) {
+    const lode_forecast_text_t *calibration = &forecast->texts.calibration;
+    int64_t sequences, models, passes;
+    lode_stage_size_t size;
+    LODE_TRY(lode_forecast_quantize(&size, forecast, &rank->layout));
+    LODE_TRY(lode_quantize_pass(forecast->config, &sequences, &models, &passes));
+    if (sequences == 0) {
+        hold(forecast, rank, LODE_STAGE_QUANTIZE, size.memory);
+        return LODE_OK;
+    }
+    lode_forecast_text_t text;
+    lode_status_t status =
+        lode_forecast_first(&text, calibration, sequences, forecast->config->micro_batch);
+    if (status == LODE_OK)
+        status = forward_pass(forecast, rank, LODE_STAGE_QUANTIZE, &text, models,
+                              size.memory + calibration->tokens * (int64_t)sizeof(double), scratch);
+    lode_forecast_text_free(&text);
+    return status;
+}
+
+static lode_status_t audit(lode_forecast_t *forecast, lode_forecast_rank_t *rank,
+                           int64_t *scratch) {
+    lode_stage_size_t size;
+    LODE_TRY(lode_forecast_audit(&size, forecast));
+    hold(forecast, rank, LODE_STAGE_AUDIT, size.memory);
+    if (forecast->config->audit.loss_proxy)
+        LODE_TRY(backward_pass(forecast, rank, LODE_STAGE_AUDIT, size.memory, scratch));
+    for (int64_t i = 0; i < forecast->texts.count; i++)
+        LODE_TRY(forward_pass(forecast, rank, LODE_STAGE_AUDIT, &forecast->texts.evaluation[i], 1,
+                              size.memory, scratch));
+    return LODE_OK;
 }
 
 static lode_status_t evaluate(lode_forecast_t *forecast, lode_forecast_rank_t *rank,
@@ -118,14 +183,10 @@ static lode_status_t evaluate(lode_forecast_t *forecast, lode_forecast_rank_t *r
     LODE_TRY(status);
     for (int64_t i = 0; i < forecast->texts.count; i++) {
         const lode_forecast_text_t *text = &forecast->texts.evaluation[i];
-        const int64_t ids = text->tokens * (int64_t)(2 * sizeof(int32_t));
         const int64_t answers = 2 * (1 + forecast->variants) * text->sequences;
         const int64_t task = text->items > 0 ? answers * (int64_t)sizeof(double) : 0;
-        const pass_t pass = {.text = text,
-                             .variants = 1 + forecast->variants,
-                             .counted = size.memory + ids + task,
-                             .other = size.memory + ids + task};
-        LODE_TRY(run_pass(forecast, rank, &pass, &rank->memory[LODE_STAGE_EVALUATE], scratch));
+        LODE_TRY(forward_pass(forecast, rank, LODE_STAGE_EVALUATE, text, 1 + forecast->variants,
+                              size.memory + task, scratch));
     }
     return LODE_OK;
 }
@@ -205,8 +266,14 @@ static lode_status_t rank_memory(lode_forecast_t *forecast, lode_forecast_rank_t
     LODE_TRY(lode_classify_size(&size, &forecast->run, forecast->texts.calibration.sequences,
                                 forecast->texts.kept_tokens));
     hold(forecast, rank, LODE_STAGE_CLASSIFY, size.memory);
+    if (forecast->stage[LODE_STAGE_SUPERWEIGHT].wanted)
+        LODE_TRY(superweight(forecast, rank, &scratch[LODE_STAGE_SUPERWEIGHT]));
     LODE_TRY(matrices(forecast, rank));
+    if (forecast->stage[LODE_STAGE_QUANTIZE].wanted)
+        LODE_TRY(quantize(forecast, rank, &scratch[LODE_STAGE_QUANTIZE]));
     LODE_TRY(evaluate(forecast, rank, &scratch[LODE_STAGE_EVALUATE]));
+    if (forecast->stage[LODE_STAGE_AUDIT].wanted)
+        LODE_TRY(audit(forecast, rank, &scratch[LODE_STAGE_AUDIT]));
     if (forecast->stage[LODE_STAGE_PROBE].wanted)
         LODE_TRY(probe(forecast, rank, &scratch[LODE_STAGE_PROBE]));
     if (forecast->stage[LODE_STAGE_EXPORT].wanted)

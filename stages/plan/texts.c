@@ -73,6 +73,15 @@ lode_status_t lode_forecast_even(lode_forecast_text_t *text, int64_t sequences, 
     return cut(text, micro_batch);
 }
 
+lode_status_t lode_forecast_first(lode_forecast_text_t *text, const lode_forecast_text_t *from,
+                                  int64_t sequences, int64_t micro_batch) {
+    const lode_text_t first = {.sequences = min2(sequences, from->sequences),
+                               .offsets = from->offsets};
+    *text = (lode_forecast_text_t){.name = from->name, .known = from->known};
+    LODE_TRY(copy_sequences(text, &first));
+    return cut(text, micro_batch);
+}
+
 int64_t lode_forecast_ids(const lode_forecast_texts_t *texts) {
     int64_t ids =
         texts->calibration.ids + texts->probe_ids + texts->prompts.tokens + texts->stopwords.tokens;

@@ -2,8 +2,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "audit/audit.h"
 #include "common/variants.h"
 #include "plan/internal.h"
+#include "quantize/quantize.h"
+#include "superweight/superweight.h"
 
 /* A weight's share of the machine's vector rate, in elements: to fit its block, to clip it before
  * that, to look at it. Measured. */
@@ -16,6 +19,32 @@ enum { PUBLISHED_MOST = 6 };
 static double look(const lode_forecast_t *forecast, double kept, double share) {
     return share * lode_forecast_most_layers(forecast) *
            lode_forecast_matrices(&forecast->model.architecture, kept) / forecast->machine->vector;
+}
+
+/* --- what they take -------------------------------------------------------------------------- */
+
+lode_status_t lode_forecast_superweight(lode_stage_size_t *size, lode_forecast_t *forecast) {
+    const lode_forecast_texts_t *texts = &forecast->texts;
+    const int64_t prompts = texts->prompts.batches.max_tokens,
+                  stopwords = texts->stopwords.batches.max_tokens;
+    return lode_superweight_size(size, &forecast->run, texts->prompts.sequences,
+                                 prompts > stopwords ? prompts : stopwords, texts->words,
+                                 texts->stopwords.sequences);
+}
+
+lode_status_t lode_forecast_quantize(lode_stage_size_t *size, lode_forecast_t *forecast,
+                                     const lode_layout_t *layout) {
+    return lode_quantize_size(size, &forecast->run, &forecast->texts.calibration.text,
+                              layout->layer_end - layout->first_layer);
+}
+
+lode_status_t lode_forecast_audit(lode_stage_size_t *size, lode_forecast_t *forecast) {
+    lode_evaluate_extents_t extents;
+    LODE_TRY(lode_forecast_extents_create(&extents, forecast));
+    const lode_status_t status =
+        lode_audit_size(size, &forecast->run, &extents, forecast->texts.calibration.sequences);
+    lode_forecast_extents_free(&extents);
+    return status;
 }
 
 /* --- superweight ----------------------------------------------------------------------------- */
@@ -98,7 +127,7 @@ static lode_status_t audit(lode_forecast_t *forecast) {
     if (config->audit.loss_proxy)
         LODE_TRY(lode_forecast_statistics(forecast, LODE_STAGE_AUDIT, folders));
     for (int64_t f = 0; f < folders; f++)
-        for (int64_t i = 0; i < config->evaluate.perplexity_count; i++)
+        for (int64_t i = 0; i < forecast->texts.count; i++)
             LODE_TRY(lode_forecast_forward(forecast, LODE_STAGE_AUDIT,
                                            &forecast->texts.evaluation[i], &whole, 1));
     return LODE_OK;
