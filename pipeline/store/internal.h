@@ -30,10 +30,11 @@ struct lode_store {
     lode_mapping_t mapping;  /* of the whole file, once lode_store_map() was called */
     bool sound;              /* all checksums were compared, or need not be */
     lode_status_t status;
-    char message[LODE_MESSAGE_MAX];            /* of `status` */
-    lode_store_entry_t *entries;               /* open datasets; in writing, all of them */
-    int64_t entry_count, entry_capacity, last; /* last: the entry that was found last */
-    bool tallied;                              /* no file: only its bytes are counted */
+    char message[LODE_MESSAGE_MAX]; /* of `status` */
+    lode_store_entry_t *entries;    /* open datasets; in writing, all of them */
+    int64_t entry_count, entry_capacity;
+    int64_t *index; /* [2·entry_capacity] by a hash of the name: 1 + an entry's place, 0 for none */
+    bool tallied;   /* no file: only its bytes are counted */
     int64_t tally_data, tally_metadata;
 };
 

@@ -164,6 +164,7 @@ void lode_store_free(lode_store_t **store) {
     for (int64_t i = 0; i < old->entry_count; i++)
         free(old->entries[i].name);
     free(old->entries);
+    free(old->index);
     free(old->partial);
     free(old->path);
     free(old);
@@ -241,21 +242,48 @@ static lode_status_t describe(lode_store_t *store, lode_store_entry_t *entry) {
     return LODE_OK;
 }
 
+/* Where the index has the entry of that name, or room for it: it is never more than half full.
+ * FNV-1a (Fowler, Noll, Vo). */
+static int64_t *find_slot(const lode_store_t *store, const char *relative) {
+    const int64_t slots = 2 * store->entry_capacity; /* a power of two */
+    uint64_t hash = 14695981039346656037u;
+    for (const char *c = relative; *c; c++)
+        hash = (hash ^ (unsigned char)*c) * 1099511628211u;
+    int64_t slot = (int64_t)(hash & (uint64_t)(slots - 1));
+    while (store->index[slot] > 0 &&
+           strcmp(store->entries[store->index[slot] - 1].name, relative) != 0)
+        slot = (slot + 1) & (slots - 1);
+    return &store->index[slot];
+}
+
+/* Makes room for another entry. */
+static lode_status_t grow(lode_store_t *store) {
+    const int64_t capacity = store->entry_capacity ? 2 * store->entry_capacity : 16;
+    lode_store_entry_t *entries;
+    int64_t *index;
+    if (store->entry_count < store->entry_capacity)
+        return LODE_OK;
+    LODE_TRY(LODE_NEW(&entries, capacity, "table of datasets"));
+    const lode_status_t status = LODE_NEW(&index, 2 * capacity, "table of datasets");
+    if (status != LODE_OK) {
+        free(entries);
+        return status;
+    }
+    if (store->entry_count > 0)
+        memcpy(entries, store->entries, (size_t)store->entry_count * sizeof *entries);
+    free(store->entries);
+    free(store->index);
+    store->entries = entries;
+    store->index = index;
+    store->entry_capacity = capacity;
+    for (int64_t i = 0; i < store->entry_count; i++)
+        *find_slot(store, entries[i].name) = i + 1;
+    return LODE_OK;
+}
+
 lode_status_t lode_store_remember(lode_store_t *store, const char *name, hid_t dataset,
                                   lode_store_entry_t **entry) {
-    lode_status_t status = LODE_OK;
-    if (store->entry_count == store->entry_capacity) {
-        int64_t capacity = store->entry_capacity ? 2 * store->entry_capacity : 16;
-        lode_store_entry_t *entries;
-        status = LODE_NEW(&entries, capacity, "table of datasets");
-        if (status == LODE_OK) {
-            if (store->entry_count > 0)
-                memcpy(entries, store->entries, (size_t)store->entry_count * sizeof *entries);
-            free(store->entries);
-            store->entries = entries;
-            store->entry_capacity = capacity;
-        }
-    }
+    lode_status_t status = grow(store);
     lode_store_entry_t fresh = {.dataset = dataset};
     if (status == LODE_OK)
         status = lode_strdup(&fresh.name, lode_store_relative(name));
@@ -266,7 +294,7 @@ lode_status_t lode_store_remember(lode_store_t *store, const char *name, hid_t d
         H5Dclose(dataset);
         return status;
     }
-    store->last = store->entry_count;
+    *find_slot(store, fresh.name) = store->entry_count + 1;
     store->entries[store->entry_count] = fresh;
     *entry = &store->entries[store->entry_count++];
     return LODE_OK;
@@ -276,13 +304,10 @@ lode_status_t lode_store_find(lode_store_t *store, const char *name, bool open,
                               lode_store_entry_t **entry) {
     *entry = NULL;
     const char *relative = lode_store_relative(name);
-    for (int64_t i = 0; i < store->entry_count; i++) {
-        int64_t candidate = (store->last + i) % store->entry_count;
-        if (strcmp(store->entries[candidate].name, relative) == 0) {
-            store->last = candidate;
-            *entry = &store->entries[candidate];
-            return LODE_OK;
-        }
+    const int64_t place = store->entry_count > 0 ? *find_slot(store, relative) : 0;
+    if (place > 0) {
+        *entry = &store->entries[place - 1];
+        return LODE_OK;
     }
     if (open && lode_store_has(store, name)) {
         hid_t dataset = H5Dopen2(store->file, relative, H5P_DEFAULT);
