@@ -64,19 +64,12 @@ static lode_status_t wrong_list(const lode_superweight_work_t *work, const char 
                      work->run->config->superweight.known, what, work->run->model->name);
 }
 
-/* An index of a weight's coordinate, below `end`. */
 static lode_status_t coordinate(const lode_superweight_work_t *work, const json_t *weight,
-                                const char *name, int64_t end, int32_t *out) {
+                                const char *name, int32_t *out) {
     const json_t *value = json_object_get(weight, name);
-    if (!json_is_integer(value))
-        return wrong_list(work, "a weight has no whole numbers layer, row and channel");
-    if (json_integer_value(value) < 0 || json_integer_value(value) >= end)
-        return lode_fail(LODE_ERR_FORMAT,
-                         "%s: a weight of model \"%s\" has %s %lld, model %s has %lld of them; the "
-                         "list is of another model",
-                         work->run->config->superweight.known, work->run->model->name, name,
-                         (long long)json_integer_value(value), work->run->model->name,
-                         (long long)end);
+    if (!json_is_integer(value) || json_integer_value(value) < 0 ||
+        json_integer_value(value) > INT32_MAX)
+        return wrong_list(work, "a weight has no layer, row and channel counted from 0");
     *out = (int32_t)json_integer_value(value);
     return LODE_OK;
 }
@@ -98,9 +91,9 @@ static lode_status_t take_model(lode_superweight_work_t *work, const json_t *mod
     for (; known->count < count; known->count++) {
         const int64_t i = known->count;
         const json_t *weight = json_array_get(weights, (size_t)i);
-        LODE_TRY(coordinate(work, weight, "layer", work->L, &known->layer[i]));
-        LODE_TRY(coordinate(work, weight, "row", work->d, &known->row[i]));
-        LODE_TRY(coordinate(work, weight, "channel", work->m, &known->channel[i]));
+        LODE_TRY(coordinate(work, weight, "layer", &known->layer[i]));
+        LODE_TRY(coordinate(work, weight, "row", &known->row[i]));
+        LODE_TRY(coordinate(work, weight, "channel", &known->channel[i]));
     }
     return LODE_OK;
 }
@@ -138,10 +131,13 @@ static void compare_known(lode_superweight_work_t *work) {
         more -= work->found[i].known;
     for (int64_t k = 0; k < known->count; k++) {
         found += known->found[k];
+        const bool inside =
+            known->layer[k] < work->L && known->row[k] < work->d && known->channel[k] < work->m;
         if (!known->found[k])
-            lode_log_warning("superweight: published for %s, but not found: layer %d [%d, %d]",
+            lode_log_warning("superweight: published for %s, but not found: layer %d [%d, %d]%s",
                              work->run->model->name, (int)known->layer[k], (int)known->row[k],
-                             (int)known->channel[k]);
+                             (int)known->channel[k],
+                             inside ? "" : ", which this model does not even have");
     }
     if (known->listed)
         lode_log_info("superweight: %lld of %lld published super weights found, %lld others",

@@ -55,9 +55,11 @@
  * run: a pass over a prompt is one reading of the weights, so that a model of 8 billion parameters
  * takes seconds for each super weight and one more.
  *
- * superweight.ratio: over several prompts no layer of the small models that this program is tested
- * with has both spikes above RATIO_MEASURED times their scales at one token. Published super
- * weights make ratios of hundreds and thousands.
+ * The default of superweight.ratio: over 24 prompts no layer of stories260k, babyllama105 and
+ * books3m, which have no super weight, has an output spike above 20 times its scale, or one above 13
+ * times that also has the input's largest at its token; input spikes reach 720. Super weights
+ * planted into them give thousands, and so do published ones, whose activations are thousands
+ * beside a median below one. 100 lies well apart from both.
  */
 #ifndef LODE_STAGES_SUPERWEIGHT_H
 #define LODE_STAGES_SUPERWEIGHT_H

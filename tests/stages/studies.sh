@@ -46,6 +46,10 @@ published="evaluate.perplexity.[1].length=64"
 for task in 0 1 2 3 4 5; do
     published+=" evaluate.tasks.[$task].limit=1 evaluate.tasks.[$task].shots=1"
 done
+zero_shot="evaluate.perplexity.[1].length=64"
+for task in 0 1 2 3 4 5 6; do
+    zero_shot+=" evaluate.tasks.[$task].limit=1"
+done
 declare -A more=(
     [llama-3.1-8b]="$published"
     [llama-3.1-8b-random]="$published"
@@ -57,6 +61,7 @@ declare -A more=(
     [causal]="$probe"
     [small-stories]="$probe prune.methods=[\"scar-prot\",\"flap\"]" # small-books has all of them
     [small-books]="$probe"
+    [super-weight-experiments]="$zero_shot superweight.sequences=2 superweight.max_length=32"
     [halo-size]="sweep.[0].values=(6,12,24)"
     [calibration-size]="sweep.[0].values=(3,6,12)"
 )
