@@ -36,6 +36,8 @@ def changes_of(classes):
         return f"model.layers.{layer}.mlp.{PROJECTIONS[name]}.weight"
 
     return [
+        (ffn(0, "down"), "element", [126, 75], -1),  # super weights by the test's easy standards
+        (ffn(0, "down"), "element", [181, 75], 0.5),
         (ffn(1, "down"), "column", [core[1][0]], 0),  # a write vector, a gate row, an up row
         (ffn(1, "gate"), "row", [core[1][1]], 0),
         (ffn(1, "up"), "row", [core[1][2]], 0),

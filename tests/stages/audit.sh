@@ -16,6 +16,8 @@ head -n 25 configs/quickstart/text/evaluation.txt >"$work/short.txt"
 settings=(--set calibration.sequences=8 --set calibration.max_length=64 --set micro_batch=256
     --set classify.controls.draws=20 --set 'prune.methods=["scar-prot"]' --set 'prune.sparsity=(0.5)'
     --set 'prune.allocation=["uniform","global"]'
+    --set 'superweight.prompts=["It was a dark night, and the"]' --set superweight.rule=absolute
+    --set superweight.absolute=0.3 --set superweight.product=0.05 --set superweight.limit=14
     --set "evaluate.perplexity.[0].corpus=$work/short.txt"
     --set 'evaluate.perplexity.[0].length=64'
     --set 'evaluate.tasks=({name="last-words";path="configs/quickstart/tasks/last-words.jsonl";limit=6;})'

@@ -21,7 +21,7 @@
 enum { FAILED = 1, USAGE = 2, PATH = 256 };
 
 typedef struct check {
-    hid_t want, audit, accumulate, classify, evaluate;
+    hid_t want, audit, accumulate, classify, evaluate, superweight;
     int passed, failed;
 } check_t;
 
@@ -191,6 +191,87 @@ static void check_matched(check_t *check) {
     lode_h5_free(&least);
 }
 
+/* --- super weights ---------------------------------------------------------------------------- */
+
+/* What superweight.h5 or a version's group says: the columns of their tables. */
+typedef struct table {
+    lode_h5_array_t layer, row, channel, value;
+} table_t;
+
+static table_t read_table(check_t *check, hid_t file, const char *group) {
+    static const char *const names[] = {"layer", "row", "channel", "value"};
+    lode_h5_array_t column[4];
+    for (int i = 0; i < 4; i++) {
+        char path[PATH];
+        snprintf(path, sizeof path, "%s/%s", group, names[i]);
+        column[i] = read_array(check, file, path, i == 3 ? LODE_H5_F64 : LODE_H5_I32);
+    }
+    return (table_t){column[0], column[1], column[2], column[3]};
+}
+
+static void table_free(table_t *table) {
+    lode_h5_free(&table->layer);
+    lode_h5_free(&table->row);
+    lode_h5_free(&table->channel);
+    lode_h5_free(&table->value);
+}
+
+/* What is left of a super weight: nothing where its channel is gone, and of two of them what
+ * audit.changes leaves. */
+static double factor_of(const char *version, const lode_h5_array_t *kept, int32_t layer,
+                        int32_t row, int32_t channel) {
+    if (strcmp(version, "altered") == 0 && layer == 0 && channel == 75)
+        return row == 126 ? -1 : row == 181 ? 0.5 : 1;
+    if (strcmp(version, "sliced") != 0)
+        return 1;
+    const int64_t n = kept->extent[1];
+    for (int64_t i = 0; i < n; i++)
+        if (kept->i32[layer * n + i] == channel)
+            return 1;
+    return 0;
+}
+
+/* Counts those of each factor: 1, 0.5, 0, −1. */
+static void check_version(check_t *check, const char *version, const table_t *found,
+                          const lode_h5_array_t *kept, int64_t counts[4]) {
+    char path[PATH];
+    snprintf(path, sizeof path, "/folders/%s/superweights", version);
+    table_t got = read_table(check, check->audit, path);
+    snprintf(path, sizeof path, "/folders/%s/superweights/original", version);
+    lode_h5_array_t original = read_array(check, check->audit, path, LODE_H5_F64);
+    snprintf(path, sizeof path, "/folders/%s/superweights/survives", version);
+    lode_h5_array_t survives = read_array(check, check->audit, path, LODE_H5_U8);
+    const int64_t n = found->layer.count;
+    bool passed = n > 0 && got.layer.count == n && got.row.count == n && got.channel.count == n &&
+                  got.value.count == n && original.count == n && survives.count == n;
+    for (int64_t i = 0; i < n && passed; i++) {
+        const int32_t layer = found->layer.i32[i], row = found->row.i32[i];
+        const double factor = factor_of(version, kept, layer, row, found->channel.i32[i]);
+        passed = got.layer.i32[i] == layer && got.row.i32[i] == row &&
+                 got.channel.i32[i] == found->channel.i32[i] &&
+                 original.f64[i] == found->value.f64[i] &&
+                 got.value.f64[i] == factor * found->value.f64[i] && survives.u8[i] == (factor > 0);
+        counts[factor == 1 ? 0 : factor > 0 ? 1 : factor == 0 ? 2 : 3]++;
+    }
+    report(check, passed, path, "");
+    lode_h5_free(&survives);
+    lode_h5_free(&original);
+    table_free(&got);
+}
+
+static void check_superweights(check_t *check) {
+    static const char *const versions[] = {"self", "altered", "sliced"};
+    int64_t counts[4] = {0};
+    table_t found = read_table(check, check->superweight, "/weights");
+    lode_h5_array_t kept = read_array(check, check->want, "kept", LODE_H5_I32);
+    for (size_t i = 0; i < sizeof versions / sizeof *versions; i++)
+        check_version(check, versions[i], &found, &kept, counts);
+    report(check, counts[0] > 0 && counts[1] == 1 && counts[2] > 0 && counts[3] == 1,
+           "super weights that are as they were, halved, removed, turned", "");
+    lode_h5_free(&kept);
+    table_free(&found);
+}
+
 static hid_t open_stage(const char *folder, const char *stage) {
     char path[4096];
     snprintf(path, sizeof path, "%s/%s.h5", folder, stage);
@@ -206,9 +287,10 @@ int main(int argc, char **argv) {
                      .audit = open_stage(argv[2], "audit"),
                      .accumulate = open_stage(argv[2], "accumulate"),
                      .classify = open_stage(argv[2], "classify"),
-                     .evaluate = open_stage(argv[2], "evaluate")};
-    const hid_t files[] = {check.want, check.audit, check.accumulate, check.classify,
-                           check.evaluate};
+                     .evaluate = open_stage(argv[2], "evaluate"),
+                     .superweight = open_stage(argv[2], "superweight")};
+    const hid_t files[] = {check.want,     check.audit,    check.accumulate,
+                           check.classify, check.evaluate, check.superweight};
     bool open = true;
     for (size_t i = 0; i < sizeof files / sizeof *files; i++)
         open &= files[i] >= 0;
@@ -220,6 +302,7 @@ int main(int argc, char **argv) {
         compare_version(&check, "sliced");
         check_same(&check);
         check_matched(&check);
+        check_superweights(&check);
     }
     for (size_t i = 0; i < sizeof files / sizeof *files; i++)
         if (files[i] >= 0)
