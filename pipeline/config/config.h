@@ -210,6 +210,7 @@ typedef struct lode_config_export {
     char *variant; /* as named in results, or "dense" */
     char *path;
     lode_export_layout_t layout;
+    bool codes; /* of quantized weights, beside them */
 } lode_config_export_t;
 
 /* One swept key. The values are libconfig text, as lode_config_text writes them. */

@@ -878,6 +878,12 @@ static const lode_key_t keys[] = {
      .stages = LODE_DECIDES_EXPORT,
      .meaning = "sliced to the width kept, or padded with zeros to the widest layer; auto: sliced "
                 "where all layers keep the same width"},
+    {.path = "export.[].codes",
+     .type = LODE_KEY_BOOLEAN,
+     .fallback = "false",
+     IN(lode_config_export_t, codes),
+     .stages = LODE_DECIDES_EXPORT,
+     .meaning = "whether the integers of quantized weights lie beside them too, a byte each"},
 
     {.path = "audit.folders",
      .type = LODE_KEY_GROUPS,

@@ -16,7 +16,7 @@
 #include "base/log.h"
 #include "base/memory.h"
 
-enum { LENGTH_BYTES = 8 };
+enum { LENGTH_BYTES = 8, NAME_BYTES = 128 };
 
 /* What is known of a tensor; in the file of marks it is SYNCED or nothing. */
 enum { WRITTEN = 'w', SYNCED = 's' };
@@ -45,14 +45,13 @@ struct lode_writer {
     int64_t *places; /* [count], from the index in the list to that in items */
     int64_t shard_count;
     shard_t *shards; /* [shard_count] */
-    char *index;     /* text of the index, NULL where there is one shard */
-    char *marks;     /* path of the file of marks, a byte a tensor in the order of the list */
-    int marked;      /* its descriptor, −1 where not open */
-    char *state;     /* [count], of the same */
-    double synced;   /* when that was last on disk */
+    char *index;     /* text of the index, NULL where there is none */
+    char index_name[NAME_BYTES];
+    char *marks;   /* path of the file of marks, a byte a tensor in the order of the list */
+    int marked;    /* its descriptor, −1 where not open */
+    char *state;   /* [count], of the same */
+    double synced; /* when that was last on disk */
 };
-
-static const char index_name[] = "model.safetensors.index.json";
 
 /* --- the plan ------------------------------------------------------------------------------- */
 
@@ -152,19 +151,19 @@ static lode_status_t make_header(lode_writer_t *writer, int64_t index, int64_t f
     return status;
 }
 
-static lode_status_t make_shards(lode_writer_t *writer) {
+static lode_status_t make_shards(lode_writer_t *writer, const char *stem) {
     int64_t first = 0;
     LODE_TRY(LODE_NEW(&writer->shards, writer->shard_count, "shards"));
     for (int64_t s = 0; s < writer->shard_count; s++)
         writer->shards[s].descriptor = -1;
     for (int64_t s = 0; s < writer->shard_count; s++) {
         shard_t *shard = &writer->shards[s];
-        char name[64];
+        char name[NAME_BYTES];
         if (writer->shard_count == 1)
-            snprintf(name, sizeof name, "model.safetensors");
+            snprintf(name, sizeof name, "%s.safetensors", stem);
         else
-            snprintf(name, sizeof name, "model-%05" PRId64 "-of-%05" PRId64 ".safetensors", s + 1,
-                     writer->shard_count);
+            snprintf(name, sizeof name, "%s-%05" PRId64 "-of-%05" PRId64 ".safetensors", stem,
+                     s + 1, writer->shard_count);
         LODE_TRY(lode_strdup(&shard->name, name));
         LODE_TRY(lode_path_join(&shard->path, writer->folder, name));
         int64_t end = first;
@@ -200,9 +199,9 @@ static lode_status_t make_index(lode_writer_t *writer) {
     return writer->index ? LODE_OK : no_memory();
 }
 
-lode_status_t lode_writer_create(lode_writer_t **out, const char *folder,
-                                 const lode_writer_tensor_t *tensors, int64_t count,
-                                 int64_t shard_bytes) {
+lode_status_t lode_writer_create_set(lode_writer_t **out, const char *folder,
+                                     const lode_writer_set_t *set,
+                                     const lode_writer_tensor_t *tensors, int64_t count) {
     *out = NULL;
     lode_writer_t *writer;
     lode_status_t status;
@@ -214,16 +213,24 @@ lode_status_t lode_writer_create(lode_writer_t **out, const char *folder,
     LODE_GUARD(status, LODE_NEW(&writer->places, count, "tensors to write"), failed);
     LODE_GUARD(status, LODE_NEW(&writer->state, count, "tensors to write"), failed);
     LODE_GUARD(status, copy_items(writer, tensors), failed);
-    place_items(writer, shard_bytes);
-    LODE_GUARD(status, make_shards(writer), failed);
+    place_items(writer, set->shard_bytes);
+    LODE_GUARD(status, make_shards(writer, set->stem), failed);
     LODE_GUARD(status, name_marks(writer), failed);
-    if (writer->shard_count > 1)
+    snprintf(writer->index_name, NAME_BYTES, "%s.safetensors.index.json", set->stem);
+    if (writer->shard_count > 1 || set->indexed)
         LODE_GUARD(status, make_index(writer), failed);
     *out = writer;
     return LODE_OK;
 failed:
     lode_writer_destroy(&writer);
     return status;
+}
+
+lode_status_t lode_writer_create(lode_writer_t **writer, const char *folder,
+                                 const lode_writer_tensor_t *tensors, int64_t count,
+                                 int64_t shard_bytes) {
+    const lode_writer_set_t weights = {.stem = "model", .shard_bytes = shard_bytes};
+    return lode_writer_create_set(writer, folder, &weights, tensors, count);
 }
 
 void lode_writer_destroy(lode_writer_t **out) {
@@ -259,7 +266,7 @@ int64_t lode_writer_file_count(const lode_writer_t *writer) {
 
 const char *lode_writer_file_name(const lode_writer_t *writer, int64_t file) {
     LODE_ASSERT(file >= 0 && file < lode_writer_file_count(writer));
-    return file < writer->shard_count ? writer->shards[file].name : index_name;
+    return file < writer->shard_count ? writer->shards[file].name : writer->index_name;
 }
 
 /* --- files ---------------------------------------------------------------------------------- */
@@ -304,7 +311,7 @@ static lode_status_t reserve(const shard_t *shard) {
 
 static lode_status_t write_index(const lode_writer_t *writer) {
     char *path;
-    LODE_TRY(lode_path_join(&path, writer->folder, index_name));
+    LODE_TRY(lode_path_join(&path, writer->folder, writer->index_name));
     lode_status_t status = lode_file_write_atomic(path, writer->index, strlen(writer->index));
     free(path);
     return status;

@@ -1,4 +1,5 @@
-/* model/writer: the weight files of a Hugging Face folder, written by many ranks at once.
+/* model/writer: safetensors files of a Hugging Face folder, its weights or what lies beside them,
+ * written by many ranks at once.
  *
  * Which tensor goes where follows from the list of tensors alone: in the order of the list, a
  * tensor opens a new shard where the one before would grow beyond the limit; within a shard the
@@ -34,9 +35,22 @@ typedef struct lode_writer_tensor {
     int64_t bytes; /* what shape and dtype take */
 } lode_writer_tensor_t;
 
-/* Plans the files of tensors[count] in `folder`, which need not exist yet, with shards of up to
- * `shard_bytes` of tensors (a longer tensor has a shard to itself). *writer is the caller's, for
- * lode_writer_destroy, NULL on failure. Errors: LODE_ERR_MEMORY. */
+/* How the files of one writer are called and cut. A folder may hold several sets. */
+typedef struct lode_writer_set {
+    const char *stem;    /* instead of "model" in all names; borrowed during create */
+    int64_t shard_bytes; /* of tensors in a shard; a longer tensor has a shard to itself */
+    bool indexed;        /* an index of one shard too: loaders that take all safetensors files of a
+                          * folder then know which are the weights */
+} lode_writer_set_t;
+
+/* Plans the files of tensors[count] in `folder`, which need not exist yet. *writer is the caller's,
+ * for lode_writer_destroy, NULL on failure. Errors: LODE_ERR_MEMORY. */
+LODE_MUST_USE lode_status_t lode_writer_create_set(lode_writer_t **writer, const char *folder,
+                                                   const lode_writer_set_t *set,
+                                                   const lode_writer_tensor_t *tensors,
+                                                   int64_t count);
+
+/* The same of a model's weights, in shards of up to `shard_bytes`. */
 LODE_MUST_USE lode_status_t lode_writer_create(lode_writer_t **writer, const char *folder,
                                                const lode_writer_tensor_t *tensors, int64_t count,
                                                int64_t shard_bytes);

@@ -386,13 +386,12 @@ static lode_status_t count_all(lode_audit_t *audit) {
 lode_status_t lode_audit_size(lode_stage_size_t *size, lode_run_t *run,
                               const lode_evaluate_extents_t *extents, int64_t sequences) {
     lode_audit_t audit = {.run = run, .sequences = sequences, .tokens = 1};
-    int64_t evaluation = 0;
     set_sizes(&audit);
     *size = (lode_stage_size_t){.memory = lode_audit_weights_memory(run)};
     lode_status_t status = count_all(&audit);
-    if (status == LODE_OK)
-        status = lode_evaluate_size_alone(&evaluation, run, extents);
-    size->file = lode_store_tally_end(&audit.store) + (1 + audit.count) * evaluation;
+    for (int64_t i = 0; i <= audit.count && status == LODE_OK; i++) /* of the original too */
+        status = lode_evaluate_tally(audit.store, run, extents);
+    size->file = lode_store_tally_end(&audit.store);
     size->scratch = lode_store_tally_end(&audit.scratch);
     for (int64_t i = 0; i < audit.count; i++)
         item_free(&audit.items[i]);

@@ -74,12 +74,7 @@ lode_status_t lode_evaluate_size(lode_stage_size_t *size, const lode_run_t *run,
     return status;
 }
 
-lode_status_t lode_evaluate_size_alone(int64_t *bytes, const lode_run_t *run,
-                                       const lode_evaluate_extents_t *extents) {
-    lode_store_t *store;
-    *bytes = 0;
-    LODE_TRY(lode_store_tally_create(&store));
-    const lode_status_t status = count_all(store, run, extents, 0);
-    *bytes = lode_store_tally_end(&store);
-    return status;
+lode_status_t lode_evaluate_tally(lode_store_t *store, const lode_run_t *run,
+                                  const lode_evaluate_extents_t *extents) {
+    return count_all(store, run, extents, 0);
 }

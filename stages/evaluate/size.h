@@ -18,8 +18,9 @@ LODE_MUST_USE lode_status_t lode_evaluate_size(lode_stage_size_t *size, const lo
                                                const lode_evaluate_extents_t *extents,
                                                int64_t layers);
 
-/* Bytes of a file with the results of the unpruned model alone. Errors: LODE_ERR_MEMORY. */
-LODE_MUST_USE lode_status_t lode_evaluate_size_alone(int64_t *bytes, const lode_run_t *run,
-                                                     const lode_evaluate_extents_t *extents);
+/* Adds the results of the unpruned model alone to a store that only counts. Errors:
+ * LODE_ERR_MEMORY. */
+LODE_MUST_USE lode_status_t lode_evaluate_tally(lode_store_t *store, const lode_run_t *run,
+                                                const lode_evaluate_extents_t *extents);
 
 #endif

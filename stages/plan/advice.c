@@ -178,11 +178,11 @@ static lode_status_t note_assumptions(lode_plan_advice_t *advice, const lode_for
     if (forecast->variants > 0)
         LODE_TRY(lode_buffer_printf(
             &advice->notes,
-            "evaluation: the time of %lld pruned variants is that of their sparsities; layers "
-            "below "
-            "the first that a variant changes are shared, and results of earlier runs are taken, "
-            "which is not counted here\n",
-            (long long)forecast->variants));
+            "evaluation: the time of %lld variants, %lld of them quantized, is that of their "
+            "sparsities and of quantizing weights as they are read; layers below the first that a "
+            "variant changes are shared, and results of earlier runs are taken, which is not "
+            "counted here\n",
+            (long long)forecast->variants, (long long)forecast->quantized));
     if (forecast->model.guessed)
         LODE_TRY(lode_buffer_printf(&advice->notes,
                                     "config.json does not say what type the weights are; F32 is "

@@ -11,35 +11,76 @@
 #include "score/mask.h"
 #include "spectra/spectra.h"
 
-/* Mean share of its layers' channels that the variant of an export keeps. */
-static lode_status_t kept_share(double *share, const lode_forecast_t *forecast,
-                                const lode_config_export_t *entry) {
-    const int64_t m = forecast->model.architecture.intermediate;
+/* What lies beside the weights of a quantized folder whose layers have m channels: a scale and a
+ * minimum a block, and codes where they are asked for. */
+static int64_t beside_bytes(const lode_forecast_t *forecast, const lode_variant_t *variant,
+                            const lode_config_export_t *entry, int64_t m) {
+    lode_architecture_t a = forecast->model.architecture;
+    const lode_family_t *family = lode_family(a.model_type);
+    const lode_codec_t codec = {.bits = variant->bits, .granularity = variant->granularity};
+    int64_t bytes = 0;
+    a.intermediate = m;
+    for (int which = 0; which < LODE_MATRICES; which++) {
+        const lode_role_t role = lode_matrix_role((lode_layer_matrix_t)which);
+        const int64_t out = lode_family_extent(&a, family->tensors[role].shape[0]),
+                      in = lode_family_extent(&a, family->tensors[role].shape[1]);
+        const bool ffn = which >= LODE_MATRIX_GATE;
+        if (!lode_family_has(&a, role) ||
+            (!ffn && forecast->config->quantize.tensors == LODE_QUANTIZED_FFN))
+            continue;
+        bytes += 8 * lode_codec_blocks(&codec, out, in) + (entry->codes ? out * in : 0);
+    }
+    return a.layers * bytes;
+}
+
+/* The folder of an entry: what its variant keeps of the weights, and what lies beside. */
+static lode_status_t folder_bytes(int64_t *bytes, const lode_forecast_t *forecast,
+                                  const lode_config_export_t *entry) {
+    const lode_architecture_t *a = &forecast->model.architecture;
+    const int64_t m = a->intermediate;
+    const double channel = (double)(a->layers * (a->gated ? 3 : 2) * a->hidden) *
+                           (double)lode_dtype_size(forecast->model.dtype);
     lode_variant_t *variants;
     int64_t count;
-    *share = 1;
+    *bytes = forecast->model.bytes;
     LODE_TRY(lode_variants_list(&variants, &count, forecast->config));
-    for (int64_t v = 0; v < count; v++)
-        if (strcmp(variants[v].name, entry->variant) == 0)
-            *share =
-                1 - (double)lode_mask_removed(lode_variants_sparsity(variants, v), m) / (double)m;
+    for (int64_t v = 0; v < count; v++) {
+        if (strcmp(variants[v].name, entry->variant) != 0)
+            continue;
+        const int64_t removed = lode_mask_removed(lode_variants_sparsity(variants, v), m);
+        if (entry->layout != LODE_EXPORT_PADDED)
+            *bytes -= (int64_t)((double)removed * channel);
+        if (variants[v].quantized)
+            *bytes += beside_bytes(forecast, &variants[v], entry, m - removed);
+    }
     lode_variants_free(&variants, count);
     return LODE_OK;
 }
 
 static lode_status_t export_bytes(lode_forecast_t *forecast) {
     const lode_config_t *config = forecast->config;
-    const lode_architecture_t *a = &forecast->model.architecture;
-    const double blocks = (double)(a->layers * (a->gated ? 3 : 2) * a->intermediate * a->hidden) *
-                          (double)lode_dtype_size(forecast->model.dtype);
     forecast->exports = 0;
     for (int64_t i = 0; i < config->export_count; i++) {
-        double share = 1;
-        if (config->exports[i].layout != LODE_EXPORT_PADDED)
-            LODE_TRY(kept_share(&share, forecast, &config->exports[i]));
-        forecast->exports += forecast->model.bytes - (int64_t)((1 - share) * blocks);
+        int64_t bytes;
+        LODE_TRY(folder_bytes(&bytes, forecast, &config->exports[i]));
+        forecast->exports += bytes;
     }
     return LODE_OK;
+}
+
+/* Prompts, and texts and words of stopword probabilities: ids and offsets. */
+static lode_status_t count_superweight(lode_store_t *store, const lode_forecast_texts_t *texts) {
+    const lode_forecast_text_t *of[] = {&texts->prompts, &texts->stopwords};
+    const int64_t words = 8 * texts->words; /* tokens, offsets, and the words themselves */
+    for (int i = 0; i < 2; i++) {
+        const int64_t offsets = of[i]->sequences + 1;
+        if (of[i]->sequences == 0)
+            continue;
+        LODE_TRY(lode_store_dataset(store, "ids", LODE_TYPE_I32, 1, &of[i]->tokens, false));
+        LODE_TRY(lode_store_dataset(store, "offsets", LODE_TYPE_I64, 1, &offsets, false));
+    }
+    return words > 0 ? lode_store_dataset(store, "words", LODE_TYPE_I32, 1, &words, false)
+                     : LODE_OK;
 }
 
 /* tokenize.h5 and export.h5, whose datasets have no more to them than their extents. */
@@ -54,6 +95,8 @@ static lode_status_t count_ids(lode_forecast_t *forecast, int64_t *bytes) {
         status = lode_store_dataset(store, "offsets", LODE_TYPE_I64, 1, &calibration[1], false);
     if (status == LODE_OK && texts->probe_ids > 0)
         status = lode_store_dataset(store, "probe", LODE_TYPE_I32, 1, &texts->probe_ids, false);
+    if (status == LODE_OK)
+        status = count_superweight(store, texts);
     for (int64_t i = 0; i < texts->count && status == LODE_OK; i++) {
         const lode_forecast_text_t *text = &texts->evaluation[i];
         /* Of a task also offsets, context, first, gold and characters. */
@@ -118,8 +161,11 @@ static lode_status_t size_of(lode_stage_size_t *size, lode_forecast_t *forecast,
     case LODE_STAGE_EXPORT:
         return count_widths(forecast, &size->file);
     case LODE_STAGE_SUPERWEIGHT:
+        return lode_forecast_superweight(size, forecast);
     case LODE_STAGE_QUANTIZE:
+        return lode_forecast_quantize(size, forecast, &forecast->rank[0].layout);
     case LODE_STAGE_AUDIT:
+        return lode_forecast_audit(size, forecast);
     case LODE_STAGE_COUNT:
         break;
     }

@@ -94,6 +94,10 @@ static lode_status_t run_folder(char **folder, const lode_config_t *config,
 static lode_status_t count_variants(lode_forecast_t *forecast) {
     lode_variant_t *variants;
     LODE_TRY(lode_variants_list(&variants, &forecast->variants, forecast->config));
+    for (int64_t v = 0; v < forecast->variants; v++) {
+        forecast->pruned += variants[v].pruned;
+        forecast->quantized += variants[v].quantized;
+    }
     lode_variants_free(&variants, forecast->variants);
     return LODE_OK;
 }

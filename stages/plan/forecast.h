@@ -65,6 +65,10 @@ typedef struct lode_forecast_texts {
     lode_forecast_text_t *evaluation; /* [perplexity_count + task_count] in their order */
     int64_t count;
     int64_t probe_ids; /* of the checks' own corpus, in tokenize.h5 */
+    /* Of the stage superweight: what super weights are looked for with, and the texts and words of
+     * stopword probabilities; without sequences where they are not asked for. */
+    lode_forecast_text_t prompts, stopwords;
+    int64_t words;
 } lode_forecast_texts_t;
 
 /* `standard` takes perplexities whose corpus is missing to have LODE_FORECAST_WIKITEXT tokens.
@@ -111,7 +115,8 @@ typedef struct lode_forecast {
     lode_forecast_model_t model;
     lode_forecast_texts_t texts;
     int ranks, replicas, stages, idle;
-    int64_t variants;           /* pruned ones */
+    int64_t variants; /* all of them; of these: */
+    int64_t pruned, quantized;
     lode_forecast_rank_t *rank; /* [stages] */
     lode_forecast_stage_t stage[LODE_STAGE_COUNT];
     int64_t spilled[LODE_STAGE_COUNT]; /* by passes of all ranks, in files without names */

@@ -13,12 +13,15 @@
 #include "plan/internal.h"
 #include "probe/size.h"
 #include "prune/prune.h"
+#include "quantize/quantize.h"
 #include "spectra/spectra.h"
 #include "transformer/pass.h"
 
 /* What a process takes that does nothing yet, and a thread of BLAS with the buffers it packs into:
  * measured with Open MPI 4.1, HDF5 1.10 and OpenBLAS 0.3.20. */
 enum { PROCESS_BYTES = 6600000, RANKS_BYTES = 400000, THREAD_BYTES = 3000000 };
+/* What HDF5 keeps of each of the many small datasets of quantize.h5, also after it is closed. */
+enum { DATASET_BYTES = 14000 };
 /* What ScaLAPACK and the heap keep once matrices were spread over ranks. */
 enum { MATRIX_BYTES = 8000000 };
 /* The tokenizer's tables, by tokens of the vocabulary: every run reads them, to check its inputs.
@@ -29,11 +32,20 @@ static int64_t max2(int64_t a, int64_t b) {
     return a > b ? a : b;
 }
 
-static int64_t process_bytes(const lode_forecast_t *forecast, bool after_matrices) {
-    const lode_forecast_stage_t *stage = forecast->stage;
-    const bool matrices = stage[LODE_STAGE_MOMENTS].wanted || stage[LODE_STAGE_SPECTRA].wanted ||
-                          stage[LODE_STAGE_COMPENSATE].wanted;
-    return PROCESS_BYTES + (matrices && after_matrices ? MATRIX_BYTES : 0) +
+/* Scales and minima of all matrices of all quantized variants. */
+static int64_t dataset_bytes(const lode_forecast_t *forecast) {
+    const lode_architecture_t *a = &forecast->model.architecture;
+    const bool ffn = forecast->config->quantize.tensors == LODE_QUANTIZED_FFN;
+    const int64_t matrices = (ffn ? 0 : LODE_MATRIX_GATE) + (a->gated ? 3 : 2);
+    return 2 * forecast->quantized * a->layers * matrices * DATASET_BYTES;
+}
+
+static int64_t process_bytes(const lode_forecast_t *forecast, lode_stage_t stage) {
+    const lode_forecast_stage_t *of = forecast->stage;
+    const bool matrices = of[LODE_STAGE_MOMENTS].wanted || of[LODE_STAGE_SPECTRA].wanted ||
+                          of[LODE_STAGE_COMPENSATE].wanted;
+    return PROCESS_BYTES + (matrices && stage > LODE_STAGE_CALIBRATE ? MATRIX_BYTES : 0) +
+           (stage >= LODE_STAGE_QUANTIZE ? dataset_bytes(forecast) : 0) +
            (forecast->ranks > 1 ? RANKS_BYTES : 0) + forecast->config->threads * THREAD_BYTES;
 }
 
@@ -41,8 +53,7 @@ static int64_t process_bytes(const lode_forecast_t *forecast, bool after_matrice
 static void hold(const lode_forecast_t *forecast, lode_forecast_rank_t *rank, lode_stage_t stage,
                  int64_t bytes) {
     lode_forecast_memory_t *memory = &rank->memory[stage];
-    const int64_t process = process_bytes(forecast, stage != LODE_STAGE_TOKENIZE),
-                  all = process + bytes;
+    const int64_t process = process_bytes(forecast, stage), all = process + bytes;
     if (all > memory->used)
         *memory =
             (lode_forecast_memory_t){.least = all, .all = all, .used = all, .process = process};
@@ -53,14 +64,15 @@ static void hold(const lode_forecast_t *forecast, lode_forecast_rank_t *rank, lo
 /* A pass over `text` beside `other` bytes of the stage's own, which count in the budget where
  * `counted` of them do. */
 typedef struct pass {
+    lode_stage_t stage;
     const lode_forecast_text_t *text;
     int64_t variants, other, counted;
     bool backward;
 } pass_t;
 
 static lode_status_t run_pass(const lode_forecast_t *forecast, lode_forecast_rank_t *rank,
-                              const pass_t *pass, lode_forecast_memory_t *memory,
-                              int64_t *scratch) {
+                              const pass_t *pass, int64_t *scratch) {
+    lode_forecast_memory_t *memory = &rank->memory[pass->stage];
     const lode_config_t *config = forecast->config;
     const lode_batches_t *batches = &pass->text->batches;
     const lode_pass_size_t size = {.architecture = &forecast->model.architecture,
@@ -76,13 +88,13 @@ static lode_status_t run_pass(const lode_forecast_t *forecast, lode_forecast_ran
                           batches->max_tokens, batches->longest, (int)config->threads);
     LODE_TRY(lode_pass_memory(&size, &needs));
     LODE_TRY(lode_pass_choose(&size, config->memory - pass->counted - stack, &choice));
-    const int64_t process = process_bytes(forecast, !pass->backward);
+    const int64_t process = process_bytes(forecast, pass->stage);
     const int64_t beside = process + pass->other + stack;
     const lode_forecast_memory_t found = {.least = beside + needs.least,
                                           .all = beside + needs.all,
                                           .used = beside + choice.memory,
                                           .process = process + pass->other - pass->counted};
-    if (pass->backward)
+    if (pass->stage == LODE_STAGE_CALIBRATE)
         rank->kept = choice.kept;
     *scratch = max2(*scratch, choice.scratch);
     if (found.used > memory->used)
@@ -90,21 +102,87 @@ static lode_status_t run_pass(const lode_forecast_t *forecast, lode_forecast_ran
     return LODE_OK;
 }
 
+/* A pass forward and backward over the calibration sequences beside `other` bytes. */
+static lode_status_t backward_pass(lode_forecast_t *forecast, lode_forecast_rank_t *rank,
+                                   lode_stage_t stage, int64_t other, int64_t *scratch) {
+    const lode_forecast_text_t *text = &forecast->texts.calibration;
+    int64_t counted = text->tokens * (int64_t)(2 * sizeof(int32_t) + sizeof(double));
+    if (stage == LODE_STAGE_CALIBRATE && forecast->stage[LODE_STAGE_MOMENTS].wanted)
+        counted += lode_spool_memory(text->batches.max_tokens);
+    const pass_t pass = {.stage = stage,
+                         .text = text,
+                         .variants = 1,
+                         .counted = counted,
+                         .other = counted + other,
+                         .backward = true};
+    return run_pass(forecast, rank, &pass, scratch);
+}
+
+/* Forward passes over a text beside `other` bytes and its ids, all of which count. */
+static lode_status_t forward_pass(const lode_forecast_t *forecast, lode_forecast_rank_t *rank,
+                                  lode_stage_t stage, const lode_forecast_text_t *text,
+                                  int64_t variants, int64_t other, int64_t *scratch) {
+    const int64_t held = other + text->tokens * (int64_t)(2 * sizeof(int32_t));
+    const pass_t pass = {
+        .stage = stage, .text = text, .variants = variants, .counted = held, .other = held};
+    return run_pass(forecast, rank, &pass, scratch);
+}
+
 static lode_status_t statistics(lode_forecast_t *forecast, lode_forecast_rank_t *rank,
                                 int64_t *scratch) {
     lode_stage_size_t calibrate, accumulate;
-    const lode_forecast_text_t *text = &forecast->texts.calibration;
-    LODE_TRY(lode_calibrate_size(&calibrate, &forecast->run, &text->text));
-    LODE_TRY(lode_accumulate_size(&accumulate, &forecast->run, &text->text));
-    int64_t counted = text->tokens * (int64_t)(2 * sizeof(int32_t) + sizeof(double));
-    if (forecast->stage[LODE_STAGE_MOMENTS].wanted)
-        counted += lode_spool_memory(text->batches.max_tokens);
-    const pass_t pass = {.text = text,
-                         .variants = 1,
-                         .counted = counted,
-                         .other = counted + calibrate.memory + accumulate.memory,
-                         .backward = true};
-    return run_pass(forecast, rank, &pass, &rank->memory[LODE_STAGE_CALIBRATE], scratch);
+    const lode_text_t *text = &forecast->texts.calibration.text;
+    LODE_TRY(lode_calibrate_size(&calibrate, &forecast->run, text));
+    LODE_TRY(lode_accumulate_size(&accumulate, &forecast->run, text));
+    return backward_pass(forecast, rank, LODE_STAGE_CALIBRATE, calibrate.memory + accumulate.memory,
+                         scratch);
+}
+
+static lode_status_t superweight(lode_forecast_t *forecast, lode_forecast_rank_t *rank,
+                                 int64_t *scratch) {
+    const lode_forecast_texts_t *texts = &forecast->texts;
+    lode_stage_size_t size;
+    LODE_TRY(lode_forecast_superweight(&size, forecast));
+    LODE_TRY(forward_pass(forecast, rank, LODE_STAGE_SUPERWEIGHT, &texts->prompts, 1, size.memory,
+                          scratch));
+    if (texts->stopwords.sequences == 0)
+        return LODE_OK;
+    return forward_pass(forecast, rank, LODE_STAGE_SUPERWEIGHT, &texts->stopwords, 1, size.memory,
+                        scratch);
+}
+
+static lode_status_t quantize(lode_forecast_t *forecast, lode_forecast_rank_t *rank,
+                              int64_t *scratch) {
+    const lode_forecast_text_t *calibration = &forecast->texts.calibration;
+    int64_t sequences, models, passes;
+    lode_stage_size_t size;
+    LODE_TRY(lode_forecast_quantize(&size, forecast, &rank->layout));
+    LODE_TRY(lode_quantize_pass(forecast->config, &sequences, &models, &passes));
+    if (sequences == 0) {
+        hold(forecast, rank, LODE_STAGE_QUANTIZE, size.memory);
+        return LODE_OK;
+    }
+    lode_forecast_text_t text;
+    lode_status_t status =
+        lode_forecast_first(&text, calibration, sequences, forecast->config->micro_batch);
+    if (status == LODE_OK)
+        status = forward_pass(forecast, rank, LODE_STAGE_QUANTIZE, &text, models,
+                              size.memory + calibration->tokens * (int64_t)sizeof(double), scratch);
+    lode_forecast_text_free(&text);
+    return status;
+}
+
+static lode_status_t audit(lode_forecast_t *forecast, lode_forecast_rank_t *rank,
+                           int64_t *scratch) {
+    lode_stage_size_t size;
+    LODE_TRY(lode_forecast_audit(&size, forecast));
+    hold(forecast, rank, LODE_STAGE_AUDIT, size.memory);
+    if (forecast->config->audit.loss_proxy)
+        LODE_TRY(backward_pass(forecast, rank, LODE_STAGE_AUDIT, size.memory, scratch));
+    for (int64_t i = 0; i < forecast->texts.count; i++)
+        LODE_TRY(forward_pass(forecast, rank, LODE_STAGE_AUDIT, &forecast->texts.evaluation[i], 1,
+                              size.memory, scratch));
+    return LODE_OK;
 }
 
 static lode_status_t evaluate(lode_forecast_t *forecast, lode_forecast_rank_t *rank,
@@ -118,14 +196,10 @@ static lode_status_t evaluate(lode_forecast_t *forecast, lode_forecast_rank_t *r
     LODE_TRY(status);
     for (int64_t i = 0; i < forecast->texts.count; i++) {
         const lode_forecast_text_t *text = &forecast->texts.evaluation[i];
-        const int64_t ids = text->tokens * (int64_t)(2 * sizeof(int32_t));
         const int64_t answers = 2 * (1 + forecast->variants) * text->sequences;
         const int64_t task = text->items > 0 ? answers * (int64_t)sizeof(double) : 0;
-        const pass_t pass = {.text = text,
-                             .variants = 1 + forecast->variants,
-                             .counted = size.memory + ids + task,
-                             .other = size.memory + ids + task};
-        LODE_TRY(run_pass(forecast, rank, &pass, &rank->memory[LODE_STAGE_EVALUATE], scratch));
+        LODE_TRY(forward_pass(forecast, rank, LODE_STAGE_EVALUATE, text, 1 + forecast->variants,
+                              size.memory + task, scratch));
     }
     return LODE_OK;
 }
@@ -141,12 +215,13 @@ static lode_status_t probe(lode_forecast_t *forecast, lode_forecast_rank_t *rank
             continue;
         lode_status_t status = lode_forecast_even(&text, size.sequences[i], size.length[i],
                                                   forecast->config->micro_batch);
-        const pass_t pass = {.text = &text,
+        const pass_t pass = {.stage = LODE_STAGE_PROBE,
+                             .text = &text,
                              .variants = size.variants[i],
                              .counted = size.size.memory,
                              .other = size.size.memory};
         if (status == LODE_OK)
-            status = run_pass(forecast, rank, &pass, &rank->memory[LODE_STAGE_PROBE], scratch);
+            status = run_pass(forecast, rank, &pass, scratch);
         lode_forecast_text_free(&text);
         LODE_TRY(status);
     }
@@ -205,12 +280,18 @@ static lode_status_t rank_memory(lode_forecast_t *forecast, lode_forecast_rank_t
     LODE_TRY(lode_classify_size(&size, &forecast->run, forecast->texts.calibration.sequences,
                                 forecast->texts.kept_tokens));
     hold(forecast, rank, LODE_STAGE_CLASSIFY, size.memory);
+    if (forecast->stage[LODE_STAGE_SUPERWEIGHT].wanted)
+        LODE_TRY(superweight(forecast, rank, &scratch[LODE_STAGE_SUPERWEIGHT]));
     LODE_TRY(matrices(forecast, rank));
+    if (forecast->stage[LODE_STAGE_QUANTIZE].wanted)
+        LODE_TRY(quantize(forecast, rank, &scratch[LODE_STAGE_QUANTIZE]));
     LODE_TRY(evaluate(forecast, rank, &scratch[LODE_STAGE_EVALUATE]));
+    if (forecast->stage[LODE_STAGE_AUDIT].wanted)
+        LODE_TRY(audit(forecast, rank, &scratch[LODE_STAGE_AUDIT]));
     if (forecast->stage[LODE_STAGE_PROBE].wanted)
         LODE_TRY(probe(forecast, rank, &scratch[LODE_STAGE_PROBE]));
     if (forecast->stage[LODE_STAGE_EXPORT].wanted)
-        hold(forecast, rank, LODE_STAGE_EXPORT, INT64_C(3) << 24);
+        hold(forecast, rank, LODE_STAGE_EXPORT, INT64_C(3) << 22);
     rank->peak = (lode_forecast_memory_t){0};
     for (int s = 0; s < LODE_STAGE_COUNT; s++) {
         const lode_forecast_memory_t *memory = &rank->memory[s];

@@ -107,8 +107,10 @@ static lode_status_t parse_bytes(int64_t *bytes, const char *text) {
 static unsigned before(lode_stage_t stage) {
     const unsigned tokenize = 1u << LODE_STAGE_TOKENIZE,
                    statistics = tokenize | 1u << LODE_STAGE_CALIBRATE | 1u << LODE_STAGE_ACCUMULATE,
-                   prune = statistics | 1u << LODE_STAGE_CLASSIFY | 1u << LODE_STAGE_MOMENTS |
-                           1u << LODE_STAGE_PRUNE;
+                   classify = statistics | 1u << LODE_STAGE_CLASSIFY,
+                   superweight = classify | 1u << LODE_STAGE_SUPERWEIGHT,
+                   scores = classify | 1u << LODE_STAGE_MOMENTS,
+                   compensate = scores | 1u << LODE_STAGE_PRUNE | 1u << LODE_STAGE_COMPENSATE;
     switch (stage) {
     case LODE_STAGE_TOKENIZE:
         return 0;
@@ -118,13 +120,24 @@ static unsigned before(lode_stage_t stage) {
         return tokenize;
     case LODE_STAGE_CLASSIFY:
         return statistics;
+    case LODE_STAGE_SUPERWEIGHT:
+        return classify;
     case LODE_STAGE_SPECTRA:
     case LODE_STAGE_PRUNE:
     case LODE_STAGE_PROBE:
-        return prune & ~(1u << LODE_STAGE_PRUNE);
-    default:
-        return prune | 1u << LODE_STAGE_COMPENSATE;
+        return scores;
+    case LODE_STAGE_COMPENSATE:
+        return compensate;
+    case LODE_STAGE_QUANTIZE:
+        return compensate | superweight;
+    case LODE_STAGE_AUDIT:
+        return superweight;
+    case LODE_STAGE_EVALUATE:
+    case LODE_STAGE_EXPORT:
+    case LODE_STAGE_COUNT:
+        break;
     }
+    return compensate | superweight | 1u << LODE_STAGE_QUANTIZE;
 }
 
 /* Digest of all keys that decide a stage's file, of those before it too. */

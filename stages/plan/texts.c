@@ -1,5 +1,6 @@
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/file.h"
 #include "base/memory.h"
@@ -72,8 +73,18 @@ lode_status_t lode_forecast_even(lode_forecast_text_t *text, int64_t sequences, 
     return cut(text, micro_batch);
 }
 
+lode_status_t lode_forecast_first(lode_forecast_text_t *text, const lode_forecast_text_t *from,
+                                  int64_t sequences, int64_t micro_batch) {
+    const lode_text_t first = {.sequences = min2(sequences, from->sequences),
+                               .offsets = from->offsets};
+    *text = (lode_forecast_text_t){.name = from->name, .known = from->known};
+    LODE_TRY(copy_sequences(text, &first));
+    return cut(text, micro_batch);
+}
+
 int64_t lode_forecast_ids(const lode_forecast_texts_t *texts) {
-    int64_t ids = texts->calibration.ids + texts->probe_ids;
+    int64_t ids =
+        texts->calibration.ids + texts->probe_ids + texts->prompts.tokens + texts->stopwords.tokens;
     for (int64_t i = 0; i < texts->count; i++)
         ids += texts->evaluation[i].ids;
     return ids;
@@ -83,17 +94,16 @@ int64_t lode_forecast_ids(const lode_forecast_texts_t *texts) {
 
 /* Lengths that the texts of the corpus cannot exceed: a token stands for a byte at least, and most
  * texts gain a BOS. */
-static lode_status_t bound_by_corpus(lode_forecast_text_t *text,
-                                     const lode_config_calibration_t *calibration,
+static lode_status_t bound_by_corpus(lode_forecast_text_t *text, int64_t most, int64_t length,
                                      const lode_corpus_t *corpus) {
-    const int64_t sequences = min2(calibration->sequences, lode_corpus_count(corpus));
+    const int64_t sequences = min2(most, lode_corpus_count(corpus));
     int64_t *lengths;
     LODE_TRY(LODE_NEW(&lengths, sequences, "sequences"));
     for (int64_t s = 0; s < sequences; s++) {
         const char *start;
         size_t bytes;
         lode_corpus_text(corpus, s, &start, &bytes);
-        lengths[s] = min2(calibration->max_length, (int64_t)bytes + 1);
+        lengths[s] = min2(length, (int64_t)bytes + 1);
     }
     const lode_status_t status = set_sequences(text, sequences, lengths, 0, 0);
     free(lengths);
@@ -112,7 +122,7 @@ static lode_status_t bound_calibration(lode_forecast_text_t *text, const lode_ru
         return LODE_OK;
     lode_status_t status = LODE_OK;
     if (calibration->packing == LODE_PACKING_NONE && calibration->select == LODE_SELECT_FIRST)
-        status = bound_by_corpus(text, calibration, corpus);
+        status = bound_by_corpus(text, calibration->sequences, length, corpus);
     lode_corpus_destroy(&corpus);
     return status;
 }
@@ -247,6 +257,67 @@ static lode_status_t count_task(lode_forecast_text_t *text, lode_store_t *tokeni
     return status;
 }
 
+/* --- super weights --------------------------------------------------------------------------- */
+
+static lode_status_t guess_prompts(lode_forecast_text_t *text, const lode_run_t *run) {
+    const lode_config_superweight_t *superweight = &run->config->superweight;
+    int64_t *lengths;
+    text->known = LODE_KNOWN_GUESS;
+    LODE_TRY(LODE_NEW(&lengths, superweight->prompt_count, "prompts"));
+    for (int64_t i = 0; i < superweight->prompt_count; i++)
+        lengths[i] =
+            min2(run->architecture.max_positions, 1 + tokens_of(strlen(superweight->prompts[i])));
+    const lode_status_t status = set_sequences(text, superweight->prompt_count, lengths, 0, 0);
+    free(lengths);
+    return status;
+}
+
+static lode_status_t bound_stopwords(lode_forecast_text_t *text, const lode_run_t *run) {
+    const lode_config_superweight_t *superweight = &run->config->superweight;
+    const int64_t length = superweight->max_length;
+    lode_corpus_t *corpus;
+    text->known = LODE_KNOWN_BOUND;
+    if (!lode_file_exists(superweight->corpus) ||
+        lode_corpus_read(&corpus, superweight->corpus, superweight->format, LODE_CORPUS_ROWS,
+                         superweight->field) != LODE_OK)
+        return set_sequences(text, superweight->sequences, NULL, length, length);
+    const lode_status_t status = bound_by_corpus(text, superweight->sequences, length, corpus);
+    lode_corpus_destroy(&corpus);
+    return status;
+}
+
+/* Lines of a file that say something, 0 where there is none. */
+static int64_t count_words(const char *path) {
+    char *data;
+    size_t size;
+    int64_t words = 0;
+    if (!lode_file_exists(path) || lode_file_read(&data, &size, path) != LODE_OK)
+        return 0;
+    for (const char *line = data; *line;) {
+        const size_t length = strcspn(line, "\n");
+        words += strspn(line, " \t\r") < length;
+        line += length + (line[length] == '\n');
+    }
+    free(data);
+    return words;
+}
+
+static lode_status_t superweight_texts(lode_forecast_texts_t *texts, const lode_run_t *run) {
+    const lode_config_superweight_t *superweight = &run->config->superweight;
+    const bool wanted = superweight->prompt_count > 0;
+    const bool words = wanted && *superweight->stopwords && *superweight->corpus;
+    LODE_TRY(wanted ? guess_prompts(&texts->prompts, run)
+                    : set_sequences(&texts->prompts, 0, NULL, 0, 0));
+    LODE_TRY(words ? bound_stopwords(&texts->stopwords, run)
+                   : set_sequences(&texts->stopwords, 0, NULL, 0, 0));
+    texts->prompts.name = "prompts";
+    texts->stopwords.name = "stopwords";
+    texts->stopwords.targets = texts->stopwords.tokens; /* logits of every position */
+    texts->words = words ? count_words(superweight->stopwords) : 0;
+    LODE_TRY(cut(&texts->prompts, run->config->micro_batch));
+    return cut(&texts->stopwords, run->config->micro_batch);
+}
+
 /* --- all of them ----------------------------------------------------------------------------- */
 
 static lode_status_t one_text(lode_forecast_texts_t *texts, int64_t i, const lode_run_t *run,
@@ -292,7 +363,7 @@ static lode_status_t all_texts(lode_forecast_texts_t *texts, const lode_run_t *r
         LODE_TRY(one_text(texts, i, run, tokenize, standard));
     if (lode_tokenize_has_probe(config))
         texts->probe_ids = config->probe.sequences * config->probe.max_length;
-    return LODE_OK;
+    return superweight_texts(texts, run);
 }
 
 lode_status_t lode_forecast_texts(lode_forecast_texts_t *texts, const lode_run_t *run,
@@ -316,6 +387,8 @@ void lode_forecast_text_free(lode_forecast_text_t *text) {
 
 void lode_forecast_texts_free(lode_forecast_texts_t *texts) {
     lode_forecast_text_free(&texts->calibration);
+    lode_forecast_text_free(&texts->prompts);
+    lode_forecast_text_free(&texts->stopwords);
     for (int64_t i = 0; texts->evaluation && i < texts->count; i++)
         lode_forecast_text_free(&texts->evaluation[i]);
     free(texts->evaluation);

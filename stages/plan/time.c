@@ -17,6 +17,8 @@ static const double MESSAGE_SECONDS = 2e-5, MESSAGE_RATE = 3e9;
 static const double ATTENTION_BACKWARD = 2.5;
 /* Ids a second and rank. */
 static const double TOKENIZE_RATE = 4e5;
+/* To quantize a weight when it is read, in elements of the machine's vector rate; measured. */
+static const double CODED = 0.4;
 
 static int64_t min2(int64_t a, int64_t b) {
     return a < b ? a : b;
@@ -40,6 +42,12 @@ static operations_t operations_of(const lode_architecture_t *a, int64_t layer, d
     return (operations_t){.matrices = projections + (a->gated ? 3 : 2) * down,
                           .attention = all - projections - whole,
                           .down = down};
+}
+
+double lode_forecast_matrices(const lode_architecture_t *a, double kept) {
+    const double projections = 2.0 * (double)(a->heads + a->kv_heads) * (double)a->head_dim;
+    const double channels = (a->gated ? 3.0 : 2.0) * kept * (double)a->intermediate;
+    return (projections + channels) * (double)a->hidden;
 }
 
 static double forward_seconds(const lode_machine_t *machine, operations_t o) {
@@ -95,10 +103,11 @@ static double statistics_seconds(const lode_forecast_t *forecast, double tokens)
     return tokens * 2 * m / forecast->machine->vector;
 }
 
-static lode_status_t statistics(lode_forecast_t *forecast) {
+lode_status_t lode_forecast_statistics(lode_forecast_t *forecast, lode_stage_t which,
+                                       int64_t times) {
     const lode_forecast_text_t *text = &forecast->texts.calibration;
     const lode_architecture_t *a = &forecast->model.architecture;
-    lode_forecast_stage_t *stage = &forecast->stage[LODE_STAGE_CALIBRATE];
+    lode_forecast_stage_t *stage = &forecast->stage[which];
     const int64_t batches = text->batches.count;
     const double tokens = batches > 0 ? (double)text->tokens / (double)batches : 0;
     double *forward;
@@ -116,9 +125,13 @@ static lode_status_t statistics(lode_forecast_t *forecast) {
         if (rank->layout.head)
             forward[s] += tokens * head_seconds(forecast, true);
     }
-    stage->tokens = text->tokens;
-    lode_status_t status = simulate(forecast, stage, batches, 1, forward, backward, tokens);
-    if (status == LODE_OK && forecast->config->calibration.padding == LODE_PADDING_EOS) {
+    lode_status_t status = LODE_OK;
+    for (int64_t i = 0; i < times && status == LODE_OK; i++) {
+        stage->tokens += text->tokens;
+        status = simulate(forecast, stage, batches, 1, forward, backward, tokens);
+    }
+    if (status == LODE_OK && which == LODE_STAGE_CALIBRATE &&
+        forecast->config->calibration.padding == LODE_PADDING_EOS) {
         const double padded = (double)(text->sequences * forecast->config->calibration.max_length) /
                               fmax(1, (double)text->tokens);
         for (int s = 0; s < forecast->stages; s++)
@@ -129,54 +142,72 @@ static lode_status_t statistics(lode_forecast_t *forecast) {
     return status;
 }
 
-/* Forward passes of variants that keep kept[v] of their channels, over one text. */
-static lode_status_t forward_pass(lode_forecast_t *forecast, lode_stage_t which,
-                                  const lode_forecast_text_t *text, int64_t variants,
-                                  const double *kept) {
+lode_status_t lode_forecast_forward(lode_forecast_t *forecast, lode_stage_t which,
+                                    const lode_forecast_text_t *text,
+                                    const lode_forecast_version_t *versions, int64_t count) {
     const lode_architecture_t *a = &forecast->model.architecture;
+    const lode_machine_t *machine = forecast->machine;
     const int64_t batches = text->batches.count;
     const double tokens = batches > 0 ? (double)text->tokens / (double)batches : 0;
     const double scored = text->tokens > 0 ? (double)text->targets / (double)text->tokens : 0;
     double *forward;
-    LODE_TRY(LODE_NEW(&forward, variants * forecast->stages, "times"));
-    for (int64_t v = 0; v < variants; v++)
+    if (count == 0 || batches == 0)
+        return LODE_OK;
+    LODE_TRY(LODE_NEW(&forward, count * forecast->stages, "times"));
+    for (int64_t v = 0; v < count; v++)
         for (int s = 0; s < forecast->stages; s++) {
             const lode_layout_t *layout = &forecast->rank[s].layout;
             double *out = &forward[v * forecast->stages + s];
+            const double coded =
+                versions[v].coded
+                    ? CODED * lode_forecast_matrices(a, versions[v].kept) / machine->vector
+                    : 0;
             for (int64_t l = layout->first_layer; l < layout->layer_end; l++)
-                *out += tokens * forward_seconds(forecast->machine,
-                                                 operations_of(a, l, text->context, kept[v]));
+                *out += coded + tokens * forward_seconds(machine, operations_of(a, l, text->context,
+                                                                                versions[v].kept));
             if (layout->head)
                 *out += tokens * fmin(1, scored) * head_seconds(forecast, false);
         }
-    forecast->stage[which].tokens += variants * text->tokens;
+    forecast->stage[which].tokens += count * text->tokens;
     const lode_status_t status =
-        simulate(forecast, &forecast->stage[which], batches, variants, forward, NULL, tokens);
+        simulate(forecast, &forecast->stage[which], batches, count, forward, NULL, tokens);
     free(forward);
     return status;
 }
 
-static lode_status_t evaluate(lode_forecast_t *forecast) {
+lode_status_t lode_forecast_versions(lode_forecast_version_t **versions, int64_t *count,
+                                     const lode_forecast_t *forecast) {
     const int64_t m = forecast->model.architecture.intermediate;
-    const lode_config_evaluate_t *config = &forecast->config->evaluate;
     lode_variant_t *variants;
-    int64_t count;
-    double *kept = NULL;
-    LODE_TRY(lode_variants_list(&variants, &count, forecast->config));
-    lode_status_t status = LODE_NEW(&kept, 1 + count, "variants");
-    for (int64_t v = 0; v <= count && status == LODE_OK; v++) {
+    int64_t variant_count;
+    *versions = NULL;
+    LODE_TRY(lode_variants_list(&variants, &variant_count, forecast->config));
+    *count = 1 + variant_count;
+    const lode_status_t status = LODE_NEW(versions, *count, "variants");
+    for (int64_t v = 0; v < *count && status == LODE_OK; v++) {
         const double sparsity = v == 0 ? 0 : lode_variants_sparsity(variants, v - 1);
-        kept[v] = 1 - (double)lode_mask_removed(sparsity, m) / (double)m;
+        (*versions)[v] = (lode_forecast_version_t){
+            .kept = 1 - (double)lode_mask_removed(sparsity, m) / (double)m,
+            .coded = v > 0 && variants[v - 1].quantized};
     }
+    lode_variants_free(&variants, variant_count);
+    return status;
+}
+
+static lode_status_t evaluate(lode_forecast_t *forecast) {
+    const lode_config_evaluate_t *config = &forecast->config->evaluate;
+    lode_forecast_version_t *versions;
+    int64_t count;
+    LODE_TRY(lode_forecast_versions(&versions, &count, forecast));
+    lode_status_t status = LODE_OK;
     for (int64_t i = 0; i < forecast->texts.count && status == LODE_OK; i++) {
-        const bool pruned = i < config->perplexity_count
-                                ? config->perplexity[i].pruned
-                                : config->tasks[i - config->perplexity_count].pruned;
-        status = forward_pass(forecast, LODE_STAGE_EVALUATE, &forecast->texts.evaluation[i],
-                              pruned ? 1 + count : 1, kept);
+        const bool all = i < config->perplexity_count
+                             ? config->perplexity[i].pruned
+                             : config->tasks[i - config->perplexity_count].pruned;
+        status = lode_forecast_forward(forecast, LODE_STAGE_EVALUATE,
+                                       &forecast->texts.evaluation[i], versions, all ? count : 1);
     }
-    free(kept);
-    lode_variants_free(&variants, count);
+    free(versions);
     return status;
 }
 
@@ -188,19 +219,19 @@ static lode_status_t probe(lode_forecast_t *forecast) {
         /* As many whole passes as the layers that are computed make up. */
         const double layers = (double)forecast->model.architecture.layers;
         const int64_t passes = (int64_t)ceil(size.layers[i] / layers);
-        double *kept = NULL;
+        lode_forecast_version_t *versions = NULL;
         if (size.variants[i] == 0)
             continue;
         lode_status_t status = lode_forecast_even(&text, size.sequences[i], size.length[i],
                                                   forecast->config->micro_batch);
         text.targets = text.tokens;
         if (status == LODE_OK)
-            status = LODE_NEW(&kept, passes, "variants");
+            status = LODE_NEW(&versions, passes, "variants");
         for (int64_t p = 0; p < passes && status == LODE_OK; p++)
-            kept[p] = i == 0 && p > 0 ? 1 - forecast->config->probe.sparsity : 1;
+            versions[p].kept = i == 0 && p > 0 ? 1 - forecast->config->probe.sparsity : 1;
         if (status == LODE_OK)
-            status = forward_pass(forecast, LODE_STAGE_PROBE, &text, passes, kept);
-        free(kept);
+            status = lode_forecast_forward(forecast, LODE_STAGE_PROBE, &text, versions, passes);
+        free(versions);
         lode_forecast_text_free(&text);
         LODE_TRY(status);
     }
@@ -209,8 +240,7 @@ static lode_status_t probe(lode_forecast_t *forecast) {
 
 /* --- work that is done once a layer, by the ranks of the first replica ------------------------ */
 
-/* Layers of the rank that has most. */
-static double most_layers(const lode_forecast_t *forecast) {
+double lode_forecast_most_layers(const lode_forecast_t *forecast) {
     int64_t most = 0;
     for (int s = 0; s < forecast->stages; s++) {
         const lode_layout_t *layout = &forecast->rank[s].layout;
@@ -241,16 +271,16 @@ static double classify_seconds(const lode_forecast_t *forecast) {
         products += 2 * tokens * (h * h + n * n + h * n);
         elements += 8 * (h * h + n * n + h * n);
     }
-    return most_layers(forecast) * (elements / vector + products / machine->dgemm);
+    return lode_forecast_most_layers(forecast) * (elements / vector + products / machine->dgemm);
 }
 
 static double prune_seconds(const lode_forecast_t *forecast) {
     const lode_architecture_t *a = &forecast->model.architecture;
     const double vector = forecast->machine->vector / (double)forecast->machine->threads;
     const double weights = (a->gated ? 3.0 : 2.0) * (double)(a->intermediate * a->hidden);
-    const double masks = 40.0 * (double)(a->intermediate * forecast->variants);
+    const double masks = 40.0 * (double)(a->intermediate * forecast->pruned);
     const double methods = (double)forecast->config->prune.method_count;
-    return most_layers(forecast) * (0.5 * methods * weights + masks) / vector;
+    return lode_forecast_most_layers(forecast) * (0.5 * methods * weights + masks) / vector;
 }
 
 /* --- matrices spread over all ranks ----------------------------------------------------------- */
@@ -356,7 +386,7 @@ lode_status_t lode_forecast_time(lode_forecast_t *forecast) {
     }
     stage[LODE_STAGE_TOKENIZE].seconds =
         (double)lode_forecast_ids(&forecast->texts) / TOKENIZE_RATE / forecast->ranks;
-    LODE_TRY(statistics(forecast));
+    LODE_TRY(lode_forecast_statistics(forecast, LODE_STAGE_CALIBRATE, 1));
     if (stage[LODE_STAGE_MOMENTS].wanted)
         stage[LODE_STAGE_MOMENTS].seconds = moments_seconds(forecast);
     stage[LODE_STAGE_CLASSIFY].seconds = classify_seconds(forecast);
@@ -365,6 +395,7 @@ lode_status_t lode_forecast_time(lode_forecast_t *forecast) {
     stage[LODE_STAGE_PRUNE].seconds = prune_seconds(forecast) + inverse_seconds(forecast);
     if (stage[LODE_STAGE_COMPENSATE].wanted)
         LODE_TRY(compensate_seconds(forecast, &stage[LODE_STAGE_COMPENSATE].seconds));
+    LODE_TRY(lode_forecast_weight_stages(forecast));
     LODE_TRY(evaluate(forecast));
     if (stage[LODE_STAGE_PROBE].wanted)
         LODE_TRY(probe(forecast));

@@ -1,6 +1,7 @@
 /* The stage export on masks and compensations made up here: which element of the source ends up
  * where, in which type, and what is refused. The whole pipeline around it is
  * tests/stages/export.sh. One expected folder for all rank counts. */
+#include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -11,23 +12,23 @@
 #include "base/memory.h"
 #include "export/export.h"
 #include "common/folder.h"
+#include "model/safetensors.h"
 #include "model/writer.h"
 #include "score/weights.h"
 #include "testing/check.h"
 #include "testing/checkpoint.h"
 #include "testing/temporary.h"
 
-enum { MOST_LAYERS = 3, MOST_HIDDEN = 24, MOST_CHANNELS = 40, PATH_BYTES = 1024 };
+enum { MOST_LAYERS = 3, MOST_HIDDEN = 24, MOST_CHANNELS = 40, MOST_ROWS = 256, PATH_BYTES = 1024 };
 
 static lode_comm_t comm;
 static char folder[PATH_BYTES]; /* of the whole test; the same on all ranks */
 static int64_t L, D, M;         /* of the model in hand */
+static lode_architecture_t architecture_in_hand;
 
 /* Uniform: half of a layer's channels; global: more in every layer, of 20 channels 6, 10 and 14. */
 static int64_t width_of(const char *variant, int64_t layer) {
-    return strcmp(variant, "dense") == 0 ? M
-           : strstr(variant, "+global")  ? M / 5 + 2 + 4 * layer
-                                         : M / 2;
+    return !strchr(variant, '@') ? M : strstr(variant, "+global") ? M / 5 + 2 + 4 * layer : M / 2;
 }
 
 static bool kept(const char *variant, int64_t layer, int64_t channel) {
@@ -95,13 +96,16 @@ static void open_run(lode_run_t *run, const char *model, const char *source, con
         "name = \"e\"; models = ({ name = \"%s\"; path = \"%s\"; });\n"
         "calibration = { corpus = \"c\"; };\n"
         "prune = { methods = [\"magnitude\"]; sparsity = (0.5); allocation = [\"uniform\", "
-        "\"global\"]; compensation = [\"none\", \"bias\", \"least-squares\"]; };\nexport = (%s);\n",
+        "\"global\"]; compensation = [\"none\", \"bias\", \"least-squares\"]; };\n"
+        "quantize = { methods = [\"rtn\"]; bits = (3, 4); pruned = true; activations = [\"none\", "
+        "\"token\"]; };\nexport = (%s);\n",
         model, source, exports);
     LODE_REQUIRE(length < (int)sizeof text);
     LODE_REQUIRE(lode_config_parse(&config, text, (size_t)length, "e.cfg") == LODE_OK);
     *run = (lode_run_t){.comm = &comm, .config = config, .model = &config->models[0], .point = ""};
     LODE_REQUIRE(lode_checkpoint_open(&run->checkpoint, source) == LODE_OK);
     run->architecture = *lode_checkpoint_architecture(run->checkpoint);
+    architecture_in_hand = run->architecture;
     L = run->architecture.layers;
     D = run->architecture.hidden;
     M = run->architecture.intermediate;
@@ -334,7 +338,208 @@ static void check_folder(const char *source_path, const char *name, const char *
     lode_checkpoint_close(&source);
 }
 
+/* --- quantized variants ----------------------------------------------------------------------- */
+
+/* Every row of a matrix has a scale and a minimum, which say nothing about its weights. */
+static const char *const quantized[] = {"int4-channel", "magnitude@0.5+global:int3-channel",
+                                        "magnitude@0.5+global+least-squares:int4-channel"};
+
+static float scale_of(int64_t layer, int which, int64_t row) {
+    return (float)(0.01 + 0.003 * (double)((row * 5 + which + layer) % 7));
+}
+
+static float minimum_of(int64_t layer, int which, int64_t row) {
+    return (float)(-0.02 - 0.004 * (double)((row * 3 + 2 * which + layer) % 11));
+}
+
+/* A matrix as a variant computes with it. */
+static void extents_of(int64_t extents[2], const char *variant, int64_t layer, int which) {
+    lode_architecture_t made = architecture_in_hand;
+    made.intermediate = width_of(variant, layer);
+    const lode_extent_t *shape =
+        lode_family(made.model_type)->tensors[lode_matrix_role((lode_layer_matrix_t)which)].shape;
+    for (int axis = 0; axis < 2; axis++)
+        extents[axis] = lode_family_extent(&made, shape[axis]);
+}
+
+static bool has_matrix(int which) {
+    return lode_family_has(&architecture_in_hand, lode_matrix_role((lode_layer_matrix_t)which));
+}
+
+static void write_rows(lode_store_t *store, const char *variant, int64_t layer, int which) {
+    static const char *const names[] = {"scale", "minimum"};
+    int64_t extents[2];
+    const int64_t start = 0;
+    extents_of(extents, variant, layer, which);
+    LODE_REQUIRE(extents[0] <= MOST_ROWS);
+    for (int n = 0; n < 2; n++) {
+        char path[256];
+        float values[MOST_ROWS];
+        for (int64_t i = 0; i < extents[0]; i++)
+            values[i] = n == 0 ? scale_of(layer, which, i) : minimum_of(layer, which, i);
+        snprintf(path, sizeof path, "/variants/%s/%d/%s/%s", variant, (int)layer,
+                 lode_matrix_name((lode_layer_matrix_t)which), names[n]);
+        LODE_REQUIRE(lode_store_dataset(store, path, LODE_TYPE_F32, 1, extents, false) == LODE_OK);
+        if (comm.rank == 0)
+            LODE_REQUIRE(lode_store_write(store, path, &start, extents, values) == LODE_OK);
+    }
+}
+
+/* What quantize would leave. */
+static void write_quantize(lode_run_t *run) {
+    lode_store_t *store;
+    LODE_REQUIRE(lode_run_create(&store, run, LODE_STAGE_QUANTIZE) == LODE_OK);
+    for (size_t v = 0; v < sizeof quantized / sizeof *quantized; v++) {
+        char group[128];
+        for (int64_t l = 0; l < L; l++)
+            for (int which = 0; which < LODE_MATRICES; which++)
+                if (has_matrix(which))
+                    write_rows(store, quantized[v], l, which);
+        snprintf(group, sizeof group, "/variants/%s", quantized[v]);
+        LODE_REQUIRE(lode_store_attribute_i64(store, group, "bytes", 12345) == LODE_OK);
+        LODE_REQUIRE(lode_store_attribute_f64(store, group, "bits_per_weight", 4.5) == LODE_OK);
+    }
+    LODE_REQUIRE(lode_run_finish(&store, run, LODE_STAGE_QUANTIZE, LODE_OK) == LODE_OK);
+}
+
+static float value_of(const lode_tensor_t *tensor, int64_t row, int64_t column) {
+    float value;
+    const int64_t at =
+        tensor->transposed ? column * tensor->pitch + row : row * tensor->pitch + column;
+    lode_convert(&value, (const char *)tensor->data + (size_t)at * lode_dtype_size(tensor->dtype),
+                 tensor->dtype, 1);
+    return value;
+}
+
+/* The weight of the variant before it is quantized. */
+static float plain_value(const char *variant, int64_t l, int which, const lode_tensor_t *source,
+                         const int64_t *channels, int64_t row, int64_t column) {
+    const bool ffn = which >= LODE_MATRIX_GATE, down = which == LODE_MATRIX_DOWN;
+    if (down && strstr(variant, "+least"))
+        return down_value(l, row, column);
+    return value_of(source, ffn && !down ? channels[row] : row, down ? channels[column] : column);
+}
+
+/* One matrix of a folder: its weights, zeros beyond them, and its codes. */
+static void check_matrix(const char *variant, int64_t l, int which, const lode_tensor_t *source,
+                         const lode_tensor_t *got, const uint8_t *codes) {
+    const int top = strstr(variant, "int3") ? 7 : 15;
+    int64_t extents[2], channels[MOST_CHANNELS], count = 0, wrong = 0;
+    extents_of(extents, variant, l, which);
+    for (int64_t j = 0; j < M; j++)
+        if (kept(variant, l, j))
+            channels[count++] = j;
+    for (int64_t i = 0; i < got->shape[0]; i++)
+        for (int64_t j = 0; j < got->shape[1]; j++) {
+            if (i >= extents[0] || j >= extents[1]) {
+                wrong += element(got, i, j) != 0;
+                continue;
+            }
+            const float scale = scale_of(l, which, i), minimum = minimum_of(l, which, i);
+            const float x = plain_value(variant, l, which, source, channels, i, j);
+            float q = rintf((x - minimum) / scale);
+            q = q < 0 ? 0 : q > (float)top ? (float)top : q;
+            const float product = scale * q;
+            wrong += element(got, i, j) != rounded(source->dtype, product + minimum);
+            wrong += codes[i * extents[1] + j] != (uint8_t)q;
+        }
+    LODE_CHECK(wrong == 0);
+}
+
+/* The bytes of a parameter in quantization.safetensors, which has this extent. */
+static const void *parameter(lode_safetensors_t *file, const char *tensor, const char *suffix,
+                             const char *dtype, int64_t first) {
+    char name[256];
+    const void *bytes;
+    snprintf(name, sizeof name, "%s.%s", tensor, suffix);
+    const int64_t found = lode_safetensors_find(file, name);
+    LODE_REQUIRE(found >= 0);
+    const lode_safetensors_entry_t *entry = lode_safetensors_entry(file, found);
+    LODE_CHECK(strcmp(entry->dtype, dtype) == 0 && entry->shape[0] == first);
+    LODE_REQUIRE(lode_safetensors_map_bytes(file, found, &bytes) == LODE_OK);
+    return bytes;
+}
+
+/* The matrix that a part of a tensor is, and what it is called beside the weights. */
+static int find_matrix(char name[200], const lode_tensor_info_t *info, int part) {
+    for (int which = 0; which < LODE_MATRICES; which++) {
+        if (lode_matrix_role((lode_layer_matrix_t)which) != info->parts[part].role)
+            continue;
+        snprintf(name, 200, "%s%s%s", info->name, info->part_count > 1 ? "." : "",
+                 info->part_count > 1 ? lode_matrix_name((lode_layer_matrix_t)which) : "");
+        return which;
+    }
+    return LODE_MATRICES;
+}
+
+/* A quantized folder against its source: every matrix and what lies beside it. */
+static void check_quantized(const char *source_path, const char *name, const char *variant) {
+    char path[PATH_BYTES];
+    lode_checkpoint_t *source, *made;
+    lode_safetensors_t *beside;
+    int64_t matrices = 0;
+    path_of(path, "%s/%s/quantization.safetensors", folder, name);
+    LODE_REQUIRE(lode_safetensors_open(&beside, path) == LODE_OK);
+    join(path, name);
+    LODE_REQUIRE(lode_checkpoint_open(&source, source_path) == LODE_OK);
+    LODE_REQUIRE(lode_checkpoint_open(&made, path) == LODE_OK);
+    for (int64_t t = 0; t < lode_checkpoint_tensor_count(made); t++) {
+        const lode_tensor_info_t info = lode_checkpoint_tensor_info(made, t);
+        for (int p = 0; info.owner >= 0 && p < info.part_count; p++) {
+            char called[200];
+            const int which = find_matrix(called, &info, p);
+            lode_layer_weights_t a, b;
+            int64_t extents[2];
+            if (which == LODE_MATRICES)
+                continue;
+            const lode_role_t role = info.parts[p].role;
+            extents_of(extents, variant, info.owner, which);
+            LODE_REQUIRE(lode_checkpoint_layer(source, info.owner, &a) == LODE_OK);
+            LODE_REQUIRE(lode_checkpoint_layer(made, info.owner, &b) == LODE_OK);
+            const float *scale = parameter(beside, called, "scale", "F32", extents[0]);
+            const float *minimum = parameter(beside, called, "minimum", "F32", extents[0]);
+            check_matrix(variant, info.owner, which, lode_layer_weights_role(&a, role),
+                         lode_layer_weights_role(&b, role),
+                         parameter(beside, called, "codes", "U8", extents[0]));
+            for (int64_t i = 0; i < extents[0]; i++)
+                LODE_CHECK(scale[i] == scale_of(info.owner, which, i) &&
+                           minimum[i] == minimum_of(info.owner, which, i));
+            matrices++;
+        }
+    }
+    LODE_CHECK(lode_safetensors_count(beside) == 3 * matrices && matrices >= 6 * L);
+    LODE_CHECK(file_has(path, "lodestone.json", "\"granularity\": \"channel\"") &&
+               file_has(path, "lodestone.json", "\"bytes\": 12345"));
+    LODE_CHECK(file_has(path, "model.safetensors.index.json", "\"weight_map\""));
+    lode_checkpoint_close(&made);
+    lode_checkpoint_close(&source);
+    lode_safetensors_close(&beside);
+}
+
 /* --- tests ---------------------------------------------------------------------------------- */
+
+static void test_quantized(const char *model, const char *source) {
+    lode_run_t run;
+    lode_buffer_t exports = {0};
+    const int count = sizeof quantized / sizeof *quantized;
+    for (int i = 0; i < count; i++)
+        LODE_REQUIRE(lode_buffer_printf(&exports,
+                                        "%s{ variant = \"%s\"; codes = true; path = "
+                                        "\"%s/%s-quantized-%d\"; }",
+                                        i ? ", " : "", quantized[i], folder, model, i) == LODE_OK);
+    open_run(&run, model, source, exports.data);
+    lode_buffer_free(&exports);
+    write_stores(&run);
+    write_quantize(&run);
+    LODE_CHECK(lode_stage_export(&run) == LODE_OK);
+    for (int i = 0; i < count; i++) {
+        char name[PATH_BYTES];
+        path_of(name, "%s-quantized-%d", model, i);
+        check_quantized(source, name, quantized[i]);
+    }
+    LODE_CHECK(lode_export_present(&run));
+    close_run(&run);
+}
 
 static const char *const all_variants[] = {
     "dense",
@@ -386,6 +591,7 @@ static void test_llama(const char *model, lode_dtype_t dtype) {
     LODE_CHECK(file_has(source, "config.json", "\"intermediate_size\": 10"));
     path_of(path, "{ variant = \"magnitude@0.5\"; path = \"%s/%s-1/deep\"; }", folder, model);
     join(source, model);
+    test_quantized(model, source);
     open_run(&run, model, source, path);
     LODE_CHECK(lode_stage_export(&run) == LODE_OK);
     LODE_CHECK(lode_export_present(&run));
@@ -414,6 +620,7 @@ static void test_families(void) {
         test_model(cases[i].name, source, cases[i].takes_bias ? 7 : 5);
         path_of(path, "%s/%s-1/deep", folder, cases[i].name);
         LODE_CHECK(file_has(path, "config.json", cases[i].key));
+        test_quantized(cases[i].name, source);
     }
 }
 
@@ -467,6 +674,9 @@ static void test_refusals(void) {
            "did you mean \"magnitude@0.5+global\"?");
     refuse("quite-another", "auto", "x", LODE_ERR_CONFIG,
            "its variants are dense, magnitude@0.5, magnitude@0.5+bias");
+    refuse("int4-channel-a8-token", "auto", "x", LODE_ERR_UNSUPPORTED,
+           "quantizes activations while the model runs, which no folder can hold; export "
+           "int4-channel, with");
     refuse_from("phi3", "tests/golden/families/phi3", "magnitude@0.5+bias", "auto", "x",
                 LODE_ERR_UNSUPPORTED, "models of the type phi3 have no place for an output bias");
     join(path, "foreign/thesis.tex");

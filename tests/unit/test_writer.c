@@ -93,6 +93,46 @@ static void one_file(void **state) {
     lode_safetensors_close(&file);
 }
 
+/* A second set of files beside the first, and an index of one shard; each goes on by itself. */
+static void two_sets(void **state) {
+    (void)state;
+    const char *folder = lode_test_temporary();
+    const lode_writer_set_t sets[] = {{.stem = "model", .shard_bytes = 1 << 20, .indexed = true},
+                                      {.stem = "beside", .shard_bytes = 60}};
+    static const char *const names[2][5] = {
+        {"model.safetensors", "model.safetensors.index.json"},
+        {"beside-00001-of-00003.safetensors", "beside-00002-of-00003.safetensors",
+         "beside-00003-of-00003.safetensors", "beside.safetensors.index.json"}};
+    lode_writer_t *writers[2];
+    char *path, *index;
+    size_t size;
+    for (int s = 0; s < 2; s++) {
+        assert_int_equal(
+            lode_writer_create_set(&writers[s], folder, &sets[s], tensors, s ? TENSORS : 2),
+            LODE_OK);
+        for (int64_t i = 0; i < lode_writer_file_count(writers[s]); i++)
+            assert_string_equal(lode_writer_file_name(writers[s], i), names[s][i]);
+        assert_int_equal(lode_writer_file_count(writers[s]), s ? 4 : 2);
+        assert_int_equal(lode_writer_lay_out(writers[s]), LODE_OK);
+        assert_int_equal(lode_writer_begin_marks(writers[s]), LODE_OK);
+    }
+    write_all(writers[1], 64);
+    assert_int_equal(lode_writer_sync(writers[1]), LODE_OK);
+    assert_int_equal(lode_writer_end_marks(writers[1]), LODE_OK);
+    assert_true(lode_writer_interrupted(writers[0]));
+    assert_false(lode_writer_interrupted(writers[1]));
+    assert_int_equal(lode_path_join(&path, folder, names[0][1]), LODE_OK);
+    assert_int_equal(lode_file_read(&index, &size, path), LODE_OK);
+    assert_non_null(strstr(index, "\"half\": \"model.safetensors\""));
+    free(index);
+    free(path);
+    lode_writer_destroy(&writers[0]);
+    lode_writer_destroy(&writers[1]);
+    lode_safetensors_t *file = open_file(folder, names[1][0]);
+    check_tensor(file, 0);
+    lode_safetensors_close(&file);
+}
+
 /* The header as its bytes: order by width, then by the list; padded to a multiple of 8. */
 static void header_bytes(void **state) {
     (void)state;
@@ -325,7 +365,7 @@ int main(void) {
         cmocka_unit_test(one_file),    cmocka_unit_test(header_bytes),
         cmocka_unit_test(many_shards), cmocka_unit_test(shard_limits),
         cmocka_unit_test(marks),       cmocka_unit_test(rounding),
-        cmocka_unit_test(companions),
+        cmocka_unit_test(companions),  cmocka_unit_test(two_sets),
     };
     return cmocka_run_group_tests_name("writer", tests, NULL, NULL);
 }
