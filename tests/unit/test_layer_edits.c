@@ -1,7 +1,7 @@
 /* Edits of whole layers of every model family (tests/golden/families.py): codecs of all matrices
  * against a layer whose matrices are written out, forwards and backwards; coded inputs against the
- * products computed by hand from what the layer shows; super activations put back against the
- * definition; and what a pass shows of the inputs. */
+ * products computed by hand from what the layer shows; and super activations put back against the
+ * definition. */
 #include "testing/cmocka_all.h"
 
 #include <dirent.h>
@@ -14,15 +14,13 @@
 #include "base/memory.h"
 #include "base/random.h"
 #include "testing/compare.h"
-#include "testing/temporary.h"
-#include "transformer/pass.h"
+#include "transformer/stack.h"
 
 #define FAMILIES "tests/golden/families"
 enum { TOKENS = 21, LONGEST = 16, SEQUENCES = 3, WIDE = 256, CASES_LEAST = 17 };
 
 static const int64_t offsets[] = {0, 1, 17, TOKENS}; /* one of them a single token */
 static const lode_sequences_t sequences = {SEQUENCES, offsets};
-static lode_comm_t self;
 
 /* --- a layer of a family ---------------------------------------------------------------------- */
 
@@ -339,70 +337,9 @@ static void test_families(void **state) {
     assert_true(cases >= CASES_LEAST);
 }
 
-/* --- what a pass shows ------------------------------------------------------------------------ */
-
-typedef struct shown {
-    int64_t inputs, layers, fail_at;
-} shown_t;
-
-static lode_status_t on_pass_input(void *context, const lode_batch_t *batch, int64_t layer,
-                                   lode_input_t which, const lode_real_t *x) {
-    shown_t *shown = context;
-    assert_int_equal((int64_t)which, shown->inputs % LODE_INPUTS);
-    assert_true(batch->tokens > 0 && isfinite(x[0]));
-    assert_int_equal(layer, shown->inputs / LODE_INPUTS % shown->layers);
-    if (++shown->inputs == shown->fail_at)
-        return lode_fail(LODE_ERR_INPUT, "enough");
-    return LODE_OK;
-}
-
-/* Once each, though with so little memory the backward computes activations again. */
-static void test_pass(void **state) {
-    (void)state;
-    static int32_t ids[TOKENS], target[TOKENS];
-    static double weight[TOKENS];
-    const lode_text_t text = {SEQUENCES, offsets, ids, target, weight};
-    family_t f;
-    lode_batches_t batches;
-    lode_pass_memory_t memory;
-    family_open(&f, "olmo2");
-    for (int t = 0; t < TOKENS; t++) {
-        ids[t] = target[t] = t;
-        weight[t] = 1;
-    }
-    LODE_ASSERT_OK(lode_batches_create(&batches, &text, LONGEST));
-    for (int64_t fail_at = 0; fail_at < 7; fail_at += 6) {
-        shown_t shown = {.layers = f.stack->count, .fail_at = fail_at};
-        lode_pass_t pass = {.stage = "test",
-                            .comm = &self,
-                            .layout = &f.layout,
-                            .stack = f.stack,
-                            .batches = &batches,
-                            .variants = 1,
-                            .backward = true,
-                            .head_batches = batches.count,
-                            .scratch = lode_test_temporary(),
-                            .observer = {.context = &shown, .input = on_pass_input}};
-        const lode_pass_size_t size = lode_pass_size(&pass);
-        LODE_ASSERT_OK(lode_pass_memory(&size, &memory));
-        pass.budget = memory.least;
-        if (fail_at == 0) {
-            LODE_ASSERT_OK(lode_pass_run(&pass));
-            assert_int_equal(shown.inputs, LODE_INPUTS * f.stack->count * batches.count);
-        } else {
-            LODE_ASSERT_FAILS(lode_pass_run(&pass), LODE_ERR_INPUT, "enough");
-            assert_int_equal(shown.inputs, fail_at);
-        }
-    }
-    lode_batches_destroy(&batches);
-    family_close(&f);
-}
-
 int main(int argc, char **argv) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_families),
-                                       cmocka_unit_test(test_pass)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_families)};
     MPI_Init(&argc, &argv);
-    self = lode_comm_describe(MPI_COMM_SELF);
     const int failed = cmocka_run_group_tests(tests, NULL, NULL);
     MPI_Finalize();
     return failed;
