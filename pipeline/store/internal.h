@@ -77,6 +77,9 @@ LODE_MUST_USE lode_status_t lode_store_find(lode_store_t *store, const char *nam
 LODE_MUST_USE lode_status_t lode_store_remember(lode_store_t *store, const char *name,
                                                 hid_t dataset, lode_store_entry_t **entry);
 
+/* Closes the dataset that was taken last, and takes it out of the table again. Local. */
+void lode_store_forget(lode_store_t *store);
+
 /* Moves a hyperslab between memory and file, in pieces that MPI-IO can count. Local. */
 LODE_MUST_USE lode_status_t lode_store_transfer(lode_store_t *store,
                                                 const lode_store_entry_t *entry,

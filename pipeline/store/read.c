@@ -207,11 +207,9 @@ static haddr_t bytes_start(const lode_store_entry_t *entry) {
     return start;
 }
 
-lode_status_t lode_store_map(lode_store_t *store, const char *name, lode_type_t type,
-                             const void **data, int64_t *elements) {
-    lode_store_entry_t *entry;
-    LODE_ASSERT(!store->partial);
-    LODE_TRY(find_sound(store, name, &entry));
+/* Where an open dataset lies in the mapped file. */
+static lode_status_t map_entry(const lode_store_t *store, const lode_store_entry_t *entry,
+                               lode_type_t type, const void **data, int64_t *elements) {
     if (entry->type != type)
         return lode_fail(LODE_ERR_SHAPE, "%s: dataset \"%s\" holds %s, %s was expected",
                          store->path, entry->name, lode_type_name(entry->type),
@@ -219,8 +217,6 @@ lode_status_t lode_store_map(lode_store_t *store, const char *name, lode_type_t 
     int64_t total = 1;
     for (int axis = 0; axis < entry->axes; axis++)
         total *= entry->shape[axis];
-    if (!store->mapping.data)
-        LODE_TRY(lode_file_map(&store->mapping, store->path));
     *data = store->mapping.data;
     if (elements)
         *elements = total;
@@ -237,6 +233,21 @@ lode_status_t lode_store_map(lode_store_t *store, const char *name, lode_type_t 
                          store->path, entry->name);
     *data = store->mapping.data + start;
     return LODE_OK;
+}
+
+lode_status_t lode_store_map(lode_store_t *store, const char *name, lode_type_t type,
+                             const void **data, int64_t *elements) {
+    const int64_t before = store->entry_count;
+    lode_store_entry_t *entry;
+    LODE_ASSERT(!store->partial);
+    if (!store->mapping.data)
+        LODE_TRY(lode_file_map(&store->mapping, store->path));
+    LODE_TRY(find_sound(store, name, &entry));
+    const lode_status_t status = map_entry(store, entry, type, data, elements);
+    /* What is mapped is rarely asked about again, and HDF5 keeps some 18 kB of an open dataset. */
+    if (store->entry_count > before)
+        lode_store_forget(store);
+    return status;
 }
 
 static herr_t take_link(hid_t group, const char *name, const H5L_info_t *info, void *context) {

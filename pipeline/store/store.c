@@ -300,6 +300,14 @@ lode_status_t lode_store_remember(lode_store_t *store, const char *name, hid_t d
     return LODE_OK;
 }
 
+void lode_store_forget(lode_store_t *store) {
+    lode_store_entry_t *last = &store->entries[store->entry_count - 1];
+    *find_slot(store, last->name) = 0; /* nothing was put behind it since */
+    H5Dclose(last->dataset);
+    free(last->name);
+    store->entry_count--;
+}
+
 lode_status_t lode_store_find(lode_store_t *store, const char *name, bool open,
                               lode_store_entry_t **entry) {
     *entry = NULL;

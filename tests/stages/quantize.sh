@@ -77,4 +77,18 @@ killed() {
 }
 killed 3000
 
+# Another model, with another dtype, where the data folder has it.
+export LODE_DATA=${LODE_DATA:-$root/../shared/data}
+if [ -d "$LODE_DATA/models/stories260k" ]; then
+    experiment=tests/stages/stories260k.cfg
+    few=(--set 'quantize.methods=["rtn", "lp"]' --set 'quantize.clip=["none", "searched"]'
+        --set 'quantize.bits=(3)' --set 'quantize.z=(3.0)' --set calibration.sequences=8
+        --set 'prune.methods=[]' --set 'evaluate.perplexity=()')
+    for ranks in 2 3; do
+        run "$ranks" "stories-$ranks" --stages tokenize,calibrate,accumulate,classify,quantize \
+            "${few[@]}"
+    done
+    same "stories260k" stories-2/stories260k/stories260k stories-3/stories260k/stories260k quantize
+fi
+
 exit $failed
