@@ -65,12 +65,36 @@ static int64_t read_free(const fit_t *fit, int64_t row, int64_t col, int64_t col
     return -1;
 }
 
+/* Sums of some elements by lanes. */
+typedef struct lanes {
+    double sum[LODE_LANES];
+    float least[LODE_LANES], most[LODE_LANES];
+    int32_t count[LODE_LANES];
+} lanes_t;
+
+/* Adds x [LODE_LANES], NaN aside: themselves, or their squares about `mean` where `squares`. */
+static inline void lanes_add(lanes_t *lanes, const float *x, bool squares, double mean) {
+    for (int j = 0; j < LODE_LANES; j++) {
+        const float value = x[j];
+        const double deviation = (double)value - mean;
+        const double term = squares ? deviation * deviation : (double)value;
+        lanes->sum[j] += value == value ? term : 0;
+        lanes->count[j] += value == value;
+        lanes->least[j] = value < lanes->least[j] ? value : lanes->least[j];
+        lanes->most[j] = value > lanes->most[j] ? value : lanes->most[j];
+    }
+}
+
 /* Of columns [col, col + cols) of a row: sums of x, or of (x − *mean)². */
 static tally_t tally_of(const fit_t *fit, int64_t row, int64_t col, int64_t cols,
                         const double *mean) {
     tally_t tally = nothing;
-    double lanes[LODE_LANES] = {0};
+    lanes_t lanes = {.sum = {0}};
     float x[CHUNK];
+    for (int j = 0; j < LODE_LANES; j++) {
+        lanes.least[j] = INFINITY;
+        lanes.most[j] = -INFINITY;
+    }
     for (int64_t first = 0; first < cols; first += CHUNK) {
         const int64_t some = cols - first < CHUNK ? cols - first : CHUNK;
         const int64_t bad = read_free(fit, row, col + first, some, x);
@@ -81,18 +105,14 @@ static tally_t tally_of(const fit_t *fit, int64_t row, int64_t col, int64_t cols
         for (int64_t i = some; i % LODE_LANES != 0; i++)
             x[i] = NAN;
         for (int64_t i = 0; i < some; i += LODE_LANES)
-            for (int j = 0; j < LODE_LANES; j++) {
-                const float value = x[i + j];
-                const bool counts = value == value;
-                const double deviation = mean ? (double)value - *mean : 0;
-                const double term = mean ? deviation * deviation : (double)value;
-                lanes[j] += counts ? term : 0;
-                tally.count += counts;
-                tally.least = value < tally.least ? value : tally.least;
-                tally.most = value > tally.most ? value : tally.most;
-            }
+            lanes_add(&lanes, x + i, mean != NULL, mean ? *mean : 0);
     }
-    tally.sum = lode_lanes_sum(lanes);
+    tally.sum = lode_lanes_sum(lanes.sum);
+    for (int j = 0; j < LODE_LANES; j++) {
+        tally.count += lanes.count[j];
+        tally.least = lanes.least[j] < tally.least ? lanes.least[j] : tally.least;
+        tally.most = lanes.most[j] > tally.most ? lanes.most[j] : tally.most;
+    }
     return tally;
 }
 

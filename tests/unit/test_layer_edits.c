@@ -1,576 +1,346 @@
-/* Edits of experiments and of quantized variants, from files written by hand as the stages write
- * them: what is changed where, at the positions of pruned matrices too, and what is refused. */
+/* Edits of whole layers of every model family (tests/golden/families.py): codecs of all matrices
+ * against a layer whose matrices are written out, forwards and backwards; coded inputs against the
+ * products computed by hand from what the layer shows; and super activations put back against the
+ * definition. */
 #include "testing/cmocka_all.h"
 
+#include <dirent.h>
+#include <math.h>
 #include <mpi.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/file.h"
-#include "base/log.h"
 #include "base/memory.h"
-#include "common/edits.h"
-#include "kernels/codec.h"
-#include "testing/checkpoint.h"
+#include "base/random.h"
 #include "testing/compare.h"
-#include "testing/temporary.h"
+#include "transformer/stack.h"
 
-enum { LAYERS = 3, D = 24, M = 52, KV = 8, CORE = 5, COLUMNS = 64 };
+#define FAMILIES "tests/golden/families"
+enum { TOKENS = 21, LONGEST = 16, SEQUENCES = 3, WIDE = 256, CASES_LEAST = 17 };
 
-static const lode_architecture_t architecture = {.layers = LAYERS,
-                                                 .hidden = D,
-                                                 .intermediate = M,
-                                                 .heads = 3,
-                                                 .kv_heads = 1,
-                                                 .head_dim = 8,
-                                                 .vocab = 61,
-                                                 .max_positions = 64,
-                                                 .norm_eps = 1e-5,
-                                                 .rotary.theta = 1e4,
-                                                 .bos = 1,
-                                                 .eos = 2};
+static const int64_t offsets[] = {0, 1, 17, TOKENS}; /* one of them a single token */
+static const lode_sequences_t sequences = {SEQUENCES, offsets};
 
-static lode_comm_t self;
-static lode_config_t config = {.threads = 1, .memory = 1 << 28, .micro_batch = 20};
-static lode_run_t run;
+/* --- a layer of a family ---------------------------------------------------------------------- */
 
-enum {
-    PRUNED,
-    COMPENSATED,
-    PRUNE,
-    RESTORE,
-    SCALE,
-    TENSOR,
-    GLOBAL,
-    BOTH,
-    HELD,
-    SMOOTH,
-    MIXED,
-    HELD_DENSE,
-    VARIANTS
-};
+/* The last layer as it is edited: its input, and what it makes of it. */
+typedef struct family {
+    const char *name;
+    lode_checkpoint_t *checkpoint;
+    lode_layout_t layout;
+    lode_stack_t *stack;
+    lode_layer_t *layer;
+    int64_t d, m, reals; /* of memory */
+    lode_activations_t act;
+    lode_real_t *x, *y, *memory;
+    const lode_real_t *h, *u;
+    lode_real_t *seen[LODE_INPUTS]; /* [TOKENS, WIDE] */
+} family_t;
 
-static char names[VARIANTS][40] = {"lp@0.3",     "lp@0.3+least-squares",
-                                   "experiment", "experiment",
-                                   "scaled",     "others",
-                                   "others",     "both",
-                                   "of-base",    "smooth",
-                                   "mixed",      "held"};
-
-static const lode_variant_t variants[VARIANTS] = {
-    [PRUNED] = {.name = names[PRUNED], .pruned = true, .base = -1},
-    [COMPENSATED] = {.name = names[COMPENSATED],
-                     .pruned = true,
-                     .compensation = LODE_COMPENSATION_LEAST_SQUARES,
-                     .base = -1},
-    [PRUNE] = {.name = names[PRUNE], .experiment = true, .what = LODE_EXPERIMENT_PRUNE, .base = -1},
-    [RESTORE] = {.name = names[RESTORE],
-                 .experiment = true,
-                 .what = LODE_EXPERIMENT_RESTORE,
-                 .base = -1},
-    [SCALE] = {.name = names[SCALE],
-               .experiment = true,
-               .what = LODE_EXPERIMENT_SCALE,
-               .factor = 1.5,
-               .base = -1},
-    [TENSOR] = {.name = names[TENSOR],
-                .experiment = true,
-                .what = LODE_EXPERIMENT_OTHERS_TENSOR,
-                .base = -1},
-    [GLOBAL] = {.name = names[GLOBAL],
-                .experiment = true,
-                .what = LODE_EXPERIMENT_OTHERS_GLOBAL,
-                .base = -1},
-    [BOTH] = {.name = names[BOTH],
-              .quantized = true,
-              .bits = 4,
-              .granularity = {.kind = LODE_GRANULARITY_CHANNEL},
-              .protection = LODE_PROTECT_BOTH,
-              .base = -1},
-    [HELD] = {.name = names[HELD],
-              .quantized = true,
-              .bits = 3,
-              .granularity = {.kind = LODE_GRANULARITY_GROUP, .size = 7},
-              .activations = LODE_INPUTS_TOKEN_HELD,
-              .protection = LODE_PROTECT_BOTH,
-              .base = COMPENSATED},
-    [SMOOTH] = {.name = names[SMOOTH],
-                .quantized = true,
-                .bits = 8,
-                .activations = LODE_INPUTS_TENSOR_SMOOTH,
-                .base = -1},
-    [MIXED] = {.name = names[MIXED],
-               .quantized = true,
-               .quantizer = LODE_QUANTIZER_LP,
-               .bits = 4,
-               .granularity = {.kind = LODE_GRANULARITY_BLOCK, .size = 3},
-               .base = PRUNED},
-    [HELD_DENSE] = {.name = names[HELD_DENSE],
-                    .quantized = true,
-                    .bits = 4,
-                    .granularity = {.kind = LODE_GRANULARITY_CHANNEL},
-                    .activations = LODE_INPUTS_TENSOR_HELD,
-                    .base = -1},
-};
-
-/* --- files ----------------------------------------------------------------------------------- */
-
-/* Super weights in the order they were found; the fourth's channel is pruned away. */
-static const int32_t super_layer[] = {2, 1, 1, 1}, super_row[] = {5, 3, 3, 0},
-                     super_channel[] = {18, 9, 41, 10};
-static const double super_value[] = {-2.5, 8, 0.25, 3};
-
-static bool is_kept(int64_t layer, int64_t j) {
-    return (j + 2 * layer) % 3 != 0;
+static void family_open(family_t *f, const char *name) {
+    char folder[400];
+    *f = (family_t){.name = name};
+    snprintf(folder, sizeof folder, FAMILIES "/%s", name);
+    LODE_ASSERT_OK(lode_checkpoint_open(&f->checkpoint, folder));
+    const lode_architecture_t *architecture = lode_checkpoint_architecture(f->checkpoint);
+    f->d = architecture->hidden;
+    f->m = architecture->intermediate;
+    assert_true(f->d <= WIDE && f->m <= WIDE);
+    LODE_ASSERT_OK(lode_layout_create(&f->layout, architecture, LONGEST, 1, 0, 0));
+    LODE_ASSERT_OK(lode_stack_create(&f->stack, f->checkpoint, &f->layout, TOKENS, LONGEST, 1));
+    f->layer = &f->stack->layer[f->stack->count - 1];
+    f->reals = TOKENS * lode_activations_per_token(f->layer);
+    LODE_ASSERT_OK(LODE_NEW(&f->memory, f->reals, "test"));
+    LODE_ASSERT_OK(LODE_NEW(&f->x, 2 * TOKENS * f->d, "test"));
+    f->y = f->x + TOKENS * f->d;
+    for (int i = 0; i < LODE_INPUTS; i++)
+        LODE_ASSERT_OK(LODE_NEW(&f->seen[i], TOKENS * WIDE, "test"));
+    for (int64_t i = 0; i < TOKENS * f->d; i++)
+        f->x[i] =
+            (lode_real_t)(2 * lode_random_uniform(lode_random_key(5, "x", 0, 0), (uint64_t)i) - 1);
 }
 
-static int64_t kept_of(int64_t layer) {
-    int64_t kept = 0;
-    for (int64_t j = 0; j < M; j++)
-        kept += is_kept(layer, j);
-    return kept;
+static void family_close(family_t *f) {
+    lode_stack_destroy(&f->stack);
+    lode_checkpoint_close(&f->checkpoint);
+    for (int i = 0; i < LODE_INPUTS; i++)
+        free(f->seen[i]);
+    free(f->x);
+    free(f->memory);
 }
 
-/* Place of a channel among those that a layer keeps. */
-static int32_t place(int64_t layer, int64_t channel_index) {
-    int32_t count = 0;
-    for (int64_t j = 0; j < channel_index; j++)
-        count += is_kept(layer, j);
-    return count;
+static int64_t input_width(const family_t *f, lode_input_t which) {
+    return which == LODE_INPUT_OUTPUT ? f->layer->o.in
+           : which == LODE_INPUT_DOWN ? f->layer->m
+                                      : f->d;
 }
 
-static lode_store_t *create(lode_stage_t stage) {
-    lode_store_t *store;
-    memset(run.fingerprint[stage], 'a' + (int)stage, LODE_DIGEST_TEXT - 1);
-    LODE_ASSERT_OK(lode_run_create(&store, &run, stage));
-    return store;
+static void on_input(void *context, lode_input_t which, const lode_real_t *x) {
+    const family_t *f = context;
+    memcpy(f->seen[which], x, (size_t)(TOKENS * input_width(f, which)) * sizeof *x);
 }
 
-static void commit(lode_store_t *store, lode_stage_t stage) {
-    const lode_provenance_t provenance = {.fingerprint = run.fingerprint[stage]};
-    LODE_ASSERT_OK(lode_store_provenance(store, &provenance));
-    LODE_ASSERT_OK(lode_store_commit(&store));
+/* Runs the last layer as `edit` says, or as `layer` is where there is none. */
+static void run_layer(family_t *f, const lode_layer_edit_t *edit) {
+    const lode_tap_t tap = {f, on_input};
+    if (edit)
+        lode_stack_edit(f->stack, f->stack->count - 1, edit);
+    lode_activations_place(&f->act, f->layer, TOKENS, f->memory);
+    f->act.x = f->x;
+    lode_layer_forward_tapped(f->layer, &sequences, &f->act, f->y, f->stack->workspace, &tap, &f->h,
+                              &f->u);
 }
 
-static void put(lode_store_t *store, const char *path, lode_type_t type, int axes,
-                const int64_t *shape, const void *data) {
-    const int64_t zero[2] = {0, 0};
-    LODE_ASSERT_OK(lode_store_dataset(store, path, type, axes, shape, false));
-    LODE_ASSERT_OK(lode_store_write(store, path, zero, shape, data));
-}
-
-static float down_value(int64_t layer, int64_t row, int64_t column) {
-    return (float)(row * COLUMNS + column + 10000 * layer);
-}
-
-static void write_pruned(void) {
-    static uint8_t keep[LAYERS * M];
-    static float down[D * M];
-    const int64_t masks[] = {LAYERS, M};
-    char path[128];
-    for (int64_t i = 0; i < LAYERS * M; i++)
-        keep[i] = is_kept(i / M, i % M);
-    lode_store_t *store = create(LODE_STAGE_PRUNE);
-    put(store, "/keep/lp@0.3", LODE_TYPE_U8, 2, masks, keep);
-    put(store, "/keep/lp@0.3+least-squares", LODE_TYPE_U8, 2, masks, keep);
-    commit(store, LODE_STAGE_PRUNE);
-    store = create(LODE_STAGE_COMPENSATE);
-    for (int64_t l = 0; l < LAYERS; l++) {
-        const int64_t shape[] = {D, kept_of(l)};
-        for (int64_t i = 0; i < D * shape[1]; i++)
-            down[i] = down_value(l, i / shape[1], i % shape[1]);
-        snprintf(path, sizeof path, "/down/lp@0.3+least-squares/%lld", (long long)l);
-        put(store, path, LODE_TYPE_F32, 2, shape, down);
-    }
-    commit(store, LODE_STAGE_COMPENSATE);
-}
-
-/* Weights that others-tensor and others-global set to zero: layer, matrix, row, column. */
-static const int32_t others[2][3][4] = {
-    {{1, LODE_MATRIX_GATE, 51, 23}, {0, LODE_MATRIX_K, 7, 0}, {1, LODE_MATRIX_GATE, 2, 3}},
-    {{2, LODE_MATRIX_DOWN, 23, 51}, {2, LODE_MATRIX_DOWN, 0, 0}, {2, LODE_MATRIX_O, 1, 1}}};
-
-/* With the first `count` super weights, the first of them in row `row`. */
-static void write_superweight(int64_t count, int32_t row) {
-    static const char *const fields[] = {"layer", "matrix", "row", "col"};
-    static const char *const groups[] = {"tensor", "global"};
-    const int64_t three = 3;
-    int32_t rows[4];
-    char path[64];
-    memcpy(rows, super_row, sizeof rows);
-    rows[0] = row;
-    lode_store_t *store = create(LODE_STAGE_SUPERWEIGHT);
-    put(store, "/weights/layer", LODE_TYPE_I32, 1, &count, super_layer);
-    put(store, "/weights/row", LODE_TYPE_I32, 1, &count, rows);
-    put(store, "/weights/channel", LODE_TYPE_I32, 1, &count, super_channel);
-    put(store, "/weights/value", LODE_TYPE_F64, 1, &count, super_value);
-    for (int g = 0; g < 2; g++)
-        for (int f = 0; f < 4; f++) {
-            const int32_t values[] = {others[g][0][f], others[g][1][f], others[g][2][f]};
-            snprintf(path, sizeof path, "/others/%s/%s", groups[g], fields[f]);
-            put(store, path, LODE_TYPE_I32, 1, &three, values);
-        }
-    commit(store, LODE_STAGE_SUPERWEIGHT);
-}
-
-/* The last core of a layer is shorter; layer l's begins at channel 10·l. */
-static void write_classify(void) {
-    const int64_t shape[] = {LAYERS, CORE};
-    int32_t core[LAYERS * CORE];
-    for (int32_t i = 0; i < LAYERS * CORE; i++)
-        core[i] = i == LAYERS * CORE - 1 ? -1 : 10 * (i / CORE) + 2 * (i % CORE);
-    lode_store_t *store = create(LODE_STAGE_CLASSIFY);
-    put(store, "/core", LODE_TYPE_I32, 2, shape, core);
-    commit(store, LODE_STAGE_CLASSIFY);
-}
-
-static bool is_core(int64_t layer, int64_t j) {
-    return j >= 10 * layer && j < 10 * layer + 10 - 2 * (layer == LAYERS - 1) &&
-           (j - 10 * layer) % 2 == 0;
-}
-
-/* Extents of a matrix in a variant. */
-static void extents(int64_t v, int64_t layer, int which, int64_t *out, int64_t *in) {
-    static const int64_t outs[] = {D, KV, KV, D, M, M, D}, ins[] = {D, D, D, D, D, D, M};
-    const bool pruned = variants[v].base >= 0;
-    *out = outs[which];
-    *in = ins[which];
-    if (pruned && (which == LODE_MATRIX_GATE || which == LODE_MATRIX_UP))
-        *out = kept_of(layer);
-    if (pruned && which == LODE_MATRIX_DOWN)
-        *in = kept_of(layer);
-}
-
-static int64_t blocks_of(int64_t v, int64_t layer, int which) {
-    int64_t out, in;
-    extents(v, layer, which, &out, &in);
-    if (v == MIXED && which >= LODE_MATRIX_GATE)
-        return which == LODE_MATRIX_DOWN ? in : out;
-    if (v == BOTH || v == HELD_DENSE)
-        return out;
-    return v == SMOOTH ? 1 : v == HELD ? out * ((in + 6) / 7) : (out * in + 8) / 9;
-}
-
-/* What the parameters of a matrix begin with, so that each is told from the others. */
-static float mark(int64_t v, int64_t layer, int which) {
-    return (float)(v * 1000 + layer * 100 + which);
-}
-
-/* All parameters, of matrix `spoilt` of layer 1 in variant HELD one block more. */
-static void write_quantize(int spoilt) {
-    static float values[D * M];
-    static uint8_t bits[M];
-    const int64_t d = D;
-    char path[128];
-    memset(bits, 4, sizeof bits);
-    lode_store_t *store = create(LODE_STAGE_QUANTIZE);
-    for (int64_t v = BOTH; v < VARIANTS; v++)
-        for (int64_t i = 0; i < LAYERS * LODE_MATRICES; i++) {
-            const int64_t l = i / LODE_MATRICES;
-            const int which = (int)(i % LODE_MATRICES);
-            const char *name = lode_matrix_name((lode_layer_matrix_t)which);
-            const int64_t blocks =
-                blocks_of(v, l, which) + (v == HELD && l == 1 && which == spoilt);
-            values[0] = mark(v, l, which);
-            snprintf(path, sizeof path, "/variants/%s/%lld/%s/scale", names[v], (long long)l, name);
-            put(store, path, LODE_TYPE_F32, 1, &blocks, values);
-            values[0] = -mark(v, l, which);
-            snprintf(path, sizeof path, "/variants/%s/%lld/%s/minimum", names[v], (long long)l,
-                     name);
-            put(store, path, LODE_TYPE_F32, 1, &blocks, values);
-            snprintf(path, sizeof path, "/variants/%s/%lld/%s/%s_bits", names[v], (long long)l,
-                     name, which == LODE_MATRIX_DOWN ? "col" : "row");
-            if (v == MIXED && which >= LODE_MATRIX_GATE)
-                put(store, path, LODE_TYPE_U8, 1, &blocks, bits);
-        }
-    for (int64_t l = 0; l < LAYERS; l++)
-        for (int i = 0; i < 2; i++) {
-            values[0] = (float)(10 * l + i);
-            snprintf(path, sizeof path, "/smooth/%lld/%s", (long long)l, i ? "ffn" : "attention");
-            put(store, path, LODE_TYPE_F32, 1, &d, values);
-        }
-    commit(store, LODE_STAGE_QUANTIZE);
-}
-
-/* --- experiments ----------------------------------------------------------------------------- */
-
-static void assert_held(const lode_codec_t *codec, int64_t index, int32_t row, int32_t col,
-                        float value) {
-    assert_true(index < codec->held_count);
-    assert_int_equal(codec->held[index].row, row);
-    assert_int_equal(codec->held[index].col, col);
-    assert_true(codec->held[index].value == value);
-}
-
-/* No matrix of the edit has a codec but those of the mask. */
-static void assert_codecs(const lode_layer_edit_t *edit, unsigned mask) {
-    for (int which = 0; which < LODE_MATRICES; which++)
-        assert_int_equal(edit->codec[which] != NULL, mask >> which & 1);
-}
-
-static void experiments(void **state) {
-    (void)state;
-    lode_edits_t *edits;
-    LODE_ASSERT_OK(lode_edits_open(&edits, &run, variants, VARIANTS));
-    for (int64_t v = PRUNE; v <= SCALE; v++) {
-        lode_layer_edit_t edit = lode_edits_of(edits, v, 0);
-        const lode_layer_edit_t nothing = {0};
-        assert_memory_equal(&edit, &nothing, sizeof edit);
-        edit = lode_edits_of(edits, v, 1);
-        assert_codecs(&edit, 1u << LODE_MATRIX_DOWN);
-        assert_null(edit.channels);
-        const lode_codec_t *down = edit.codec[LODE_MATRIX_DOWN];
-        assert_int_equal(down->bits, 0);
-        assert_int_equal(down->dtype, LODE_DTYPE_BF16);
-        assert_int_equal(down->held_count, 3);
-        const float factor = v == SCALE ? 1.5F : 0;
-        assert_held(down, 0, 0, 10, 3 * factor);
-        assert_held(down, 1, 3, 9, 8 * factor);
-        assert_held(down, 2, 3, 41, 0.25F * factor);
-        assert_int_equal(edit.restore_count, v == RESTORE ? 3 : 0);
-        if (v == RESTORE)
-            assert_true(edit.restore[1].row == 3 && edit.restore[1].col == 9 &&
-                        edit.restore[1].value == 8);
-        edit = lode_edits_of(edits, v, 2);
-        assert_held(edit.codec[LODE_MATRIX_DOWN], 0, 5, 18, -2.5F * factor);
-    }
-    lode_layer_edit_t edit = lode_edits_of(edits, TENSOR, 1);
-    assert_codecs(&edit, 1u << LODE_MATRIX_GATE);
-    assert_int_equal(edit.codec[LODE_MATRIX_GATE]->held_count, 2);
-    assert_held(edit.codec[LODE_MATRIX_GATE], 0, 2, 3, 0);
-    assert_held(edit.codec[LODE_MATRIX_GATE], 1, 51, 23, 0);
-    edit = lode_edits_of(edits, TENSOR, 0);
-    assert_codecs(&edit, 1u << LODE_MATRIX_K);
-    edit = lode_edits_of(edits, TENSOR, 2);
-    assert_codecs(&edit, 0);
-    edit = lode_edits_of(edits, GLOBAL, 2);
-    assert_codecs(&edit, 1u << LODE_MATRIX_DOWN | 1u << LODE_MATRIX_O);
-    assert_held(edit.codec[LODE_MATRIX_DOWN], 1, 23, 51, 0);
-    assert_true(lode_edits_memory(edits) <= lode_edits_plan(variants, VARIANTS, LAYERS, M, D));
-    lode_edits_close(&edits);
-}
-
-/* --- quantized variants ---------------------------------------------------------------------- */
-
-/* The parameters of all matrices are the variant's own, and as many as its matrices need. */
-static void assert_parameters(const lode_layer_edit_t *edit, int64_t v, int64_t layer) {
-    for (int which = 0; which < LODE_MATRICES; which++) {
-        const lode_codec_t *codec = edit->codec[which];
-        int64_t out, in;
-        assert_non_null(codec);
-        extents(v, layer, which, &out, &in);
-        assert_int_equal(lode_codec_blocks(codec, out, in), blocks_of(v, layer, which));
-        assert_true(codec->scale[0] == mark(v, layer, which));
-        assert_true(codec->minimum[0] == -mark(v, layer, which));
-        assert_int_equal(codec->bits, variants[v].bits);
-        assert_int_equal(codec->dtype, LODE_DTYPE_BF16);
-        const bool mixed = v == MIXED && which >= LODE_MATRIX_GATE;
-        assert_int_equal(codec->row_bits != NULL, mixed && which != LODE_MATRIX_DOWN);
-        assert_int_equal(codec->col_bits != NULL, mixed && which == LODE_MATRIX_DOWN);
-        assert_int_equal(codec->smooth != NULL,
-                         v == SMOOTH && which != LODE_MATRIX_O && which != LODE_MATRIX_DOWN);
-    }
-}
-
-static void assert_core(const lode_layer_edit_t *edit, int64_t layer) {
-    const lode_codec_t *const *codec = edit->codec;
-    const uint8_t *keep = codec[LODE_MATRIX_DOWN]->keep_col;
-    assert_ptr_equal(codec[LODE_MATRIX_GATE]->keep_row, keep);
-    assert_ptr_equal(codec[LODE_MATRIX_UP]->keep_row, keep);
-    assert_null(codec[LODE_MATRIX_GATE]->keep_col);
-    assert_null(codec[LODE_MATRIX_Q]->keep_row);
-    for (int64_t k = 0; k < (edit->channels ? edit->count : M); k++)
-        assert_int_equal(keep[k], is_core(layer, edit->channels ? edit->channels[k] : k));
-}
-
-static void assert_channels(const lode_input_codec_t *input, int64_t count, const int32_t *held) {
-    assert_int_equal(input->bits, 8);
-    assert_int_equal(input->held_count, count);
+static void assert_equal(const family_t *f, const char *what, const lode_real_t *got,
+                         const lode_real_t *want, int64_t count, double tolerance) {
+    char name[160];
+    double *wide;
+    LODE_ASSERT_OK(LODE_NEW(&wide, count, "test"));
     for (int64_t i = 0; i < count; i++)
-        assert_int_equal(input->held[i], held[i]);
+        wide[i] = (double)want[i];
+    snprintf(name, sizeof name, "%s, %s", f->name, what);
+    LODE_ASSERT_CLOSE(lode_compare_f32(name, got, count, wide, count, tolerance, tolerance));
+    free(wide);
 }
 
-/* Protections of the dense model. */
-static void protections(void **state) {
-    (void)state;
-    lode_edits_t *edits;
-    LODE_ASSERT_OK(lode_edits_open(&edits, &run, variants, VARIANTS));
-    for (int64_t l = 0; l < LAYERS; l++) {
-        const lode_layer_edit_t edit = lode_edits_of(edits, BOTH, l);
-        const lode_codec_t *down = edit.codec[LODE_MATRIX_DOWN];
-        assert_parameters(&edit, BOTH, l);
-        assert_core(&edit, l);
-        assert_int_equal(down->held_count, l == 0 ? 0 : l == 1 ? 3 : 1);
-        if (l == 1)
-            assert_held(down, 2, 3, 41, 0.25F);
-        if (l == 2)
-            assert_held(down, 0, 5, 18, -2.5F);
-        for (int i = 0; i < LODE_INPUTS; i++)
-            assert_null(edit.input[i]);
+static lode_real_t *copy_of(const lode_real_t *x, int64_t count) {
+    lode_real_t *copy = malloc((size_t)count * sizeof *copy);
+    memcpy(copy, x, (size_t)count * sizeof *copy);
+    return copy;
+}
+
+/* --- codecs ----------------------------------------------------------------------------------- */
+
+/* Codecs of all matrices of the last layer with `edit`, and the matrices written out. */
+typedef struct coded {
+    lode_codec_t codec[LODE_MATRICES];
+    lode_held_t held[LODE_MATRICES];
+    float *parameters[LODE_MATRICES], *plain[LODE_MATRICES];
+    float smooth[WIDE];
+} coded_t;
+
+static void code_all(coded_t *c, const family_t *f, lode_layer_edit_t *edit) {
+    static const lode_granularity_t kinds[] = {{LODE_GRANULARITY_CHANNEL, 0},
+                                               {LODE_GRANULARITY_GROUP, 10},
+                                               {LODE_GRANULARITY_BLOCK, 9},
+                                               {LODE_GRANULARITY_TENSOR, 0}};
+    lode_layer_t layer = f->stack->whole[f->stack->count - 1];
+    lode_layer_edit(&layer, edit);
+    *c = (coded_t){.smooth = {0}};
+    for (int i = 0; i < WIDE; i++)
+        c->smooth[i] = 0.5F + (float)(i * 7 % 11) / 8;
+    for (int i = 0; i < LODE_MATRICES; i++) {
+        lode_weight_t *weight = lode_layer_matrix(&layer, (lode_layer_matrix_t)i);
+        if (!weight->data)
+            continue;
+        c->held[i] = (lode_held_t){.row = 3, .col = (int32_t)weight->in - 1, .value = 1.25F};
+        c->codec[i] = (lode_codec_t){.bits = 3 + i % 4,
+                                     .granularity = kinds[i % 4],
+                                     .held = &c->held[i],
+                                     .held_count = weight->in > 0,
+                                     .smooth = i % 3 ? NULL : c->smooth,
+                                     .dtype = weight->dtype};
+        const int64_t blocks = lode_codec_blocks(&c->codec[i], weight->out, weight->in);
+        LODE_ASSERT_OK(LODE_NEW(&c->parameters[i], 2 * blocks + 1, "test"));
+        LODE_ASSERT_OK(
+            lode_codec_fit(&c->codec[i], weight, 3, c->parameters[i], c->parameters[i] + blocks));
+        c->codec[i].scale = c->parameters[i];
+        c->codec[i].minimum = c->parameters[i] + blocks;
+        weight->codec = &c->codec[i];
+        LODE_ASSERT_OK(LODE_NEW(&c->plain[i], weight->out * weight->in + 1, "test"));
+        lode_codec_read(weight, 0, weight->out, 0, weight->in, c->plain[i]);
+        edit->codec[i] = &c->codec[i];
     }
-    for (int64_t l = 0; l < LAYERS; l++) {
-        const lode_layer_edit_t edit = lode_edits_of(edits, HELD_DENSE, l);
-        static const int32_t rows[] = {0, 3}, channels[] = {9, 10, 41}, last[] = {18};
-        assert_parameters(&edit, HELD_DENSE, l);
-        assert_int_equal(edit.codec[LODE_MATRIX_DOWN]->held_count, 0);
-        assert_null(edit.codec[LODE_MATRIX_DOWN]->keep_col);
-        assert_true(edit.input[LODE_INPUT_DOWN]->tensor);
-        assert_channels(edit.input[LODE_INPUT_ATTENTION], l == 2 ? 2 : 0, rows);
-        assert_channels(edit.input[LODE_INPUT_FFN], l == 2 ? 2 : 0, rows);
-        assert_channels(edit.input[LODE_INPUT_OUTPUT], 0, NULL);
-        assert_channels(edit.input[LODE_INPUT_DOWN],
-                        l == 0   ? 0
-                        : l == 1 ? 3
-                                 : 1,
-                        l == 1 ? channels : last);
+}
+
+static void free_coded(coded_t *c) {
+    for (int i = 0; i < LODE_MATRICES; i++) {
+        free(c->parameters[i]);
+        free(c->plain[i]);
     }
-    lode_edits_close(&edits);
 }
 
-/* The same of a compensated variant: places among the kept channels, the compensated values, and
- * nothing of what is pruned away. */
-static void protections_of_pruned(void **state) {
-    (void)state;
-    lode_edits_t *edits;
-    LODE_ASSERT_OK(lode_edits_open(&edits, &run, variants, VARIANTS));
-    assert_true(is_kept(1, 9) && !is_kept(1, 10) && is_kept(1, 41) && is_kept(2, 18));
-    for (int64_t l = 0; l < LAYERS; l++) {
-        const lode_layer_edit_t edit = lode_edits_of(edits, HELD, l);
-        const lode_codec_t *down = edit.codec[LODE_MATRIX_DOWN];
-        const int32_t places[] = {place(1, 9), place(1, 41)}, last = place(2, 18), row = 3;
-        assert_parameters(&edit, HELD, l);
-        assert_int_equal(edit.count, kept_of(l));
-        assert_int_equal(edit.down.shape[1], kept_of(l));
-        assert_core(&edit, l);
-        assert_int_equal(down->held_count, l == 0 ? 0 : l == 1 ? 2 : 1);
-        for (int i = 0; i < 2 && l == 1; i++)
-            assert_held(down, i, 3, places[i], down_value(1, 3, places[i]));
-        if (l == 2)
-            assert_held(down, 0, 5, last, down_value(2, 5, last));
-        assert_channels(edit.input[LODE_INPUT_DOWN], down->held_count, l == 1 ? places : &last);
-        assert_channels(edit.input[LODE_INPUT_ATTENTION], l == 2, &row);
-        assert_channels(edit.input[LODE_INPUT_FFN], l == 2, &row);
-        assert_false(edit.input[LODE_INPUT_ATTENTION]->tensor);
-    }
-    lode_edits_close(&edits);
-}
-
-static void smoothing_and_mixed_precision(void **state) {
-    (void)state;
-    lode_edits_t *edits;
-    LODE_ASSERT_OK(lode_edits_open(&edits, &run, variants, VARIANTS));
-    for (int64_t l = 0; l < LAYERS; l++) {
-        lode_layer_edit_t edit = lode_edits_of(edits, SMOOTH, l);
-        assert_parameters(&edit, SMOOTH, l);
-        assert_ptr_equal(edit.codec[LODE_MATRIX_V]->smooth,
-                         edit.input[LODE_INPUT_ATTENTION]->smooth);
-        assert_ptr_equal(edit.codec[LODE_MATRIX_UP]->smooth, edit.input[LODE_INPUT_FFN]->smooth);
-        assert_true(edit.input[LODE_INPUT_ATTENTION]->smooth[0] == (float)(10 * l));
-        assert_true(edit.input[LODE_INPUT_FFN]->smooth[0] == (float)(10 * l + 1));
-        assert_null(edit.input[LODE_INPUT_OUTPUT]->smooth);
-        assert_null(edit.input[LODE_INPUT_DOWN]->smooth);
-        edit = lode_edits_of(edits, MIXED, l);
-        assert_parameters(&edit, MIXED, l);
-        assert_null(edit.down.data);
-        assert_null(edit.codec[LODE_MATRIX_DOWN]->keep_col);
-    }
-    lode_edits_close(&edits);
-    /* feed-forward blocks alone: attention and its inputs stay as they are */
-    config.quantize.tensors = LODE_QUANTIZED_FFN;
-    LODE_ASSERT_OK(lode_edits_open(&edits, &run, variants, VARIANTS));
-    const lode_layer_edit_t edit = lode_edits_of(edits, SMOOTH, 1);
-    assert_codecs(&edit, 1u << LODE_MATRIX_GATE | 1u << LODE_MATRIX_UP | 1u << LODE_MATRIX_DOWN);
-    assert_null(edit.input[LODE_INPUT_ATTENTION]);
-    assert_null(edit.input[LODE_INPUT_OUTPUT]);
-    assert_non_null(edit.input[LODE_INPUT_FFN]->smooth);
-    lode_edits_close(&edits);
-    config.quantize.tensors = LODE_QUANTIZED_ALL;
-}
-
-/* --- what is refused ------------------------------------------------------------------------- */
-
-static void refused(void **state) {
-    (void)state;
-    lode_edits_t *edits;
-    write_quantize(LODE_MATRIX_DOWN);
-    LODE_ASSERT_FAILS(lode_edits_open(&edits, &run, variants, VARIANTS), LODE_ERR_SHAPE,
-                      "/variants/of-base/1/down/scale of quantize.h5 in ");
-    assert_null(edits);
-    write_quantize(-1);
-    write_superweight(4, D);
-    LODE_ASSERT_FAILS(lode_edits_open(&edits, &run, variants, VARIANTS), LODE_ERR_FORMAT,
-                      "/weights of superweight.h5 in ");
-    write_superweight(4, -1);
-    LODE_ASSERT_FAILS(lode_edits_open(&edits, &run, variants, VARIANTS), LODE_ERR_FORMAT,
-                      "is no weight of this model, or is there twice; run the stage superweight");
-    LODE_ASSERT_OK(lode_edits_open(&edits, &run, variants, 2)); /* needs none */
-    lode_edits_close(&edits);
-    memset(run.fingerprint[LODE_STAGE_SUPERWEIGHT], 'z', LODE_DIGEST_TEXT - 1);
-    LODE_ASSERT_FAILS(lode_edits_open(&edits, &run, &variants[PRUNE], 1), LODE_ERR_INPUT,
-                      "run the stage superweight again");
-    write_superweight(4, super_row[0]);
-}
-
-/* Nothing found: experiments are the dense model, and nothing is protected or held. */
-static void nothing_found(void **state) {
-    (void)state;
-    lode_edits_t *edits;
-    const lode_layer_edit_t nothing = {0};
-    write_superweight(0, 0);
-    LODE_ASSERT_OK(lode_edits_open(&edits, &run, variants, VARIANTS));
-    for (int64_t v = PRUNE; v <= SCALE; v++)
-        for (int64_t l = 0; l < LAYERS; l++) {
-            const lode_layer_edit_t edit = lode_edits_of(edits, v, l);
-            assert_memory_equal(&edit, &nothing, sizeof edit);
+/* Puts the matrices that are written out in the place of those with codecs. */
+static void materialise(lode_layer_t *layer, const coded_t *c, lode_real_t *up_bias,
+                        lode_real_t *gate_bias) {
+    for (int i = 0; i < LODE_MATRICES; i++) {
+        lode_weight_t *weight = lode_layer_matrix(layer, (lode_layer_matrix_t)i);
+        if (!weight->data)
+            continue;
+        const lode_tensor_t tensor =
+            lode_tensor_matrix(c->plain[i], LODE_DTYPE_F32, weight->out, weight->in);
+        lode_weight_t plain = lode_weight_of(&tensor);
+        lode_real_t *bias = i == LODE_MATRIX_UP ? up_bias : gate_bias;
+        plain.bias = weight->bias;
+        if (weight->bias && weight->row_index) { /* those of the rows that are left */
+            for (int64_t r = 0; r < weight->out; r++)
+                bias[r] = weight->bias[weight->row_index[r]];
+            plain.bias = bias;
         }
-    const lode_layer_edit_t edit = lode_edits_of(edits, HELD, 2);
-    assert_int_equal(edit.codec[LODE_MATRIX_DOWN]->held_count, 0);
-    assert_channels(edit.input[LODE_INPUT_DOWN], 0, NULL);
-    assert_channels(edit.input[LODE_INPUT_FFN], 0, NULL);
-    lode_edits_close(&edits);
-    write_superweight(4, super_row[0]);
+        *weight = plain;
+    }
 }
 
-/* --- the model ------------------------------------------------------------------------------- */
-
-static int set_up(void **state) {
-    (void)state;
-    LODE_ASSERT_OK(lode_path_join(&run.folder, lode_test_temporary(), "model"));
-    LODE_ASSERT_OK(lode_directory_create(run.folder));
-    LODE_ASSERT_OK(lode_test_write_checkpoint(run.folder, &architecture, LODE_DTYPE_BF16, 1, 3));
-    LODE_ASSERT_OK(lode_checkpoint_open(&run.checkpoint, run.folder));
-    run.comm = &self;
-    run.config = &config;
-    run.architecture = *lode_checkpoint_architecture(run.checkpoint);
-    LODE_ASSERT_OK(lode_layout_create(&run.layout, &run.architecture, 16, 1, 0, 0));
-    write_pruned();
-    write_superweight(4, super_row[0]);
-    write_classify();
-    write_quantize(-1);
-    return 0;
+/* Gradients with respect to the layer's input, from those of ones. */
+static lode_real_t *gradient_of(family_t *f) {
+    lode_real_t *dy = malloc((size_t)(TOKENS * f->d) * sizeof *dy);
+    const lode_real_t *u, *du;
+    for (int64_t i = 0; i < TOKENS * f->d; i++)
+        dy[i] = (lode_real_t)(i % 5) - 2;
+    lode_layer_backward_ffn(f->layer, &sequences, &f->act, dy, f->stack->workspace, &u, &du);
+    lode_layer_backward_rest(f->layer, &sequences, &f->act, dy, f->stack->workspace);
+    return dy;
 }
 
-static int tear_down(void **state) {
+static void check_codecs(family_t *f, lode_layer_edit_t edit) {
+    lode_real_t up_bias[WIDE], gate_bias[WIDE];
+    coded_t c;
+    code_all(&c, f, &edit);
+    run_layer(f, &edit);
+    lode_real_t *y = copy_of(f->y, TOKENS * f->d), *dx = gradient_of(f);
+    materialise(f->layer, &c, up_bias, gate_bias);
+    run_layer(f, NULL);
+    assert_equal(f, "y of codecs", y, f->y, TOKENS * f->d, 1e-5);
+    lode_real_t *want = gradient_of(f);
+    assert_equal(f, "gradient of codecs", dx, want, TOKENS * f->d, 1e-4);
+    run_layer(f, &(lode_layer_edit_t){0});
+    double difference = 0;
+    for (int64_t i = 0; i < TOKENS * f->d; i++)
+        difference += fabs((double)(f->y[i] - y[i]));
+    assert_true(difference > 1e-2);
+    free(y);
+    free(dx);
+    free(want);
+    free_coded(&c);
+}
+
+/* --- inputs ----------------------------------------------------------------------------------- */
+
+/* What the matrix makes of an input that the layer showed, coded. */
+static void product_of(const family_t *f, lode_layer_matrix_t which,
+                       const lode_input_codec_t *codec, lode_real_t *out) {
+    const lode_weight_t *weight = lode_layer_matrix(f->layer, which);
+    const lode_input_t input = lode_matrix_input(which);
+    const int64_t width = input_width(f, input);
+    lode_real_t *coded = malloc((size_t)(TOKENS * width) * sizeof *coded);
+    lode_real_t *workspace = malloc((size_t)lode_linear_workspace(weight) * sizeof *workspace + 1);
+    lode_input_code(codec, &sequences, width, f->seen[input], coded);
+    lode_linear_forward(weight, TOKENS, coded, false, out, workspace);
+    free(coded);
+    free(workspace);
+}
+
+static void check_inputs(family_t *f) {
+    static const int32_t held[] = {2, 5};
+    static lode_real_t got[TOKENS * WIDE], y[TOKENS * WIDE];
+    const lode_input_codec_t token = {.bits = 4}, tensor = {.bits = 5, .tensor = true};
+    const lode_input_codec_t kept = {.bits = 4, .held = held, .held_count = 2};
+    lode_real_t *x = copy_of(f->x, TOKENS * f->d);
+    run_layer(f, &(lode_layer_edit_t){.input = {&token, &kept, &tensor, &kept}});
+    assert_memory_equal(x, f->x, (size_t)(TOKENS * f->d) * sizeof *x);
+    if (f->layer->clip == 0) {
+        product_of(f, LODE_MATRIX_V, &token, got);
+        assert_equal(f, "v", f->act.v, got, TOKENS * f->layer->v.out, 1e-6);
+    }
+    product_of(f, LODE_MATRIX_UP, &tensor, got);
+    assert_equal(f, "up", f->act.up, got, TOKENS * f->m, 1e-6);
+    if (f->layer->gate.data) {
+        product_of(f, LODE_MATRIX_GATE, &tensor, got);
+        assert_equal(f, "gate", f->act.gate, got, TOKENS * f->m, 1e-6);
+    }
+    assert_memory_equal(f->u, f->seen[LODE_INPUT_DOWN], (size_t)(TOKENS * f->m) * sizeof *f->u);
+    assert_memory_equal(f->h, f->seen[LODE_INPUT_FFN], (size_t)(TOKENS * f->d) * sizeof *f->h);
+    product_of(f, LODE_MATRIX_O, &kept, got);
+    for (int64_t i = 0; i < TOKENS * f->d; i++)
+        y[i] = f->x[i] + got[i];
+    if (f->layer->attention_post_norm.kind == LODE_NORM_NONE)
+        assert_equal(f, "x'", f->act.x_mid, y, TOKENS * f->d, 1e-5);
+    else
+        assert_equal(f, "o's output", f->act.attention_out, got, TOKENS * f->d, 1e-5);
+    product_of(f, LODE_MATRIX_DOWN, &kept, got);
+    for (int64_t i = 0; i < TOKENS * f->d; i++)
+        y[i] = f->act.x_mid[i] + got[i];
+    if (f->layer->ffn_post_norm.kind == LODE_NORM_NONE)
+        assert_equal(f, "y", f->y, y, TOKENS * f->d, 1e-5);
+    else
+        assert_equal(f, "down's output", f->act.ffn_out, got, TOKENS * f->d, 1e-5);
+    free(x);
+}
+
+/* --- super activations ------------------------------------------------------------------------ */
+
+/* Y by hand, then what is put back: rows 2 (one weight) and 5 (two that add up). */
+static void check_restores(family_t *f) {
+    static const lode_restore_t restore[] = {{2, 7, 9}, {5, 1, -4}, {5, 3, 6}};
+    static lode_real_t want[TOKENS * WIDE];
+    const lode_input_codec_t none = {0};
+    lode_real_t bias[WIDE];
+    int changed = 0;
+    for (int i = 0; i < WIDE; i++)
+        bias[i] = (lode_real_t)i / 50;
+    run_layer(f, &(lode_layer_edit_t){.restore = restore, .restore_count = 3, .bias = bias});
+    product_of(f, LODE_MATRIX_DOWN, &none, want);
+    for (int64_t s = 0; s < SEQUENCES; s++)
+        for (int first = 0; first < 3; first += 1 + first) { /* 0, then 1 and 2 */
+            const int64_t row = restore[first].row;
+            int64_t best = -1;
+            double most = -1, added = 0;
+            for (int64_t t = offsets[s]; t < offsets[s + 1]; t++) {
+                double more = 0;
+                for (int r = first; r < (first ? 3 : 1); r++)
+                    more += (double)f->u[t * f->m + restore[r].col] * (double)restore[r].value;
+                const double magnitude = fabs((double)want[t * f->d + row] + more);
+                if (magnitude > most) {
+                    most = magnitude;
+                    best = t;
+                    added = more;
+                }
+            }
+            want[best * f->d + row] += (lode_real_t)added;
+            changed += fabs(added) > 1e-3;
+        }
+    assert_true(changed >= 3);
+    for (int64_t i = 0; i < TOKENS * f->d; i++)
+        want[i] += bias[i % f->d];
+    if (f->layer->ffn_post_norm.kind != LODE_NORM_NONE) {
+        assert_equal(f, "Y", f->act.ffn_out, want, TOKENS * f->d, 1e-5);
+        return;
+    }
+    for (int64_t i = 0; i < TOKENS * f->d; i++)
+        want[i] += f->act.x_mid[i];
+    assert_equal(f, "y with super activations", f->y, want, TOKENS * f->d, 1e-5);
+}
+
+static void check_family(const char *name) {
+    static const int32_t channels[] = {0, 3, 4, 5, 11, 17, 18, 22, 35};
+    family_t f;
+    family_open(&f, name);
+    check_codecs(&f, (lode_layer_edit_t){0});
+    check_codecs(&f, (lode_layer_edit_t){.channels = channels, .count = 9});
+    check_inputs(&f);
+    check_restores(&f);
+    family_close(&f);
+}
+
+static void test_families(void **state) {
     (void)state;
-    lode_checkpoint_close(&run.checkpoint);
-    free(run.folder);
-    return 0;
+    int cases = 0;
+    DIR *directory = opendir(FAMILIES);
+    assert_non_null(directory);
+    for (const struct dirent *entry; (entry = readdir(directory));)
+        if (!strchr(entry->d_name, '.')) {
+            check_family(entry->d_name);
+            cases++;
+        }
+    closedir(directory);
+    assert_true(cases >= CASES_LEAST);
 }
 
 int main(int argc, char **argv) {
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_families)};
     MPI_Init(&argc, &argv);
-    self = lode_comm_describe(MPI_COMM_SELF);
-    lode_log_enable(false);
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(experiments),
-        cmocka_unit_test(protections),
-        cmocka_unit_test(protections_of_pruned),
-        cmocka_unit_test(smoothing_and_mixed_precision),
-        cmocka_unit_test(refused),
-        cmocka_unit_test(nothing_found),
-    };
-    const int result = cmocka_run_group_tests(tests, set_up, tear_down);
+    const int failed = cmocka_run_group_tests(tests, NULL, NULL);
     MPI_Finalize();
-    return result;
+    return failed;
 }
