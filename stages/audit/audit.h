@@ -3,7 +3,7 @@
  * A version is any folder of the same architecture: pruned, quantized and dequantized, trained on,
  * made by anybody. Reads tokenize.h5, accumulate.h5, classify.h5, evaluate.h5, superweight.h5 where
  * super weights were looked for, the checkpoint and the folders; writes audit.h5, for each folder
- * /folders/<name> with the attributes path, layers, channels (n, of a layer), dtype, known
+ * /folders/<name> with the attributes path, layers, channels (n, of a layer), known
  * ("index", "lodestone.json", "similarity": how its channels are known to be the original's;
  * audit/version.h) and, all by the original's channels, core and halo:
  *
