@@ -743,9 +743,10 @@ int main(int argc, char **argv) {
         cmocka_unit_test(test_given_names),   cmocka_unit_test(test_names),
         cmocka_unit_test(test_unknown_names), cmocka_unit_test(test_families),
         cmocka_unit_test(test_super_weights), cmocka_unit_test(test_none_found),
-        cmocka_unit_test(test_quantization),  cmocka_unit_test(test_joint_plan),
-        cmocka_unit_test(test_retention),     cmocka_unit_test(test_overview),
-        cmocka_unit_test(test_nothing_there), cmocka_unit_test(test_partial_files),
+        cmocka_unit_test(test_quantization),  cmocka_unit_test(test_quantized_pruned_alone),
+        cmocka_unit_test(test_joint_plan),    cmocka_unit_test(test_retention),
+        cmocka_unit_test(test_overview),      cmocka_unit_test(test_nothing_there),
+        cmocka_unit_test(test_partial_files),
     };
     const int failed = cmocka_run_group_tests(tests, NULL, NULL);
     MPI_Finalize();
