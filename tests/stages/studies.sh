@@ -44,6 +44,8 @@ settings=(--set "results=$work/results" --set "prune.sparsity=(0.5)" --set calib
     --set evaluate.perplexity.[0].length=64)
 probe="probe.sequences=4 probe.max_length=48 probe.halo_sequences=2 probe.channels=8 probe.bins=4
     probe.draws=2 probe.random_cores=2"
+few="quantize.sequences=2 quantize.z=(3.0,6.0)"
+blocks="evaluate.perplexity.[1].length=64 $few"
 published="evaluate.perplexity.[1].length=64"
 for task in 0 1 2 3 4 5; do
     published+=" evaluate.tasks.[$task].limit=1 evaluate.tasks.[$task].shots=1"

@@ -499,6 +499,21 @@ static void test_quantization(void **state) {
     free(table);
 }
 
+/* A pruned model that is quantized is no point of the curves of pruning, nor a best variant. */
+static void test_quantized_pruned_alone(void **state) {
+    (void)state;
+    static const row_t rows[] = {{"dense", 10, -1}, {"lp@0.5:int4-channel:both", 22, -1}};
+    const char *folder = lode_test_temporary();
+    make_evaluate(model_folder(folder, "m"), rows, 2);
+    char *html = build(folder, one_model, 1, 0);
+    assert_null(strstr(html, "case-1-pruning"));
+    assert_null(strstr(html, "case-1-quantization"));
+    assert_null(strstr(html, "case-1-joint-plan")); /* no sizes */
+    assert_null(strstr(html, "Best at"));
+    want(html, "<td>lp@0.5:int4-channel:both</td>");
+    free(html);
+}
+
 static void test_joint_plan(void **state) {
     (void)state;
     static const char *const front[] = {"int2-channel", "lp@0.5:int4-channel:both",
@@ -728,9 +743,10 @@ int main(int argc, char **argv) {
         cmocka_unit_test(test_given_names),   cmocka_unit_test(test_names),
         cmocka_unit_test(test_unknown_names), cmocka_unit_test(test_families),
         cmocka_unit_test(test_super_weights), cmocka_unit_test(test_none_found),
-        cmocka_unit_test(test_quantization),  cmocka_unit_test(test_joint_plan),
-        cmocka_unit_test(test_retention),     cmocka_unit_test(test_overview),
-        cmocka_unit_test(test_nothing_there), cmocka_unit_test(test_partial_files),
+        cmocka_unit_test(test_quantization),  cmocka_unit_test(test_quantized_pruned_alone),
+        cmocka_unit_test(test_joint_plan),    cmocka_unit_test(test_retention),
+        cmocka_unit_test(test_overview),      cmocka_unit_test(test_nothing_there),
+        cmocka_unit_test(test_partial_files),
     };
     const int failed = cmocka_run_group_tests(tests, NULL, NULL);
     MPI_Finalize();
