@@ -591,7 +591,8 @@ static void test_llama(const char *model, lode_dtype_t dtype) {
     LODE_CHECK(file_has(source, "config.json", "\"intermediate_size\": 10"));
     path_of(path, "{ variant = \"magnitude@0.5\"; path = \"%s/%s-1/deep\"; }", folder, model);
     join(source, model);
-    test_quantized(model, source);
+    if (dtype == LODE_DTYPE_F16)
+        test_quantized(model, source);
     open_run(&run, model, source, path);
     LODE_CHECK(lode_stage_export(&run) == LODE_OK);
     LODE_CHECK(lode_export_present(&run));
@@ -620,7 +621,8 @@ static void test_families(void) {
         test_model(cases[i].name, source, cases[i].takes_bias ? 7 : 5);
         path_of(path, "%s/%s-1/deep", folder, cases[i].name);
         LODE_CHECK(file_has(path, "config.json", cases[i].key));
-        test_quantized(cases[i].name, source);
+        if (i < 2)
+            test_quantized(cases[i].name, source);
     }
 }
 
