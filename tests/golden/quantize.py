@@ -150,6 +150,11 @@ def matrices(rng):
     add("large-f16", "F16", rng.uniform(-65504, 65504, (6, 30)))
     add("large-bf16", "BF16", rng.uniform(0, 3.38e38, (6, 30)))
     add("subnormal-f32", "F32", rng.standard_normal((4, 20)) * 1e-42)
+    # halfway between numbers of half precision, normal and not, and of bfloat16
+    odd = np.arange(1, 33, 2, dtype=np.float64)
+    between = np.array([1 + odd / 2**11, odd / 2**25, 1 + odd / 2**8, odd * 2.0**-134,
+                        np.nextafter(F32(1 + odd / 2**11), F32(2)), 65488 + odd * 2])
+    add("between-f32", "F32", np.vstack([between, -between]))
     found["large-bf16"][1][2, 3] = to_bfloat([3.3895e38])[0]
     return found
 
@@ -233,6 +238,9 @@ def weight_cases(rng, found):
         smooth=np.linspace(0.9, 2.1, 30).astype(F32), held=[(1, 2, F32(1e9))])
     add("overflow-bf16", "large-bf16", bits=8, granularity=("tensor", 0),
         smooth=np.full(30, 1.003, dtype=F32))
+    for dtype in ("F16", "BF16"):
+        add(f"between-{dtype}", "between-f32", bits=4, granularity=("channel", 0), dtype=dtype,
+            keep_row=np.ones(12, dtype=np.uint8))
     add("other-dtype", "heavy-f32", bits=4, granularity=("group", 16), dtype="BF16",
         keep_col=(np.arange(37) % 5 == 0).astype(np.uint8))
     return cases
