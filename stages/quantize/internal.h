@@ -108,6 +108,9 @@ void lode_quantize_smooth_path(char path[LODE_QUANTIZE_PATH], const lode_quantiz
 void lode_quantize_use(const lode_quantize_t *work, lode_stack_t *stack, int64_t pruned,
                        int64_t layer, const int32_t **channels);
 
+/* Private bytes that a rank holds all the time, beside edits. Local. */
+int64_t lode_quantize_held_memory(const lode_quantize_t *work);
+
 /* --- codecs of a layer (codecs.c) ------------------------------------------------------------ */
 
 typedef struct lode_quantize_codecs {

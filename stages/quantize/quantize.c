@@ -379,12 +379,31 @@ static lode_status_t count_files(lode_quantize_t *work, lode_stage_size_t *size,
     return status;
 }
 
-/* Private bytes of what a rank holds all the time. */
-static int64_t held_bytes(const lode_quantize_t *work) {
+/* Datasets of quantize.h5. */
+static int64_t count_datasets(const lode_quantize_t *work) {
+    int64_t count = 1 + work->count, matrices = 0;
+    for (int i = 0; i < LODE_MATRICES; i++)
+        matrices += lode_quantize_has(work, (lode_layer_matrix_t)i);
+    for (int64_t v = 0; v < work->count; v++) {
+        if (work->variants[v].quantized)
+            count += 2 * matrices * work->layers + 5;
+        if (lode_quantize_is_mixed(&work->variants[v]))
+            count += 3 * work->layers + 4;
+    }
+    for (int64_t b = 0; b < work->base_count; b++)
+        count += work->bases[b].smoothed ? 2 * work->layers : 0;
+    return count;
+}
+
+int64_t lode_quantize_held_memory(const lode_quantize_t *work) {
+    /* What HDF5 and the store keep of a dataset of a file that is being written: measured with
+     * HDF5 1.10. */
+    enum { DATASET_BYTES = 18000 };
     const int64_t all = work->layers * work->m;
     const int64_t core =
         lode_supernode_size(work->run->config->classify.core_fraction, work->m) * work->layers;
-    int64_t bytes = work->base_count * work->layers * (int64_t)sizeof(int64_t);
+    int64_t bytes = work->base_count * work->layers * (int64_t)sizeof(int64_t) +
+                    count_datasets(work) * DATASET_BYTES;
     if (needs_core(work))
         bytes += core * (int64_t)sizeof(int32_t);
     if (work->family_count > 0)
@@ -407,7 +426,7 @@ lode_status_t lode_quantize_size(lode_stage_size_t *size, lode_run_t *run, const
     if (status == LODE_OK) {
         const int64_t search = lode_quantize_search_memory(&work, work.batches.max_tokens);
         const int64_t mixed = lode_quantize_distribute_memory(&work);
-        size->memory = held_bytes(&work) + (search > mixed ? search : mixed);
+        size->memory = lode_quantize_held_memory(&work) + (search > mixed ? search : mixed);
         if (work.pruned_count > 0)
             size->memory +=
                 lode_edits_plan(work.variants, work.pruned_count, layers, work.m, work.d);

@@ -91,7 +91,8 @@ static lode_status_t run_batches(pass_t *pass, const char *name, input_t input, 
             .stack = pass->stack,
             .batches = &work->batches,
             .variants = pass->count,
-            .budget = lode_run_budget(run, pass->stack, ids + edits + other),
+            .budget = lode_run_budget(run, pass->stack,
+                                      ids + edits + other + lode_quantize_held_memory(work)),
             .done = done,
             .observer = {.context = pass, .variant = on_variant, .input = input}};
         status = lode_pass_run(&what);

@@ -229,13 +229,11 @@ static lode_status_t take_next(lode_superweight_work_t *work, bool *more) {
 
 static void say_found(const lode_superweight_work_t *work) {
     const lode_superweight_t *found = &work->found[work->count - 1];
-    if (work->run->comm->rank == 0)
-        lode_log_info("superweight: layer %d, down_proj [%d, %d] = %.4g is a super weight: %.4g at "
-                      "token %d becomes %.4g, %.0f times the rest there",
-                      (int)found->layer, (int)found->row, (int)found->channel, (double)found->value,
-                      found->seen.activation, (int)found->seen.output.token,
-                      found->seen.output.value,
-                      lode_spike_ratio(found->seen.output.value, found->seen.output_scale));
+    lode_log_info("superweight: layer %d, down_proj [%d, %d] = %.4g is a super weight: %.4g at "
+                  "token %d becomes %.4g, %.0f times the rest there",
+                  (int)found->layer, (int)found->row, (int)found->channel, (double)found->value,
+                  found->seen.activation, (int)found->seen.output.token, found->seen.output.value,
+                  lode_spike_ratio(found->seen.output.value, found->seen.output_scale));
 }
 
 lode_status_t lode_superweight_search(lode_superweight_work_t *work) {

@@ -155,12 +155,11 @@ static lode_status_t run_model(lode_superweight_work_t *work, measure_t *measure
 
 static void say(const lode_superweight_work_t *work) {
     const lode_superweight_stopwords_t *stopwords = &work->stopwords;
-    if (work->run->comm->rank == 0)
-        lode_log_info("superweight: mean probability of all stopwords %.4f, %.4f without super "
-                      "weights, %.4f with their activations put back",
-                      stopwords->mean[LODE_SUPERWEIGHT_BEFORE][stopwords->words],
-                      stopwords->mean[LODE_SUPERWEIGHT_AFTER][stopwords->words],
-                      stopwords->mean[LODE_SUPERWEIGHT_RESTORED][stopwords->words]);
+    lode_log_info("superweight: mean probability of all stopwords %.4f, %.4f without super "
+                  "weights, %.4f with their activations put back",
+                  stopwords->mean[LODE_SUPERWEIGHT_BEFORE][stopwords->words],
+                  stopwords->mean[LODE_SUPERWEIGHT_AFTER][stopwords->words],
+                  stopwords->mean[LODE_SUPERWEIGHT_RESTORED][stopwords->words]);
 }
 
 lode_status_t lode_superweight_stopwords_measure(lode_superweight_work_t *work) {

@@ -42,8 +42,6 @@ static void work_free(lode_superweight_work_t *work) {
 
 static void say(const lode_superweight_work_t *work) {
     const lode_config_superweight_t *config = &work->run->config->superweight;
-    if (work->run->comm->rank != 0)
-        return;
     if (work->limit_reached)
         lode_log_warning("superweight: there are more than superweight.limit = %lld; raise it, or "
                          "superweight.ratio",

@@ -6,58 +6,71 @@
  * model, the earliest super weight of any of them is set to 0, and they pass again, until there is
  * none or superweight.limit are found.
  *
- * For n super weights found, in the order in which they were:
+ * For n super weights found, in the order in which they were, /weights:
+ * | layer, row, channel i32 [n]  | of Wdown [d, m], each from 0                                |
+ * | value f64 [n]                | Wdown[row, channel]                                         |
+ * | iteration, prompt i32 [n]    | where its spike was seen                                    |
+ * | token i32 [n]                | of the prompt; BOS counts                                   |
+ * | input, output f64 [n]        | u_tk and Y_ti                                               |
+ * | product f64 [n]              | u_tk·Wdown[i, k]                                            |
+ * | ratio_input f64 [n]          | |input| as a multiple of its scale                          |
+ * | ratio_output f64 [n]         | |output| likewise                                           |
+ * | loss_proxy_rank i32 [n]      | of the channel in its layer, 0 is the largest               |
+ * | loss_proxy_share f64 [n]     | of the channel in its layer's sum                           |
+ * | core, halo u8 [n]            | whether the channel is in them                              |
+ * | known u8 [n]                 | whether superweight.known lists it                          |
  *
- * /weights
- * | layer, row, channel i32 [n]       | of Wdown [d, m], each from 0 | | value f64 [n] | Wdown[row,
- * channel]                                        | | iteration, prompt, token i32 [n]  | where its
- * spike was seen; token of the prompt, BOS counts  | | input, output, product f64 [n]    | u_tk,
- * Y_ti, u_tk·Wdown[i, k]                               | | ratio_input, ratio_output f64 [n] | the
- * first two as multiples of their scales                 | | loss_proxy_rank i32 [n]           | of
- * the channel in its layer, 0 is the largest              | | loss_proxy_share f64 [n]          |
- * of the channel in its layer's sum                          | | core, halo u8 [n] | whether the
- * channel is in them                             | | known u8 [n]                      | whether
- * superweight.known lists it                         | attributes: limit_reached (1 where there may
- * be more).
+ * The group has the attribute limit_reached, 1 where there may be more.
  *
- * /prompts: attribute texts (each on a line of its own, newlines and backslashes escaped with a
- * backslash), count; tokens i64 [prompts].
+ * /prompts: tokens i64 [prompts]; attributes count, and texts: each on a line of its own, with
+ * newlines and backslashes escaped by a backslash.
  *
  * /traces/<iteration>/<prompt>: each layer's spikes with the first <iteration> super weights set to
  * 0; 0 is the model as it is, n the last.
- * | input_max, output_max f64 [L]                 | of largest magnitude, with its sign | |
- * input_token, input_channel i32 [L]            | its place                                      |
- * | output_token, output_channel i32 [L]          | the same; the channel is a row of Wdown | |
- * input_scale, output_scale f64 [L]             | of layer and output_token: see score/spike.h   |
- * | product_channel i32 [L], product_share f64 [L]| of the output's largest single product |
+ * | input_max f64 [L]            | u of largest magnitude, with its sign                       |
+ * | input_token i32 [L]          | where                                                       |
+ * | input_channel i32 [L]        | where                                                       |
+ * | output_max f64 [L]           | Y of largest magnitude, with its sign                       |
+ * | output_token i32 [L]         | where                                                       |
+ * | output_channel i32 [L]       | where: a row of Wdown                                       |
+ * | input_scale f64 [L]          | of u at output_token (score/spike.h)                        |
+ * | output_scale f64 [L]         | of Y there                                                  |
+ * | product_channel i32 [L]      | of the output's largest single product                      |
+ * | product_share f64 [L]        | of it in output_max                                         |
  *
  * /others/tensor: in each linear matrix the ⌊superweight.others_fraction × its weights⌋ of largest
- * magnitude; /others/global: the superweight.others_count largest of all; super weights are left
- * out of both, and equal magnitudes go to the lower layer, matrix, row, column. Both in that order:
- * | layer, matrix, row, col i32 [k]   | matrix: 0 … 6 are q, k, v, o, gate, up, down | | value f64
- * [k]                     |                                                            | Of extent
- * 0 where superweight.experiments does not have them.
+ * magnitude, but superweight.others_least at least; /others/global: the superweight.others_count
+ * largest of all. Super weights are left out of both, and equal magnitudes go to the lower layer,
+ * matrix, row, column. Both in that order, and of extent 0 where superweight.experiments does not
+ * have them:
+ * | layer, matrix i32 [k]        | matrix: 0 … 6 are q, k, v, o, gate, up, down                |
+ * | row, col i32 [k]             |                                                             |
+ * | value f64 [k]                |                                                             |
  *
  * /stopwords, where superweight.stopwords is given: for W words, the mean probability of each as
  * the next token over all positions of all texts of superweight.corpus. A word's probability is the
  * sum over its tokens: as it stands or capitalised, with or without a space before it.
- * | tokens i32 [W]                    | how many tokens it has; one without any has probability 0 |
- * | before, after, restored f64 [W]   | the model as it is; super weights 0; that, but with their |
- * |                                   | products put back (lode_restore_t) | attributes: words (one
- * on a line), texts, positions; before_all, after_all, restored_all (the sum over all tokens of all
- * words), missing (words without a token).
+ * | tokens i32 [W]               | how many tokens it has; a word of none has probability 0    |
+ * | before f64 [W]               | the model as it is                                          |
+ * | after f64 [W]                | with the super weights set to 0                             |
+ * | restored f64 [W]             | and with their products put back (lode_restore_t)           |
+ *
+ * The group has the attributes words (one on a line), texts, positions, missing (words without a
+ * token), and before_all, after_all, restored_all: the sum over all tokens of all words.
  *
  * /known, where superweight.known is given and lists a model of this name, k weights:
- * | layer, row, channel i32 [k]       | as published | | found u8 [k]                      | |
- * attributes: source (text), found, missed, others (found, but not listed).
+ * | layer, row, channel i32 [k]  | as published                                                |
+ * | found u8 [k]                 |                                                             |
+ *
+ * The group has the attributes source (text), found, missed, and others (found, but not listed).
  *
  * Everything is bit-identical for any number of ranks. The stage keeps nothing of an interrupted
  * run: a pass over a prompt is one reading of the weights, so that a model of 8 billion parameters
  * takes seconds for each super weight and one more.
  *
  * The default of superweight.ratio: over 24 prompts no layer of stories260k, babyllama105 and
- * books3m, which have no super weight, has an output spike above 20 times its scale, or one above 13
- * times that also has the input's largest at its token; input spikes reach 720. Super weights
+ * books3m, which have no super weight, has an output spike above 20 times its scale, or one above
+ * 13 times that also has the input's largest at its token; input spikes reach 720. Super weights
  * planted into them give thousands, and so do published ones, whose activations are thousands
  * beside a median below one. 100 lies well apart from both.
  */

@@ -4,15 +4,15 @@
     quantize_stage.py --model FOLDER --results FOLDER --output OUT.h5
 
 RESULTS is <results>/<name>/<model> of a run of tests/stages/quantize.cfg, of which tokens, loss
-proxy and cores are read, and nothing else. Inputs of the linear layers come from a float64 forward
-pass; weights are quantized by quantize.py. For one layer: scales and minima, errors of all
-candidates of clipping, SmoothQuant's divisors; for all layers: bits by loss proxy, found by plain
-greedy steps over a list that is sorted anew each time.
+proxy, cores and super weights are read, and nothing else. Inputs of the linear layers come from a
+float64 forward pass; weights are quantized by quantize.py. For one layer: scales and minima, errors
+of all candidates of clipping, SmoothQuant's divisors; for all layers: bits by loss proxy.
 
 Datasets are named as in quantize.h5. Attribute `row`: it is that row of the stage's. Attribute
 `tolerance`: relative; 0 where every bit counts.
 """
 import argparse
+import heapq
 import os
 
 import h5py
@@ -57,8 +57,9 @@ def smoothing(inputs, w, readers):
 # --- bits by loss proxy -----------------------------------------------------------------------
 
 
-def relative_errors(w):
-    """[channels, levels below 16]: of gate rows, up rows and down columns, added up."""
+def relative_errors(w, held):
+    """[channels, levels below 16]: of gate rows, up rows and down columns, added up; super weights
+    of down, held [(row, column, value)], stay as they are."""
     curve = np.zeros((len(w["gate"]), len(LEVELS) - 1))
     for level, bits in enumerate(LEVELS[:-1]):
         for name, axis in (("gate", 1), ("up", 1), ("down", 0)):
@@ -66,6 +67,8 @@ def relative_errors(w):
             lines = np.full(count, bits)
             case = {"row_bits" if axis == 1 else "col_bits": lines, "clip": np.inf,
                     "dtype": "BF16"}
+            if name == "down":
+                case["held"] = held
             values = quantize(w[name], case)[3].astype(np.float64)
             curve[:, level] += (np.sum((values - w[name]) ** 2, axis=axis)
                                 / np.sum(w[name] ** 2, axis=axis))
@@ -92,7 +95,6 @@ def distribute(loss_proxy, curve, protected, average):
                 steps.append((-gain, j, to))
         return min(steps) if steps else None
 
-    import heapq
     heap = [step for step in (best_step(j, 10**9) for j in range(count)) if step]
     heapq.heapify(heap)
     tight = False
@@ -114,18 +116,20 @@ def distribute(loss_proxy, curve, protected, average):
 
 
 class Variant:
-    def __init__(self, name, granularity=("channel", 0), clip=False, supernode=False,
+    def __init__(self, name, granularity=("channel", 0), clip=False, protect=False,
                  smooth=False, mixed=False):
         self.name, self.granularity, self.clip = name, granularity, clip
-        self.supernode, self.smooth, self.mixed = supernode, smooth, mixed
+        self.protect, self.smooth, self.mixed = protect, smooth, mixed
 
-    def case(self, matrix, core, bits, s):
+    def case(self, matrix, core, held, bits, s):
         case = dict(bits=AVERAGE, granularity=self.granularity, clip=np.inf, dtype="BF16")
         ffn = {"gate": "row", "up": "row", "down": "col"}.get(matrix)
         if self.mixed and ffn:
             case[ffn + "_bits"] = bits
-        elif self.supernode and ffn:
+        elif self.protect and ffn:
             case["keep_" + ffn] = core
+        if self.protect and matrix == "down":
+            case["held"] = held
         if self.smooth and INPUT[matrix] in s:
             case["smooth"] = s[INPUT[matrix]]
         return case
@@ -133,12 +137,12 @@ class Variant:
 
 VARIANTS = [
     Variant("int4-channel"),
-    Variant("int4-block-100:supernode", ("block", 100), supernode=True),
+    Variant("int4-block-100:both", ("block", 100), protect=True),
     Variant("int4-block-100-clip", ("block", 100), clip=True),
-    Variant("int4-channel-clip-a8-token-smooth:supernode", clip=True, supernode=True,
+    Variant("int4-channel-clip-a8-token-smooth:both", clip=True, protect=True,
             smooth=True),
     Variant("lp4-channel", mixed=True),
-    Variant("lp4-channel-clip:supernode", clip=True, supernode=True, mixed=True),
+    Variant("lp4-channel-clip:both", clip=True, protect=True, mixed=True),
 ]
 
 
@@ -156,11 +160,11 @@ def write(out, path, values, tolerance, row=None):
     out[path].attrs["row"] = -1.0 if row is None else float(row)
 
 
-def write_variant(out, variant, w, inputs, core, bits, s):
+def write_variant(out, variant, w, inputs, core, held, bits, s):
     errors = np.full((len(MATRICES), len(CANDIDATES)), np.nan)
     chosen = np.full(len(MATRICES), np.nan)
     for number, matrix in enumerate(MATRICES):
-        case = variant.case(matrix, core, bits, s)
+        case = variant.case(matrix, core, held, bits, s)
         x = inputs[INPUT[matrix]]
         if "smooth" in case:
             x = [rows / case["smooth"] for rows in x]
@@ -195,6 +199,8 @@ def main():
         loss_proxy = file["loss_proxy"][:]
     with read("classify") as file:
         cores = file["core"][:]
+    with read("superweight") as file:
+        weights = [file["weights/" + name][:] for name in ("layer", "row", "channel", "value")]
     texts = [ids[offsets[s]:offsets[s + 1]] for s in range(min(SEQUENCES, len(offsets) - 1))]
     seen = [inputs_of(model, text, LAYER) for text in texts]
     inputs = {name: [one[name] for one in seen] for name in seen[0]}
@@ -205,19 +211,25 @@ def main():
     is_core = np.zeros((layers, channels), dtype=np.uint8)
     for layer in range(layers):
         is_core[layer, cores[layer]] = 1
-    curve = np.concatenate([relative_errors(model.layer(layer)) for layer in range(layers)])
+    def curves(held):
+        return np.concatenate([relative_errors(model.layer(layer), held[layer])
+                               for layer in range(layers)])
+    held = [sorted((row, channel, value) for at, row, channel, value in zip(*weights)
+                   if at == layer) for layer in range(layers)]
+    assert held[LAYER]
     with h5py.File(arguments.output, "w") as out:
         for name in s:
             write(out, f"smooth/{LAYER}/{name}", s[name].astype(np.float32), 1e-4)
         for variant in VARIANTS:
             bits = None
             if variant.mixed:
-                protected = is_core.ravel() if variant.supernode else np.zeros(curve.shape[0])
+                protected = is_core.ravel() if variant.protect else np.zeros(is_core.size)
+                curve = curves(held if variant.protect else [[]] * layers)
                 bits = distribute(loss_proxy.ravel(), curve, protected, AVERAGE)
                 bits = bits.reshape(layers, channels)
                 write(out, f"variants/{variant.name}/channel_bits", bits.astype(np.uint8), 0)
                 bits = bits[LAYER]
-            write_variant(out, variant, w, inputs, is_core[LAYER], bits, s)
+            write_variant(out, variant, w, inputs, is_core[LAYER], held[LAYER], bits, s)
 
 
 if __name__ == "__main__":

@@ -59,6 +59,12 @@ static const char experiment[] =
     "             redundancy = { sequences = 3; max_length = 16; };\n"
     "             controls = { channels = 4; draws = 2; };\n"
     "             spectra = [ \"q\", \"u\", \"write\" ]; };\n"
+    "superweight = { prompts = [ \"by noon\", \"I ran\" ]; ratio = 1.5; product = 0.05; limit = "
+    "2;\n"
+    "                experiments = [ \"prune\", \"others-tensor\", \"others-global\" ];\n"
+    "                others_fraction = 0.01; others_count = 9; known = \"$LODE_FAULTS/known\";\n"
+    "                stopwords = \"$LODE_FAULTS/words\"; corpus = \"$LODE_FAULTS/text\";\n"
+    "                sequences = 2; max_length = 16; };\n"
     "prune = { methods = [ \"scar-prot\", \"flap\" ]; sparsity = ( 0.5 );\n"
     "          compensation = [ \"none\", \"bias\", \"least-squares\", \"sequential\" ]; };\n"
     "evaluate = { perplexity = ( { name = \"p\"; corpus = \"$LODE_FAULTS/text\"; length = 16; } "
@@ -80,6 +86,10 @@ static const char tasks[] =
     "{\"id\": \"0\", \"requests\": [[\"I ran\", \" with\"], [\"I ran\", \" off\"]], \"gold\": 0}\n"
     "{\"id\": \"1\", \"requests\": [[\"by the\", \" noon\"], [\"by the\", \" mail\"]], \"gold\": "
     "1}\n";
+
+static const char words[] = "a\nthe\n";
+static const char known[] = "{\"models\": [{\"name\": \"m\", \"weights\": [{\"layer\": 0, "
+                            "\"row\": 1, \"channel\": 2}]}]}\n";
 
 static lode_comm_t world;
 static char folder[256], model_folder[300];
@@ -388,6 +398,8 @@ static void make_inputs(void) {
     LODE_REQUIRE(lode_test_write_text(folder, "experiment.cfg", experiment) == LODE_OK);
     LODE_REQUIRE(lode_test_write_text(folder, "text", text) == LODE_OK);
     LODE_REQUIRE(lode_test_write_text(folder, "tasks", tasks) == LODE_OK);
+    LODE_REQUIRE(lode_test_write_text(folder, "words", words) == LODE_OK);
+    LODE_REQUIRE(lode_test_write_text(folder, "known", known) == LODE_OK);
     free(tokenizer);
 }
 

@@ -1,10 +1,15 @@
 /* Writes a copy of a small trained checkpoint into which super weights are planted, for
  * superweight.sh, and tells what a superweight.h5 has seen of them.
  *
- *   test_plant KIND SOURCE FOLDER   writes FOLDER, prints "layer row channel" of each planted
- * weight in the order in which they are to be found test_plant seen FILE            prints
- * "iteration prompt layer <ratio of the output spike> <ratio of the input's> <share> <1 where at
- * one token>"
+ *   test_plant KIND SOURCE FOLDER
+ *
+ * writes FOLDER and prints "layer row channel" of each planted weight, in the order in which they
+ * are to be found;
+ *
+ *   test_plant seen FILE
+ *
+ * prints "iteration prompt layer", the ratios of the output's and the input's spike, the share of
+ * the largest product, and whether both spikes are at one token, 1 or 0.
  *
  * | KIND    | what is planted                                                                   |
  * |---------|-----------------------------------------------------------------------------------|

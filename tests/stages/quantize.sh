@@ -10,7 +10,7 @@
 # shellcheck source=tests/stages/common.sh
 source "$(dirname "$0")/common.sh"
 check_quantize=${CHECK_QUANTIZE:-$root/build-release/tests/check_quantize}
-before=tokenize,calibrate,accumulate,moments,classify,prune,compensate
+before=tokenize,calibrate,accumulate,moments,classify,superweight,prune,compensate
 experiment=tests/stages/quantize.cfg
 
 # again FOLDER: the first run's results up to the stage, in a folder of their own
@@ -21,13 +21,13 @@ again() {
 
 run() { lode_run "$1" "$experiment" "${@:2}"; }
 
-run 2 all --stages tokenize,calibrate,accumulate,classify,quantize \
+run 2 all --stages tokenize,calibrate,accumulate,classify,superweight,quantize \
     --set 'prune.methods=[]'
 "$check_quantize" tests/golden/quantize_stage.h5 "$work/all/quantize/books3m/quantize.h5" ||
     failed=1
 
 # Fewer of the dense model, and those of a pruned one.
-few=(--set 'quantize.granularity=["group-50"]' --set 'quantize.protection=["supernode"]'
+few=(--set 'quantize.granularity=["group-50"]' --set 'quantize.protection=["both"]'
     --set quantize.pruned=true)
 run 2 first --stages "$before,quantize" "${few[@]}"
 for ranks; do
@@ -76,5 +76,19 @@ killed() {
     rm -rf "$work/other"
 }
 killed 3000
+
+# Another model, with another dtype, where the data folder has it.
+export LODE_DATA=${LODE_DATA:-$root/../shared/data}
+if [ -d "$LODE_DATA/models/stories260k" ]; then
+    experiment=tests/stages/stories260k.cfg
+    few=(--set 'quantize.methods=["rtn", "lp"]' --set 'quantize.clip=["none", "searched"]'
+        --set 'quantize.bits=(3)' --set 'quantize.z=(3.0)' --set calibration.sequences=8
+        --set 'prune.methods=[]' --set 'evaluate.perplexity=()')
+    for ranks in 2 3; do
+        run "$ranks" "stories-$ranks" --stages tokenize,calibrate,accumulate,classify,quantize \
+            "${few[@]}"
+    done
+    same "stories260k" stories-2/stories260k/stories260k stories-3/stories260k/stories260k quantize
+fi
 
 exit $failed

@@ -5,11 +5,12 @@
 #
 #     tests/stages/superweight.sh
 #
-# LODE and PLANT name the programs (default: those of build-release), LODE_DATA the data folder: with
-# it, a float32 model of other sizes is looked at too. Exit status: 0 passed, 1 failed.
+# LODE, PLANT and CHECK_SUPERWEIGHT name the programs (default: those of build-release), LODE_DATA the
+# data folder: with it, a float32 model of other sizes is looked at too. Exit status: 0 passed, 1 failed.
 # shellcheck source=tests/stages/common.sh
 source "$(dirname "$0")/common.sh"
 plant=${PLANT:-$root/build-release/tests/test_plant}
+check=${CHECK_SUPERWEIGHT:-$root/build-release/tests/check_superweight}
 data=${LODE_DATA:-../shared/data}
 kinds=(nothing single pair rows layers late)
 experiment=tests/stages/superweight.cfg
@@ -91,7 +92,9 @@ all=(--set "models.[0].path=$work/$name/layers" --set superweight.others_fractio
     --set 'superweight.experiments=["prune","restore","scale","others-tensor","others-global"]'
     --set 'superweight.scales=(0.0,1.0)' --set superweight.others_count=50
     --set superweight.stopwords=configs/stopwords.txt --set "superweight.corpus=$evaluation"
-    --set superweight.sequences=6 --set superweight.max_length=32 --set "superweight.known=$work/known.json")
+    --set superweight.sequences=4 --set superweight.max_length=32
+    --set "superweight.known=$work/known.json"
+    --set "calibration.corpus=$evaluation" --set calibration.sequences=4 --set calibration.keep_logits=4)
 for ranks in 1 2 3; do
     lode_run $ranks $experiment "ranks$ranks" "${all[@]}" "${stages[@]}"
     if [ $ranks -gt 1 ]; then
@@ -101,6 +104,11 @@ for ranks in 1 2 3; do
 done
 said "published ones are compared" "2 of 3 published super weights found, 0 others"
 said "published and not found" "published for planted, but not found: layer 0 [1, 2]"
+if "$check" "$work/$name/layers" "$work/ranks1/superweight/planted" 1e-4 50; then
+    ok "other weights as sorted, stopword probabilities as of the logits"
+else
+    bad "other weights or stopword probabilities"
+fi
 lode_run 2 $experiment replicas "${all[@]}" --set replicas=2 "${stages[@]}"
 same "2 replicas" ranks1/superweight/planted replicas/superweight/planted superweight
 

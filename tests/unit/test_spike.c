@@ -58,7 +58,8 @@ static lode_spike_layer_t look(const layer_t *layer) {
 
 /* Looks, takes a weight out, and looks again, as the stage does; returns how many were found.
  * found [8][3]: layer, row, channel. */
-static int search(layer_t *layers, int count, const lode_spike_limits_t *rule, int32_t found[8][3]) {
+static int search(layer_t *layers, int count, const lode_spike_limits_t *rule,
+                  int32_t found[8][3]) {
     for (int n = 0; n < 8; n++) {
         lode_spike_layer_t seen[LAYERS];
         lode_spike_place_t place;
