@@ -51,13 +51,15 @@ static lode_status_t check_prompt(const lode_run_t *run, int64_t prompt, int64_t
     const int64_t positions = run->architecture.max_positions;
     if (tokens == 0)
         return lode_fail(LODE_ERR_INPUT,
-                         "superweight.prompts: prompt %lld has no token for model %s; give it some "
-                         "text",
+                         "%s: superweight.prompts: prompt %lld has no token for model %s; give it "
+                         "some text",
+                         lode_config_where(run->config, "superweight.prompts"),
                          (long long)prompt + 1, run->model->name);
     if (tokens > positions)
         return lode_fail(LODE_ERR_INPUT,
-                         "superweight.prompts: prompt %lld has %lld tokens, model %s has %lld "
+                         "%s: superweight.prompts: prompt %lld has %lld tokens, model %s has %lld "
                          "positions; a sentence will do",
+                         lode_config_where(run->config, "superweight.prompts"),
                          (long long)prompt + 1, (long long)tokens, run->model->name,
                          (long long)positions);
     return LODE_OK;

@@ -14,12 +14,12 @@ check=${CHECK_SUPERWEIGHT:-$root/build-release/tests/check_superweight}
 data=${LODE_DATA:-../shared/data}
 kinds=(nothing single pair rows layers late)
 experiment=tests/stages/superweight.cfg
-stages=(--stages tokenize,calibrate,accumulate,classify,superweight)
+stages=(--stages "tokenize,calibrate,accumulate,classify,superweight")
 evaluation=configs/quickstart/text/evaluation.txt
 
 # models SOURCE NAME: plants every kind into copies of a model, and makes `models` of them
 models() {
-    local list= kind
+    local list="" kind
     for kind in "${kinds[@]}"; do
         "$plant" "$kind" "$1" "$work/$2/$kind" >"$work/$2-$kind.planted" || exit 1
         list+="{name=\"$kind\";path=\"$work/$2/$kind\";},"
