@@ -74,7 +74,9 @@ static const char experiment[] =
     "          sequences = 2; max_length = 16; channels = 2; bins = 1; halo_sequences = 1;\n"
     "          halo_max_length = 8; };\n"
     "export = ( { variant = \"scar-prot@0.5\"; path = \"$LODE_FAULTS/export\"; },\n"
-    "           { variant = \"scar-prot@0.5+sequential\"; path = \"$LODE_FAULTS/export2\"; } );\n";
+    "           { variant = \"scar-prot@0.5+sequential\"; path = \"$LODE_FAULTS/export2\"; } );\n"
+    "audit = { folders = ( { name = \"same\"; path = \"$LODE_FAULTS/model\"; },\n"
+    "                      { name = \"cut\"; path = \"$LODE_FAULTS/export\"; } ); };\n";
 
 static const char text[] = "It was from the younger Mr. Holroyd, in his own hand\n"
                            "The letter came upon a Saturday, by the noon mail\n"
