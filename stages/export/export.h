@@ -18,8 +18,9 @@
  * or is its row or column where these have bits of their own. Such a folder always has
  * model.safetensors.index.json, for loaders that would take every safetensors file for weights.
  * lodestone.json has "quantization": method, bits, granularity, clip, protection, dequantized
- * (true), parameters (the file), codes, bytes and bits_per_weight (of a packed folder, as quantize.h5
- * has them). That of an experiment has "super_weight": experiment, changed_weights, factor.
+ * (true), parameters (the file), codes, bytes and bits_per_weight (of a packed folder, as
+ * quantize.h5 has them). That of an experiment has "super_weight": experiment, changed_weights,
+ * factor.
  *
  * What happens only while a model runs cannot be exported: quantized activations, and super
  * activations that are put back.
