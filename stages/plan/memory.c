@@ -20,7 +20,8 @@
 /* What a process takes that does nothing yet, and a thread of BLAS with the buffers it packs into:
  * measured with Open MPI 4.1, HDF5 1.10 and OpenBLAS 0.3.20. */
 enum { PROCESS_BYTES = 6600000, RANKS_BYTES = 400000, THREAD_BYTES = 3000000 };
-/* What HDF5 keeps of each of the many small datasets of quantize.h5, also after it is closed. */
+/* What HDF5 keeps of each of the many small datasets of quantize.h5 after the stage that writes
+ * them, which counts its own. */
 enum { DATASET_BYTES = 14000 };
 /* What ScaLAPACK and the heap keep once matrices were spread over ranks. */
 enum { MATRIX_BYTES = 8000000 };
@@ -45,7 +46,7 @@ static int64_t process_bytes(const lode_forecast_t *forecast, lode_stage_t stage
     const bool matrices = of[LODE_STAGE_MOMENTS].wanted || of[LODE_STAGE_SPECTRA].wanted ||
                           of[LODE_STAGE_COMPENSATE].wanted;
     return PROCESS_BYTES + (matrices && stage > LODE_STAGE_CALIBRATE ? MATRIX_BYTES : 0) +
-           (stage >= LODE_STAGE_QUANTIZE ? dataset_bytes(forecast) : 0) +
+           (stage > LODE_STAGE_QUANTIZE ? dataset_bytes(forecast) : 0) +
            (forecast->ranks > 1 ? RANKS_BYTES : 0) + forecast->config->threads * THREAD_BYTES;
 }
 
