@@ -44,8 +44,6 @@ settings=(--set "results=$work/results" --set "prune.sparsity=(0.5)" --set calib
     --set evaluate.perplexity.[0].length=64)
 probe="probe.sequences=4 probe.max_length=48 probe.halo_sequences=2 probe.channels=8 probe.bins=4
     probe.draws=2 probe.random_cores=2"
-few="quantize.sequences=2 quantize.z=(3.0,6.0)"
-blocks="evaluate.perplexity.[1].length=64 $few"
 published="evaluate.perplexity.[1].length=64"
 for task in 0 1 2 3 4 5; do
     published+=" evaluate.tasks.[$task].limit=1 evaluate.tasks.[$task].shots=1"
@@ -70,10 +68,10 @@ declare -A more=(
     [super-weight-experiments]="$zero_shot superweight.sequences=2 superweight.max_length=32"
     [halo-size]="sweep.[0].values=(6,12,24)"
     [calibration-size]="sweep.[0].values=(3,6,12)"
-    [quantization-blocks]="$blocks quantize.granularity=[\"block-128\"]"
+    [quantization-blocks]="$blocks quantize.granularity=[\"block-128\"] quantize.bits=(4)"
     [quantization-w8a8]="$blocks"
-    [small-quantization]="$few"
-    [small-quantization-stories]="$few quantize.methods=[\"lp\"]" # the other has the rest
+    [small-quantization]="$few quantize.bits=(3) quantize.granularity=[\"channel\",\"block-128\"]"
+    [small-quantization-stories]="$few quantize.methods=[\"lp\"] quantize.bits=(2)" # the other has the rest
     [small-activations]="$few"
     [small-activations-stories]="$few sweep.[0].values=(0.5)"
     [small-joint]="quantize.bits=(4)"
