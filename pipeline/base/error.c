@@ -20,7 +20,7 @@ lode_status_t lode_fail(lode_status_t status, const char *format, ...) {
 }
 
 lode_status_t lode_fail_context(lode_status_t status, const char *format, ...) {
-    if (status == LODE_OK)
+    if (status == LODE_OK || status == LODE_STOPPED) /* which is nothing's fault */
         return status;
     char prefix[LODE_MESSAGE_MAX];
     va_list arguments;

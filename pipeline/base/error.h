@@ -47,7 +47,8 @@ enum { LODE_MESSAGE_MAX = 2048 }; /* bytes of an error message, NUL included */
 lode_status_t lode_fail(lode_status_t status, const char *format, ...) LODE_PRINTF(2, 3);
 
 /* Puts a formatted prefix and ": " before the recorded message; returns `status` for chaining:
- * return lode_fail_context(status, "%s", path). No effect where status is LODE_OK. Local. */
+ * return lode_fail_context(status, "%s", path). No effect where status is LODE_OK or LODE_STOPPED.
+ * Local. */
 lode_status_t lode_fail_context(lode_status_t status, const char *format, ...) LODE_PRINTF(2, 3);
 
 /* The message of the last lode_fail() of this thread, "" if none. Never NULL. Local. */

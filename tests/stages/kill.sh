@@ -14,7 +14,8 @@ seed=${2:-$(date +%s)}
 RANDOM=$seed
 echo "      $kills kills, seed $seed"
 
-stages=(tokenize calibrate accumulate moments classify spectra prune compensate evaluate probe export)
+stages=(tokenize calibrate accumulate moments classify superweight spectra prune compensate quantize
+    evaluate probe export audit)
 export LODE_KILL_TEXT=$work/text.txt LODE_KILL_EXPORT=$work/out
 head -n 12 configs/quickstart/text/evaluation.txt >"$LODE_KILL_TEXT"
 results=$work/results
@@ -118,7 +119,7 @@ undisturbed() {
 one_grid=()
 any_grid=(--set 'prune.compensation=["none", "bias"]')
 settings=("${any_grid[@]}")
-undisturbed "$work/want-any-grid" "${stages[@]:0:5}" "${stages[@]:6}"
+undisturbed "$work/want-any-grid" "${stages[@]:0:6}" "${stages[@]:7}"
 settings=("${one_grid[@]}")
 undisturbed "$work/want-one-grid" "${stages[@]}"
 
@@ -269,7 +270,7 @@ while [ "$struck" -lt "$kills" ] && [ "$failed" -eq 0 ]; do
     if [ "$fixed" -eq 1 ]; then
         compare "$work/want-one-grid" "${stages[@]}"
     else
-        compare "$work/want-any-grid" "${stages[@]:0:5}" "${stages[@]:6}"
+        compare "$work/want-any-grid" "${stages[@]:0:6}" "${stages[@]:7}"
     fi
     finished=$((finished + 1))
     rm -rf "$results" "$LODE_KILL_EXPORT"
