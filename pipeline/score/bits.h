@@ -38,14 +38,18 @@ int lode_bits_of_level(int level);
 int lode_bits_level(int bits);
 
 /* Distributes average·count bits over `count` channels.
- *   bits         [count] out, u8
- *   excess       out, may be NULL: the sum found is above the least that any distribution with the
- *                same protected channels has by at most this much, less than one step gains; 0
- * where the budget came out even loss_proxy   [count] in, ≥ 0 error        [count,
- * LODE_BITS_CODED_LEVELS] in, ε at 2 … 8 bits, ≥ 0 is_protected [count] in, u8, or NULL for none:
- * these get 16 bits before all others, the largest loss proxy first and the lower index first among
- * equals, as far as the budget goes average      in [LODE_BITS_LEAST, LODE_BITS_STORED] Errors:
- * LODE_ERR_NUMERIC (NaN, infinite or negative loss proxy or error), LODE_ERR_MEMORY. */
+ *   bits          [count] out, u8
+ *   excess        out, may be NULL: the sum found is above the least that any distribution with the
+ *                 same protected channels has by at most this much, less than one step gains; 0
+ *                 where the budget came out even
+ *   loss_proxy    [count] in, ≥ 0
+ *   error         [count, LODE_BITS_CODED_LEVELS] in, ε at 2 … 8 bits, ≥ 0
+ *   is_protected  [count] in, u8, or NULL for none: these get 16 bits before all others, the
+ *                 largest loss proxy first and the lower index first among equals, as far as the
+ *                 budget goes
+ *   average       in [LODE_BITS_LEAST, LODE_BITS_STORED]
+ *
+ * Errors: LODE_ERR_NUMERIC (NaN, infinite or negative loss proxy or error), LODE_ERR_MEMORY. */
 LODE_MUST_USE lode_status_t lode_bits_allocate(uint8_t *bits, double *excess,
                                                const double *loss_proxy, const double *error,
                                                const uint8_t *is_protected, int64_t count,

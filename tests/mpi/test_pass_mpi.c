@@ -195,7 +195,7 @@ static lode_status_t on_tree_variant(void *context, int64_t variant, int64_t sta
     for (int64_t l = 0; l < stack->count; l++) {
         const int64_t layer = stack->first_layer + l, name = origin(variant, layer);
         lode_layer_edit_t edit = {.channels = record->channels + l * M,
-                                .bias = name == 3 || name == 8 ? bias : NULL};
+                                  .bias = name == 3 || name == 8 ? bias : NULL};
         for (int32_t j = 0; j < M; j++)
             if ((j + name) % 3 != 1)
                 record->channels[l * M + edit.count++] = j;
