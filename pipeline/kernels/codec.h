@@ -23,7 +23,8 @@
 #include "config/choices.h"
 #include "kernels/weight.h"
 
-/* A single weight of the matrix as used that has another value, or stays as it is. */
+/* A single weight of the matrix as used: one that has another value, or stays as it is; or one
+ * whose product with its input is added (kernels/layer.h). */
 typedef struct lode_held {
     int32_t row, col;
     float value; /* before any smoothing */

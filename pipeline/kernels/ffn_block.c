@@ -12,7 +12,7 @@ static void add_bias(const lode_layer_t *layer, int64_t tokens, lode_real_t *y) 
 }
 
 /* Σ u_tk·value of restore[0 … count). */
-static double restored(const lode_restore_t *restore, int64_t count, const lode_real_t *u) {
+static double restored(const lode_held_t *restore, int64_t count, const lode_real_t *u) {
     double sum = 0;
     for (int64_t r = 0; r < count; r++)
         sum += (double)u[restore[r].col] * (double)restore[r].value;
@@ -21,7 +21,7 @@ static double restored(const lode_restore_t *restore, int64_t count, const lode_
 
 /* Puts back, in one sequence, what restore[0 … count) of one row say: y [tokens, d] is Y, to which
  * `base` [tokens, d] has been added, or NULL. */
-static void restore_row(const lode_layer_t *layer, const lode_restore_t *restore, int64_t count,
+static void restore_row(const lode_layer_t *layer, const lode_held_t *restore, int64_t count,
                         int64_t tokens, const lode_real_t *u, const lode_real_t *base,
                         lode_real_t *y) {
     const int64_t d = layer->d, m = layer->m, row = restore->row;
@@ -43,7 +43,7 @@ static void restore_row(const lode_layer_t *layer, const lode_restore_t *restore
 
 static void restore_all(const lode_layer_t *layer, const lode_sequences_t *sequences,
                         const lode_real_t *u, const lode_real_t *base, lode_real_t *y) {
-    const lode_restore_t *restore = layer->restore;
+    const lode_held_t *restore = layer->restore;
     for (int64_t first = 0, end; first < layer->restore_count; first = end) {
         for (end = first + 1; end < layer->restore_count; end++)
             if (restore[end].row != restore[first].row)

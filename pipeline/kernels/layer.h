@@ -16,6 +16,7 @@
 
 #include "kernels/activation.h"
 #include "kernels/attention.h"
+#include "kernels/codec.h"
 #include "kernels/input.h"
 #include "kernels/linear.h"
 #include "kernels/norm.h"
@@ -42,15 +43,6 @@ const char *lode_matrix_name(lode_layer_matrix_t which);
 lode_role_t lode_matrix_role(lode_layer_matrix_t which);
 lode_input_t lode_matrix_input(lode_layer_matrix_t which);
 
-/* A super activation that is put back: in each sequence, at the token t where |Y_ti + u_tk·value|
- * is largest (the first among equals), Y_ti gets u_tk·value added, with i = row and k = col of
- * Wdown as used. It is the output as it was with the weight. Those of one row add up, and choose
- * one token. Y = u·Wdownᵀ + b, u before any input codec. */
-typedef struct lode_restore {
-    int32_t row, col;
-    float value;
-} lode_restore_t;
-
 typedef struct lode_layer {
     int64_t d; /* hidden size */
     int64_t m; /* channels of the feed-forward block as used (after slicing), may be 0 */
@@ -65,7 +57,12 @@ typedef struct lode_layer {
     const lode_real_t *bias;      /* c [d], NULL for none; not owned */
     /* The following are of the forward alone, and not owned. */
     const lode_input_codec_t *input[LODE_INPUTS]; /* NULL: as they are */
-    const lode_restore_t *restore;                /* [restore_count] ascending (row, col) */
+    /* Super activations that are put back, [restore_count] ascending (row, col): in each sequence,
+     * at the token t where |Y_ti + u_tk·value| is largest (the first among equals), Y_ti gets
+     * u_tk·value added, with i = row and k = col of Wdown as used. It is the output as it was with
+     * the weight. Those of one row add up, and choose one token. Y = u·Wdownᵀ + b, u before any
+     * input codec. */
+    const lode_held_t *restore;
     int64_t restore_count;
 } lode_layer_t;
 

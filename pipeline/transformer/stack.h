@@ -65,7 +65,7 @@ typedef struct lode_layer_edit {
     const lode_real_t *bias;                      /* c [d]; NULL: none */
     const lode_codec_t *codec[LODE_MATRICES];     /* of the matrices as used; NULL: as stored */
     const lode_input_codec_t *input[LODE_INPUTS]; /* NULL: as they are; forward passes only */
-    const lode_restore_t *restore; /* [restore_count] of Wdown as used; forward passes only */
+    const lode_held_t *restore; /* [restore_count] of Wdown as used; forward passes only */
     int64_t restore_count;
 } lode_layer_edit_t;
 

@@ -64,12 +64,12 @@ struct lode_edits {
      * asked for last of each layer. */
     lode_edits_super_t *super; /* [supers] */
     int64_t supers;
-    int64_t *first;          /* [layers + 1] places of the layers' own */
-    uint8_t *alive;          /* [masks, supers] whether their channels are kept; NULL: not asked */
-    lode_held_t *held;       /* in the places of the layers' own */
-    lode_restore_t *restore; /* likewise */
-    int32_t *held_down;      /* likewise, held channels of u */
-    int32_t *held_hidden;    /* [layers, supers] held channels of hidden states */
+    int64_t *first;       /* [layers + 1] places of the layers' own */
+    uint8_t *alive;       /* [masks, supers] whether their channels are kept; NULL: not asked */
+    lode_held_t *held;    /* in the places of the layers' own */
+    lode_held_t *restore; /* likewise */
+    int32_t *held_down;   /* likewise, held channels of u */
+    int32_t *held_hidden; /* [layers, supers] held channels of hidden states */
     lode_edits_outliers_t tensor, global;
 
     /* Quantized variants. */

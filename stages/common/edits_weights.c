@@ -232,7 +232,7 @@ static void edit_supers(lode_edits_t *edits, const lode_variant_t *variant, int6
         const lode_edits_super_t *s = &edits->super[i];
         const float value = scales ? (float)((double)s->value * variant->factor) : 0;
         edits->held[i] = (lode_held_t){.row = s->row, .col = s->channel, .value = value};
-        edits->restore[i] = (lode_restore_t){.row = s->row, .col = s->channel, .value = s->value};
+        edits->restore[i] = (lode_held_t){.row = s->row, .col = s->channel, .value = s->value};
     }
     *codec = (lode_codec_t){.held = edits->held + begin,
                             .held_count = count,

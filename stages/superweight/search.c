@@ -14,13 +14,6 @@ static int by_place(const void *a, const void *b) {
     return (x->col > y->col) - (x->col < y->col);
 }
 
-static int by_restored_place(const void *a, const void *b) {
-    const lode_restore_t *x = a, *y = b;
-    if (x->row != y->row)
-        return x->row < y->row ? -1 : 1;
-    return (x->col > y->col) - (x->col < y->col);
-}
-
 /* Lists the super weights of a layer behind `first` in both arrays; returns how many. */
 static int64_t list_layer(const lode_superweight_work_t *work, int64_t layer, int64_t first,
                           lode_superweight_edits_t *edits) {
@@ -29,14 +22,13 @@ static int64_t list_layer(const lode_superweight_work_t *work, int64_t layer, in
         const lode_superweight_t *found = &work->found[i];
         if (found->layer != layer)
             continue;
-        edits->held[first + count] = (lode_held_t){.row = found->row, .col = found->channel};
         edits->restore[first + count++] =
-            (lode_restore_t){.row = found->row, .col = found->channel, .value = found->value};
+            (lode_held_t){.row = found->row, .col = found->channel, .value = found->value};
     }
-    if (count > 1) {
-        qsort(edits->held + first, (size_t)count, sizeof *edits->held, by_place);
-        qsort(edits->restore + first, (size_t)count, sizeof *edits->restore, by_restored_place);
-    }
+    if (count > 1)
+        qsort(edits->restore + first, (size_t)count, sizeof *edits->restore, by_place);
+    for (int64_t i = first; i < first + count; i++)
+        edits->held[i] = (lode_held_t){.row = edits->restore[i].row, .col = edits->restore[i].col};
     return count;
 }
 

@@ -53,7 +53,7 @@
  * | tokens i32 [W]               | how many tokens it has; a word of none has probability 0    |
  * | before f64 [W]               | the model as it is                                          |
  * | after f64 [W]                | with the super weights set to 0                             |
- * | restored f64 [W]             | and with their products put back (lode_restore_t)           |
+ * | restored f64 [W]             | and with their products put back (lode_layer_t.restore)     |
  *
  * The group has the attributes words (one on a line), texts, positions, missing (words without a
  * token), and before_all, after_all, restored_all: the sum over all tokens of all words.

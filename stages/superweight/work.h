@@ -84,9 +84,9 @@ void lode_superweight_text_free(lode_superweight_text_t *text);
 
 /* What a stack without super weights points at. Initialise with {0}. */
 typedef struct lode_superweight_edits {
-    lode_held_t *held;       /* [found] by layer, then place */
-    lode_restore_t *restore; /* the same */
-    lode_codec_t *codec;     /* [layers of the stack] */
+    lode_held_t *held;    /* [found] by layer, then place */
+    lode_held_t *restore; /* the same */
+    lode_codec_t *codec;  /* [layers of the stack] */
 } lode_superweight_edits_t;
 
 /* Makes the stack the model with all super weights found set to 0; `restored` puts their products

@@ -40,7 +40,7 @@ typedef struct full {
     float scale[LONG], minimum[LONG], smooth[LONG];
     uint8_t keep_row[LONG], keep_col[LONG], bits[LONG];
     lode_held_t held[2];
-    lode_restore_t restore[2];
+    lode_held_t restore[2];
     int32_t channels[M], held_channels[2];
     lode_codec_t codec, mixed;
     lode_input_codec_t input;
@@ -56,7 +56,7 @@ static full_t *make(void) {
     }
     for (int i = 0; i < 2; i++) {
         f->held[i] = (lode_held_t){i, 1, 2};
-        f->restore[i] = (lode_restore_t){i, 1, 2};
+        f->restore[i] = (lode_held_t){i, 1, 2};
         f->held_channels[i] = i;
     }
     for (int i = 0; i < M; i++)

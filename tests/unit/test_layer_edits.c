@@ -272,7 +272,7 @@ static void check_inputs(family_t *f) {
 
 /* Y by hand, then what is put back: rows 2 (one weight) and 5 (two that add up). */
 static void check_restores(family_t *f) {
-    static const lode_restore_t restore[] = {{2, 7, 9}, {5, 1, -4}, {5, 3, 6}};
+    static const lode_held_t restore[] = {{2, 7, 9}, {5, 1, -4}, {5, 3, 6}};
     static lode_real_t want[TOKENS * WIDE];
     const lode_input_codec_t none = {0};
     lode_real_t bias[WIDE];
