@@ -72,10 +72,10 @@ declare -A more=(
     [quantization-w8a8]="$blocks"
     [small-quantization]="$few quantize.bits=(3) quantize.granularity=[\"channel\",\"block-128\"]"
     [small-quantization-stories]="$few quantize.methods=[\"lp\"] quantize.bits=(2)" # the other has the rest
-    [small-activations]="$few"
-    [small-activations-stories]="$few sweep.[0].values=(0.5)"
+    [small-activations]="$few sweep.[0].values=(0.8)"
+    [small-activations-stories]="$few quantize.granularity=[\"channel\"] quantize.activations=[\"tensor-smooth\"]"
     [small-joint]="quantize.bits=(4)"
-    [small-joint-stories]="quantize.bits=(8) prune.methods=[\"scar-prot\"]"
+    [small-joint-stories]="quantize.bits=(8) quantize.methods=[\"rtn\"] prune.methods=[\"scar-prot\"]"
     [small-audit]="prune.sparsity=(0.25,0.5)"
     [small-audit-stories]="prune.sparsity=(0.25,0.5) audit.loss_proxy=false"
 )
