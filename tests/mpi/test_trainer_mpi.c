@@ -30,26 +30,27 @@ typedef struct run {
 } run_t;
 
 /* A model whose tensors are cut into several blocks each, which replicas share out. */
-static const lode_architecture_t wide = {.model_type = LODE_MODEL_LLAMA,
-                                         .gated = true,
-                                         .layers = 2,
-                                         .hidden = 64,
-                                         .intermediate = 1100,
-                                         .heads = 4,
-                                         .kv_heads = 2,
-                                         .head_dim = 16,
-                                         .vocab = 2500,
-                                         .max_positions = 64,
-                                         .norm = LODE_NORM_RMS,
-                                         .norm_eps = 1e-5,
-                                         .attention_norm = true,
-                                         .ffn_norm = true,
-                                         .attention_scale = 0.25,
-                                         .embedding_scale = 1,
-                                         .rotary = {.kind = LODE_ROTARY_DEFAULT, .theta = 1e4},
-                                         .tied = true,
-                                         .bos = 1,
-                                         .eos = 2};
+static const lode_architecture_t wide = {
+    .model_type = LODE_MODEL_LLAMA,
+    .gated = true,
+    .layers = 2,
+    .hidden = 64,
+    .intermediate = 1100,
+    .heads = 4,
+    .kv_heads = 2,
+    .head_dim = 16,
+    .vocab = 2500,
+    .max_positions = 64,
+    .norm = LODE_NORM_RMS,
+    .norm_eps = 1e-5,
+    .attention_norm = true,
+    .ffn_norm = true,
+    .attention_scale = 0.25,
+    .embedding_scale = 1,
+    .rotary = {.kind = LODE_ROTARY_DEFAULT, .dims = 16, .theta = 1e4},
+    .tied = true,
+    .bos = 1,
+    .eos = 2};
 
 /* A trainer and what it needs. */
 typedef struct trained {
