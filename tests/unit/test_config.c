@@ -764,8 +764,6 @@ static void test_wrong_training(void **state) {
     assert_refused(BASE "train = {\n steps = 10; };", LODE_ERR_CONFIG,
                    "exp.cfg:5: train.corpus: required key is missing; text to train on, as "
                    "train.steps is above 0");
-    assert_refused(TRAINED("batch = 24; micro_batch = 3;"), LODE_ERR_CONFIG,
-                   "exp.cfg:5: train.micro_batch: unknown key; did you mean \"micro_batch\"?");
     assert_refused(
         TRAINED("batch = 24; groups = 2;"), LODE_ERR_CONFIG,
         "exp.cfg:5: train.groups: 2 is no power of two that divides the 3 micro-batches "
