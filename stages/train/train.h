@@ -43,6 +43,14 @@ bool lode_train_present(const lode_run_t *run);
 /* Deletes the state that an interrupted run has left in `folder`. Never fails. Local. */
 void lode_train_tidy(const char *folder);
 
+/* What the stage takes of `run`, with a training text of `blocks` sequences, on a rank of this
+ * layout, which is lode_trainer_layout's: the file; as scratch the state on disk and the next one
+ * beside it; as memory all but what a pass keeps of activations. *folders out, bytes of all
+ * checkpoints, is what stays on disk beside the file. Local; errors: as in common/size.h. */
+LODE_MUST_USE lode_status_t lode_train_size(lode_stage_size_t *size, int64_t *folders,
+                                            lode_run_t *run, const lode_layout_t *layout,
+                                            int64_t blocks);
+
 /* Whether a state of this run's fingerprint is there to go on from. Local. */
 bool lode_train_has_state(const lode_run_t *run);
 
