@@ -83,10 +83,9 @@ static lode_status_t round_piece(void *out, const lode_train_folders_t *folders,
     const char *name = folders->inventory->list[parameter->index].name;
     for (int64_t i = 0; i < count; i++)
         if (!isfinite(values[i]))
-            return lode_fail(LODE_ERR_NUMERIC,
-                             "tensor \"%s\": a weight is not finite", name);
-    return lode_fail_context(lode_writer_round(out, folders->dtype, values, count),
-                             "tensor \"%s\"", name);
+            return lode_fail(LODE_ERR_NUMERIC, "tensor \"%s\": a weight is not finite", name);
+    return lode_fail_context(lode_writer_round(out, folders->dtype, values, count), "tensor \"%s\"",
+                             name);
 }
 
 /* Takes the rounded bytes of this rank's parameters, piece by piece. */
@@ -200,12 +199,11 @@ static lode_status_t make_note(char **text, const lode_train_folders_t *folders,
             json_array_append_new(files, json_string(companions->name[i]));
     if (companions->trained)
         json_array_append_new(files, json_string(tokenizer_name));
-    json_t *note = json_pack("{s:s, s:s, s:s, s:I, s:I, s:s, s:s, s:s, s:o}", "lodestone",
-                             lode_version(), "commit", lode_commit(), "series", run->model->name,
-                             "step", (json_int_t)step, "steps",
-                             (json_int_t)run->config->train.steps, "dtype",
-                             lode_dtype_name(folders->dtype), "training",
-                             run->fingerprint[LODE_STAGE_TRAIN], "digest", digest, "files", files);
+    json_t *note = json_pack(
+        "{s:s, s:s, s:s, s:I, s:I, s:s, s:s, s:s, s:o}", "lodestone", lode_version(), "commit",
+        lode_commit(), "series", run->model->name, "step", (json_int_t)step, "steps",
+        (json_int_t)run->config->train.steps, "dtype", lode_dtype_name(folders->dtype), "training",
+        run->fingerprint[LODE_STAGE_TRAIN], "digest", digest, "files", files);
     *text = note ? json_dumps(note, JSON_INDENT(1)) : NULL;
     json_decref(note);
     return *text ? LODE_OK : lode_fail(LODE_ERR_MEMORY, "no memory for %s", lode_folder_note);

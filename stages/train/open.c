@@ -93,9 +93,9 @@ static lode_status_t open_trainer(lode_train_t *train) {
     lode_trainer_setting_t setting;
     lode_train_setting(&setting, run);
     setting.memory -= lode_train_other(run, train->text.sequences);
-    lode_status_t status = lode_trainer_layout(
-        &train->layout, &run->architecture, config->train.length, comm->size, comm->rank,
-        config->replicas, config->train.groups);
+    lode_status_t status =
+        lode_trainer_layout(&train->layout, &run->architecture, config->train.length, comm->size,
+                            comm->rank, config->replicas, config->train.groups);
     if (status == LODE_OK)
         status = lode_parameters_create(&train->parameters, &run->architecture, &train->layout);
     LODE_TRY(lode_comm_agree(comm, status));
@@ -111,8 +111,8 @@ lode_train_share_t lode_train_share(const lode_train_t *train) {
 static lode_status_t check_folders(const lode_train_t *train) {
     for (int64_t i = 0; i < train->record.checkpoints; i++) {
         char *path;
-        LODE_TRY(lode_train_folder_path(&path, train->run->folder,
-                                        train->record.checkpoint_step[i]));
+        LODE_TRY(
+            lode_train_folder_path(&path, train->run->folder, train->record.checkpoint_step[i]));
         const lode_status_t status = lode_folder_check(path);
         free(path);
         LODE_TRY(status);

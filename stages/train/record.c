@@ -20,7 +20,8 @@ static const char *const curve_names[LODE_TRAIN_CURVES] = {
 /* --- when what is due ------------------------------------------------------------------------ */
 
 /* Before the first step, every so many steps, and after the last one. */
-static lode_status_t list_validations(lode_train_record_t *record, const lode_config_train_t *train) {
+static lode_status_t list_validations(lode_train_record_t *record,
+                                      const lode_config_train_t *train) {
     const int64_t every = train->validation.every;
     if (!*train->validation.corpus)
         return LODE_OK;

@@ -30,11 +30,10 @@ lode_status_t lode_train_size(lode_stage_size_t *size, int64_t *folders, lode_ru
     lode_train_record_t record;
     *size = (lode_stage_size_t){0};
     *folders = 0;
-    lode_status_t status =
-        lode_train_record_create(&record, run->config, run->architecture.layers);
+    lode_status_t status = lode_train_record_create(&record, run->config, run->architecture.layers);
     if (status == LODE_OK)
-        status = lode_inventory_create(&inventory, &run->architecture,
-                                       lode_train_dtype(run->config));
+        status =
+            lode_inventory_create(&inventory, &run->architecture, lode_train_dtype(run->config));
     if (status == LODE_OK)
         status = count_files(size, &record, &inventory);
     if (status == LODE_OK)

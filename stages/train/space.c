@@ -44,6 +44,6 @@ lode_status_t lode_train_check_space(const lode_train_t *train) {
                      "%s: training needs %.3f GB for checkpoints and %.3f GB for its state, and "
                      "the disk has %.3f GB free; free some space, choose another disk for "
                      "results, or fewer train.checkpoints",
-                     train->run->folder, (double)folders / 1e9, (double)(state > 0 ? state : 0) / 1e9,
-                     there / 1e9);
+                     train->run->folder, (double)folders / 1e9,
+                     (double)(state > 0 ? state : 0) / 1e9, there / 1e9);
 }

@@ -105,10 +105,10 @@ static lode_status_t move_all(transfer_t move, lode_store_t *store,
     const int64_t begin = all ? 0 : share->moments.begin;
     const int64_t end = all ? share->parameters->elements : share->moments.end;
     LODE_TRY(move_array(move, store, share, WEIGHTS, begin, end, 0, share->parameters->weights));
-    LODE_TRY(move_array(move, store, share, FIRST, share->moments.begin, share->moments.end, share->moments.begin,
-                        share->moments.first));
-    return move_array(move, store, share, SECOND, share->moments.begin, share->moments.end, share->moments.begin,
-                      share->moments.second);
+    LODE_TRY(move_array(move, store, share, FIRST, share->moments.begin, share->moments.end,
+                        share->moments.begin, share->moments.first));
+    return move_array(move, store, share, SECOND, share->moments.begin, share->moments.end,
+                      share->moments.begin, share->moments.second);
 }
 
 /* --- saving --------------------------------------------------------------------------------- */
@@ -122,8 +122,7 @@ static lode_status_t check_finite(const lode_train_share_t *share) {
         intersect(&first, &last, parameter, share->moments.begin, share->moments.end);
         for (int64_t i = first; i < last; i++)
             if (!isfinite(parameters->weights[parameter->offset + i]))
-                return lode_fail(LODE_ERR_NUMERIC,
-                                 "tensor \"%s\": a weight is not finite",
+                return lode_fail(LODE_ERR_NUMERIC, "tensor \"%s\": a weight is not finite",
                                  share->parameters->inventory.list[parameter->index].name);
     }
     return LODE_OK;
@@ -136,15 +135,15 @@ static lode_status_t create_datasets(lode_store_t *store, const lode_inventory_t
             const lode_writer_tensor_t *tensor = &inventory->list[i];
             char name[NAME_BYTES];
             tensor_name(name, (array_t)array, inventory, i);
-            LODE_TRY(lode_store_dataset(store, name, LODE_TYPE_F32, tensor->rank, tensor->shape,
-                                        false));
+            LODE_TRY(
+                lode_store_dataset(store, name, LODE_TYPE_F32, tensor->rank, tensor->shape, false));
         }
     return lode_train_record_datasets(store, record);
 }
 
 static lode_status_t write_state(lode_store_t *store, const lode_run_t *run,
-                                 const lode_train_share_t *share,
-                                 const lode_train_record_t *record, int64_t step) {
+                                 const lode_train_share_t *share, const lode_train_record_t *record,
+                                 int64_t step) {
     const lode_provenance_t provenance = {.stage = "train-state",
                                           .fingerprint = run->fingerprint[LODE_STAGE_TRAIN],
                                           .version = lode_version(),

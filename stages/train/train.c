@@ -54,8 +54,8 @@ static lode_status_t validate(lode_train_t *train, int64_t i) {
 static lode_status_t write_checkpoint(lode_train_t *train, int64_t i) {
     char *digest = train->record.digest[i], found[LODE_DIGEST_TEXT];
     bool written;
-    LODE_TRY(lode_train_folder_write(found, &written, &train->folders, train->parameters,
-                                     train->step));
+    LODE_TRY(
+        lode_train_folder_write(found, &written, &train->folders, train->parameters, train->step));
     memcpy(digest, found, sizeof found);
     lode_log_info("train: the checkpoint of step %lld is %s", (long long)train->step,
                   written ? "written" : "there already");
@@ -129,8 +129,8 @@ static lode_status_t look_for_stop(const loop_t *loop) {
     const lode_train_t *train = loop->train;
     const bool due = lode_train_record_validation(&train->record, train->step + 1) >= 0 ||
                      lode_train_record_checkpoint(&train->record, train->step + 1) >= 0;
-    return lode_comm_stop(train->run->comm, loop->step_seconds + loop->save_seconds +
-                                                (due ? loop->due_seconds : 0));
+    return lode_comm_stop(train->run->comm,
+                          loop->step_seconds + loop->save_seconds + (due ? loop->due_seconds : 0));
 }
 
 /* Collective. */
@@ -177,8 +177,8 @@ static lode_status_t keep(loop_t *loop, lode_status_t status) {
         return lode_fail(status, "%s", message);
     if (status == LODE_STOPPED)
         return lode_fail_context(saved, "stopped, but the state could not be saved");
-    lode_log_warning("train: the state of step %lld could not be saved: %s",
-                     (long long)train->step, lode_error_message());
+    lode_log_warning("train: the state of step %lld could not be saved: %s", (long long)train->step,
+                     lode_error_message());
     return lode_fail(status, "%s", message);
 }
 
@@ -257,10 +257,10 @@ bool lode_train_present(const lode_run_t *run) {
     char *path;
     if (lode_run_path(&path, run, LODE_STAGE_TRAIN) != LODE_OK)
         return false;
-    bool present = lode_train_record_create(&record, run->config, run->architecture.layers) ==
-                       LODE_OK &&
-                   lode_store_open(&store, &alone, path) == LODE_OK &&
-                   lode_train_record_read(&record, store) == LODE_OK;
+    bool present =
+        lode_train_record_create(&record, run->config, run->architecture.layers) == LODE_OK &&
+        lode_store_open(&store, &alone, path) == LODE_OK &&
+        lode_train_record_read(&record, store) == LODE_OK;
     for (int64_t i = 0; i < record.checkpoints && present; i++)
         present = is_present(run, record.checkpoint_step[i], record.digest[i]);
     lode_store_close(&store);

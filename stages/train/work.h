@@ -23,8 +23,8 @@ typedef struct lode_train {
     lode_parameters_t *parameters;
     lode_trainer_t *trainer;
     lode_order_t order;
-    int64_t *taken; /* [batch] blocks of the step in hand */
-    int32_t *ids;   /* [batch · length] their ids */
+    int64_t *taken;             /* [batch] blocks of the step in hand */
+    int32_t *ids;               /* [batch · length] their ids */
     lode_inventory_t inventory; /* of the folders' dtype */
     lode_train_folders_t folders;
     lode_train_record_t record;
