@@ -10,16 +10,12 @@
 
 #include "base/file.h"
 #include "base/memory.h"
+#include "testing/compare.h"
 #include "testing/temporary.h"
 #include "train/slab.h"
 #include "train/state.h"
 #include "train/train.h"
 
-#define LODE_ASSERT_OK(expression)                                                                 \
-    do {                                                                                           \
-        if ((expression) != LODE_OK)                                                               \
-            fail_msg("%s: %s", #expression, lode_error_message());                                 \
-    } while (0)
 
 /* --- rectangles ----------------------------------------------------------------------------- */
 
