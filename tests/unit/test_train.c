@@ -16,7 +16,6 @@
 #include "train/state.h"
 #include "train/train.h"
 
-
 /* --- rectangles ----------------------------------------------------------------------------- */
 
 static void test_slabs(void **state) {
@@ -76,8 +75,9 @@ static void assert_due(const char *train, int64_t validations, const int64_t *va
 static void test_due(void **state) {
     (void)state;
     assert_due("steps = 10;", 0, NULL, 1, (const int64_t[]){10});
-    assert_due("steps = 10; checkpoints = [ 0, 3, 10 ]; validation = { corpus = \"v.txt\"; };", 2,
-               (const int64_t[]){0, 10}, 3, (const int64_t[]){0, 3, 10});
+    assert_due("steps = 10; from = \"scratch\"; checkpoints = [ 0, 3, 10 ]; validation = { corpus "
+               "= \"v.txt\"; };",
+               2, (const int64_t[]){0, 10}, 3, (const int64_t[]){0, 3, 10});
     assert_due("steps = 10; validation = { corpus = \"v.txt\"; every = 5; };", 3,
                (const int64_t[]){0, 5, 10}, 1, (const int64_t[]){10});
     assert_due("steps = 10; validation = { corpus = \"v.txt\"; every = 4; };", 4,
