@@ -79,11 +79,9 @@ while read -r ranks replicas; do
         "${steps[@]}"
 done <<END
 2 0
-2 2
 3 1
 4 4
 8 2
-8 0
 END
 
 # --- interrupted --------------------------------------------------------------------------------
@@ -106,27 +104,26 @@ start() {
     run=$!
 }
 
-# strike SIGNAL LEAST MOST: sends it to the run's ranks when a training has begun and a random number
-# of milliseconds in between has passed
+# strike RANKS SIGNAL LEAST MOST: sends it to the run's ranks when training has begun and a random
+# number of milliseconds in between has passed
 strike() {
-    local until victims
+    local until victims=("$run")
     until=$(($(now) + 20000))
-    while kill -0 "$run" 2>/dev/null && ! [ -e "$work/killed/train/tiny/train.h5.partial" ] &&
-        [ "$(now)" -lt "$until" ]; do
+    while kill -0 "$run" 2>/dev/null && ! grep -q 'train: ' "$work/log" && [ "$(now)" -lt "$until" ]; do
         sleep 0.01
     done
-    sleep "0.$(printf %03d $(($2 + RANDOM % ($3 - $2 + 1))))"
-    mapfile -t victims < <(pgrep -P "$run" || true)
-    if [ "${#victims[@]}" -eq 0 ] || [ "$1" = KILL ]; then victims+=("$run"); fi
-    kill "-$1" "${victims[@]}" 2>/dev/null || true
+    sleep "0.$(printf %03d $(($3 + RANDOM % ($4 - $3 + 1))))"
+    if [ "$1" -gt 1 ]; then mapfile -t victims < <(pgrep -P "$run" || true); fi
+    if [ "$2" = KILL ]; then victims+=("$run"); fi
+    kill "-$2" "${victims[@]}" 2>/dev/null || true
 }
 
-tall=(--set train.steps=120 --set train.checkpoints='[0,7,40,90]' --set train.validation.every=50)
+tall=(--set train.steps=100 --set train.checkpoints='[0,7,40,90]' --set train.validation.every=50)
 lode_run 1 $experiment tall "${training[@]}" "${tall[@]}"
 struck=0 status=1
 while read -r ranks signal; do
     start "$ranks" killed "${tall[@]}"
-    strike "$signal" 0 400
+    strike "$ranks" "$signal" 0 400
     await
     case $signal:$status in
     *:0) break ;;
@@ -148,15 +145,15 @@ done <<END
 2 KILL
 END
 lode_run 2 $experiment killed "${training[@]}" "${tall[@]}"
-ok "$struck times interrupted"
-alike "interrupted" tall/train/tiny killed/train/tiny 000000 000007 000040 000090 000120
+if [ "$struck" -ge 2 ]; then ok "$struck times interrupted"; else bad "only $struck times interrupted"; fi
+alike "interrupted" tall/train/tiny killed/train/tiny 000000 000007 000040 000090 000100
 
 # Every so many writes of a training, folders and states among them, the last one is killed there.
-short=(--set train.steps=4 --set train.checkpoints='[2]' --set train.save=1
+short=(--set train.steps=4 --set train.warmup=2 --set train.checkpoints='[2]' --set train.save=1
     --set train.validation.every=2)
 lode_run 1 $experiment short "${training[@]}" "${short[@]}"
 kills=0
-for call in 5 20 45 80 110 150 200; do
+for call in 20 60 110 200; do
     rm -rf "$work/fault"
     LODE_FAULT=kill:call=$call start 1 fault "${short[@]}"
     await
@@ -168,7 +165,7 @@ for call in 5 20 45 80 110 150 200; do
         bad "killed at write $call: $(cat "$work/diff")"
     fi
 done
-if [ "$kills" -ge 5 ]; then ok "killed at $kills writes"; else bad "only $kills kills at writes"; fi
+if [ "$kills" -ge 3 ]; then ok "killed at $kills writes"; else bad "only $kills kills at writes"; fi
 
 # --- what is written, and when ------------------------------------------------------------------
 
@@ -205,17 +202,17 @@ fails() {
 }
 
 # A run that fails keeps what is done; one that goes on begins again where a checkpoint is gone.
-LODE_FAULT=write:from=150 fails 8 '' broken "${tall[@]}" --set train.save=1000
+LODE_FAULT=write:call=150 fails 8 '' broken "${tall[@]}" --set train.save=1000
 rm -r "$work/broken/train/tiny/step-000007"
 lode_run 1 $experiment broken "${training[@]}" "${tall[@]}"
 said "a checkpoint gone" "the checkpoint of step 7 is not there any more; training begins again"
-alike "a checkpoint gone" tall/train/tiny broken/train/tiny 000000 000007 000040 000090 000120
+alike "a checkpoint gone" tall/train/tiny broken/train/tiny 000000 000007 000040 000090 000100
 
 # --- from a checkpoint, with the entropy in the loss ---------------------------------------------
 
 further=(--set 'models=({name="books3m";path="configs/quickstart/model";})' --set train.steps=4
     --set train.from=checkpoint --set 'train.checkpoints=[]' --set train.batch=8
-    --set train.learning_rate=1e-3 --set train.warmup=0 --set 'train.validation.corpus=""'
+    --set train.learning_rate=1e-3 --set train.warmup=0 --set 'train.validation.corpus=""' --set train.validation.every=0
     --set train.entropy.weight=1.0 --set 'train.entropy.layers=[1,4]' --set train.dtype=f32)
 lode_run 1 $experiment further "${training[@]}" "${further[@]}"
 lode_run 3 $experiment further3 "${training[@]}" "${further[@]}"
