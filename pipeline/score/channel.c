@@ -6,6 +6,7 @@
 
 #include "base/memory.h"
 #include "base/random.h"
+#include "score/entropy.h"
 #include "score/order.h"
 #include "score/weights.h"
 
@@ -211,34 +212,11 @@ static lode_status_t score_flap(double *score, const lode_score_inputs_t *in, sc
     return LODE_OK;
 }
 
-/* Adds Σ_i p_ij ln p_ij, p_ij = |W[i,j]| / sums[j], of the columns of down. */
-static lode_status_t add_entropies(double *score, const lode_score_inputs_t *in,
-                                   const double *sums) {
-    lode_weights_reader_t down;
-    lode_status_t status = lode_weights_open(&down, &in->down, in->d, in->m, down_name);
-    for (int64_t i = 0; i < in->d && status == LODE_OK; i++) {
-        const double *row;
-        LODE_GUARD(status, lode_weights_at(&down, i, &row), done);
-        for (int64_t j = 0; j < in->m; j++) {
-            const double share = fabs(row[j]) / sums[j];
-            if (share > 0)
-                score[j] += share * log(share);
-        }
-    }
-done:
-    lode_weights_close(&down);
-    return status;
-}
-
-/* −H_j. A column of zeros has no distribution; it writes nothing and gets the least score there is,
- * −ln d, that of a uniform writer. */
-static lode_status_t score_entropy(double *score, const lode_score_inputs_t *in,
-                                   scratch_t *scratch) {
-    LODE_TRY(column_sums(scratch->sums, in, false));
-    LODE_TRY(add_entropies(score, in, scratch->sums));
+/* −H_j: what writes alike to all dimensions goes first. */
+static lode_status_t score_entropy(double *score, const lode_score_inputs_t *in) {
+    LODE_TRY(lode_entropy_tensor(score, &in->down, LODE_ENTROPY_ABSOLUTE, down_name));
     for (int64_t j = 0; j < in->m; j++)
-        if (scratch->sums[j] == 0)
-            score[j] = -log((double)in->d);
+        score[j] = -score[j];
     return LODE_OK;
 }
 
@@ -259,7 +237,7 @@ static lode_status_t score_from_weights(double *score, lode_method_t method,
     else if (method == LODE_METHOD_FLAP)
         status = score_flap(score, in, &scratch);
     else
-        status = score_entropy(score, in, &scratch);
+        status = score_entropy(score, in);
 done:
     free(scratch.sums);
     free(scratch.norms);
