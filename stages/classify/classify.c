@@ -1,5 +1,6 @@
 #include "classify/classify.h"
 
+#include <math.h>
 #include <stdlib.h>
 
 #include "base/log.h"
@@ -117,6 +118,8 @@ static lode_status_t create_datasets(const lode_classify_t *work) {
     LODE_TRY(lode_store_dataset(store, "/redundancy_to_core", LODE_TYPE_F64, 2, halo, true));
     LODE_TRY(lode_store_dataset(store, "/protection", LODE_TYPE_F64, 2, channels, true));
     LODE_TRY(lode_store_dataset(store, "/entropy", LODE_TYPE_F64, 2, channels, true));
+    LODE_TRY(lode_store_attribute_f64(store, "/entropy", "uniform",
+                                      log((double)work->run->architecture.hidden)));
     LODE_TRY(lode_classify_structure_create(work));
     LODE_TRY(lode_classify_controls_create(work));
     if (work->run->config->classify.controls.read_halo)

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "report/entropy.h"
 #include "report/style.h"
 #include "report/table.h"
 
@@ -270,6 +271,7 @@ lode_status_t lode_page_write(lode_buffer_t *page, const lode_report_t *report,
     LODE_TRY(write_title(page, report, cases, count, plot));
     if (count > 1)
         LODE_TRY(lode_table_overview(page, cases, count));
+    LODE_TRY(lode_entropy_compare(page, cases, count));
     for (int64_t i = 0; i < count; i++)
         LODE_TRY(write_case(page, &cases[i], i + 1, count));
     LODE_TRY(write_provenance(page, cases, count));

@@ -41,6 +41,7 @@ static lode_status_t load_case(lode_plot_t *plot, lode_report_case_t *item) {
         LODE_GUARD(status, lode_figures_structure(plot, item), done);
         LODE_GUARD(status, lode_figures_connectivity(plot, item, &channels), done);
         LODE_GUARD(status, lode_figures_halo(plot, item, &channels), done);
+        LODE_GUARD(status, lode_figures_entropy(plot, item, &channels), done);
     }
     LODE_GUARD(status, lode_figures_spectra(plot, item), done);
     LODE_GUARD(status, lode_figures_checks(plot, item), done);
