@@ -22,12 +22,16 @@ unsigned lode_score_needs(lode_method_t method) {
     case LODE_METHOD_WANDA_CHANNEL:
         return LODE_NEEDS_INPUT_POWER | LODE_NEEDS_DOWN | LODE_NEEDS_GATE_UP;
     case LODE_METHOD_MAGNITUDE:
+    case LODE_METHOD_MAGNITUDE_REVERSED:
         return LODE_NEEDS_DOWN | LODE_NEEDS_GATE_UP;
     case LODE_METHOD_ACTIVATION:
         return LODE_NEEDS_ACTIVATION_POWER;
     case LODE_METHOD_TAYLOR:
         return LODE_NEEDS_TAYLOR;
     case LODE_METHOD_ENTROPY:
+    case LODE_METHOD_ENTROPY_SQUARE:
+    case LODE_METHOD_ENTROPY_SOFTMAX:
+    case LODE_METHOD_ENTROPY_REVERSED:
         return LODE_NEEDS_DOWN;
     case LODE_METHOD_SPARSEGPT_CHANNEL:
         return LODE_NEEDS_INVERSE_MOMENTS | LODE_NEEDS_DOWN | LODE_NEEDS_GATE_UP;
@@ -212,11 +216,21 @@ static lode_status_t score_flap(double *score, const lode_score_inputs_t *in, sc
     return LODE_OK;
 }
 
-/* −H_j: what writes alike to all dimensions goes first. */
-static lode_status_t score_entropy(double *score, const lode_score_inputs_t *in) {
-    LODE_TRY(lode_entropy_tensor(score, &in->down, LODE_ENTROPY_ABSOLUTE, down_name));
-    for (int64_t j = 0; j < in->m; j++)
+static void turn(double *score, int64_t count) {
+    for (int64_t j = 0; j < count; j++)
         score[j] = -score[j];
+}
+
+/* −H_j: what writes alike to all dimensions goes first; reversed, what writes to few. */
+static lode_status_t score_entropy(double *score, lode_method_t method,
+                                   const lode_score_inputs_t *in) {
+    const lode_entropy_form_t form = method == LODE_METHOD_ENTROPY_SQUARE ? LODE_ENTROPY_SQUARE
+                                     : method == LODE_METHOD_ENTROPY_SOFTMAX
+                                         ? LODE_ENTROPY_SOFTMAX
+                                         : LODE_ENTROPY_ABSOLUTE;
+    LODE_TRY(lode_entropy_tensor(score, &in->down, form, down_name));
+    if (method != LODE_METHOD_ENTROPY_REVERSED)
+        turn(score, in->m);
     return LODE_OK;
 }
 
@@ -228,7 +242,7 @@ static lode_status_t score_from_weights(double *score, lode_method_t method,
     LODE_GUARD(status, LODE_NEW_RAW(&scratch.sums, in->m, "column sums of down_proj"), done);
     LODE_GUARD(status, LODE_NEW_RAW(&scratch.norms, longest, "input norms"), done);
     memset(score, 0, (size_t)in->m * sizeof *score);
-    if (method == LODE_METHOD_MAGNITUDE)
+    if (method == LODE_METHOD_MAGNITUDE || method == LODE_METHOD_MAGNITUDE_REVERSED)
         status = score_magnitude(score, in, &scratch);
     else if (method == LODE_METHOD_WANDA_CHANNEL)
         status = score_wanda(score, in, &scratch);
@@ -237,7 +251,9 @@ static lode_status_t score_from_weights(double *score, lode_method_t method,
     else if (method == LODE_METHOD_FLAP)
         status = score_flap(score, in, &scratch);
     else
-        status = score_entropy(score, in);
+        status = score_entropy(score, method, in);
+    if (status == LODE_OK && method == LODE_METHOD_MAGNITUDE_REVERSED)
+        turn(score, in->m);
 done:
     free(scratch.sums);
     free(scratch.norms);
