@@ -37,14 +37,14 @@ lode_status_t lode_trajectory_cores(int32_t *cores, int64_t draws,
     for (int64_t d = 0; d < draws; d++) {
         int32_t *core = cores + d * core_size;
         lode_resample_times(times, sums->sequences, lode_random_key(seed, "trajectory", layer, d));
-        if (add_sequences(values, sums, times) > 0)
+        if (add_sequences(values, sums, times) == 0)
+            for (int64_t i = 0; i < core_size; i++)
+                core[i] = -1;
+        else
             LODE_GUARD(
                 status,
                 lode_order_top(core, core_size, values, sums->channels, "loss proxy of a draw"),
                 done);
-        else
-            for (int64_t i = 0; i < core_size; i++)
-                core[i] = -1;
     }
 done:
     free(values);
