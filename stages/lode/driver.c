@@ -498,32 +498,26 @@ lode_status_t lode_driver_run(const lode_comm_t *comm, const lode_config_t *conf
 
 static lode_status_t build_report(const lode_config_t *config, const lode_config_point_t *points,
                                   int64_t count, const char *folder) {
-    const char **labels = NULL, **models = NULL;
-    int64_t *budgets = NULL;
-    lode_status_t status = LODE_OK;
-    LODE_GUARD(status, LODE_NEW(&labels, count, "report"), done);
-    LODE_GUARD(status, LODE_NEW(&budgets, count, "report"), done);
-    LODE_GUARD(status, LODE_NEW(&models, config->model_count, "report"), done);
-    for (int64_t p = 0; p < count; p++) {
-        labels[p] = points[p].label;
-        budgets[p] = points[p].config->quantize.budget;
-    }
-    for (int64_t m = 0; m < config->model_count; m++)
-        models[m] = config->models[m].name;
+    lode_report_entry_t *entries;
+    int64_t total = 0;
+    LODE_TRY(LODE_NEW(&entries, count * config->model_count, "report"));
+    for (int64_t p = 0; p < count; p++)
+        for (int64_t m = 0; m < config->model_count; m++)
+            entries[total++] = (lode_report_entry_t){.point = points[p].label,
+                                                     .model = config->models[m].name,
+                                                     .series = "",
+                                                     .step = -1,
+                                                     .budget = points[p].config->quantize.budget};
     const lode_report_t report = {.folder = folder,
                                   .name = config->name,
-                                  .points = labels,
-                                  .point_count = count,
-                                  .models = models,
-                                  .model_count = config->model_count,
-                                  .budgets = budgets};
-    LODE_GUARD(status, lode_report_build(&report), done);
+                                  .seed = config->seed,
+                                  .entries = entries,
+                                  .count = total};
+    const lode_status_t status = lode_report_build(&report);
+    free(entries);
+    LODE_TRY(status);
     lode_log_info("report: %s/report.html", folder);
-done:
-    free(budgets);
-    free(labels);
-    free(models);
-    return status;
+    return LODE_OK;
 }
 
 lode_status_t lode_driver_report(const lode_comm_t *comm, const lode_config_t *config) {
