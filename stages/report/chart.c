@@ -155,14 +155,15 @@ static lode_status_t write_look(lode_buffer_t *script, const lode_chart_series_t
     const double size = series->size > 0 ? series->size : 0.6;
     switch (series->mark) {
     case LODE_MARK_LINE:
-        LODE_TRY(lode_buffer_printf(script, " with lines lw 1.5 dt %d", dash));
+        LODE_TRY(lode_buffer_printf(script, " with lines lw %g dt %d",
+                                    series->width > 0 ? series->width : 1.5, dash));
         break;
     case LODE_MARK_POINTS:
         LODE_TRY(lode_buffer_printf(script, " with points pt %d ps %g", point, size));
         break;
     case LODE_MARK_BOTH:
-        LODE_TRY(lode_buffer_printf(script, " with linespoints lw 1.4 dt %d pt %d ps %g", dash,
-                                    point, size));
+        LODE_TRY(lode_buffer_printf(script, " with linespoints lw %g dt %d pt %d ps %g",
+                                    series->width > 0 ? series->width : 1.4, dash, point, size));
         break;
     case LODE_MARK_BARS:
     case LODE_MARK_BOX:

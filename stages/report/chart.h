@@ -38,6 +38,7 @@ typedef struct lode_chart_series {
     lode_chart_mark_t mark;
     int point, dash; /* gnuplot's; 0 for a filled circle, a solid line */
     double size;     /* of points or width of boxes; 0 for the usual */
+    double width;    /* of lines; 0 for the usual */
     int64_t count;
     const double *x;                  /* [count]; NULL for 0, 1, … */
     const double *y;                  /* [count] */

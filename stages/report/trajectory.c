@@ -155,6 +155,7 @@ static lode_status_t add_layer(const view_t *view, lode_chart_series_t *series,
     *series = (lode_chart_series_t){.depth = (double)layer,
                                     .mark = LODE_MARK_BOTH,
                                     .size = 0.4,
+                                    .width = 1,
                                     .count = count,
                                     .x = columns[0],
                                     .y = columns[1],
@@ -186,15 +187,23 @@ static lode_status_t add_median(const view_t *view, lode_chart_series_t *series,
     return LODE_OK;
 }
 
-/* Whether any checkpoint has the figure in any layer. */
-static bool is_known(const view_t *view, lode_trajectory_figure_t figure) {
+/* Whether any checkpoint has the figure in any layer, and there one that is not 0. */
+static bool is_known(const view_t *view, lode_trajectory_figure_t figure, bool *all_zero) {
     double summary[3];
+    bool known = false;
+    *all_zero = true;
     for (int64_t i = 0; i < view->trajectory->count; i++) {
         lode_trajectory_median(summary, view->trajectory, i, figure);
-        if (isfinite(summary[0]))
-            return true;
+        known |= isfinite(summary[0]);
+        *all_zero &= !isfinite(summary[0]) || (summary[1] == 0 && summary[2] == 0);
     }
-    return false;
+    return known;
+}
+
+/* Whether there is something to draw: a figure that is 0 everywhere the table says. */
+static bool is_drawn(const view_t *view, lode_trajectory_figure_t figure) {
+    bool all_zero;
+    return is_known(view, figure, &all_zero) && !all_zero;
 }
 
 /* Room for a panel's series: all layers and their median. */
@@ -242,6 +251,7 @@ static lode_status_t layer_panel(const view_t *view, lode_chart_panel_t *panel,
     LODE_TRY(
         add_median(view, &series[trajectory->layers], shown->figure, shown->unit, false, 0, 1));
     series[trajectory->layers].mark = LODE_MARK_LINE;
+    series[trajectory->layers].width = 2.6;
     panel->log_y = shown->log_y;
     panel->from_zero = shown->from_zero;
     panel->series = series;
@@ -260,7 +270,7 @@ static lode_status_t draw_layers(const view_t *view, const shown_t *shown, int c
     lode_chart_panel_t panels[MOST_PANELS];
     int drawn = 0;
     for (int i = 0; i < count; i++)
-        if (is_known(view, shown[i].figure))
+        if (is_drawn(view, shown[i].figure))
             LODE_TRY(layer_panel(view, &panels[drawn++], &shown[i]));
     if (drawn == 0)
         return LODE_OK;
@@ -309,9 +319,9 @@ static lode_status_t draw_concentration(const view_t *view) {
     lode_chart_panel_t panels[4];
     int count = 0;
     for (int i = 0; i < 3; i++) {
-        if (is_known(view, shown[i].figure))
+        if (is_drawn(view, shown[i].figure))
             LODE_TRY(layer_panel(view, &panels[count++], &shown[i]));
-        if (i == 0 && is_known(view, LODE_TRAJECTORY_MASS_ONE))
+        if (i == 0 && is_drawn(view, LODE_TRAJECTORY_MASS_ONE))
             LODE_TRY(fixed_panel(view, &panels[count++]));
     }
     if (count == 0)
@@ -389,7 +399,7 @@ static lode_status_t draw_spikes(const view_t *view) {
 /* Mean and the 5 % and 95 % quantiles over channels, by layer. */
 static lode_status_t draw_entropy(const view_t *view) {
     lode_trajectory_t *trajectory = view->trajectory;
-    if (!is_known(view, LODE_TRAJECTORY_ENTROPY))
+    if (!is_drawn(view, LODE_TRAJECTORY_ENTROPY))
         return LODE_OK;
     for (int64_t i = 0; i < trajectory->count; i++) {
         lode_trajectory_checkpoint_t *checkpoint = &trajectory->checkpoints[i];
@@ -544,12 +554,12 @@ static const struct {
 } columns[] = {
     {LODE_TRAJECTORY_MASS, "#core mass, %", 100, 1, true},
     {LODE_TRAJECTORY_GINI, "#Gini", 1, 3, false},
-    {LODE_TRAJECTORY_EFFECTIVE, "#effective number", 1, 1, false},
-    {LODE_TRAJECTORY_OVERLAP, "#of the last core, %", 100, 1, true},
-    {LODE_TRAJECTORY_CORRELATION, "#ρ with the last LP", 1, 3, false},
-    {LODE_TRAJECTORY_ACTIVATION_OVERLAP, "#core in activation core, %", 100, 1, false},
+    {LODE_TRAJECTORY_EFFECTIVE, "#effective", 1, 1, false},
+    {LODE_TRAJECTORY_OVERLAP, "#of last core, %", 100, 0, true},
+    {LODE_TRAJECTORY_CORRELATION, "#ρ with last LP", 1, 3, false},
+    {LODE_TRAJECTORY_ACTIVATION_OVERLAP, "#in activation core, %", 100, 0, false},
     {LODE_TRAJECTORY_ACTIVATION_RATIO, "#largest |u| ÷ median", 1, 1, true},
-    {LODE_TRAJECTORY_ENTROPY, "#write entropy", 1, 4, false},
+    {LODE_TRAJECTORY_ENTROPY, "#entropy", 1, 3, false},
 };
 enum { COLUMNS = sizeof columns / sizeof columns[0] };
 
@@ -622,10 +632,11 @@ static lode_status_t write_table(const view_t *view) {
     const lode_report_figure_t *texts[MOST_TEXTS];
     bool known[COLUMNS];
     const int text_count = texts_of(view->trajectory, texts);
-    const bool spikes = is_known(view, LODE_TRAJECTORY_SPIKE);
+    bool zero;
+    const bool spikes = is_known(view, LODE_TRAJECTORY_SPIKE, &zero);
     double summary[3] = {NAN, NAN, NAN};
     for (int i = 0; i < COLUMNS; i++)
-        known[i] = is_known(view, columns[i].figure);
+        known[i] = is_known(view, columns[i].figure, &zero);
     LODE_TRY(write_heads(view, texts, text_count, known, spikes));
     for (int64_t i = 0; i < view->trajectory->count; i++)
         LODE_TRY(write_checkpoint(view, i, texts, text_count, known, spikes));
@@ -634,7 +645,12 @@ static lode_status_t write_table(const view_t *view) {
         lode_trajectory_median(summary, view->trajectory, view->trajectory->last,
                                LODE_TRAJECTORY_CHANCE);
     LODE_TRY(lode_buffer_printf(view->page, "<p class=\"method\">Medians over layers, behind them "
-                                            "the least and the largest layer."));
+                                            "the least and the largest layer: the core’s share of "
+                                            "the loss proxy (LP); its Gini coefficient and "
+                                            "effective number of channels; how much of the last "
+                                            "checkpoint’s core is core, and the rank correlation "
+                                            "with its LP; how much of the core is in the "
+                                            "activation core."));
     if (isfinite(summary[0]))
         LODE_TRY(lode_buffer_printf(view->page,
                                     " Chance would give a core %.2g %% of another’s channels.",
