@@ -154,12 +154,12 @@ bool lode_bpe_pairs_take(lode_bpe_pairs_t *pairs, lode_bpe_pair_t *pair) {
         const entry_t last = pairs->heap[--pairs->heap_count];
         if (pairs->heap_count > 0)
             sink(pairs, last);
-        *pair = *now;
-        now->words = NULL;
-        now->word_count = now->word_capacity = 0;
-        if (pair->count > 0)
+        if (now->count > 0) {
+            *pair = *now;
+            now->words = NULL;
+            now->word_count = now->word_capacity = 0;
             return true;
-        free(pair->words);
+        }
     }
     return false;
 }

@@ -319,15 +319,15 @@ static lode_status_t merge_pairs(trainer_t *trainer, lode_bpe_setting_t setting,
     LODE_TRY(count_pairs(trainer));
     while (trained->size.tokens < setting.vocabulary) {
         lode_bpe_pair_t pair = {0};
-        const bool found = lode_bpe_pairs_take(trainer->pairs, &pair);
-        if (!found || pair.count < setting.least) {
+        if (!lode_bpe_pairs_take(trainer->pairs, &pair) || pair.count < setting.least) {
             free(pair.words);
-            return lode_fail(LODE_ERR_INPUT,
-                             "%s: has pairs for a vocabulary of %lld tokens, not of %lld: no pair "
-                             "is left that stands in %lld places; train on more text or lower "
-                             "train.tokenizer.vocabulary",
-                             name, (long long)trained->size.tokens, (long long)setting.vocabulary,
-                             (long long)setting.least);
+            return lode_fail(
+                LODE_ERR_INPUT,
+                "%s: has enough pairs for a vocabulary of %lld tokens, not of %lld (a pair "
+                "counts if it stands in %lld places or more); train on more text or "
+                "lower train.tokenizer.vocabulary",
+                name, (long long)trained->size.tokens, (long long)setting.vocabulary,
+                (long long)setting.least);
         }
         const lode_status_t status = merge_pair(trainer, &pair);
         free(pair.words);
