@@ -312,29 +312,31 @@ static lode_status_t add_sparsity(drawing_t *drawing, double sparsity) {
     char *title = drawing->titles[panel];
     snprintf(title, sizeof drawing->titles[panel], "perplexity on %.64s, %g %% removed",
              losses->axis->dataset, 100 * sparsity);
+    int count = 0;
     for (int look = 0; look < LOOKS; look++) {
         double *y;
-        LODE_TRY(lode_shelf_new(&drawing->shelf, &y, losses->count));
         bool any = false;
+        LODE_TRY(lode_shelf_new(&drawing->shelf, &y, losses->count));
         for (int64_t c = 0; c < losses->count; c++) {
             y[c] = value_of(losses, c, looks[look].method, sparsity);
             any |= isfinite(y[c]);
         }
-        drawing->series[panel][look] = (lode_chart_series_t){.name = looks[look].method,
-                                                             .colour = looks[look].colour,
-                                                             .mark = LODE_MARK_BOTH,
-                                                             .point = looks[look].point,
-                                                             .size = 0.6,
-                                                             .count = any ? losses->count : 0,
-                                                             .x = drawing->row,
-                                                             .y = y};
+        if (any)
+            drawing->series[panel][count++] = (lode_chart_series_t){.name = looks[look].method,
+                                                                    .colour = looks[look].colour,
+                                                                    .mark = LODE_MARK_BOTH,
+                                                                    .point = looks[look].point,
+                                                                    .size = 0.6,
+                                                                    .count = losses->count,
+                                                                    .x = drawing->row,
+                                                                    .y = y};
     }
     drawing->panels[panel] = (lode_chart_panel_t){.title = title,
                                                   .x_label = "row of the tables",
                                                   .whole_x = true,
                                                   .log_y = true,
                                                   .series = drawing->series[panel],
-                                                  .count = LOOKS};
+                                                  .count = count};
     return LODE_OK;
 }
 
