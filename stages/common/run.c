@@ -17,6 +17,8 @@
 #include "base/memory.h"
 #include "common/version.h"
 #include "kernels/linear.h"
+#include "text/gzip.h"
+#include "train/train.h"
 
 static const char *const stage_names[] = {
 #define LODE_STAGE_NAME(stage, name) name,
@@ -233,6 +235,8 @@ void lode_run_tidy(const lode_run_t *run, lode_stage_t stage) {
             lode_store_discard(path.data);
         lode_buffer_free(&path);
     }
+    if (stage == LODE_STAGE_TRAIN)
+        lode_train_tidy(run->folder);
 }
 
 static lode_status_t libraries_text(lode_buffer_t *text) {
@@ -245,7 +249,8 @@ static lode_status_t libraries_text(lode_buffer_t *text) {
     LODE_TRY(lode_buffer_printf(text, "HDF5 %u.%u.%u\nMPI %s\njansson %s\nlibconfig %d.%d.%d\n",
                                 major, minor, patch, mpi, JANSSON_VERSION, LIBCONFIG_VER_MAJOR,
                                 LIBCONFIG_VER_MINOR, LIBCONFIG_VER_REVISION));
-    LODE_TRY(lode_buffer_printf(text, "glibc %s\n", gnu_get_libc_version()));
+    LODE_TRY(lode_buffer_printf(text, "zlib %s\nglibc %s\n", lode_gzip_version(),
+                                gnu_get_libc_version()));
     return lode_buffer_printf(text, "CBLAS %s\n", lode_blas_description());
 }
 
