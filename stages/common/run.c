@@ -17,6 +17,8 @@
 #include "base/memory.h"
 #include "common/version.h"
 #include "kernels/linear.h"
+#include "text/gzip.h"
+#include "train/train.h"
 
 static const char *const stage_names[] = {
 #define LODE_STAGE_NAME(stage, name) name,
@@ -53,6 +55,10 @@ static bool wants_compensation(const lode_config_prune_t *prune) {
 
 bool lode_stage_wanted(const lode_config_t *config, lode_stage_t stage) {
     switch (stage) {
+    case LODE_STAGE_TOKENIZER:
+        return config->train.tokenizer.vocabulary > 0;
+    case LODE_STAGE_TRAIN:
+        return config->train.steps > 0;
     case LODE_STAGE_MOMENTS:
         return wants_moments(config);
     case LODE_STAGE_SUPERWEIGHT:
@@ -72,6 +78,15 @@ bool lode_stage_wanted(const lode_config_t *config, lode_stage_t stage) {
     default:
         return true;
     }
+}
+
+bool lode_stage_wanted_of(const lode_config_t *config, const lode_config_model_t *model,
+                          lode_stage_t stage) {
+    if (stage == LODE_STAGE_TOKENIZER || stage == LODE_STAGE_TRAIN)
+        return lode_stage_wanted(config, stage) && lode_config_is_trained(config, model);
+    if (stage != LODE_STAGE_TOKENIZE && lode_config_is_scratch(config, model))
+        return false;
+    return lode_stage_wanted(config, stage);
 }
 
 lode_status_t lode_run_view(lode_run_t *view, const lode_run_t *run,
@@ -220,6 +235,8 @@ void lode_run_tidy(const lode_run_t *run, lode_stage_t stage) {
             lode_store_discard(path.data);
         lode_buffer_free(&path);
     }
+    if (stage == LODE_STAGE_TRAIN)
+        lode_train_tidy(run->folder);
 }
 
 static lode_status_t libraries_text(lode_buffer_t *text) {
@@ -232,7 +249,8 @@ static lode_status_t libraries_text(lode_buffer_t *text) {
     LODE_TRY(lode_buffer_printf(text, "HDF5 %u.%u.%u\nMPI %s\njansson %s\nlibconfig %d.%d.%d\n",
                                 major, minor, patch, mpi, JANSSON_VERSION, LIBCONFIG_VER_MAJOR,
                                 LIBCONFIG_VER_MINOR, LIBCONFIG_VER_REVISION));
-    LODE_TRY(lode_buffer_printf(text, "glibc %s\n", gnu_get_libc_version()));
+    LODE_TRY(lode_buffer_printf(text, "zlib %s\nglibc %s\n", lode_gzip_version(),
+                                gnu_get_libc_version()));
     return lode_buffer_printf(text, "CBLAS %s\n", lode_blas_description());
 }
 

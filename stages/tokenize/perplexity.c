@@ -70,25 +70,6 @@ static lode_status_t encode(lode_ids_t *ids, const lode_crew_t *crew, const lode
     return LODE_OK;
 }
 
-/* Puts a token before each document. */
-static lode_status_t put_before(lode_ids_t *ids, int32_t token) {
-    lode_ids_t with = {0};
-    lode_status_t status = LODE_OK;
-    for (int64_t d = 0; d < ids->sequences; d++) {
-        const int64_t begin = ids->offset[d];
-        LODE_GUARD(status, lode_ids_append(&with, &token, 1), done);
-        LODE_GUARD(status, lode_ids_append(&with, ids->id + begin, ids->offset[d + 1] - begin),
-                   done);
-        LODE_GUARD(status, lode_ids_cut(&with), done);
-    }
-    lode_ids_free(ids);
-    *ids = with;
-    return LODE_OK;
-done:
-    lode_ids_free(&with);
-    return status;
-}
-
 static lode_status_t encode_corpus(lode_tokenized_t *text, const lode_config_perplexity_t *entry,
                                    const lode_corpus_t *corpus, const lode_crew_t *crew) {
     const int64_t count = lode_corpus_count(corpus);
@@ -107,7 +88,7 @@ static lode_status_t encode_corpus(lode_tokenized_t *text, const lode_config_per
     if (status == LODE_OK)
         status = encode(&text->ids, crew, texts, count, automatic, prefix);
     if (status == LODE_OK && entry->bos == LODE_BOS_ALWAYS)
-        status = put_before(&text->ids, text->bos);
+        status = lode_ids_put_before(&text->ids, text->bos);
     free(texts);
     return status;
 }
@@ -130,14 +111,12 @@ static lode_status_t check_length(const lode_tokenized_t *text,
 }
 
 lode_status_t lode_tokenize_prefix(int32_t *prefix, const lode_config_perplexity_t *entry,
-                                   const lode_checkpoint_t *checkpoint,
+                                   const char *folder, const lode_architecture_t *architecture,
                                    const lode_tokenizer_t *tokenizer) {
-    const char *folder = lode_checkpoint_folder(checkpoint);
     *prefix = -1;
     if (entry->protocol != LODE_PROTOCOL_LM_EVAL)
         return LODE_OK;
-    LODE_TRY(
-        lode_prefix_token(prefix, folder, tokenizer, lode_checkpoint_architecture(checkpoint)));
+    LODE_TRY(lode_prefix_token(prefix, folder, tokenizer, architecture));
     if (*prefix >= 0)
         return LODE_OK;
     return lode_fail(LODE_ERR_INPUT,
@@ -156,7 +135,8 @@ lode_status_t lode_tokenize_perplexity(lode_tokenized_t *text, const lode_run_t 
         text->bos = run->architecture.bos;
     else if (entry->bos == LODE_BOS_AUTO)
         lode_tokenizer_bos(crew->tokenizer, &text->bos);
-    LODE_TRY(lode_tokenize_prefix(&text->prefix, entry, run->checkpoint, crew->tokenizer));
+    LODE_TRY(lode_tokenize_prefix(&text->prefix, entry, run->model->path, &run->architecture,
+                                  crew->tokenizer));
     LODE_TRY(read_corpus(&corpus, entry));
     const lode_status_t status = encode_corpus(text, entry, corpus, crew);
     lode_corpus_destroy(&corpus);
