@@ -293,7 +293,8 @@ enum { LOOKS = sizeof looks / sizeof looks[0], MOST_PANELS = 4 };
 typedef struct drawing {
     lode_shelf_t shelf;
     losses_t losses;
-    double *row; /* [count] in the tables, from 1 on; NaN where it has none */
+    int64_t *shown, rows; /* [rows] cases that have a row in the tables */
+    double *row;          /* [rows] its number, from 1 on */
     lode_chart_series_t boxes, series[MOST_PANELS][LOOKS];
     lode_chart_panel_t panels[MOST_PANELS];
     char titles[MOST_PANELS][160];
@@ -304,14 +305,14 @@ static lode_status_t add_boxes(drawing_t *drawing) {
     const losses_t *losses = &drawing->losses;
     double *part[5];
     for (int i = 0; i < 5; i++) {
-        LODE_TRY(lode_shelf_new(&drawing->shelf, &part[i], losses->count));
-        for (int64_t c = 0; c < losses->count; c++)
-            part[i][c] = has_row(&losses->summaries[c]) ? losses->summaries[c].quantiles[i] : NAN;
+        LODE_TRY(lode_shelf_new(&drawing->shelf, &part[i], drawing->rows));
+        for (int64_t r = 0; r < drawing->rows; r++)
+            part[i][r] = losses->summaries[drawing->shown[r]].quantiles[i];
     }
     drawing->boxes = (lode_chart_series_t){.colour = LODE_COLOUR_BLUE,
                                            .mark = LODE_MARK_BOX,
                                            .size = 0.4,
-                                           .count = losses->count,
+                                           .count = drawing->rows,
                                            .x = drawing->row,
                                            .low = part[0],
                                            .box_low = part[1],
@@ -351,10 +352,10 @@ static lode_status_t add_sparsity(drawing_t *drawing, double sparsity) {
     for (int look = 0; look < LOOKS; look++) {
         double *y;
         bool any = false;
-        LODE_TRY(lode_shelf_new(&drawing->shelf, &y, losses->count));
-        for (int64_t c = 0; c < losses->count; c++) {
-            y[c] = value_of(losses, c, looks[look].method, sparsity);
-            any |= isfinite(y[c]);
+        LODE_TRY(lode_shelf_new(&drawing->shelf, &y, drawing->rows));
+        for (int64_t r = 0; r < drawing->rows; r++) {
+            y[r] = value_of(losses, drawing->shown[r], looks[look].method, sparsity);
+            any |= isfinite(y[r]);
         }
         if (any)
             drawing->series[panel][count++] = (lode_chart_series_t){.name = looks[look].method,
@@ -362,7 +363,7 @@ static lode_status_t add_sparsity(drawing_t *drawing, double sparsity) {
                                                                     .mark = LODE_MARK_BOTH,
                                                                     .point = looks[look].point,
                                                                     .size = 0.6,
-                                                                    .count = losses->count,
+                                                                    .count = drawing->rows,
                                                                     .x = drawing->row,
                                                                     .y = y};
     }
@@ -391,14 +392,25 @@ static lode_status_t add_sparsities(drawing_t *drawing, const lode_report_case_t
     return LODE_OK;
 }
 
+static lode_status_t number_rows(drawing_t *drawing) {
+    const losses_t *losses = &drawing->losses;
+    LODE_TRY(LODE_NEW(&drawing->shown, losses->count, "rows of entropies"));
+    LODE_TRY(lode_shelf_new(&drawing->shelf, &drawing->row, losses->count));
+    for (int64_t i = 0; i < losses->count; i++)
+        if (has_row(&losses->summaries[i])) {
+            drawing->shown[drawing->rows] = i;
+            drawing->row[drawing->rows] = (double)drawing->rows + 1;
+            drawing->rows++;
+        }
+    return LODE_OK;
+}
+
 static lode_status_t draw(lode_plot_t *plot, lode_buffer_t *page, const lode_report_case_t *cases,
                           const summary_t *summaries, int64_t count) {
     drawing_t *drawing;
     LODE_TRY(LODE_NEW(&drawing, 1, "chart of entropies"));
     drawing->losses = (losses_t){.cases = cases, .summaries = summaries, .count = count};
-    lode_status_t status = lode_shelf_new(&drawing->shelf, &drawing->row, count);
-    for (int64_t i = 0, row = 0; status == LODE_OK && i < count; i++)
-        drawing->row[i] = has_row(&summaries[i]) ? (double)++row : NAN;
+    lode_status_t status = number_rows(drawing);
     if (status == LODE_OK)
         status = add_boxes(drawing);
     if (status == LODE_OK)
@@ -412,6 +424,7 @@ static lode_status_t draw(lode_plot_t *plot, lode_buffer_t *page, const lode_rep
             "unpruned model, and what is left of it without the channels that each method removes.",
             page);
     lode_shelf_free(&drawing->shelf);
+    free(drawing->shown);
     free(drawing);
     return status;
 }
