@@ -54,9 +54,9 @@ def alphabet_of(lines, coverage, most):
     return sorted(kept), set(counts)
 
 
-def train(lines, vocabulary, coverage, most, least):
-    """The vocabulary, token → id, and the merges, pairs of tokens."""
-    kept, seen = alphabet_of(lines, coverage, most)
+def train(lines, vocabulary, alphabet, least):
+    """The vocabulary, token → id, and the merges, pairs of tokens; `alphabet` is alphabet_of()'s."""
+    kept, seen = alphabet
     left_out = "".join(re.escape(c) for c in sorted(seen - set(kept)))
     cuts = [pre_tokenizers.Split(Regex(WORDS), "isolated"),
             pre_tokenizers.Split(Regex(r"[\p{Cc}%s]" % left_out), "removed")]
@@ -103,7 +103,7 @@ def main():
     output = sys.argv[1] if len(sys.argv) > 1 else os.path.join(ROOT, "tests/golden/bpe_train.json")
     lines, held_out, cases = rows(TRAINED_ON), rows(HELD_OUT), []
     for vocabulary, coverage, most, least in CASES:
-        vocab, merges = train(lines, vocabulary, coverage, most, least)
+        vocab, merges = train(lines, vocabulary, alphabet_of(lines, coverage, most), least)
         assert len(vocab) == vocabulary
         ids, count = ids_digest(assemble(vocab, merges), held_out + STRANGE)
         cases.append({"vocabulary": vocabulary, "coverage": coverage, "alphabet": most, "least": least,
