@@ -217,6 +217,22 @@ further=(--set 'models=({name="books3m";path="configs/quickstart/model";})' --se
 lode_run 1 $experiment further "${training[@]}" "${further[@]}"
 lode_run 3 $experiment further3 "${training[@]}" "${further[@]}"
 alike "from a checkpoint, 3 ranks" further/train/books3m further3/train/books3m 000004
+# --- with a tokenizer of its own -----------------------------------------------------------------
+
+mkdir "$work/bare"
+config false 400 >"$work/bare/config.json"
+own=("${short[@]}" --set "models=({name=\"own\";path=\"$work/bare\";})"
+    --set train.tokenizer.vocabulary=400)
+lode_run 2 $experiment own --stages tokenizer,tokenize,train "${own[@]}"
+if cmp -s "$work/own/train/own/tokenizer.json" "$work/own/train/own/step-000004/tokenizer.json" &&
+    [ "$(cd "$work/own/train/own/step-000004" && printf '%s ' *)" = \
+        "config.json lodestone.json model.safetensors tokenizer.json " ]; then
+    ok "a folder has the tokenizer that was made"
+else
+    bad "with a tokenizer of its own:" "$(cat "$work/log")" "$work"/own/train/own/step-000004/*
+fi
+lode_run 1 $experiment own "${own[@]}"
+
 # --- the checkpoints are models -------------------------------------------------------------------
 
 lode_run 2 $experiment one --set 'train.checkpoints=[0,10,20]'
