@@ -95,7 +95,8 @@ static int64_t count_points(const lode_report_case_t *cases, int64_t count) {
 
 static lode_status_t write_links(lode_buffer_t *page, const lode_report_case_t *cases,
                                  int64_t count, const lode_page_across_t *across) {
-    const bool any = across->training.length > 0 || across->trajectory.length > 0;
+    const bool any =
+        across->training.length > 0 || across->trajectory.length > 0 || across->entropy.length > 0;
     if (count < 2 && !any)
         return LODE_OK;
     LODE_TRY(lode_buffer_printf(page, "<nav>"));
@@ -103,6 +104,8 @@ static lode_status_t write_links(lode_buffer_t *page, const lode_report_case_t *
         LODE_TRY(lode_buffer_printf(page, "<a href=\"#training\">Training</a> "));
     if (across->trajectory.length > 0)
         LODE_TRY(lode_buffer_printf(page, "<a href=\"#trajectory\">Trajectory</a> "));
+    if (across->entropy.length > 0)
+        LODE_TRY(lode_buffer_printf(page, "<a href=\"#write-entropy\">Write entropy</a> "));
     for (int64_t i = 0; i < count; i++) {
         LODE_TRY(lode_buffer_printf(page, "<a href=\"#case-%lld\">", (long long)i + 1));
         LODE_TRY(write_case_name(page, &cases[i]));
@@ -305,7 +308,7 @@ lode_status_t lode_page_write(lode_buffer_t *page, const lode_report_t *report,
     LODE_TRY(write_title(page, report, cases, count, across, plot));
     if (count > 1)
         LODE_TRY(lode_table_overview(page, cases, count));
-    const lode_buffer_t *sections[] = {&across->training, &across->trajectory};
+    const lode_buffer_t *sections[] = {&across->training, &across->trajectory, &across->entropy};
     for (size_t i = 0; i < sizeof sections / sizeof *sections; i++)
         if (sections[i]->length > 0)
             LODE_TRY(lode_buffer_append(page, sections[i]->data, sections[i]->length));

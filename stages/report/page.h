@@ -15,6 +15,7 @@ LODE_MUST_USE lode_status_t lode_page_text(lode_buffer_t *page, const char *text
 typedef struct lode_page_across {
     lode_buffer_t training;   /* report/training.h */
     lode_buffer_t trajectory; /* report/trajectory.h */
+    lode_buffer_t entropy;    /* report/entropy.h */
 } lode_page_across_t;
 
 /* Appends the whole page. `cases` are loaded, measured and drawn. */

@@ -7,6 +7,7 @@
 
 #include "base/file.h"
 #include "report/compare.h"
+#include "report/entropy.h"
 #include "report/figures.h"
 #include "report/page.h"
 #include "report/result.h"
@@ -45,6 +46,7 @@ static lode_status_t load_case(lode_plot_t *plot, lode_report_case_t *item) {
         LODE_GUARD(status, lode_figures_structure(plot, item), done);
         LODE_GUARD(status, lode_figures_connectivity(plot, item, &channels), done);
         LODE_GUARD(status, lode_figures_halo(plot, item, &channels), done);
+        LODE_GUARD(status, lode_figures_entropy(plot, item, &channels), done);
     }
     LODE_GUARD(status, lode_figures_spectra(plot, item), done);
     LODE_GUARD(status, lode_figures_checks(plot, item), done);
@@ -142,11 +144,13 @@ static lode_status_t build(const lode_report_t *report, lode_report_case_t *case
         status,
         lode_trajectory_all(&plot, &across.trajectory, &trajectory, cases, count, report->seed),
         done);
+    LODE_GUARD(status, lode_entropy_page(&plot, &across.entropy, cases, count), done);
     LODE_GUARD(status, lode_page_write(&page, report, cases, count, &across, &plot), done);
     status = write_files(report, cases, count, &trajectory, &page);
 done:
     lode_buffer_free(&across.training);
     lode_buffer_free(&across.trajectory);
+    lode_buffer_free(&across.entropy);
     lode_buffer_free(&trajectory);
     lode_buffer_free(&page);
     return status;

@@ -104,6 +104,7 @@ enum { LODE_REPORT_STAGES = 16 };
     X(COMPARISONS, "comparisons", "Which variant is better")                                       \
     X(SUPERNODES, "supernodes", "Supernodes")                                                      \
     X(HALO, "halo", "Halo")                                                                        \
+    X(ENTROPY, "write-entropy", "Write entropy")                                                   \
     X(SPECTRA, "spectra", "Spectra")                                                               \
     X(CHECKS, "checks", "Causal checks")                                                           \
     X(SUPER_WEIGHTS, "super-weights", "Super weights")                                             \
@@ -191,6 +192,10 @@ bool lode_report_is_derived(const lode_report_figure_t *figure);
 
 /* What the figure is, to begin a title with: "Perplexity", "Word perplexity" …; static. */
 const char *lode_report_metric_title(const lode_report_figure_t *figure);
+
+/* Class of every channel, [layers, channels]: 0 core, 1 halo, 2 rest. */
+enum { LODE_CLASS_CORE, LODE_CLASS_HALO, LODE_CLASS_REST, LODE_CLASSES };
+void lode_report_classes(const lode_report_channels_t *channels, uint8_t *class);
 
 /* Entries of a row of ragged indices before its first −1. */
 int64_t lode_report_row_length(const int32_t *row, int64_t extent);
