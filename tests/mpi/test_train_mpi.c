@@ -158,11 +158,11 @@ static void check_alike(const char *want, const char *got) {
 }
 
 /* The curves of a training are what they say. */
-static void check_curves(const char *results) {
+static void check_curves(const char *results, bool entropy) {
     const lode_comm_t alone = lode_comm_describe(MPI_COMM_SELF);
     char path[PATH_BYTES];
     lode_store_t *store;
-    double *loss, *validation, *rate;
+    double *loss, *validation, *rate, *mean;
     int64_t count, *step;
     path_of(path, "%s/%s/train.h5", folder, results);
     LODE_REQUIRE(lode_store_open(&store, &alone, path) == LODE_OK);
@@ -179,11 +179,16 @@ static void check_curves(const char *results) {
     LODE_REQUIRE(lode_store_read_all(store, "/validation/loss", LODE_TYPE_F64, &validation,
                                      &count) == LODE_OK);
     LODE_CHECK(fabs(validation[0] - log(plain.vocab)) < 1);
+    LODE_REQUIRE(lode_store_read_all(store, "/entropy", LODE_TYPE_F64, &mean, &count) == LODE_OK);
+    for (int64_t i = 0; i < count; i++)
+        LODE_CHECK(entropy ? mean[i] > 0 && mean[i] < log(plain.hidden) : isnan(mean[i]));
+    LODE_CHECK(!entropy || mean[STEPS - 1] < mean[0]);
     int64_t targets = 0;
     LODE_CHECK(lode_store_get_attribute_i64(store, "/", "targets", &targets) == LODE_OK);
     LODE_CHECK(targets == 8 * (LENGTH - 1));
     free(loss);
     free(rate);
+    free(mean);
     free(validation);
     free(step);
     lode_store_close(&store);
@@ -204,7 +209,7 @@ static void check_case(const char *model, const char *name, const char *more) {
         LODE_CHECK(lode_stage_train(&run) == LODE_OK);
         LODE_CHECK(lode_train_present(&run));
         close_run(&run);
-        check_curves(want);
+        check_curves(want, strstr(more, "entropy") != NULL);
     }
     MPI_Barrier(world.comm);
     for (int replicas = 1; replicas <= 4 && replicas <= world.size; replicas *= 2) {
