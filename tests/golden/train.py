@@ -48,7 +48,7 @@ CASES = {
     "olmo2": ("olmo2", 0.6, {}),
     "phi3": ("phi3", 0.6, dict(decay="constant", warmup=0)),
     "qwen3": ("qwen3", 0.6, {}),
-    "babyllama105": (None, 0.6, dict(learning_rate=3e-4, epsilon=1e-6)),
+    "babyllama105": (None, 0.6, dict(learning_rate=1e-4, epsilon=1e-6)),
     "llama-bias-absolute": ("llama-bias", 0.6, dict(weight=3.0)),
     "llama-bias-square": ("llama-bias", 0.6, dict(weight=3.0, form="square", layers=[1])),
     "llama-bias-softmax": ("llama-bias", 0.6, dict(weight=300.0, form="softmax")),
