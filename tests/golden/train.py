@@ -50,8 +50,10 @@ CASES = {
     "qwen3": ("qwen3", 0.6, {}),
     "babyllama105": (None, 0.6, dict(learning_rate=1e-4, epsilon=1e-6)),
     "llama-bias-absolute": ("llama-bias", 0.6, dict(weight=3.0)),
-    "llama-bias-square": ("llama-bias", 0.6, dict(weight=3.0, form="square", layers=[1])),
-    "llama-bias-softmax": ("llama-bias", 0.6, dict(weight=300.0, form="softmax")),
+    "llama-bias-square": ("llama-bias", 0.6, dict(weight=3.0, form="square", schedule="linear",
+                                                  layers=[1])),
+    "llama-bias-softmax": ("llama-bias", 0.6, dict(weight=300.0, form="softmax",
+                                                   schedule="cosine")),
     "gpt2-absolute": ("gpt2", 0.6, dict(epsilon=1e-5, weight=1.0, layers=[0])),
     "gpt2-square": ("gpt2", 0.6, dict(epsilon=1e-5, weight=3.0, form="square")),
     "gpt2-softmax": ("gpt2", 0.6, dict(epsilon=1e-5, weight=300.0, form="softmax")),
@@ -144,6 +146,13 @@ def rate_at(setting, step):
         top * (final + (1 - final) * falls[setting["decay"]])
 
 
+def weight_at(setting, step):
+    """Weight of the entropy in the loss of a step."""
+    x = step / setting["steps"]
+    grown = {"constant": 1.0, "linear": x, "cosine": (1 + math.cos(math.pi * x)) / 2}
+    return setting["weight"] * grown[setting["schedule"]]
+
+
 def optimizer_of(model, setting):
     groups = {}
     for name, parameter in model.named_parameters():  # a tied head is there once
@@ -159,7 +168,7 @@ def take_step(model, optimizer, setting, step, ids):
     optimizer.zero_grad(set_to_none=True)
     loss = cross_entropy(model, ids)
     entropy = mean_entropy(model, setting) if setting["weight"] else torch.tensor(math.nan)
-    (loss + setting["weight"] * entropy if setting["weight"] else loss).backward()
+    (loss + weight_at(setting, step) * entropy if setting["weight"] else loss).backward()
     limit = setting["clip"] or math.inf
     norm = torch.nn.utils.clip_grad_norm_(model.parameters(), limit)
     for group in optimizer.param_groups:
@@ -246,7 +255,8 @@ def one_case(file, name, data):
     group["ids"] = blocks
     group["loss"], group["gradient_norm"], group["entropy"] = told.T
     group["learning_rate"] = [rate_at(setting, step) for step in range(1, STEPS + 1)]
-    group["names"] = np.bytes_("\n".join(names))
+    group["entropy_weight"] = [weight_at(setting, step) for step in range(1, STEPS + 1)]
+    group["names"] = np.frombuffer(("\n".join(names) + "\n").encode(), np.uint8)
     group["weights"] = weights
 
 
