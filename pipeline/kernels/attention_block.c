@@ -126,13 +126,26 @@ static void attend_backward(const lode_layer_t *layer, const lode_sequences_t *s
     }
 }
 
+/* Of the norms' weights; `centres` is room. */
+static void turn_gradient(const lode_layer_t *layer, int64_t tokens, const turned_t *turned,
+                          const lode_activations_t *act, const gradients_t *d,
+                          const lode_layer_gradient_t *gradient, lode_real_t *centres) {
+    lode_norm_gradient(&layer->q_norm, tokens * lode_query_norms(layer), d->q, act->q,
+                       turned->inverse_q, gradient->q_norm, NULL, centres);
+    lode_norm_gradient(&layer->k_norm, tokens * lode_key_norms(layer), d->k, act->k,
+                       turned->inverse_k, gradient->k_norm, NULL, centres);
+}
+
 /* From turned queries and keys back to what the projections gave. */
 static void turn_backward(const lode_layer_t *layer, const lode_sequences_t *sequences,
                           const turned_t *turned, const lode_activations_t *act,
-                          const gradients_t *d, lode_real_t *workspace) {
+                          const gradients_t *d, const lode_scratch_t *scratch,
+                          const lode_layer_gradient_t *gradient) {
     const int64_t tokens = sequences->offsets[sequences->count];
     const int64_t qw = lode_query_width(layer), kw = lode_key_width(layer);
-    rotate(layer, sequences, true, d->q, d->k, workspace);
+    rotate(layer, sequences, true, d->q, d->k, scratch->rest);
+    if (gradient)
+        turn_gradient(layer, tokens, turned, act, d, gradient, scratch->a);
     if (layer->q_norm.kind != LODE_NORM_NONE)
         lode_norm_backward(&layer->q_norm, tokens * lode_query_norms(layer), d->q, act->q,
                            turned->inverse_q, false, d->q);
@@ -146,28 +159,67 @@ static void turn_backward(const lode_layer_t *layer, const lode_sequences_t *seq
     }
 }
 
-void lode_attention_block_backward(const lode_layer_t *layer, const lode_sequences_t *sequences,
-                                   const lode_activations_t *act, lode_real_t *dy,
-                                   const lode_scratch_t *scratch) {
+/* Of the projections, from h₁, which is computed again in scratch->a. */
+static void project_gradient(const lode_layer_t *layer, int64_t tokens,
+                             const lode_activations_t *act, const gradients_t *d,
+                             const lode_scratch_t *scratch, const lode_layer_gradient_t *gradient) {
+    const int64_t qw = lode_query_width(layer), kw = lode_key_width(layer);
+    const lode_gradient_t *matrix = gradient->matrix;
+    const bool norm = layer->attention_norm.kind != LODE_NORM_NONE;
+    const lode_real_t *h = norm ? scratch->a : act->x;
+    if (norm)
+        lode_norm_forward(&layer->attention_norm, tokens, act->x, scratch->a, NULL);
+    lode_linear_gradient(&matrix[LODE_MATRIX_Q], qw, layer->d, tokens, h, d->q);
+    lode_linear_gradient(&matrix[LODE_MATRIX_K], kw, layer->d, tokens, h, d->k);
+    lode_linear_gradient(&matrix[LODE_MATRIX_V], kw, layer->d, tokens, h, d->v);
+}
+
+/* Down to the gradients with respect to q, k and v, which are put in scratch->b. */
+static gradients_t backward_to_projections(const lode_layer_t *layer,
+                                           const lode_sequences_t *sequences,
+                                           const lode_activations_t *act, const lode_real_t *dy,
+                                           const lode_scratch_t *scratch,
+                                           const lode_layer_gradient_t *gradient) {
     const int64_t tokens = sequences->offsets[sequences->count];
     const int64_t qw = lode_query_width(layer), kw = lode_key_width(layer);
     const turned_t turned = turned_in(layer, tokens, act, scratch);
     const lode_real_t *d_out = dy;
     if (layer->attention_post_norm.kind != LODE_NORM_NONE) {
+        if (gradient)
+            lode_norm_gradient(&layer->attention_post_norm, tokens, dy, act->attention_out,
+                               act->inverse_attention_post, gradient->attention_post_norm, NULL,
+                               scratch->a);
         lode_norm_backward(&layer->attention_post_norm, tokens, dy, act->attention_out,
                            act->inverse_attention_post, false, scratch->b);
         d_out = scratch->b;
     }
+    if (gradient)
+        lode_linear_gradient(&gradient->matrix[LODE_MATRIX_O], layer->d, qw, tokens, act->o, d_out);
     lode_linear_backward(&layer->o, tokens, d_out, false, scratch->a, scratch->rest);
     const gradients_t d = {
         .q = scratch->b, .k = scratch->b + tokens * qw, .v = scratch->b + tokens * (qw + kw)};
     if (lode_keeps_unturned(layer))
         turn(layer, sequences, act, &turned, scratch->rest);
     attend_backward(layer, sequences, &turned, act, scratch->a, &d, scratch->rest);
-    turn_backward(layer, sequences, &turned, act, &d, scratch->rest);
+    turn_backward(layer, sequences, &turned, act, &d, scratch, gradient);
+    return d;
+}
+
+void lode_attention_block_backward(const lode_layer_t *layer, const lode_sequences_t *sequences,
+                                   const lode_activations_t *act, lode_real_t *dy,
+                                   const lode_scratch_t *scratch,
+                                   const lode_layer_gradient_t *gradient) {
+    const int64_t tokens = sequences->offsets[sequences->count];
+    const gradients_t d = backward_to_projections(layer, sequences, act, dy, scratch, gradient);
+    if (gradient)
+        project_gradient(layer, tokens, act, &d, scratch, gradient);
     lode_linear_backward(&layer->q, tokens, d.q, false, scratch->a, scratch->rest);
     lode_linear_backward(&layer->k, tokens, d.k, true, scratch->a, scratch->rest);
     lode_linear_backward(&layer->v, tokens, d.v, true, scratch->a, scratch->rest);
+    if (gradient)
+        lode_norm_gradient(&layer->attention_norm, tokens, scratch->a, act->x,
+                           act->inverse_attention, gradient->attention_norm,
+                           gradient->attention_norm_bias, scratch->b);
     lode_norm_backward(&layer->attention_norm, tokens, scratch->a, act->x, act->inverse_attention,
                        true, dy);
 }

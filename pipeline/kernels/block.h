@@ -58,10 +58,12 @@ static inline void lode_add(int64_t count, const lode_real_t *restrict x, lode_r
 void lode_attention_block_forward(const lode_layer_t *layer, const lode_sequences_t *sequences,
                                   lode_activations_t *activations, const lode_scratch_t *scratch);
 
-/* Turns the gradient with respect to x' [T, d] into that with respect to x in place. */
+/* Turns the gradient with respect to x' [T, d] into that with respect to x in place. Here and
+ * below, `gradient` is where those of the weights are added, or NULL. */
 void lode_attention_block_backward(const lode_layer_t *layer, const lode_sequences_t *sequences,
                                    const lode_activations_t *activations, lode_real_t *dy,
-                                   const lode_scratch_t *scratch);
+                                   const lode_scratch_t *scratch,
+                                   const lode_layer_gradient_t *gradient);
 
 /* From x' to y [T, d], or to the activations alone where y is NULL. With y, h₂ is then in *h and u
  * in scratch->b. */
@@ -75,15 +77,16 @@ void lode_ffn_block_finish(const lode_layer_t *layer, const lode_sequences_t *se
                            lode_activations_t *activations, const lode_real_t *u, lode_real_t *y,
                            const lode_scratch_t *scratch);
 
-/* u into scratch->a and du into scratch->b, from dy [tokens, d]. */
+/* u into scratch->a and du into scratch->b, from dy [tokens, d]; the activations' ffn_out, where
+ * there is one, is overwritten by its gradient. */
 void lode_ffn_block_channels(const lode_layer_t *layer, int64_t tokens,
                              const lode_activations_t *activations, const lode_real_t *dy,
-                             const lode_scratch_t *scratch);
+                             const lode_scratch_t *scratch, const lode_layer_gradient_t *gradient);
 
 /* Adds to dy the gradient that reaches x' through h₂, from du in scratch->b; the activations' gate
  * and up are overwritten by their gradients. */
 void lode_ffn_block_backward(const lode_layer_t *layer, int64_t tokens,
                              lode_activations_t *activations, lode_real_t *dy,
-                             const lode_scratch_t *scratch);
+                             const lode_scratch_t *scratch, const lode_layer_gradient_t *gradient);
 
 #endif

@@ -102,24 +102,51 @@ void lode_ffn_block_forward(const lode_layer_t *layer, const lode_sequences_t *s
 
 void lode_ffn_block_channels(const lode_layer_t *layer, int64_t tokens,
                              const lode_activations_t *act, const lode_real_t *dy,
-                             const lode_scratch_t *scratch) {
+                             const lode_scratch_t *scratch, const lode_layer_gradient_t *gradient) {
     if (layer->ffn_post_norm.kind != LODE_NORM_NONE) {
+        if (gradient)
+            lode_norm_gradient(&layer->ffn_post_norm, tokens, dy, act->ffn_out,
+                               act->inverse_ffn_post, gradient->ffn_post_norm, NULL, scratch->a);
+        /* In place: what follows needs both panels of the scratch. */
         lode_norm_backward(&layer->ffn_post_norm, tokens, dy, act->ffn_out, act->inverse_ffn_post,
-                           false, scratch->a);
-        dy = scratch->a;
+                           false, act->ffn_out);
+        dy = act->ffn_out;
     }
     lode_linear_backward(&layer->down, tokens, dy, false, scratch->b, scratch->rest);
     lode_layer_channels(layer, tokens, act, scratch->a);
+    if (gradient)
+        lode_linear_gradient(&gradient->matrix[LODE_MATRIX_DOWN], layer->d, layer->m, tokens,
+                             scratch->a, dy);
+}
+
+/* Of what reads h₂, which is computed again in scratch->a, from the gradients in the activations'
+ * gate and up. */
+static void read_gradient(const lode_layer_t *layer, int64_t tokens, const lode_activations_t *act,
+                          const lode_scratch_t *scratch, const lode_layer_gradient_t *gradient) {
+    const bool norm = layer->ffn_norm.kind != LODE_NORM_NONE;
+    const lode_real_t *h = norm ? scratch->a : act->x_mid;
+    if (norm)
+        lode_norm_forward(&layer->ffn_norm, tokens, act->x_mid, scratch->a, NULL);
+    if (layer->gate.data)
+        lode_linear_gradient(&gradient->matrix[LODE_MATRIX_GATE], layer->m, layer->d, tokens, h,
+                             act->gate);
+    lode_linear_gradient(&gradient->matrix[LODE_MATRIX_UP], layer->m, layer->d, tokens, h, act->up);
 }
 
 void lode_ffn_block_backward(const lode_layer_t *layer, int64_t tokens, lode_activations_t *act,
-                             lode_real_t *dy, const lode_scratch_t *scratch) {
+                             lode_real_t *dy, const lode_scratch_t *scratch,
+                             const lode_layer_gradient_t *gradient) {
     const bool gated = layer->gate.data != NULL;
     lode_activation_backward(layer->activation, tokens * layer->m, scratch->b, act->gate, act->up,
                              act->gate, act->up);
+    if (gradient)
+        read_gradient(layer, tokens, act, scratch, gradient);
     if (gated)
         lode_linear_backward(&layer->gate, tokens, act->gate, false, scratch->a, scratch->rest);
     lode_linear_backward(&layer->up, tokens, act->up, gated, scratch->a, scratch->rest);
+    if (gradient)
+        lode_norm_gradient(&layer->ffn_norm, tokens, scratch->a, act->x_mid, act->inverse_ffn,
+                           gradient->ffn_norm, gradient->ffn_norm_bias, scratch->b);
     lode_norm_backward(&layer->ffn_norm, tokens, scratch->a, act->x_mid, act->inverse_ffn, true,
                        dy);
 }

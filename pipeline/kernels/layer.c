@@ -189,24 +189,36 @@ static bool forward_only(const lode_layer_t *layer) {
     return coded;
 }
 
+/* Whether the gradients of the weights as used are those of the stored ones. */
+static bool is_whole(const lode_layer_t *layer) {
+    lode_layer_t copy = *layer;
+    for (int i = 0; i < LODE_MATRICES; i++) {
+        const lode_weight_t *weight = lode_layer_matrix(&copy, (lode_layer_matrix_t)i);
+        if (weight->row_index || weight->col_index || weight->codec)
+            return false;
+    }
+    return true;
+}
+
 void lode_layer_backward_ffn(const lode_layer_t *layer, const lode_sequences_t *sequences,
                              const lode_activations_t *activations, const lode_real_t *dy,
-                             lode_real_t *workspace, const lode_real_t **u,
-                             const lode_real_t **du) {
+                             lode_real_t *workspace, const lode_layer_gradient_t *gradient,
+                             const lode_real_t **u, const lode_real_t **du) {
     const int64_t tokens = sequences->offsets[sequences->count];
     const lode_scratch_t scratch = scratch_in(layer, tokens, workspace);
     LODE_ASSERT(!forward_only(layer));
-    lode_ffn_block_channels(layer, tokens, activations, dy, &scratch);
+    LODE_ASSERT(!gradient || is_whole(layer));
+    lode_ffn_block_channels(layer, tokens, activations, dy, &scratch, gradient);
     *u = scratch.a;
     *du = scratch.b;
 }
 
 void lode_layer_backward_rest(const lode_layer_t *layer, const lode_sequences_t *sequences,
                               lode_activations_t *activations, lode_real_t *dy,
-                              lode_real_t *workspace) {
+                              lode_real_t *workspace, const lode_layer_gradient_t *gradient) {
     const int64_t tokens = sequences->offsets[sequences->count];
     const lode_scratch_t scratch = scratch_in(layer, tokens, workspace);
     if (layer->m > 0)
-        lode_ffn_block_backward(layer, tokens, activations, dy, &scratch);
-    lode_attention_block_backward(layer, sequences, activations, dy, &scratch);
+        lode_ffn_block_backward(layer, tokens, activations, dy, &scratch, gradient);
+    lode_attention_block_backward(layer, sequences, activations, dy, &scratch, gradient);
 }

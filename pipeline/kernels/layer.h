@@ -9,7 +9,8 @@
  * struct describes a layer of any model, and only what a layer has is computed and kept.
  *
  * A micro-batch is several sequences one after the other, without padding; attention and positions
- * restart at each. The backward gives gradients of activations only. Everything here is Local.
+ * restart at each. The backward gives the gradients of activations, and of weights where asked for.
+ * Everything here is Local.
  */
 #ifndef LODE_KERNELS_LAYER_H
 #define LODE_KERNELS_LAYER_H
@@ -92,6 +93,15 @@ typedef struct lode_activations {
     lode_real_t *attention_out, *inverse_attention_post, *ffn_out, *inverse_ffn_post;
 } lode_activations_t;
 
+/* Where the gradients of a layer's weights are added; those whose place is NULL are not wanted. Of
+ * a norm with an offset it is the gradient of the stored weight as well. Nothing is owned. */
+typedef struct lode_layer_gradient {
+    lode_gradient_t matrix[LODE_MATRICES];
+    lode_real_t *attention_norm, *attention_norm_bias, *attention_post_norm; /* [d] */
+    lode_real_t *ffn_norm, *ffn_norm_bias, *ffn_post_norm;                   /* [d] */
+    lode_real_t *q_norm, *k_norm; /* of the norms' widths */
+} lode_layer_gradient_t;
+
 /* Reals per token of everything in lode_activations_t but x. */
 int64_t lode_activations_per_token(const lode_layer_t *layer);
 
@@ -130,15 +140,19 @@ void lode_layer_finish(const lode_layer_t *layer, const lode_sequences_t *sequen
                        lode_real_t *workspace);
 
 /* First half of the backward, of a layer without input codecs and restores: from dy [T, d], u and
- * du = dL/du, both [T, m] in the workspace, which must reach the second half as they are. */
+ * du = dL/du, both [T, m] in the workspace, which must reach the second half as they are. The
+ * activations' ffn_out is overwritten. With `gradient`, those of Wdown and the last post-norm are
+ * added; NULL: no weight's is wanted. A layer with weight gradients has all its channels and no
+ * codecs. */
 void lode_layer_backward_ffn(const lode_layer_t *layer, const lode_sequences_t *sequences,
                              const lode_activations_t *activations, const lode_real_t *dy,
-                             lode_real_t *workspace, const lode_real_t **u, const lode_real_t **du);
+                             lode_real_t *workspace, const lode_layer_gradient_t *gradient,
+                             const lode_real_t **u, const lode_real_t **du);
 
-/* Second half: turns dy into dx in place. It is not needed for a model's first layer, below which
- * no statistic asks for gradients. */
+/* Second half: turns dy into dx in place, and adds all other weights' gradients. Without those it
+ * is not needed for a model's first layer, below which no statistic asks for gradients. */
 void lode_layer_backward_rest(const lode_layer_t *layer, const lode_sequences_t *sequences,
                               lode_activations_t *activations, lode_real_t *dy,
-                              lode_real_t *workspace);
+                              lode_real_t *workspace, const lode_layer_gradient_t *gradient);
 
 #endif

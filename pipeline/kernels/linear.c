@@ -53,14 +53,21 @@ int64_t lode_linear_workspace(const lode_weight_t *weight) {
     return whole < BLOCK_ELEMENTS ? whole : BLOCK_ELEMENTS;
 }
 
-/* C[m,n] (row stride ldc) = A[m,k]·op(B) + beta·C */
+/* C[m,n] (row stride ldc) = op(A)·op(B), or added to it, with k places in its sums */
+static void product(CBLAS_TRANSPOSE of_a, CBLAS_TRANSPOSE of_b, int64_t m, int64_t n, int64_t k,
+                    const lode_real_t *a, int64_t lda, const lode_real_t *b, int64_t ldb,
+                    bool accumulate, lode_real_t *c, int64_t ldc) {
+    LODE_ASSERT(m <= INT32_MAX && n <= INT32_MAX && k <= INT32_MAX && lda <= INT32_MAX &&
+                ldb <= INT32_MAX && ldc <= INT32_MAX);
+    lode_cblas_gemm(CblasRowMajor, of_a, of_b, (int)m, (int)n, (int)k, 1, a, (int)lda, b, (int)ldb,
+                    accumulate ? 1 : 0, c, (int)ldc);
+}
+
+/* C[m,n] (row stride ldc) = A[m,k]·op(B), or added to it */
 static void gemm(CBLAS_TRANSPOSE transpose, int64_t m, int64_t n, int64_t k, const lode_real_t *a,
                  int64_t lda, const lode_real_t *b, int64_t ldb, bool accumulate, lode_real_t *c,
                  int64_t ldc) {
-    LODE_ASSERT(m <= INT32_MAX && n <= INT32_MAX && k <= INT32_MAX && lda <= INT32_MAX &&
-                ldb <= INT32_MAX && ldc <= INT32_MAX);
-    lode_cblas_gemm(CblasRowMajor, CblasNoTrans, transpose, (int)m, (int)n, (int)k, 1, a, (int)lda,
-                    b, (int)ldb, accumulate ? 1 : 0, c, (int)ldc);
+    product(CblasNoTrans, transpose, m, n, k, a, lda, b, ldb, accumulate, c, ldc);
 }
 
 /* y = 0 or as it is, for products that are empty sums. */
@@ -154,6 +161,36 @@ void lode_linear_backward(const lode_weight_t *weight, int64_t tokens, const lod
              (const lode_real_t *)weight->data, weight->pitch, accumulate, dx, in);
     else
         backward_converted(weight, tokens, dy, accumulate, dx, workspace);
+}
+
+/* Columns whose sums over the tokens one thread holds at once. */
+enum { COLUMNS = 32 };
+
+static void bias_gradient(int64_t out, int64_t tokens, const lode_real_t *dy, lode_real_t *bias) {
+#pragma omp parallel for schedule(static)
+    for (int64_t first = 0; first < out; first += COLUMNS) {
+        const int64_t count = out - first < COLUMNS ? out - first : COLUMNS;
+        double sum[COLUMNS] = {0};
+        for (int64_t t = 0; t < tokens; t++)
+            for (int64_t i = 0; i < count; i++)
+                sum[i] += (double)dy[t * out + first + i];
+        for (int64_t i = 0; i < count; i++)
+            bias[first + i] = (lode_real_t)((double)bias[first + i] + sum[i]);
+    }
+}
+
+void lode_linear_gradient(const lode_gradient_t *gradient, int64_t out, int64_t in, int64_t tokens,
+                          const lode_real_t *x, const lode_real_t *dy) {
+    if (gradient->bias)
+        bias_gradient(out, tokens, dy, gradient->bias);
+    if (!gradient->data || tokens == 0 || out == 0 || in == 0)
+        return;
+    if (gradient->transposed)
+        product(CblasTrans, CblasNoTrans, in, out, tokens, x, in, dy, out, true, gradient->data,
+                gradient->pitch);
+    else
+        product(CblasTrans, CblasNoTrans, out, in, tokens, dy, out, x, in, true, gradient->data,
+                gradient->pitch);
 }
 
 static int blas_threads = 1;

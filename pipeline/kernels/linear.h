@@ -19,11 +19,25 @@ int64_t lode_linear_workspace(const lode_weight_t *weight);
 void lode_linear_forward(const lode_weight_t *weight, int64_t tokens, const lode_real_t *x,
                          bool accumulate, lode_real_t *y, lode_real_t *workspace);
 
-/* dx = dy·W, or dx += dy·W where `accumulate`: the gradient with respect to x. There is no
- * gradient with respect to W: nothing in Lodestone's statistics needs it.
+/* dx = dy·W, or dx += dy·W where `accumulate`: the gradient with respect to x.
  * dy [tokens, out], dx [tokens, in]. */
 void lode_linear_backward(const lode_weight_t *weight, int64_t tokens, const lode_real_t *dy,
                           bool accumulate, lode_real_t *dx, lode_real_t *workspace);
+
+/* Where the gradient of a weight [out, in] is added, laid out as the weight's stored matrix: dense,
+ * a part of a fused one, or transposed. data NULL: it is not wanted. Nothing here is owned. */
+typedef struct lode_gradient {
+    lode_real_t *data;
+    int64_t pitch;     /* elements from one stored line to the next */
+    bool transposed;   /* element [i, j] is at j·pitch + i, not i·pitch + j */
+    lode_real_t *bias; /* [out], of the bias; NULL: there is none, or it is not wanted */
+} lode_gradient_t;
+
+/* dW += dyᵀ·x and db += Σ_t dy_t, the latter summed over the tokens in double: the gradients with
+ * respect to W, whatever its dtype, and b. The bits do not depend on the threads.
+ * x [tokens, in], dy [tokens, out]. */
+void lode_linear_gradient(const lode_gradient_t *gradient, int64_t out, int64_t in, int64_t tokens,
+                          const lode_real_t *x, const lode_real_t *dy);
 
 /* Sets the number of threads that BLAS and the kernels' own loops use. */
 void lode_set_threads(int threads);

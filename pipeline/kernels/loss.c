@@ -1,5 +1,6 @@
 #include "kernels/loss.h"
 
+#include "base/error.h"
 #include "kernels/lanes.h"
 
 /* A chunk converts and packs the whole head, so that it should have many rows. */
@@ -87,6 +88,7 @@ void lode_loss_run(const lode_head_loss_t *loss) {
     const lode_weight_t *head = loss->head;
     const int64_t vocab = head->out, d = head->in, chunk = lode_loss_chunk(vocab);
     lode_real_t *logits = loss->workspace, *rest = loss->workspace + chunk * vocab;
+    LODE_ASSERT(loss->dh || !loss->gradient);
     for (int64_t first = 0; first < loss->rows; first += chunk) {
         const int64_t count = loss->rows - first < chunk ? loss->rows - first : chunk;
         lode_linear_forward(head, count, loss->h + first * d, false, logits, rest);
@@ -100,6 +102,8 @@ void lode_loss_run(const lode_head_loss_t *loss) {
 #pragma omp parallel for schedule(static)
         for (int64_t r = 0; r < count; r++)
             row_loss(loss, first + r, logits + r * vocab);
+        if (loss->gradient) /* first: dh may overwrite h */
+            lode_linear_gradient(loss->gradient, vocab, d, count, loss->h + first * d, logits);
         if (loss->dh)
             lode_linear_backward(head, count, logits, false, loss->dh + first * d, rest);
     }

@@ -29,6 +29,7 @@ typedef struct lode_head_loss {
     double *nll;           /* [rows] out, nats */
     uint8_t *greedy;       /* [rows] out, or NULL */
     lode_real_t *dh;       /* [rows, d] out, or NULL; may be h */
+    const lode_gradient_t *gradient; /* of the head, added to; NULL: not wanted; only with dh */
     lode_logits_callback_t callback; /* or NULL */
     void *context;                   /* for the callback */
     lode_real_t *workspace;          /* lode_loss_workspace */
@@ -36,8 +37,8 @@ typedef struct lode_head_loss {
 
 /* For each row r: nll_r = log Σ_j exp(z_rj) − z_r,target(r), where z = h·headᵀ, or cap ·
  * tanh(h·headᵀ / cap); 0 without target. greedy_r is 1 where the target's logit is the largest of
- * the row, the first among equals, else 0. dh receives Σ_r' weight_r' ∂nll_r'/∂h. Sums in double.
- */
+ * the row, the first among equals, else 0. dh receives Σ_r' weight_r' ∂nll_r'/∂h, and the
+ * gradient Σ_r' weight_r' ∂nll_r'/∂head on top of what it holds. Sums in double. */
 void lode_loss_run(const lode_head_loss_t *loss);
 
 #endif

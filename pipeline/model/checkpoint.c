@@ -20,7 +20,8 @@ typedef struct item {
     int64_t owner;
     int part_count;
     lode_tensor_part_t parts[LODE_TENSOR_MAX_PARTS];
-    const char *name; /* the entry's */
+    const char *name;    /* the entry's, or the caller's */
+    const float *memory; /* instead of a file's; NULL otherwise */
 } item_t;
 
 /* Where the weights of a role are. */
@@ -31,7 +32,8 @@ typedef struct slot {
 
 struct lode_checkpoint {
     lode_architecture_t architecture;
-    char *folder;
+    bool in_memory; /* has no files */
+    char *folder;   /* in memory, words for it */
     char *tokenizer; /* NULL where there is none */
     char *config;
     char *index; /* NULL where the checkpoint is one file */
@@ -294,6 +296,20 @@ static lode_status_t check_tensor(const lode_checkpoint_t *checkpoint, const ite
     return LODE_OK;
 }
 
+/* Makes the next part of a tensor a role's, and `owner` its owner. */
+static void place(lode_checkpoint_t *checkpoint, item_t *item, lode_role_t role, int64_t layer,
+                  int64_t owner) {
+    const lode_architecture_t *a = &checkpoint->architecture;
+    LODE_ASSERT(item->part_count < LODE_TENSOR_MAX_PARTS);
+    const lode_tensor_part_t *last = item->part_count ? &item->parts[item->part_count - 1] : NULL;
+    lode_tensor_part_t *part = &item->parts[item->part_count++];
+    part->role = role;
+    part->begin = last ? last->begin + last->count : 0;
+    part->count = lode_family_extent(a, lode_family(a->model_type)->tensors[role].shape[0]);
+    item->owner = owner;
+    *slot(checkpoint, role, layer) = (slot_t){.item = item, .begin = part->begin};
+}
+
 /* Finds the tensor of a role, with or without the family's prefix, and makes `owner` its owner. */
 static lode_status_t assign(lode_checkpoint_t *checkpoint, lode_role_t role, int64_t layer,
                             int64_t owner) {
@@ -305,6 +321,11 @@ static lode_status_t assign(lode_checkpoint_t *checkpoint, lode_role_t role, int
     lode_family_tensor_name(name, sizeof name, family, role, layer, true);
     lode_family_tensor_name(bare, sizeof bare, family, role, layer, false);
     item_t *item = find_item(checkpoint, name);
+    if (checkpoint->in_memory) {
+        if (item)
+            place(checkpoint, item, role, layer, owner);
+        return LODE_OK; /* another rank's */
+    }
     if (!item)
         item = find_item(checkpoint, bare);
     /* Some programs save what is tied once, under the other name. */
@@ -319,14 +340,7 @@ static lode_status_t assign(lode_checkpoint_t *checkpoint, lode_role_t role, int
                                      "\"tie_word_embeddings\": true"
                                    : "; fetch the whole checkpoint");
     }
-    LODE_ASSERT(item->part_count < LODE_TENSOR_MAX_PARTS);
-    const lode_tensor_part_t *last = item->part_count ? &item->parts[item->part_count - 1] : NULL;
-    lode_tensor_part_t *part = &item->parts[item->part_count++];
-    part->role = role;
-    part->begin = last ? last->begin + last->count : 0;
-    part->count = lode_family_extent(a, family->tensors[role].shape[0]);
-    item->owner = owner;
-    *slot(checkpoint, role, layer) = (slot_t){.item = item, .begin = part->begin};
+    place(checkpoint, item, role, layer, owner);
     return check_tensor(checkpoint, item, role);
 }
 
@@ -372,6 +386,39 @@ lode_status_t lode_checkpoint_open(lode_checkpoint_t **out, const char *folder) 
     return status;
 }
 
+static lode_status_t take_memory(lode_checkpoint_t *checkpoint, const lode_memory_tensor_t *tensors,
+                                 int64_t count) {
+    LODE_TRY(lode_strdup(&checkpoint->folder, "weights in memory"));
+    LODE_TRY(LODE_NEW(&checkpoint->items, count, "checkpoint tensors"));
+    checkpoint->item_count = count;
+    for (int64_t i = 0; i < count; i++)
+        checkpoint->items[i] = (item_t){
+            .owner = LODE_OWNER_UNUSED, .name = tensors[i].name, .memory = tensors[i].data};
+    if (count > 0)
+        qsort(checkpoint->items, (size_t)count, sizeof checkpoint->items[0], by_item_name);
+    LODE_TRY(assign_all(checkpoint));
+    for (int64_t i = 0; i < count; i++)
+        if (checkpoint->items[i].part_count == 0)
+            return lode_fail(LODE_ERR_INTERNAL, "\"%.200s\" is no tensor of the architecture",
+                             checkpoint->items[i].name);
+    return LODE_OK;
+}
+
+lode_status_t lode_checkpoint_of_memory(lode_checkpoint_t **out,
+                                        const lode_architecture_t *architecture,
+                                        const lode_memory_tensor_t *tensors, int64_t count) {
+    *out = NULL;
+    lode_checkpoint_t *checkpoint;
+    LODE_TRY(LODE_NEW(&checkpoint, 1, "checkpoint handle"));
+    checkpoint->architecture = *architecture;
+    checkpoint->in_memory = true;
+    lode_status_t status = take_memory(checkpoint, tensors, count);
+    if (status != LODE_OK)
+        lode_checkpoint_close(&checkpoint);
+    *out = checkpoint;
+    return status;
+}
+
 void lode_checkpoint_close(lode_checkpoint_t **checkpoint) {
     lode_checkpoint_t *closing = *checkpoint;
     *checkpoint = NULL;
@@ -395,18 +442,30 @@ const lode_architecture_t *lode_checkpoint_architecture(const lode_checkpoint_t 
 
 /* --- weights -------------------------------------------------------------------------------- */
 
+/* The whole tensor that a role is in. */
+static lode_status_t map_item(lode_checkpoint_t *checkpoint, const item_t *item, lode_role_t role,
+                              lode_tensor_t *whole) {
+    if (!item->memory)
+        return lode_safetensors_map(checkpoint->files[item->file], item->index, whole);
+    *whole = (lode_tensor_t){.data = item->memory, .dtype = LODE_DTYPE_F32};
+    whole->rank = lode_family_stored_shape(&checkpoint->architecture, role, whole->shape);
+    return LODE_OK;
+}
+
 /* Maps a role's tensor and describes its part in it; {0} where the model has none. */
 static lode_status_t map_role(lode_checkpoint_t *checkpoint, lode_role_t role, int64_t layer,
                               lode_tensor_t *out) {
     const slot_t *place = slot(checkpoint, role, layer);
-    *out = (lode_tensor_t){0};
-    if (!place->item)
-        return LODE_OK;
     const lode_architecture_t *a = &checkpoint->architecture;
     const lode_family_tensor_t *wanted = &lode_family(a->model_type)->tensors[role];
+    *out = (lode_tensor_t){0};
+    if (!place->item && checkpoint->in_memory && lode_family_has(a, role))
+        return lode_fail(LODE_ERR_INTERNAL, "the \"%s\" of layer %" PRId64 " is not in memory",
+                         wanted->name, layer);
+    if (!place->item)
+        return LODE_OK;
     lode_tensor_t whole;
-    LODE_TRY(
-        lode_safetensors_map(checkpoint->files[place->item->file], place->item->index, &whole));
+    LODE_TRY(map_item(checkpoint, place->item, role, &whole));
     const int64_t out_extent = lode_family_extent(a, wanted->shape[0]);
     const int64_t in_extent = lode_family_extent(a, wanted->shape[1]);
     const bool lines = whole.rank == 2 && !wanted->transposed;
@@ -470,7 +529,7 @@ void lode_checkpoint_release_layer(lode_checkpoint_t *checkpoint, int64_t layer)
     LODE_ASSERT(layer >= 0 && layer < checkpoint->architecture.layers);
     for (int role = 0; role < LODE_LAYER_ROLES; role++) {
         const item_t *item = slot(checkpoint, (lode_role_t)role, layer)->item;
-        if (item)
+        if (item && !item->memory)
             lode_safetensors_unmap(checkpoint->files[item->file], item->index);
     }
 }
@@ -497,7 +556,7 @@ static lode_status_t check_tied_head(lode_checkpoint_t *checkpoint) {
     const lode_family_t *family = lode_family(checkpoint->architecture.model_type);
     const item_t *own = find_item(checkpoint, family->tensors[LODE_ROLE_HEAD].name);
     const item_t *tied = slot(checkpoint, LODE_ROLE_EMBEDDING, 0)->item;
-    if (!own || own == tied || checkpoint->head_is_tied)
+    if (!own || own == tied || checkpoint->in_memory || checkpoint->head_is_tied)
         return LODE_OK;
     const lode_safetensors_entry_t *one = entry_of(checkpoint, own);
     const lode_safetensors_entry_t *other = entry_of(checkpoint, tied);
@@ -544,7 +603,7 @@ int64_t lode_checkpoint_bytes_mapped_ever(const lode_checkpoint_t *checkpoint) {
 /* --- descriptions --------------------------------------------------------------------------- */
 
 int64_t lode_checkpoint_tensor_count(const lode_checkpoint_t *checkpoint) {
-    return checkpoint->item_count;
+    return checkpoint->in_memory ? 0 : checkpoint->item_count;
 }
 
 lode_tensor_info_t lode_checkpoint_tensor_info(const lode_checkpoint_t *checkpoint, int64_t index) {
@@ -590,7 +649,7 @@ const char *lode_checkpoint_folder(const lode_checkpoint_t *checkpoint) {
 }
 
 int64_t lode_checkpoint_file_count(const lode_checkpoint_t *checkpoint) {
-    return 1 + (checkpoint->index != NULL) + checkpoint->file_count;
+    return checkpoint->in_memory ? 0 : 1 + (checkpoint->index != NULL) + checkpoint->file_count;
 }
 
 const char *lode_checkpoint_file_path(const lode_checkpoint_t *checkpoint, int64_t index) {

@@ -1,5 +1,5 @@
 /* model/checkpoint: a Hugging Face folder: config.json, one or many safetensors files, and perhaps
- * a tokenizer.json.
+ * a tokenizer.json; or tensors in memory that are used as if they came from one.
  *
  * Opening reads headers only. Weights are mapped when they are asked for, tensor by tensor, so a
  * rank touches the bytes of its own layers and of nothing else; the handle remembers which tensors
@@ -87,6 +87,22 @@ LODE_MUST_USE lode_status_t lode_checkpoint_open(lode_checkpoint_t **out, const 
 
 /* Unmaps everything; tensors obtained from the handle are dangling afterwards. NULL is allowed. */
 void lode_checkpoint_close(lode_checkpoint_t **checkpoint);
+
+/* A tensor in memory, F32, in its stored shape, under the name with the family's prefix. */
+typedef struct lode_memory_tensor {
+    const char *name;  /* borrowed for as long as the handle lives */
+    const float *data; /* the caller's */
+} lode_memory_tensor_t;
+
+/* A checkpoint of such tensors, which need not be all of the architecture's: asking for one of the
+ * others is LODE_ERR_INTERNAL. Both the architecture, which is copied, and the names must be of one
+ * family; tensors of other names are LODE_ERR_INTERNAL. The handle is for lode_checkpoint_close();
+ * it has no folder and no files, no tensors to list, and maps nothing. Errors: also
+ * LODE_ERR_MEMORY. */
+LODE_MUST_USE lode_status_t lode_checkpoint_of_memory(lode_checkpoint_t **out,
+                                                      const lode_architecture_t *architecture,
+                                                      const lode_memory_tensor_t *tensors,
+                                                      int64_t count);
 
 /* What config.json says; belongs to the checkpoint. */
 const lode_architecture_t *lode_checkpoint_architecture(const lode_checkpoint_t *checkpoint);

@@ -82,16 +82,21 @@ static void widen(double *out, const lode_tensor_t *tensor, int64_t line, int64_
     }
 }
 
+void lode_weights_block(double *out, const lode_tensor_t *tensor, int64_t row, int64_t rows,
+                        int64_t column, int64_t columns) {
+    if (tensor->transposed)
+        for (int64_t j = 0; j < columns; j++)
+            widen(out + j, tensor, column + j, row, rows, columns);
+    else
+        for (int64_t i = 0; i < rows; i++)
+            widen(out + i * columns, tensor, row + i, column, columns, 1);
+}
+
 lode_status_t lode_weights_panel(double *out, const lode_tensor_t *tensor, int64_t first,
                                  int64_t rows, const char *what) {
     const int64_t columns = tensor->shape[1];
     LODE_ASSERT(0 <= first && first + rows <= tensor->shape[0]);
-    if (tensor->transposed)
-        for (int64_t j = 0; j < columns; j++)
-            widen(out + j, tensor, j, first, rows, columns);
-    else
-        for (int64_t i = 0; i < rows; i++)
-            widen(out + i * columns, tensor, first + i, 0, columns, 1);
+    lode_weights_block(out, tensor, first, rows, 0, columns);
     for (int64_t i = 0; i < rows * columns; i++)
         if (!isfinite(out[i]))
             return lode_fail(LODE_ERR_NUMERIC,
@@ -134,6 +139,18 @@ lode_status_t lode_weights_at(lode_weights_reader_t *reader, int64_t row, const 
 void lode_weights_close(lode_weights_reader_t *reader) {
     free(reader->panel);
     *reader = (lode_weights_reader_t){0};
+}
+
+lode_status_t lode_weights_finite(const lode_tensor_t *tensor, const char *what) {
+    const int64_t rows = tensor->shape[0];
+    lode_weights_reader_t reader;
+    lode_status_t status = lode_weights_open(&reader, tensor, rows, tensor->shape[1], what);
+    for (int64_t i = 0; i < rows && status == LODE_OK; i++) {
+        const double *row;
+        status = lode_weights_at(&reader, i, &row);
+    }
+    lode_weights_close(&reader);
+    return status;
 }
 
 lode_status_t lode_weights_row_norms(double *norms, const lode_tensor_t *tensor, const char *what) {

@@ -16,6 +16,12 @@
 LODE_MUST_USE lode_status_t lode_weights_check(const lode_tensor_t *tensor, int64_t rows,
                                                int64_t columns, const char *what);
 
+/* Elements of rows [row, row + rows) and columns [column, column + columns), widened exactly,
+ * finite or not; the data may be unaligned.
+ *   out [rows, columns] out */
+void lode_weights_block(double *out, const lode_tensor_t *tensor, int64_t row, int64_t rows,
+                        int64_t column, int64_t columns);
+
 /* Rows [first, first + rows) of a matrix, widened exactly; the data may be unaligned.
  *   out [rows, columns] out
  * Errors: LODE_ERR_NUMERIC where an element is not finite, naming the first by rows. */
@@ -48,6 +54,10 @@ LODE_MUST_USE lode_status_t lode_weights_open(lode_weights_reader_t *reader,
 LODE_MUST_USE lode_status_t lode_weights_at(lode_weights_reader_t *reader, int64_t row,
                                             const double **out);
 void lode_weights_close(lode_weights_reader_t *reader);
+
+/* Refuses a matrix with an element that is not finite (LODE_ERR_NUMERIC), naming the first by rows,
+ * or in a transposed view by panels of them. Errors: also LODE_ERR_MEMORY. */
+LODE_MUST_USE lode_status_t lode_weights_finite(const lode_tensor_t *tensor, const char *what);
 
 /* L2 norms of the rows of a [rows, columns] matrix, squares added in the order of the columns.
  *   norms [rows] out

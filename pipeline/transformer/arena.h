@@ -41,7 +41,8 @@ typedef struct lode_arena {
     lode_real_t *gradient;          /* [T, d] dL/d(output of the last layer owned), any rank */
     double *nll, *row_nll, *weight; /* [T] */
     uint8_t *greedy, *row_greedy;   /* [T] */
-    int32_t *row, *target;          /* [T] tokens that the head sees, and their targets */
+    /* [T] tokens that the head sees, and their targets; on any rank, room of 2·T from `row` on. */
+    int32_t *row, *target;
 } lode_arena_t;
 
 /* Errors: LODE_ERR_MEMORY. */

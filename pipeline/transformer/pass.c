@@ -31,6 +31,8 @@ typedef struct engine {
     lode_channel_t forward_in, forward_out, backward_in, backward_out;
     int64_t received, sent, messages; /* forward, so far; to be received in all */
     lode_progress_t progress;
+    const lode_stack_gradient_t *gradient; /* of micro-batch gradient_item, NULL: not wanted */
+    int64_t gradient_item;                 /* −1 at first */
 } engine_t;
 
 /* A variant of a micro-batch. */
@@ -241,6 +243,19 @@ static void progress_messages(engine_t *engine) {
     lode_channel_progress(&engine->backward_out);
 }
 
+/* Where the gradients of a micro-batch's weights are added, NULL for nowhere. */
+static const lode_stack_gradient_t *gradient_of(engine_t *engine, int64_t item,
+                                                const lode_batch_t *batch) {
+    const lode_observer_t *observer = &engine->pass->observer;
+    if (!observer->gradient)
+        return NULL;
+    if (engine->gradient_item != item) {
+        engine->gradient_item = item;
+        engine->gradient = observer->gradient(observer->context, batch);
+    }
+    return engine->gradient;
+}
+
 static lode_status_t check_finite(const lode_real_t *x, int64_t count, int64_t layer,
                                   int64_t sequence) {
     /* 0·x is 0, or NaN where x is NaN or infinite. */
@@ -376,6 +391,8 @@ static lode_status_t run_head(engine_t *engine, const work_t *work) {
     const lode_stack_t *stack = pass->stack;
     const int64_t rows = head_rows(engine, batch);
     logits_view_t view = {.pass = pass, .batch = batch};
+    const lode_stack_gradient_t *gradient =
+        pass->backward ? gradient_of(engine, work->item, batch) : NULL;
     lode_norm_forward(&stack->final_norm, rows, arena->final, arena->normed, arena->inverse);
     lode_loss_run(&(lode_head_loss_t){.head = &stack->head_weight,
                                       .cap = stack->logit_cap,
@@ -386,6 +403,7 @@ static lode_status_t run_head(engine_t *engine, const work_t *work) {
                                       .nll = arena->row_nll,
                                       .greedy = arena->row_greedy,
                                       .dh = pass->backward ? arena->normed : NULL,
+                                      .gradient = gradient ? &gradient->head : NULL,
                                       .callback = pass->observer.logits ? pass_logits : NULL,
                                       .context = &view,
                                       .workspace = stack->workspace});
@@ -401,10 +419,12 @@ static lode_status_t run_head(engine_t *engine, const work_t *work) {
         arena->nll[arena->row[r]] = arena->row_nll[r];
         arena->greedy[arena->row[r]] = arena->row_greedy[r];
     }
-    if (pass->backward) {
+    if (gradient)
+        lode_norm_gradient(&stack->final_norm, rows, arena->normed, arena->final, arena->inverse,
+                           gradient->final_norm, gradient->final_norm_bias, arena->gradient);
+    if (pass->backward)
         lode_norm_backward(&stack->final_norm, rows, arena->normed, arena->final, arena->inverse,
                            false, arena->gradient);
-    }
     return show_losses(engine, work);
 }
 
@@ -474,11 +494,13 @@ static void forward_work(engine_t *engine, const work_t *work) {
 
 /* --- backward ------------------------------------------------------------------------------- */
 
-/* Runs the gradient `dy` down through this rank's layers, in place. */
+/* Runs the gradient `dy` down through this rank's layers, in place, and through the embedding where
+ * weights' gradients are wanted. */
 static lode_status_t backward_layers(engine_t *engine, int64_t item, const lode_batch_t *batch,
                                      lode_real_t *dy) {
     const lode_pass_t *pass = engine->pass;
     lode_stack_t *stack = pass->stack;
+    const lode_stack_gradient_t *gradient = gradient_of(engine, item, batch);
     for (int64_t l = stack->count - 1; l >= 0; l--) {
         const lode_layer_t *layer = &stack->layer[l];
         lode_activations_t *act = lode_arena_work(&engine->arena, item, l);
@@ -486,14 +508,20 @@ static lode_status_t backward_layers(engine_t *engine, int64_t item, const lode_
         if (!lode_arena_keeps(&engine->arena, l))
             lode_layer_forward(layer, &batch->sequences, act, NULL, stack->workspace, NULL, NULL);
         const lode_real_t *u, *g;
-        lode_layer_backward_ffn(layer, &batch->sequences, act, dy, stack->workspace, &u, &g);
+        const lode_layer_gradient_t *weights = gradient ? &gradient->layer[l] : NULL;
+        lode_layer_backward_ffn(layer, &batch->sequences, act, dy, stack->workspace, weights, &u,
+                                &g);
         if (pass->observer.ffn_backward)
             LODE_TRY(pass->observer.ffn_backward(pass->observer.context, batch,
                                                  stack->first_layer + l, u, g));
-        if (stack->first_layer + l > 0)
-            lode_layer_backward_rest(layer, &batch->sequences, act, dy, stack->workspace);
+        if (stack->first_layer + l > 0 || weights)
+            lode_layer_backward_rest(layer, &batch->sequences, act, dy, stack->workspace, weights);
         progress_messages(engine);
     }
+    if (gradient && stack->embedding) /* the head is done with its rows */
+        lode_stack_embed_gradient(stack, gradient, &batch->sequences,
+                                  pass->batches->text->ids + batch->first_token, dy,
+                                  engine->arena.row);
     return LODE_OK;
 }
 
@@ -536,7 +564,7 @@ static int64_t cost_of(const lode_pass_t *pass, const lode_plan_t *plan, int64_t
 static void show_progress(engine_t *engine, const work_t *work) {
     const int64_t replicas = engine->pass->layout->replicas;
     lode_notice_look(&engine->notice);
-    if (!is_live(engine, work->item))
+    if (engine->pass->quiet || !is_live(engine, work->item))
         return;
     const int64_t left = engine->progress.units - engine->progress.units_done;
     const int64_t units = replicas * cost_of(engine->pass, work->plan, work->variant);
@@ -547,6 +575,8 @@ static void show_progress(engine_t *engine, const work_t *work) {
 static void start_progress(engine_t *engine) {
     const lode_pass_t *pass = engine->pass;
     int64_t units = 0;
+    if (pass->quiet)
+        return;
     for (int64_t v = 0; v < pass->variants; v++)
         units += cost_of(pass, &engine->whole, v);
     lode_progress_start(&engine->progress, pass->stage,
@@ -593,7 +623,7 @@ static void run_all(engine_t *engine) {
         run_both_ways(engine);
     else
         run_forward(engine);
-    if (is_live(engine, share_items(&engine->share) - 1))
+    if (!engine->pass->quiet && is_live(engine, share_items(&engine->share) - 1))
         lode_progress_end(&engine->progress);
 }
 
@@ -639,6 +669,7 @@ lode_status_t lode_pass_run(const lode_pass_t *pass) {
     engine_t engine = {.pass = pass,
                        .sound = true,
                        .variant = -1,
+                       .gradient_item = -1,
                        .end = INT64_MAX,
                        .forward_in.peer = -1,
                        .forward_out.peer = -1,

@@ -40,6 +40,11 @@ typedef struct lode_observer {
     /* During a layer's backward: u and g = dL/du [tokens, m]. */
     lode_status_t (*ffn_backward)(void *context, const lode_batch_t *batch, int64_t layer,
                                   const lode_real_t *u, const lode_real_t *g);
+    /* Where the gradients of a micro-batch's weights are added, which then are computed, right down
+     * to the embedding; NULL: of this micro-batch none are wanted. Called once a micro-batch on
+     * each rank, before the first of its gradients is added there; micro-batches come in the order
+     * of the rank's share. Only with backward; the layers are then those of the checkpoint. */
+    const lode_stack_gradient_t *(*gradient)(void *context, const lode_batch_t *batch);
     /* Logits [rows, vocab] of tokens first_token … of the text, uncompacted passes only. */
     lode_status_t (*logits)(void *context, int64_t first_token, int64_t rows,
                             const lode_real_t *logits);
@@ -61,7 +66,8 @@ typedef struct lode_pass {
      * the number of layers; −1 and 0 for no parent. [variants], the same on all ranks; both NULL:
      * nothing in common. */
     const int64_t *parent, *start;
-    bool backward;        /* down to u of the first layer */
+    bool backward;        /* down to u of the first layer, or to the embedding: see the observer */
+    bool quiet;           /* no progress is shown */
     bool compact;         /* the head sees only positions with a target; not with backward */
     int64_t head_batches; /* the head runs for the first so many micro-batches of a variant */
     int64_t budget;       /* private bytes this pass may use for activations */

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include "base/memory.h"
+#include "kernels/embedding.h"
 #include "kernels/loss.h"
 #include "kernels/rope.h"
 
@@ -19,11 +20,14 @@ int64_t lode_stack_bytes(const lode_stack_t *stack) {
     return stack ? stack_bytes(stack->count, stack->private_count + stack->workspace_count) : 0;
 }
 
-/* Converts a vector into the next free private memory; NULL where the model has none, and in an
- * outline, where `next` is NULL. */
-static lode_real_t *take_vector(lode_real_t **next, const lode_tensor_t *tensor) {
+/* A vector as it lies where reals can be read there, else converted into the next free private
+ * memory; NULL where the model has none, and in an outline, where `next` is NULL. */
+static const lode_real_t *take_vector(lode_real_t **next, const lode_tensor_t *tensor) {
     if (!tensor->data || !next)
         return NULL;
+    if (sizeof(lode_real_t) == sizeof(float) && tensor->dtype == LODE_DTYPE_F32 &&
+        (uintptr_t)tensor->data % sizeof(float) == 0)
+        return (const lode_real_t *)tensor->data;
     lode_real_t *vector = *next;
     lode_convert(vector, tensor->data, tensor->dtype, tensor->shape[0]);
     *next += tensor->shape[0];
@@ -34,13 +38,11 @@ static lode_real_t *take_vector(lode_real_t **next, const lode_tensor_t *tensor)
 static lode_norm_t norm_of(const lode_architecture_t *architecture, bool applied,
                            const lode_tensor_t *weight, const lode_tensor_t *bias,
                            lode_real_t **next) {
-    lode_real_t *factor = applied ? take_vector(next, weight) : NULL;
-    for (int64_t i = 0; factor && architecture->norm_offset && i < architecture->hidden; i++)
-        factor[i] += 1;
     return (lode_norm_t){.kind = applied ? architecture->norm : LODE_NORM_NONE,
                          .width = architecture->hidden,
                          .eps = architecture->norm_eps,
-                         .weight = factor,
+                         .offset = architecture->norm_offset,
+                         .weight = applied ? take_vector(next, weight) : NULL,
                          .bias = applied ? take_vector(next, bias) : NULL};
 }
 
@@ -347,4 +349,15 @@ lode_status_t lode_stack_embed(const lode_stack_t *stack, const lode_sequences_t
         add_positions(stack, length, x + first * d, stack->workspace);
     }
     return LODE_OK;
+}
+
+void lode_stack_embed_gradient(const lode_stack_t *stack, const lode_stack_gradient_t *gradient,
+                               const lode_sequences_t *sequences, const int32_t *ids,
+                               const lode_real_t *dx, int32_t *order) {
+    const int64_t tokens = sequences->offsets[sequences->count];
+    if (gradient->embedding.data)
+        lode_embedding_gradient(&gradient->embedding, stack->d, tokens, ids,
+                                (double)stack->embedding_scale, dx, order);
+    if (gradient->positions.data)
+        lode_positions_gradient(&gradient->positions, stack->d, sequences, dx);
 }

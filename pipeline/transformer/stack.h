@@ -1,7 +1,8 @@
 /* transformer/stack: the part of a model that one rank owns, ready to be computed with.
  *
- * Weights stay mapped in the checkpoint; private are only the vectors (norm weights and biases),
- * the rotary tables and the work space. Everything here is Local.
+ * Weights stay mapped in the checkpoint. Private are only the rotary tables, the work space, and
+ * the vectors (norm weights and biases) that cannot be read as they lie, those of another type than
+ * F32; all others follow whatever becomes of the checkpoint's bytes. Everything here is Local.
  */
 #ifndef LODE_TRANSFORMER_STACK_H
 #define LODE_TRANSFORMER_STACK_H
@@ -24,7 +25,7 @@ typedef struct lode_stack {
     lode_weight_t head_weight;     /* [vocab, d] */
     lode_norm_t final_norm;        /* before the head */
     double logit_cap;              /* soft cap of the logits, 0 for none */
-    lode_real_t *private_memory;   /* norm weights, biases and rotary tables */
+    lode_real_t *private_memory;   /* rotary tables, and room for all norm weights and biases */
     int64_t private_count;         /* reals */
     lode_real_t *workspace;        /* for the kernels */
     int64_t workspace_count;       /* reals */
@@ -76,6 +77,22 @@ void lode_layer_edit(lode_layer_t *layer, const lode_layer_edit_t *edit);
  * masked; NULL restores the checkpoint's. The arrays that the edit points at are not owned and must
  * stay while it is in use. */
 void lode_stack_edit(lode_stack_t *stack, int64_t index, const lode_layer_edit_t *edit);
+
+/* Where the gradients of a stack's weights are added; places that are NULL are not wanted, or not
+ * of this rank. Nothing is owned. The embedding and the head of a tied model may be one array,
+ * where one rank has both; bits that do not depend on the layout take two, which are added at the
+ * end. */
+typedef struct lode_stack_gradient {
+    lode_layer_gradient_t *layer;               /* [count] */
+    lode_gradient_t embedding, positions, head; /* of the tables as they are stored */
+    lode_real_t *final_norm, *final_norm_bias;  /* [d] */
+} lode_stack_gradient_t;
+
+/* Adds the gradients of the embedding and of the learned positions, as far as they are wanted,
+ * given that with respect to x of lode_stack_embed: dx [tokens, d]; order [2·tokens] is room. */
+void lode_stack_embed_gradient(const lode_stack_t *stack, const lode_stack_gradient_t *gradient,
+                               const lode_sequences_t *sequences, const int32_t *ids,
+                               const lode_real_t *dx, int32_t *order);
 
 /* x[t] = scale · embedding[ids[t]], plus the position's row where positions are learned; ids
  * [tokens], x [tokens, d] out, tokens those of the sequences. Errors: LODE_ERR_FORMAT for an id

@@ -36,8 +36,9 @@ static void run_back(lode_sample_t *s, bool keep) {
         act->x = s->x + l * panel;
         if (!keep)
             lode_layer_forward(&s->layer[l], &s->sequences, act, NULL, s->workspace, NULL, NULL);
-        lode_layer_backward_ffn(&s->layer[l], &s->sequences, act, s->dy, s->workspace, &u, &g);
-        lode_layer_backward_rest(&s->layer[l], &s->sequences, act, s->dy, s->workspace);
+        lode_layer_backward_ffn(&s->layer[l], &s->sequences, act, s->dy, s->workspace, NULL, &u,
+                                &g);
+        lode_layer_backward_rest(&s->layer[l], &s->sequences, act, s->dy, s->workspace, NULL);
     }
 }
 
@@ -48,8 +49,9 @@ static void run_narrow(lode_sample_t *s, bool backward) {
         lode_layer_forward(&s->narrow, &s->sequences, act, s->narrow_y, s->workspace, &h, &u);
         return;
     }
-    lode_layer_backward_ffn(&s->narrow, &s->sequences, act, s->narrow_y, s->workspace, &h, &u);
-    lode_layer_backward_rest(&s->narrow, &s->sequences, act, s->narrow_y, s->workspace);
+    lode_layer_backward_ffn(&s->narrow, &s->sequences, act, s->narrow_y, s->workspace, NULL, &h,
+                            &u);
+    lode_layer_backward_rest(&s->narrow, &s->sequences, act, s->narrow_y, s->workspace, NULL);
 }
 
 /* Rows that the i-th norm of lode_sample_norms has; 0 where it is not applied. */

@@ -18,7 +18,7 @@
 #include "model/companion.h"
 #include "model/describe.h"
 #include "model/json_text.h"
-#include "synthesize/inventory.h"
+#include "model/inventory.h"
 #include "synthesize/tokens.h"
 #include "synthesize/weights.h"
 

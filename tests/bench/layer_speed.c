@@ -303,9 +303,9 @@ static void layer_again(bench_t *bench) {
 static void layer_backward(bench_t *bench) {
     const lode_real_t *u, *du;
     lode_layer_backward_ffn(&bench->layer, &bench->sequences, &bench->activations, bench->dy,
-                            bench->workspace, &u, &du);
+                            bench->workspace, NULL, &u, &du);
     lode_layer_backward_rest(&bench->layer, &bench->sequences, &bench->activations, bench->dy,
-                             bench->workspace);
+                             bench->workspace, NULL);
 }
 
 static double time_of(bench_t *bench, void (*work)(bench_t *)) {

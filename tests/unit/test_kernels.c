@@ -804,10 +804,10 @@ static void layer(void **state) {
     close_to("y", y, want_y, TOKENS * D, 3e-6);
     close_to("u", u, want_u, TOKENS * M, 5e-6);
     memcpy(dx, dy, (size_t)(TOKENS * D) * sizeof *dx);
-    lode_layer_backward_ffn(&l, &sequences, &act, dx, workspace, &u, &du);
+    lode_layer_backward_ffn(&l, &sequences, &act, dx, workspace, NULL, &u, &du);
     close_to("u, computed again", u, want_u, TOKENS * M, 5e-6);
     const double *wide_du = widened(du, TOKENS * M);
-    lode_layer_backward_rest(&l, &sequences, &act, dx, workspace);
+    lode_layer_backward_rest(&l, &sequences, &act, dx, workspace, NULL);
     check_slopes(&l, x, dy, widened(dx, TOKENS * D), wide_du);
 }
 

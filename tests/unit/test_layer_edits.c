@@ -188,8 +188,8 @@ static lode_real_t *gradient_of(family_t *f) {
     const lode_real_t *u, *du;
     for (int64_t i = 0; i < TOKENS * f->d; i++)
         dy[i] = (lode_real_t)(i % 5) - 2;
-    lode_layer_backward_ffn(f->layer, &sequences, &f->act, dy, f->stack->workspace, &u, &du);
-    lode_layer_backward_rest(f->layer, &sequences, &f->act, dy, f->stack->workspace);
+    lode_layer_backward_ffn(f->layer, &sequences, &f->act, dy, f->stack->workspace, NULL, &u, &du);
+    lode_layer_backward_rest(f->layer, &sequences, &f->act, dy, f->stack->workspace, NULL);
     return dy;
 }
 

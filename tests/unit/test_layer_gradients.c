@@ -306,10 +306,10 @@ static void check_layer(const recipe_t *recipe, const int64_t *offsets, int64_t 
     assert_memory_equal(l.y, l.again, (size_t)(l.tokens * D) * sizeof *l.y);
     forward_again(&l);
     memcpy(dx, l.c, (size_t)(l.tokens * D) * sizeof *dx);
-    lode_layer_backward_ffn(&l.layer, &l.sequences, &l.act, dx, l.workspace, &u, &du);
+    lode_layer_backward_ffn(&l.layer, &l.sequences, &l.act, dx, l.workspace, NULL, &u, &du);
     assert_memory_equal(l.u, u, (size_t)channels * sizeof *u);
     memcpy(kept_du, du, (size_t)channels * sizeof *du);
-    lode_layer_backward_rest(&l.layer, &l.sequences, &l.act, dx, l.workspace);
+    lode_layer_backward_rest(&l.layer, &l.sequences, &l.act, dx, l.workspace, NULL);
     if (channels > 0)
         check_gradient(recipe->name, "du", of_u, &l, l.u, kept_du, channels);
     check_gradient(recipe->name, "dx", of_x, &l, l.x, dx, l.tokens * D);

@@ -1,8 +1,15 @@
-#include "synthesize/inventory.h"
+#include "model/inventory.h"
 
 #include <stdlib.h>
 
 #include "base/memory.h"
+
+static int64_t elements_of(const lode_writer_tensor_t *tensor) {
+    int64_t elements = 1;
+    for (int i = 0; i < tensor->rank; i++)
+        elements *= tensor->shape[i];
+    return elements;
+}
 
 /* Appends the tensor that the role leads; none for other roles. */
 static void add(lode_inventory_t *inventory, const lode_architecture_t *architecture,
@@ -11,15 +18,13 @@ static void add(lode_inventory_t *inventory, const lode_architecture_t *architec
         return;
     char *name = inventory->names + inventory->count * LODE_INVENTORY_NAME_BYTES;
     lode_writer_tensor_t tensor = {.name = name, .dtype = lode_dtype_name(dtype)};
-    int64_t elements = 1;
     tensor.rank = lode_family_stored_shape(architecture, role, tensor.shape);
-    for (int i = 0; i < tensor.rank; i++)
-        elements *= tensor.shape[i];
-    tensor.bytes = elements * (int64_t)lode_dtype_size(dtype);
+    tensor.bytes = elements_of(&tensor) * (int64_t)lode_dtype_size(dtype);
     lode_family_tensor_name(name, LODE_INVENTORY_NAME_BYTES, lode_family(architecture->model_type),
                             role, layer, true);
     inventory->bytes += tensor.bytes;
     inventory->roles[inventory->count] = role;
+    inventory->layers[inventory->count] = role < LODE_LAYER_ROLES ? layer : -1;
     inventory->list[inventory->count++] = tensor;
 }
 
@@ -30,6 +35,7 @@ lode_status_t lode_inventory_create(lode_inventory_t *out, const lode_architectu
     *out = (lode_inventory_t){0};
     LODE_GUARD(status, LODE_NEW(&out->list, most, "list of tensors"), failed);
     LODE_GUARD(status, LODE_NEW(&out->roles, most, "list of tensors"), failed);
+    LODE_GUARD(status, LODE_NEW(&out->layers, most, "list of tensors"), failed);
     LODE_GUARD(status, LODE_NEW(&out->names, most * LODE_INVENTORY_NAME_BYTES, "list of tensors"),
                failed);
     add(out, architecture, LODE_ROLE_EMBEDDING, 0, dtype);
@@ -49,6 +55,11 @@ failed:
 void lode_inventory_free(lode_inventory_t *inventory) {
     free(inventory->list);
     free(inventory->roles);
+    free(inventory->layers);
     free(inventory->names);
     *inventory = (lode_inventory_t){0};
+}
+
+int64_t lode_inventory_elements(const lode_inventory_t *inventory, int64_t index) {
+    return elements_of(&inventory->list[index]);
 }
