@@ -250,7 +250,8 @@ def one_case(file, name, data):
             group.attrs[key] = np.bytes_(value)
         else:
             group.attrs[key] = value
-    group.attrs["folder"] = np.bytes_(family or "")
+    place = f"tests/golden/families/{family}" if family else f"models/{name}"  # in the data folder
+    group.attrs["folder"] = np.bytes_(place)
     group.attrs["rounding_curves"], group.attrs["rounding_weights"] = rounding
     group["ids"] = blocks
     group["loss"], group["gradient_norm"], group["entropy"] = told.T
