@@ -104,7 +104,7 @@ static bool has_model(const lode_config_t *config, const char *name) {
     for (int64_t i = 0; i < config->model_count; i++)
         if (strcmp(config->models[i].name, name) == 0)
             return true;
-    return false;
+    return lode_training_names(config, name);
 }
 
 static lode_status_t fail_model(const lode_config_t *config, int64_t folder) {
@@ -138,6 +138,7 @@ static lode_status_t check_folders(const lode_config_t *config) {
 }
 
 lode_status_t lode_decode_check(const lode_config_t *config) {
+    LODE_TRY(lode_training_check(config));
     LODE_TRY(check_calibration(config));
     LODE_TRY(check_perplexities(config));
     LODE_TRY(check_prompts(config));

@@ -20,6 +20,10 @@ const lode_choice_t lode_method_choices[] = {
     {"random", LODE_METHOD_RANDOM},
     {"sparsegpt-channel", LODE_METHOD_SPARSEGPT_CHANNEL},
     {"flap", LODE_METHOD_FLAP},
+    {"entropy-square", LODE_METHOD_ENTROPY_SQUARE},
+    {"entropy-softmax", LODE_METHOD_ENTROPY_SOFTMAX},
+    {"entropy-reversed", LODE_METHOD_ENTROPY_REVERSED},
+    {"magnitude-reversed", LODE_METHOD_MAGNITUDE_REVERSED},
     {NULL, 0},
 };
 
@@ -178,6 +182,39 @@ const lode_choice_t lode_quantized_tensors_choices[] = {
     {NULL, 0},
 };
 
+const lode_choice_t lode_train_from_choices[] = {
+    {"checkpoint", LODE_TRAIN_CHECKPOINT},
+    {"scratch", LODE_TRAIN_SCRATCH},
+    {NULL, 0},
+};
+
+const lode_choice_t lode_train_decay_choices[] = {
+    {"cosine", LODE_DECAY_COSINE},
+    {"linear", LODE_DECAY_LINEAR},
+    {"constant", LODE_DECAY_CONSTANT},
+    {NULL, 0},
+};
+
+const lode_choice_t lode_train_dtype_choices[] = {
+    {"bf16", LODE_TRAIN_BF16},
+    {"f32", LODE_TRAIN_F32},
+    {NULL, 0},
+};
+
+const lode_choice_t lode_entropy_form_choices[] = {
+    {"absolute", LODE_ENTROPY_ABSOLUTE},
+    {"square", LODE_ENTROPY_SQUARE},
+    {"softmax", LODE_ENTROPY_SOFTMAX},
+    {NULL, 0},
+};
+
+const lode_choice_t lode_entropy_schedule_choices[] = {
+    {"constant", LODE_SCHEDULE_CONSTANT},
+    {"linear", LODE_SCHEDULE_LINEAR},
+    {"cosine", LODE_SCHEDULE_COSINE},
+    {NULL, 0},
+};
+
 const lode_choice_t *lode_choice_find(const lode_choice_t *choices, const char *name) {
     for (; choices->name; choices++)
         if (strcmp(choices->name, name) == 0)
@@ -267,6 +304,26 @@ const char *lode_clip_name(lode_clip_t clip) {
 
 const char *lode_activations_quantized_name(lode_activations_quantized_t activations) {
     return choice_name(lode_activations_quantized_choices, (int)activations);
+}
+
+const char *lode_train_from_name(lode_train_from_t from) {
+    return choice_name(lode_train_from_choices, (int)from);
+}
+
+const char *lode_train_decay_name(lode_train_decay_t decay) {
+    return choice_name(lode_train_decay_choices, (int)decay);
+}
+
+const char *lode_train_dtype_name(lode_train_dtype_t dtype) {
+    return choice_name(lode_train_dtype_choices, (int)dtype);
+}
+
+const char *lode_entropy_form_name(lode_entropy_form_t form) {
+    return choice_name(lode_entropy_form_choices, (int)form);
+}
+
+const char *lode_entropy_schedule_name(lode_entropy_schedule_t schedule) {
+    return choice_name(lode_entropy_schedule_choices, (int)schedule);
 }
 
 /* --- granularities ---------------------------------------------------------------------- */

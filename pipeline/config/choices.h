@@ -10,6 +10,7 @@
 #include <stdint.h>
 
 #include "base/corpus_format.h"
+#include "base/entropy_form.h"
 
 /* What a pruned layer keeps first: one score a channel. */
 typedef enum lode_method {
@@ -25,8 +26,12 @@ typedef enum lode_method {
     LODE_METHOD_RANDOM,
     LODE_METHOD_SPARSEGPT_CHANNEL,
     LODE_METHOD_FLAP,
+    LODE_METHOD_ENTROPY_SQUARE,
+    LODE_METHOD_ENTROPY_SOFTMAX,
+    LODE_METHOD_ENTROPY_REVERSED,   /* concentrated writers go first */
+    LODE_METHOD_MAGNITUDE_REVERSED, /* large weights go first */
 } lode_method_t;
-enum { LODE_METHOD_COUNT = LODE_METHOD_FLAP + 1 };
+enum { LODE_METHOD_COUNT = LODE_METHOD_MAGNITUDE_REVERSED + 1 };
 
 /* Which channels are never removed. DEFAULT is the method's own: the LP core for the scar methods,
  * none for the others. */
@@ -157,6 +162,32 @@ typedef enum lode_export_layout {
     LODE_EXPORT_PADDED,
 } lode_export_layout_t;
 
+/* What training starts from. */
+typedef enum lode_train_from {
+    LODE_TRAIN_CHECKPOINT,
+    LODE_TRAIN_SCRATCH, /* seeded random weights */
+} lode_train_from_t;
+
+/* How the learning rate falls after the warm-up. */
+typedef enum lode_train_decay {
+    LODE_DECAY_COSINE,
+    LODE_DECAY_LINEAR,
+    LODE_DECAY_CONSTANT,
+} lode_train_decay_t;
+
+/* Type of the weights that training writes. */
+typedef enum lode_train_dtype {
+    LODE_TRAIN_BF16,
+    LODE_TRAIN_F32,
+} lode_train_dtype_t;
+
+/* How the weight of the entropy loss goes over all steps. */
+typedef enum lode_entropy_schedule {
+    LODE_SCHEDULE_CONSTANT,
+    LODE_SCHEDULE_LINEAR, /* grows from zero */
+    LODE_SCHEDULE_COSINE, /* falls to zero */
+} lode_entropy_schedule_t;
+
 /* Which texts of the calibration corpus are used. */
 typedef enum lode_select {
     LODE_SELECT_FIRST,
@@ -216,6 +247,11 @@ const char *lode_quantizer_name(lode_quantizer_t quantizer);
 const char *lode_protection_name(lode_protection_t protection);
 const char *lode_clip_name(lode_clip_t clip);
 const char *lode_activations_quantized_name(lode_activations_quantized_t activations);
+const char *lode_train_from_name(lode_train_from_t from);
+const char *lode_train_decay_name(lode_train_decay_t decay);
+const char *lode_train_dtype_name(lode_train_dtype_t dtype);
+const char *lode_entropy_form_name(lode_entropy_form_t form);
+const char *lode_entropy_schedule_name(lode_entropy_schedule_t schedule);
 
 enum {
     LODE_GRANULARITY_NAME = 32, /* bytes of a spelling, NUL included */
@@ -272,6 +308,11 @@ extern const lode_choice_t lode_protection_choices[];
 extern const lode_choice_t lode_clip_choices[];
 extern const lode_choice_t lode_activations_quantized_choices[];
 extern const lode_choice_t lode_quantized_tensors_choices[];
+extern const lode_choice_t lode_train_from_choices[];
+extern const lode_choice_t lode_train_decay_choices[];
+extern const lode_choice_t lode_train_dtype_choices[];
+extern const lode_choice_t lode_entropy_form_choices[];
+extern const lode_choice_t lode_entropy_schedule_choices[];
 
 /* The entry of `choices` spelled `name`, NULL where there is none. Static. */
 const lode_choice_t *lode_choice_find(const lode_choice_t *choices, const char *name);

@@ -8,6 +8,7 @@
 #include "config/decode.h"
 #include "config/fields.h"
 #include "config/schema.h"
+#include "config/series.h"
 #include "config/source.h"
 #include "config/value.h"
 
@@ -55,6 +56,7 @@ void lode_config_destroy(lode_config_t **config) {
         else if (!lode_schema_owner(&keys[i]))
             free_field(&keys[i], *config);
     }
+    lode_training_free(*config);
     lode_decode_places_destroy(&(*config)->places);
     free(*config);
     *config = NULL;
@@ -123,6 +125,18 @@ fail:
     return status;
 }
 
+static int compare_steps(const void *a, const void *b) {
+    const int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
+    return (x > y) - (x < y);
+}
+
+/* One order, so that equal experiments have equal texts. */
+static void sort_checkpoints(lode_config_train_t *train) {
+    if (train->checkpoint_count > 1)
+        qsort(train->checkpoints, (size_t)train->checkpoint_count, sizeof *train->checkpoints,
+              compare_steps);
+}
+
 /* From a scanned text and overrides to an experiment whose sweep is unchecked. */
 static lode_status_t build(lode_config_t **out, const lode_source_t *source,
                            const override_t *overrides, int64_t override_count, bool expand_paths) {
@@ -130,15 +144,21 @@ static lode_status_t build(lode_config_t **out, const lode_source_t *source,
     lode_value_t root;
     LODE_TRY(lode_value_read(&root, source));
     lode_status_t status = LODE_OK;
+    bool series = false;
     for (int64_t i = 0; i < override_count && status == LODE_OK; i++)
         status = apply_override(&root, &overrides[i]);
     if (status == LODE_OK && expand_paths)
         status = lode_decode_expand_paths(&root);
     if (status == LODE_OK)
+        status = lode_series_resolve(&root, &series);
+    if (status == LODE_OK)
         status = lode_decode(out, &root, source->files[0]);
     lode_value_free(&root);
-    if (status == LODE_OK)
+    if (status == LODE_OK) {
+        (*out)->places->series = series;
+        sort_checkpoints(&(*out)->train);
         status = lode_decode_check(*out);
+    }
     if (status != LODE_OK)
         lode_config_destroy(out);
     return status;
@@ -176,13 +196,20 @@ static lode_status_t check_sweep_key(const lode_config_t *config, int64_t index)
     lode_schema_path(schema_path, sizeof schema_path, path);
     const lode_key_t *key = lode_schema_find(schema_path);
     const lode_key_t *owner = key ? lode_schema_owner(key) : NULL;
-    if (key && key->type != LODE_KEY_GROUPS &&
+    const bool steps = key && key == lode_schema_find("models.[].steps");
+    const bool shifted = config->places->series && strncmp(path, "models.", 7) == 0;
+    if (key && key->type != LODE_KEY_GROUPS && !steps && !shifted &&
         !(owner && owner->offset == offsetof(lode_config_t, sweep)))
         return LODE_OK;
     char *where;
     LODE_TRY(sweep_where(&where, config, index, "key"));
     lode_status_t status;
-    if (key || lode_schema_is_group(schema_path)) {
+    if (key && (steps || shifted)) {
+        status = lode_fail(LODE_ERR_CONFIG,
+                           "%s: %s: cannot be swept beside a folder of steps, which stands for "
+                           "several models; list them all as models",
+                           where, path);
+    } else if (key || lode_schema_is_group(schema_path)) {
         status = lode_fail(LODE_ERR_CONFIG, "%s: %s: cannot be swept; sweep its single keys", where,
                            path);
     } else {
@@ -364,7 +391,8 @@ static lode_status_t make_point(lode_config_point_t *point, const lode_config_t 
     point->label = label.data;
     LODE_TRY(status);
     LODE_TRY(build(&point->config, plain, overrides, config->sweep_count, false));
-    return inherit_places(point->config, config, overrides, config->sweep_count);
+    LODE_TRY(inherit_places(point->config, config, overrides, config->sweep_count));
+    return lode_training_expand(point->config, point->label);
 }
 
 /* Point number `index` as one value of each swept key, the last key fastest. */

@@ -20,11 +20,75 @@
 #include "base/memory.h"
 #include "config/choices.h"
 
-/* A Hugging Face folder. */
+/* A Hugging Face folder, perhaps one of a series that shows a model at several steps. */
 typedef struct lode_config_model {
     char *name;
     char *path;
+    char *steps;  /* of an experiment file: the folder above those of a series; "" once read */
+    char *series; /* "" for none */
+    int64_t step; /* of the series, −1 for none */
 } lode_config_model_t;
+
+typedef struct lode_config_decay {
+    double matrices;
+    double embeddings; /* of tokens and positions, and the head */
+    double vectors;    /* norms and biases */
+} lode_config_decay_t;
+
+typedef struct lode_config_init {
+    double deviation;
+    bool depth; /* output projections divided by √(2L) */
+} lode_config_init_t;
+
+typedef struct lode_config_validation {
+    char *corpus; /* "" for none */
+    lode_corpus_format_t format;
+    char *field; /* of a jsonl line */
+    int64_t sequences;
+    int64_t every; /* steps; 0: only before the first and after the last */
+} lode_config_validation_t;
+
+/* A tokenizer of one's own, for models from scratch. */
+typedef struct lode_config_tokenizer {
+    int64_t vocabulary; /* 0: none is made */
+    int64_t sample;     /* bytes of text at most, 0 for all */
+} lode_config_tokenizer_t;
+
+/* The entropy of the channels' outgoing weights in the loss. */
+typedef struct lode_config_entropy {
+    double weight; /* λ */
+    lode_entropy_form_t form;
+    lode_entropy_schedule_t schedule;
+    int64_t *layers;
+    int64_t layer_count; /* 0: all of the model */
+} lode_config_entropy_t;
+
+/* How models are trained. */
+typedef struct lode_config_train {
+    int64_t steps; /* 0: nothing is trained */
+    lode_train_from_t from;
+    char *corpus;
+    lode_corpus_format_t format;
+    char *field;    /* of a jsonl line */
+    int64_t length; /* tokens of a sequence */
+    int64_t batch;  /* sequences of a step */
+    int64_t groups; /* of the micro-batches of a step */
+    double learning_rate;
+    int64_t warmup; /* steps */
+    lode_train_decay_t decay;
+    double final; /* share of the rate at the end */
+    double beta1, beta2, epsilon;
+    double clip; /* of the gradient's norm, 0 for none */
+    lode_config_decay_t weight_decay;
+    lode_config_init_t init;
+    int64_t *checkpoints; /* ascending; with lode_config_checkpoint_at() the last step too */
+    int64_t checkpoint_count;
+    lode_train_dtype_t dtype;
+    int64_t save; /* steps between states */
+    lode_config_validation_t validation;
+    lode_config_tokenizer_t tokenizer;
+    lode_config_entropy_t entropy;
+} lode_config_train_t;
 
 /* The sequences that statistics are taken over. */
 typedef struct lode_config_calibration {
@@ -230,7 +294,10 @@ typedef struct lode_config {
     int64_t micro_batch; /* tokens */
     int64_t replicas;    /* 0 = automatic */
     lode_config_model_t *models;
-    int64_t model_count; /* at least 1 */
+    int64_t model_count;          /* at least 1 */
+    lode_config_model_t *trained; /* what training will write; of a point of a sweep alone */
+    int64_t trained_count;
+    lode_config_train_t train;
     lode_config_calibration_t calibration;
     lode_config_classify_t classify;
     lode_config_superweight_t superweight;
@@ -277,16 +344,46 @@ LODE_MUST_USE lode_status_t lode_config_text(const lode_config_t *config, lode_b
 
 /* The points of the sweep: the product of its keys, the last key fastest; without a sweep one
  * point, labelled "". Of paths the label has the last part, where that tells them apart; a value
- * that cannot stand in a file name is altered in the label and told apart by a digest. *points,
- * [*count], is the caller's, for lode_config_points_destroy. */
+ * that cannot stand in a file name is altered in the label and told apart by a digest. Where models
+ * are trained, each point has the list of those that come of it, and a model that is trained from
+ * its checkpoint is step 0 of the series of its name. *points, [*count], is the caller's, for
+ * lode_config_points_destroy. */
 LODE_MUST_USE lode_status_t lode_config_expand(const lode_config_t *config,
                                                lode_config_point_t **points, int64_t *count);
 void lode_config_points_destroy(lode_config_point_t **points, int64_t count);
 
-/* Adds the keys that decide the numbers of `stage` ("tokenize", "calibrate", "accumulate",
- * "moments", "classify", "superweight", "spectra", "prune", "compensate", "quantize", "evaluate",
- * "probe", "export", "audit") beyond what the stages before it wrote; never names of the experiment
- * or of models, paths, memory or replicas. Another stage is LODE_ERR_USAGE. */
+/* The models of a point: those of the experiment, then what training writes of each of them, by
+ * model and ascending by step. 0 ≤ index < total. */
+int64_t lode_config_model_total(const lode_config_t *config);
+const lode_config_model_t *lode_config_model_at(const lode_config_t *config, int64_t index);
+
+/* Whether the model is trained: training is asked for, and the model is one of the experiment's. */
+bool lode_config_is_trained(const lode_config_t *config, const lode_config_model_t *model);
+
+/* Whether it is trained from scratch, so that its folder need not have weights, and no stage but
+ * those that train runs on it. */
+bool lode_config_is_scratch(const lode_config_t *config, const lode_config_model_t *model);
+
+/* The model that another one is a checkpoint of, NULL where `model` is not in config->trained. */
+const lode_config_model_t *lode_config_trained_from(const lode_config_t *config,
+                                                    const lode_config_model_t *model);
+
+/* The steps at which folders are written, ascending, the last step among them; 0 in all where
+ * nothing is trained. 0 ≤ index < total. */
+int64_t lode_config_checkpoint_total(const lode_config_t *config);
+int64_t lode_config_checkpoint_at(const lode_config_t *config, int64_t index);
+
+/* Appends the name of the folder of a step, "step-000043". */
+LODE_MUST_USE lode_status_t lode_config_step_name(lode_buffer_t *text, int64_t step);
+
+/* Sequences of a micro-batch of training, and micro-batches of a step. */
+int64_t lode_config_train_rows(const lode_config_t *config);
+int64_t lode_config_train_batches(const lode_config_t *config);
+
+/* Adds the keys that decide the numbers of `stage` ("tokenizer", "tokenize", "train", "calibrate",
+ * "accumulate", "moments", "classify", "superweight", "spectra", "prune", "compensate", "quantize",
+ * "evaluate", "probe", "export", "audit") beyond what the stages before it wrote; never names of
+ * the experiment or of models, paths, memory or replicas. Another stage is LODE_ERR_USAGE. */
 LODE_MUST_USE lode_status_t lode_config_stage_hash(const lode_config_t *config, const char *stage,
                                                    lode_hash_t *hash);
 
@@ -310,6 +407,13 @@ bool lode_config_quantizes_superweights(const lode_config_t *config);
 LODE_MUST_USE lode_status_t lode_config_check_model(const lode_config_t *config,
                                                     int64_t max_positions, int64_t hidden,
                                                     const char *model_name);
+
+/* Checks what training wants of a model: sequences within its positions, the layers of the entropy
+ * within its `layers`, a vocabulary of one's own within its `vocab` tokens. Nothing where nothing
+ * is trained. model_name: in, for the message. */
+LODE_MUST_USE lode_status_t lode_config_check_training(const lode_config_t *config,
+                                                       int64_t max_positions, int64_t layers,
+                                                       int64_t vocab, const char *model_name);
 
 /* Checks that the model has a BOS wherever a text is to begin with it (bos = "always").
  * bos: in, token id, −1 for none; model_name: in, for the message. */

@@ -20,6 +20,7 @@ typedef struct lode_config_places {
     char *origin;
     lode_config_place_t *items; /* [count] */
     int64_t count, capacity;
+    bool series; /* models were put in place of a folder of steps */
 } lode_config_places_t;
 
 /* Checks the whole tree against the table and fills an experiment, defaults included. Paths are
@@ -30,6 +31,19 @@ LODE_MUST_USE lode_status_t lode_decode(lode_config_t **out, const lode_value_t 
 
 /* Checks what no single key can be wrong about. */
 LODE_MUST_USE lode_status_t lode_decode_check(const lode_config_t *config);
+
+/* The part of that which is about models, their series and training (config/training.c). */
+LODE_MUST_USE lode_status_t lode_training_check(const lode_config_t *config);
+
+/* Lists in a point of a sweep what training will write. label: in, of the point, "" without a
+ * sweep. */
+LODE_MUST_USE lode_status_t lode_training_expand(lode_config_t *config, const char *label);
+
+/* Releases that list. */
+void lode_training_free(lode_config_t *config);
+
+/* Whether the name is that of a checkpoint that training will write. */
+bool lode_training_names(const lode_config_t *config, const char *name);
 
 /* Expands $VAR and ~ in every path of the tree, or in one value that is to be a path. */
 LODE_MUST_USE lode_status_t lode_decode_expand_paths(lode_value_t *root);

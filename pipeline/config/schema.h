@@ -32,20 +32,22 @@ typedef enum lode_key_type {
 
 /* Stages whose numbers a key decides beyond what the stages before them wrote. */
 enum {
-    LODE_DECIDES_TOKENIZE = 1 << 0,
-    LODE_DECIDES_CALIBRATE = 1 << 1,
-    LODE_DECIDES_ACCUMULATE = 1 << 2,
-    LODE_DECIDES_MOMENTS = 1 << 3,
-    LODE_DECIDES_CLASSIFY = 1 << 4,
-    LODE_DECIDES_SUPERWEIGHT = 1 << 5,
-    LODE_DECIDES_SPECTRA = 1 << 6,
-    LODE_DECIDES_PRUNE = 1 << 7,
-    LODE_DECIDES_COMPENSATE = 1 << 8,
-    LODE_DECIDES_QUANTIZE = 1 << 9,
-    LODE_DECIDES_EVALUATE = 1 << 10,
-    LODE_DECIDES_PROBE = 1 << 11,
-    LODE_DECIDES_EXPORT = 1 << 12,
-    LODE_DECIDES_AUDIT = 1 << 13,
+    LODE_DECIDES_TOKENIZER = 1 << 0,
+    LODE_DECIDES_TOKENIZE = 1 << 1,
+    LODE_DECIDES_TRAIN = 1 << 2,
+    LODE_DECIDES_CALIBRATE = 1 << 3,
+    LODE_DECIDES_ACCUMULATE = 1 << 4,
+    LODE_DECIDES_MOMENTS = 1 << 5,
+    LODE_DECIDES_CLASSIFY = 1 << 6,
+    LODE_DECIDES_SUPERWEIGHT = 1 << 7,
+    LODE_DECIDES_SPECTRA = 1 << 8,
+    LODE_DECIDES_PRUNE = 1 << 9,
+    LODE_DECIDES_COMPENSATE = 1 << 10,
+    LODE_DECIDES_QUANTIZE = 1 << 11,
+    LODE_DECIDES_EVALUATE = 1 << 12,
+    LODE_DECIDES_PROBE = 1 << 13,
+    LODE_DECIDES_EXPORT = 1 << 14,
+    LODE_DECIDES_AUDIT = 1 << 15,
 };
 
 typedef struct lode_key {
@@ -83,7 +85,7 @@ bool lode_schema_is_group(const char *path);
 /* Bit of a stage's name, 0 where there is no such stage. */
 unsigned lode_schema_stage(const char *name);
 
-/* Appends the names of the stages, "tokenize, … and audit". */
+/* Appends the names of the stages, "tokenizer, … and audit". */
 LODE_MUST_USE lode_status_t lode_schema_stages_text(lode_buffer_t *text);
 
 /* Appends what to write instead of the unknown key `name` of the group `group` ("" at the root):

@@ -21,12 +21,16 @@ unsigned lode_score_needs(lode_method_t method) {
     case LODE_METHOD_WANDA_CHANNEL:
         return LODE_NEEDS_INPUT_POWER | LODE_NEEDS_DOWN | LODE_NEEDS_GATE_UP;
     case LODE_METHOD_MAGNITUDE:
+    case LODE_METHOD_MAGNITUDE_REVERSED:
         return LODE_NEEDS_DOWN | LODE_NEEDS_GATE_UP;
     case LODE_METHOD_ACTIVATION:
         return LODE_NEEDS_ACTIVATION_POWER;
     case LODE_METHOD_TAYLOR:
         return LODE_NEEDS_TAYLOR;
     case LODE_METHOD_ENTROPY:
+    case LODE_METHOD_ENTROPY_SQUARE:
+    case LODE_METHOD_ENTROPY_SOFTMAX:
+    case LODE_METHOD_ENTROPY_REVERSED:
         return LODE_NEEDS_DOWN;
     case LODE_METHOD_SPARSEGPT_CHANNEL:
         return LODE_NEEDS_INVERSE_MOMENTS | LODE_NEEDS_DOWN | LODE_NEEDS_GATE_UP;
@@ -258,8 +262,10 @@ static lode_status_t score_from_weights(double *score, lode_method_t method,
         status = score_sparsegpt(score, in, &scratch);
     else if (method == LODE_METHOD_FLAP)
         status = score_flap(score, in, &scratch);
-    else
+    else if (method == LODE_METHOD_ENTROPY)
         status = score_entropy(score, in, &scratch);
+    else
+        status = lode_fail(LODE_ERR_UNSUPPORTED, "this version has no such score");
 done:
     free(scratch.sums);
     free(scratch.norms);

@@ -257,10 +257,17 @@ static lode_status_t weights_digest(char digest[LODE_DIGEST_TEXT], lode_inputs_t
 
 lode_status_t lode_inputs_model(char digest[LODE_DIGEST_TEXT], lode_inputs_t *inputs,
                                 const lode_run_t *run) {
-    char pair[2][LODE_DIGEST_TEXT];
-    LODE_TRY(lode_inputs_file(pair[0], inputs, run->comm,
-                              lode_checkpoint_file_path(run->checkpoint, 0))); /* config.json */
-    LODE_TRY(weights_digest(pair[1], inputs, run));
+    char pair[2][LODE_DIGEST_TEXT], *path = NULL;
+    lode_status_t status =
+        lode_comm_agree(run->comm, lode_path_join(&path, run->model->path, "config.json"));
+    if (status == LODE_OK)
+        status = lode_inputs_file(pair[0], inputs, run->comm, path);
+    free(path);
+    LODE_TRY(status);
+    if (run->checkpoint)
+        LODE_TRY(weights_digest(pair[1], inputs, run));
+    else
+        memset(pair[1], 0, sizeof pair[1]);
     return lode_comm_agree(run->comm, hash_bytes(digest, pair, sizeof pair));
 }
 
@@ -277,13 +284,10 @@ typedef struct texts {
     char *merged, *prefix; /* owned */
 } texts_t;
 
-static lode_status_t list_texts(texts_t *texts, const lode_run_t *run) {
+/* Those of the stages that need weights, from `next` on. */
+static lode_status_t list_measured(texts_t *texts, const lode_run_t *run, const char **next) {
     const lode_config_t *config = run->config;
     const lode_config_evaluate_t *evaluate = &config->evaluate;
-    LODE_TRY(
-        LODE_NEW(&texts->path, 6 + evaluate->perplexity_count + evaluate->task_count, "texts"));
-    const char **next = texts->path;
-    LODE_TRY(lode_checkpoint_tokenizer(run->checkpoint, next++));
     LODE_TRY(lode_prefix_file(&texts->prefix, lode_checkpoint_folder(run->checkpoint)));
     if (*config->calibration.merged)
         LODE_TRY(
@@ -300,6 +304,22 @@ static lode_status_t list_texts(texts_t *texts, const lode_run_t *run) {
         *next++ = texts->prefix;
     texts->count = next - texts->path;
     return LODE_OK;
+}
+
+static lode_status_t list_texts(texts_t *texts, const lode_run_t *run) {
+    const lode_config_t *config = run->config;
+    const lode_config_evaluate_t *evaluate = &config->evaluate;
+    LODE_TRY(
+        LODE_NEW(&texts->path, 8 + evaluate->perplexity_count + evaluate->task_count, "texts"));
+    const char **next = texts->path;
+    if (!lode_stage_wanted_of(config, run->model, LODE_STAGE_TOKENIZER))
+        *next++ = run->tokenizer; /* else the fingerprint of that stage stands for it */
+    if (lode_config_is_trained(config, run->model)) {
+        *next++ = config->train.corpus;
+        *next++ = config->train.validation.corpus;
+    }
+    texts->count = next - texts->path;
+    return run->checkpoint ? list_measured(texts, run, next) : LODE_OK;
 }
 
 lode_status_t lode_inputs_prepare(lode_run_t *run, lode_inputs_t *inputs) {
@@ -331,11 +351,35 @@ lode_status_t lode_inputs_prepare(lode_run_t *run, lode_inputs_t *inputs) {
     return status != LODE_OK ? status : lode_comm_agree(run->comm, local);
 }
 
+/* Adds the integers of a long list, a piece at a time: those of training take gigabytes. */
+static lode_status_t hash_list(lode_hash_t *hash, lode_store_t *store, const char *name,
+                               int64_t count) {
+    const int64_t piece = 1 << 20;
+    int64_t *values;
+    LODE_TRY(LODE_NEW_RAW(&values, piece, "integers"));
+    lode_status_t status = LODE_OK;
+    for (int64_t first = 0; first < count && status == LODE_OK; first += piece) {
+        const int64_t length = count - first < piece ? count - first : piece;
+        status = lode_store_read(store, name, &first, &length, LODE_TYPE_I64, values);
+        if (status == LODE_OK)
+            lode_hash_add(hash, values, (size_t)length * sizeof *values);
+    }
+    free(values);
+    return status;
+}
+
 /* Adds a dataset of integers, where there is one. */
 static lode_status_t hash_dataset(lode_hash_t *hash, lode_store_t *store, const char *name) {
-    int64_t *values = NULL, count;
+    int64_t *values = NULL, count, shape[LODE_STORE_MAX_AXES];
+    int axes;
     if (!lode_store_has(store, name))
         return LODE_OK;
+    LODE_TRY(lode_store_shape(store, name, &axes, shape));
+    if (axes == 1) {
+        lode_hash_add_text(hash, name);
+        lode_hash_add(hash, &shape[0], sizeof shape[0]);
+        return hash_list(hash, store, name, shape[0]);
+    }
     LODE_TRY(lode_store_read_all(store, name, LODE_TYPE_I64, &values, &count));
     lode_hash_add_text(hash, name);
     lode_hash_add(hash, &count, sizeof count);
@@ -405,6 +449,20 @@ static lode_status_t hash_group(lode_hash_t *hash, lode_store_t *store, const ch
     return status;
 }
 
+/* What training reads. */
+static lode_status_t hash_training(lode_hash_t *hash, lode_store_t *store) {
+    static const char *const extents[] = {"train_length", "train_sequences",
+                                          "validation_sequences"};
+    LODE_TRY(hash_dataset(hash, store, "/train/ids"));
+    LODE_TRY(hash_dataset(hash, store, "/validation/ids"));
+    for (size_t i = 0; i < sizeof extents / sizeof *extents; i++) {
+        int64_t value;
+        LODE_TRY(lode_store_get_attribute_i64(store, "/", extents[i], &value));
+        lode_hash_add(hash, &value, sizeof value);
+    }
+    return LODE_OK;
+}
+
 /* Digest of the ids that a stage works on, by rank 0. The statistics depend on the calibration's
  * alone, so that another evaluation text leaves them complete. */
 static lode_status_t hash_ids(char digest[LODE_DIGEST_TEXT], lode_store_t *store,
@@ -413,7 +471,10 @@ static lode_status_t hash_ids(char digest[LODE_DIGEST_TEXT], lode_store_t *store
     lode_hash_t *hash;
     LODE_TRY(lode_hash_create(&hash));
     lode_status_t status = LODE_OK;
-    const bool calibration = stage != LODE_STAGE_EVALUATE && stage != LODE_STAGE_SUPERWEIGHT;
+    const bool calibration = stage != LODE_STAGE_EVALUATE && stage != LODE_STAGE_SUPERWEIGHT &&
+                             stage != LODE_STAGE_TRAIN;
+    if (stage == LODE_STAGE_TRAIN)
+        status = hash_training(hash, store);
     if (stage == LODE_STAGE_PROBE)
         status = hash_probe(hash, store, run->config);
     if (stage == LODE_STAGE_SUPERWEIGHT)
@@ -476,7 +537,7 @@ static lode_status_t hash_companions(char digest[LODE_DIGEST_TEXT], const char *
 static lode_status_t companions_digest(lode_run_t *run) {
     lode_status_t status = LODE_OK;
     if (run->comm->rank == 0)
-        status = hash_companions(run->companion_digest, lode_checkpoint_folder(run->checkpoint));
+        status = hash_companions(run->companion_digest, run->model->path);
     LODE_TRY(lode_comm_agree(run->comm, status));
     return lode_comm_broadcast(run->comm, run->companion_digest, LODE_DIGEST_TEXT, 0);
 }
@@ -532,6 +593,50 @@ static lode_status_t add_audit(lode_hash_t *hash, lode_run_t *run, lode_inputs_t
     return lode_audit_hash(hash, run, inputs);
 }
 
+/* What a tokenizer is made from: the corpus, and the special tokens that config.json numbers. */
+static lode_status_t add_tokenizer(lode_hash_t *hash, lode_run_t *run, lode_inputs_t *inputs) {
+    char corpus[LODE_DIGEST_TEXT];
+    LODE_TRY(lode_inputs_file(corpus, inputs, run->comm, run->config->train.corpus));
+    lode_hash_add_text(hash, corpus);
+    lode_hash_add(hash, &run->architecture.bos, sizeof run->architecture.bos);
+    lode_hash_add(hash, &run->architecture.eos, sizeof run->architecture.eos);
+    return LODE_OK;
+}
+
+/* What the ids come of: the texts, and the tokenizer, which must be there where it is made. */
+static lode_status_t add_texts(lode_hash_t *hash, lode_run_t *run, lode_inputs_t *inputs) {
+    const lode_config_t *config = run->config;
+    const bool trained = lode_config_is_trained(config, run->model);
+    if (lode_stage_wanted_of(config, run->model, LODE_STAGE_TOKENIZER)) {
+        char tokenizer[LODE_DIGEST_TEXT];
+        lode_store_t *store;
+        LODE_TRY(lode_run_open(&store, run, LODE_STAGE_TOKENIZER));
+        lode_store_close(&store);
+        LODE_TRY(lode_inputs_file(tokenizer, inputs, run->comm, run->tokenizer));
+        lode_hash_add_text(hash, run->fingerprint[LODE_STAGE_TOKENIZER]);
+        lode_hash_add_text(hash, tokenizer);
+    }
+    lode_hash_add_text(hash, run->text_digest);
+    lode_hash_add(hash, &run->architecture.bos, sizeof run->architecture.bos);
+    lode_hash_add(hash, &run->architecture.eos, sizeof run->architecture.eos);
+    if (trained) /* which texts there are */
+        lode_hash_add_text(hash, lode_train_from_name(config->train.from));
+    return LODE_OK;
+}
+
+/* What training begins with, its ids, and what goes into the folders that it writes. */
+static lode_status_t add_train(lode_hash_t *hash, lode_run_t *run) {
+    char ids[LODE_DIGEST_TEXT];
+    LODE_TRY(ids_digest(ids, run, LODE_STAGE_TRAIN));
+    LODE_TRY(companions_digest(run));
+    lode_hash_add_text(hash, run->model_digest);
+    lode_hash_add_text(hash, ids);
+    lode_hash_add_text(hash, run->companion_digest);
+    if (lode_stage_wanted_of(run->config, run->model, LODE_STAGE_TOKENIZER))
+        lode_hash_add_text(hash, run->fingerprint[LODE_STAGE_TOKENIZER]);
+    return LODE_OK;
+}
+
 /* What goes into a stage's fingerprint beside its keys. */
 static lode_status_t add_dependencies(lode_hash_t *hash, lode_run_t *run, lode_inputs_t *inputs,
                                       lode_stage_t stage) {
@@ -540,10 +645,14 @@ static lode_status_t add_dependencies(lode_hash_t *hash, lode_run_t *run, lode_i
     const bool compensate = lode_stage_wanted(run->config, LODE_STAGE_COMPENSATE);
     const bool superweight = lode_stage_wanted(run->config, LODE_STAGE_SUPERWEIGHT);
     switch (stage) {
+    case LODE_STAGE_TOKENIZER:
+        LODE_TRY(add_tokenizer(hash, run, inputs));
+        break;
     case LODE_STAGE_TOKENIZE:
-        lode_hash_add_text(hash, run->text_digest);
-        lode_hash_add(hash, &run->architecture.bos, sizeof run->architecture.bos);
-        lode_hash_add(hash, &run->architecture.eos, sizeof run->architecture.eos);
+        LODE_TRY(add_texts(hash, run, inputs));
+        break;
+    case LODE_STAGE_TRAIN:
+        LODE_TRY(add_train(hash, run));
         break;
     case LODE_STAGE_CALIBRATE:
     case LODE_STAGE_ACCUMULATE:

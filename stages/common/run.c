@@ -53,6 +53,10 @@ static bool wants_compensation(const lode_config_prune_t *prune) {
 
 bool lode_stage_wanted(const lode_config_t *config, lode_stage_t stage) {
     switch (stage) {
+    case LODE_STAGE_TOKENIZER:
+        return config->train.tokenizer.vocabulary > 0;
+    case LODE_STAGE_TRAIN:
+        return config->train.steps > 0;
     case LODE_STAGE_MOMENTS:
         return wants_moments(config);
     case LODE_STAGE_SUPERWEIGHT:
@@ -72,6 +76,15 @@ bool lode_stage_wanted(const lode_config_t *config, lode_stage_t stage) {
     default:
         return true;
     }
+}
+
+bool lode_stage_wanted_of(const lode_config_t *config, const lode_config_model_t *model,
+                          lode_stage_t stage) {
+    if (stage == LODE_STAGE_TOKENIZER || stage == LODE_STAGE_TRAIN)
+        return lode_stage_wanted(config, stage) && lode_config_is_trained(config, model);
+    if (stage != LODE_STAGE_TOKENIZE && lode_config_is_scratch(config, model))
+        return false;
+    return lode_stage_wanted(config, stage);
 }
 
 lode_status_t lode_run_view(lode_run_t *view, const lode_run_t *run,

@@ -15,7 +15,9 @@
 /* The stages that leave a file, in the order in which they run: name. Some run only where the
  * experiment asks for what they do: see lode_stage_wanted. */
 #define LODE_STAGE_LIST(X)                                                                         \
+    X(TOKENIZER, "tokenizer")                                                                      \
     X(TOKENIZE, "tokenize")                                                                        \
+    X(TRAIN, "train")                                                                              \
     X(CALIBRATE, "calibrate")                                                                      \
     X(ACCUMULATE, "accumulate")                                                                    \
     X(MOMENTS, "moments")                                                                          \
@@ -44,20 +46,27 @@ const char *lode_stage_name(lode_stage_t stage);
  * accumulate, classify, prune and evaluate. Local. */
 bool lode_stage_wanted(const lode_config_t *config, lode_stage_t stage);
 
+/* The same for one model: tokenizer and train are for those that are trained, and the stages behind
+ * train for those that have weights before. Local. */
+bool lode_stage_wanted_of(const lode_config_t *config, const lode_config_model_t *model,
+                          lode_stage_t stage);
+
 typedef struct lode_run {
     const lode_comm_t *comm;
     const lode_config_t *config; /* without sweep */
     const lode_config_model_t *model;
-    char *folder;      /* <results>/<name>[/<point>]/<model> */
-    const char *point; /* of the sweep, "" without one */
-    bool force;        /* write what is there already */
-    lode_checkpoint_t *checkpoint;
+    char *folder;                  /* <results>/<name>[/<point>]/<model> */
+    const char *point;             /* of the sweep, "" without one */
+    bool force;                    /* write what is there already */
+    lode_checkpoint_t *checkpoint; /* NULL for a model from scratch, which has none yet */
+    char *tokenizer;               /* path of the tokenizer.json that its texts are encoded by */
     lode_architecture_t architecture;
     lode_layout_t layout;
     char fingerprint[LODE_STAGE_COUNT][LODE_DIGEST_TEXT]; /* what each stage's file must carry */
-    char model_digest[LODE_DIGEST_TEXT];                  /* of config.json and all weights */
-    char text_digest[LODE_DIGEST_TEXT];                   /* of the tokenizer and all corpora */
-    char companion_digest[LODE_DIGEST_TEXT]; /* of the files beside the weights; for exports only */
+    char model_digest[LODE_DIGEST_TEXT]; /* of config.json and all weights there are */
+    char text_digest[LODE_DIGEST_TEXT];  /* of the tokenizer, if it is not made, and all corpora */
+    char companion_digest[LODE_DIGEST_TEXT]; /* of the files beside the weights; for folders that
+                                              * are written only */
     lode_buffer_t inputs;                    /* "<digest>  <path>" lines for provenance */
     /* result files of evaluate that losses may be taken from, whether they exist or not */
     char **earlier;

@@ -166,6 +166,8 @@ static lode_status_t size_of(lode_stage_size_t *size, lode_forecast_t *forecast,
         return lode_forecast_quantize(size, forecast, &forecast->rank[0].layout);
     case LODE_STAGE_AUDIT:
         return lode_forecast_audit(size, forecast);
+    case LODE_STAGE_TOKENIZER:
+    case LODE_STAGE_TRAIN:
     case LODE_STAGE_COUNT:
         break;
     }

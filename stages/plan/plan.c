@@ -105,15 +105,19 @@ static lode_status_t parse_bytes(int64_t *bytes, const char *text) {
 
 /* Stages on whose results a stage depends, as its fingerprint has it (common/inputs.h). */
 static unsigned before(lode_stage_t stage) {
-    const unsigned tokenize = 1u << LODE_STAGE_TOKENIZE,
+    const unsigned tokenize = 1u << LODE_STAGE_TOKENIZER | 1u << LODE_STAGE_TOKENIZE,
                    statistics = tokenize | 1u << LODE_STAGE_CALIBRATE | 1u << LODE_STAGE_ACCUMULATE,
                    classify = statistics | 1u << LODE_STAGE_CLASSIFY,
                    superweight = classify | 1u << LODE_STAGE_SUPERWEIGHT,
                    scores = classify | 1u << LODE_STAGE_MOMENTS,
                    compensate = scores | 1u << LODE_STAGE_PRUNE | 1u << LODE_STAGE_COMPENSATE;
     switch (stage) {
-    case LODE_STAGE_TOKENIZE:
+    case LODE_STAGE_TOKENIZER:
         return 0;
+    case LODE_STAGE_TOKENIZE:
+        return 1u << LODE_STAGE_TOKENIZER;
+    case LODE_STAGE_TRAIN:
+        return tokenize;
     case LODE_STAGE_CALIBRATE:
     case LODE_STAGE_ACCUMULATE:
     case LODE_STAGE_MOMENTS:

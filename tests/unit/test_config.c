@@ -19,6 +19,10 @@
 #define HEAD "name = \"e\";\nmodels = ( { name = \"a\"; path = \"m\"; } );\n"
 #define BASE HEAD "calibration = { corpus = \"c\"; };\n"
 #define PERPLEXITY "evaluate = { perplexity = ( { name = \"p\"; corpus = \"t\"; } ); };\n"
+/* Training with room for every bound of its keys. */
+#define TRAIN(keys)                                                                                \
+    "train = { steps = 1073741824; from = \"scratch\"; corpus = \"b\"; length = 2048;\n"           \
+    "  validation = { corpus = \"v\"; };\n " keys " };\n"
 #define EVALUATE                                                                                   \
     "evaluate = { perplexity = ( { name = \"p\"; corpus = \"t\"; } );\n"                           \
     "  tasks = ( { name = \"q\"; path = \"j\"; } ); };\n"
@@ -184,7 +188,8 @@ static const char full[] =
     "   protection = { floor = 0; power = .5; }; };\n"
     "prune = { methods = ( \"scar-lp\", \"scar-prot\", \"scar-conn\", \"lp\", \"wanda-channel\",\n"
     "     \"magnitude\", \"activation\", \"taylor\", \"entropy\", \"random\",\n"
-    "     \"sparsegpt-channel\", \"flap\" );\n"
+    "     \"sparsegpt-channel\", \"flap\", \"entropy-square\", \"entropy-softmax\",\n"
+    "     \"entropy-reversed\", \"magnitude-reversed\" );\n"
     "   cores = [ \"default\", \"lp\", \"activation\", \"random\", \"none\" ];\n"
     "   sparsity = ( 0.25, 0.33333333333333331, 1e-1 ); allocation = [ \"uniform\", \"global\" ];\n"
     "   compensation = [ \"none\", \"sequential\" ]; ridge = 1e-300; floor = 0; };\n"
@@ -479,7 +484,8 @@ static void test_ranges_of_the_table(void **state) {
     (void)state;
     int64_t count, tried = 0;
     const lode_key_t *keys = lode_schema(&count);
-    const char *path = write_file("exp.cfg", BASE EVALUATE, strlen(BASE EVALUATE));
+    static const char text[] = BASE EVALUATE TRAIN("batch = 1048576;");
+    const char *path = write_file("exp.cfg", text, strlen(text));
     for (int64_t i = 0; i < count; i++) {
         const lode_key_t *key = &keys[i];
         bool integer = key->type == LODE_KEY_INTEGER || key->type == LODE_KEY_BYTES;
@@ -1053,6 +1059,10 @@ static const char *other_value(const lode_key_t *key, const lode_config_t *confi
     switch (key->type) {
     case LODE_KEY_INTEGER:
         value = strcmp(now.data, "3") == 0 ? "4" : "3";
+        if (strcmp(key->path, "train.groups") == 0)
+            value = "2";
+        else if (strcmp(key->path, "train.tokenizer.vocabulary") == 0)
+            value = "300";
         break;
     case LODE_KEY_REAL:
         value = key->low > 0.123 ? "7.25" : "0.123";
@@ -1085,9 +1095,10 @@ static const char *other_value(const lode_key_t *key, const lode_config_t *confi
     return value ? text : NULL;
 }
 
-static const char *const stages[] = {
-    "tokenize", "calibrate",  "accumulate", "moments",  "classify", "superweight", "spectra",
-    "prune",    "compensate", "quantize",   "evaluate", "probe",    "export",      "audit"};
+static const char *const stages[] = {"tokenizer",  "tokenize", "train",      "calibrate",
+                                     "accumulate", "moments",  "classify",   "superweight",
+                                     "spectra",    "prune",    "compensate", "quantize",
+                                     "evaluate",   "probe",    "export",     "audit"};
 enum { STAGES = sizeof stages / sizeof *stages };
 
 static void stage_digest(const lode_config_t *config, const char *stage,
@@ -1118,13 +1129,14 @@ static void test_stage_hashes(void **state) {
     const char text[] =
         BASE EVALUATE "export = ( { variant = \"dense\"; path = \"x\"; } );\n"
                       "superweight = { prompts = [ \"p\" ]; stopwords = \"s\"; corpus = \"t\"; };\n"
-                      "audit = { folders = ( { name = \"f\"; path = \"y\"; } ); };\n";
+                      "audit = { folders = ( { name = \"f\"; path = \"y\"; } ); };\n" TRAIN("");
     lode_config_t *config = load(text, NULL, 0), *changed;
     int64_t count, tried = 0;
     const lode_key_t *keys = lode_schema(&count);
     for (int64_t i = 0; i < count; i++) {
         bool field = keys[i].type != LODE_KEY_GROUPS;
-        if (!field || strncmp(keys[i].path, "sweep.", 6) == 0)
+        bool series = strncmp(keys[i].path, "models.[].s", 11) == 0; /* steps, series, step */
+        if (!field || series || strncmp(keys[i].path, "sweep.", 6) == 0)
             continue;
         const char *argument = other_value(&keys[i], config);
         assert_non_null(argument);
@@ -1133,7 +1145,7 @@ static void test_stage_hashes(void **state) {
         lode_config_destroy(&changed);
         tried++;
     }
-    assert_int_equal(tried, count - 8); /* less 6 without a field, the sweep's 2 */
+    assert_int_equal(tried, count - 11); /* less 6 without a field, the sweep's 2, 3 of series */
     const char *second[] = {"evaluate.perplexity=( { name = \"p\"; corpus = \"t\"; }, { name = "
                             "\"q\"; corpus = \"t\"; } )",
                             "evaluate.perplexity.[1].length=3"};
@@ -1145,20 +1157,22 @@ static void test_stage_hashes(void **state) {
     const char *more[] = {
         "evaluate.perplexity=( { name = \"p\"; corpus = \"t\"; }, "
         "{ name = \"q\"; corpus = \"t\"; } )",
-        "models=( { name = \"b\"; path = \"n\"; }, { name = \"c\"; path = \"m\"; } )"};
+        "models=( { name = \"b\"; path = \"n\"; series = \"s\"; step = 3; }, { name = \"c\"; "
+        "path = \"m\"; } )",
+        "train.steps=0"};
     changed = load(text, &more[0], 1);
     check_sensitivity(config, changed, more[0],
                       LODE_DECIDES_TOKENIZE | LODE_DECIDES_EVALUATE | LODE_DECIDES_AUDIT);
     lode_config_destroy(&changed);
-    changed = load(text, &more[1], 1);
-    check_sensitivity(config, changed, more[1], 0);
+    changed = load(text, &more[1], 2);
+    check_sensitivity(config, changed, more[1], LODE_DECIDES_TRAIN); /* for its steps */
     lode_config_destroy(&changed);
     /* the words of the table that others rely on */
     for (unsigned i = 0; i < STAGES; i++)
         assert_int_equal(lode_schema_stage(stages[i]), 1u << i);
     assert_int_equal(lode_schema_find("threads")->stages,
-                     LODE_DECIDES_CALIBRATE | LODE_DECIDES_ACCUMULATE | LODE_DECIDES_MOMENTS |
-                         LODE_DECIDES_SUPERWEIGHT | LODE_DECIDES_COMPENSATE |
+                     LODE_DECIDES_TRAIN | LODE_DECIDES_CALIBRATE | LODE_DECIDES_ACCUMULATE |
+                         LODE_DECIDES_MOMENTS | LODE_DECIDES_SUPERWEIGHT | LODE_DECIDES_COMPENSATE |
                          LODE_DECIDES_QUANTIZE | LODE_DECIDES_EVALUATE | LODE_DECIDES_PROBE |
                          LODE_DECIDES_AUDIT);
     assert_int_equal(lode_schema_find("calibration.sequences")->stages, LODE_DECIDES_TOKENIZE);
@@ -1173,11 +1187,22 @@ static void test_stage_hashes(void **state) {
     assert_int_equal(lode_schema_find("quantize.budget")->stages, 0);
     assert_int_equal(lode_schema_find("superweight.ratio")->stages, LODE_DECIDES_SUPERWEIGHT);
     assert_int_equal(lode_schema_find("superweight.prompts")->stages, LODE_DECIDES_TOKENIZE);
+    assert_int_equal(lode_schema_find("train.format")->stages,
+                     LODE_DECIDES_TOKENIZER | LODE_DECIDES_TOKENIZE);
+    assert_int_equal(lode_schema_find("train.length")->stages,
+                     LODE_DECIDES_TOKENIZE | LODE_DECIDES_TRAIN);
+    assert_int_equal(lode_schema_find("train.corpus")->stages, 0);
+    assert_int_equal(lode_schema_find("train.save")->stages, 0);
+    assert_int_equal(lode_schema_find("train.groups")->stages, LODE_DECIDES_TRAIN);
+    assert_int_equal(lode_schema_find("train.entropy.layers")->stages, LODE_DECIDES_TRAIN);
+    assert_int_equal(lode_schema_find("train.tokenizer.vocabulary")->stages,
+                     LODE_DECIDES_TOKENIZER);
     assert_int_equal(lode_schema_find("memory")->stages, 0);
     assert_int_equal(lode_schema_find("calibration.corpus")->stages, 0);
     LODE_ASSERT_FAILS(lode_config_stage_hash(config, "report", NULL), LODE_ERR_USAGE,
-                      "\"report\" is not a stage; the stages are tokenize, calibrate, accumulate, "
-                      "moments, classify, superweight, spectra, prune, compensate, quantize, "
+                      "\"report\" is not a stage; the stages are tokenizer, tokenize, train, "
+                      "calibrate, accumulate, moments, classify, superweight, spectra, prune, "
+                      "compensate, quantize, "
                       "evaluate, probe, export and audit");
     lode_config_destroy(&config);
 }
