@@ -26,7 +26,7 @@
 #include "base/memory.h"
 #include "base/random.h"
 #include "common/outline.h"
-#include "kernels/linear.h"
+#include "kernels/layer.h"
 #include "training/trainer.h"
 
 enum { MANY = 64, SHAPES = LODE_MATRICES + 1 };
