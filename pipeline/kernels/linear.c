@@ -163,8 +163,9 @@ void lode_linear_backward(const lode_weight_t *weight, int64_t tokens, const lod
         backward_converted(weight, tokens, dy, accumulate, dx, workspace);
 }
 
-/* Columns whose sums over the tokens one thread holds at once. */
-enum { COLUMNS = 32 };
+/* Columns whose sums over the tokens one thread holds at once; and tokens of one product: no more
+ * than BLAS sums at once, since it divides longer sums in a way that depends on its threads. */
+enum { COLUMNS = 32, TOKENS = 256 };
 
 static void bias_gradient(int64_t out, int64_t tokens, const lode_real_t *dy, lode_real_t *bias) {
 #pragma omp parallel for schedule(static)
@@ -183,14 +184,18 @@ void lode_linear_gradient(const lode_gradient_t *gradient, int64_t out, int64_t 
                           const lode_real_t *x, const lode_real_t *dy) {
     if (gradient->bias)
         bias_gradient(out, tokens, dy, gradient->bias);
-    if (!gradient->data || tokens == 0 || out == 0 || in == 0)
+    if (!gradient->data || out == 0 || in == 0)
         return;
-    if (gradient->transposed)
-        product(CblasTrans, CblasNoTrans, in, out, tokens, x, in, dy, out, true, gradient->data,
-                gradient->pitch);
-    else
-        product(CblasTrans, CblasNoTrans, out, in, tokens, dy, out, x, in, true, gradient->data,
-                gradient->pitch);
+    for (int64_t first = 0; first < tokens; first += TOKENS) {
+        const int64_t count = tokens - first < TOKENS ? tokens - first : TOKENS;
+        const lode_real_t *x_part = x + first * in, *dy_part = dy + first * out;
+        if (gradient->transposed)
+            product(CblasTrans, CblasNoTrans, in, out, count, x_part, in, dy_part, out, true,
+                    gradient->data, gradient->pitch);
+        else
+            product(CblasTrans, CblasNoTrans, out, in, count, dy_part, out, x_part, in, true,
+                    gradient->data, gradient->pitch);
+    }
 }
 
 static int blas_threads = 1;

@@ -2,7 +2,7 @@
  * products in the same run.
  *
  *   layer_speed [--tokens N] [--sequence N] [--rounds N] [--threads N,N...] [--dtypes NAME,NAME...]
- *               [--clock wall|cpu] [--kernels 1] [--head 1] [SHAPE...]
+ *               [--clock wall|cpu] [--kernels 1] [--head 1] [--train 1] [SHAPE...]
  *
  * A micro-batch of N tokens (2048) in sequences of N (2048, or what the model has) goes through one
  * layer with random weights, for each dtype of weights (BF16; GPT-2's are F32) and number of
@@ -14,7 +14,9 @@
  *
  * --kernels adds a line a kernel: seconds, GFLOP/s or GB/s, and what it is of the forward or the
  * backward. --head adds the head with its loss, the forward alone and with the gradient, against
- * SGEMM on the head's product.
+ * SGEMM on the head's product. --train adds the forward and the backward with the gradients of all
+ * weights, once of all flops that are executed and once of 6 flops for each weight and token alone,
+ * the attention's left out; and SGEMM's own rate on the gradients' products.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -63,7 +65,7 @@ typedef struct options {
     int rounds, threads[MANY], thread_counts;
     lode_dtype_t dtypes[MANY];
     int dtype_count;
-    bool kernels, head;
+    bool kernels, head, train;
 } options_t;
 
 /* Everything that is allocated for a shape. */
@@ -79,6 +81,8 @@ typedef struct bench {
     void *matrices;
     int64_t *offsets;
     lode_real_t *vectors, *positions, *x, *y, *dy, *kept, *workspace, *operand;
+    lode_real_t *gradients; /* of all weights; NULL: none are wanted */
+    lode_layer_gradient_t gradient;
     int32_t *target;
     double *sums;
 } bench_t;
@@ -218,6 +222,36 @@ static lode_status_t bench_weights(bench_t *bench, const options_t *options, int
     return LODE_OK;
 }
 
+/* Room for the gradients of all weights. */
+static lode_status_t bench_gradients(bench_t *bench, int64_t wide) {
+    enum { VECTORS = 8 };
+    lode_weight_t *weights[WEIGHTS];
+    lode_layer_gradient_t *gradient = &bench->gradient;
+    const int64_t vectors = (VECTORS + WEIGHTS) * wide;
+    LODE_TRY(LODE_NEW(&bench->gradients, elements_of(bench->shape) + vectors, "gradients"));
+    weights_of(bench, weights);
+    lode_real_t *next = bench->gradients + vectors, *vector = bench->gradients;
+    for (int i = 0; i < WEIGHTS; i++) {
+        gradient->matrix[i] = (lode_gradient_t){.data = next,
+                                                .pitch = weights[i]->pitch,
+                                                .transposed = weights[i]->transposed,
+                                                .bias = weights[i]->bias ? vector : NULL};
+        next += weights[i]->out * weights[i]->in;
+        vector += wide;
+    }
+    lode_real_t **places[VECTORS] = {&gradient->attention_norm,
+                                     &gradient->attention_norm_bias,
+                                     &gradient->attention_post_norm,
+                                     &gradient->ffn_norm,
+                                     &gradient->ffn_norm_bias,
+                                     &gradient->ffn_post_norm,
+                                     &gradient->q_norm,
+                                     &gradient->k_norm};
+    for (int i = 0; i < VECTORS; i++, vector += wide)
+        *places[i] = vector;
+    return LODE_OK;
+}
+
 static lode_status_t bench_create(bench_t *bench, const shape_t *shape, lode_dtype_t dtype,
                                   const options_t *options) {
     const int64_t tokens = options->tokens;
@@ -226,6 +260,8 @@ static lode_status_t bench_create(bench_t *bench, const shape_t *shape, lode_dty
     *bench = (bench_t){.shape = shape, .dtype = dtype, .tokens = tokens};
     LODE_TRY(bench_sequences(bench, options, &length));
     LODE_TRY(bench_weights(bench, options, wide));
+    if (options->train)
+        LODE_TRY(bench_gradients(bench, wide));
     bench->layer.rope = lode_rope_create(&bench->rotary, length, bench->positions);
     LODE_TRY(LODE_NEW(&bench->x, 3 * tokens * shape->d, "hidden states"));
     bench->y = bench->x + tokens * shape->d;
@@ -256,6 +292,7 @@ static void bench_destroy(bench_t *bench) {
     free(bench->kept);
     free(bench->workspace);
     free(bench->operand);
+    free(bench->gradients);
     free(bench->target);
     free(bench->sums);
 }
@@ -286,6 +323,18 @@ static void sgemm_forward(bench_t *bench) {
     products(bench, false);
 }
 
+/* The products of the weights' gradients. */
+static void sgemm_gradient(bench_t *bench) {
+    lode_weight_t *weights[WEIGHTS];
+    weights_of(bench, weights);
+    for (int i = 0; i < WEIGHTS; i++)
+        if (weights[i]->data)
+            cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, (int)weights[i]->out,
+                        (int)weights[i]->in, (int)bench->tokens, 1, bench->kept,
+                        (int)weights[i]->out, bench->operand, (int)weights[i]->in, 1,
+                        bench->gradients, (int)weights[i]->in);
+}
+
 static void sgemm_backward(bench_t *bench) {
     products(bench, true);
 }
@@ -300,12 +349,20 @@ static void layer_again(bench_t *bench) {
                        bench->workspace, NULL, NULL);
 }
 
-static void layer_backward(bench_t *bench) {
+static void backward(bench_t *bench, const lode_layer_gradient_t *gradient) {
     const lode_real_t *u, *du;
     lode_layer_backward_ffn(&bench->layer, &bench->sequences, &bench->activations, bench->dy,
-                            bench->workspace, NULL, &u, &du);
+                            bench->workspace, gradient, &u, &du);
     lode_layer_backward_rest(&bench->layer, &bench->sequences, &bench->activations, bench->dy,
-                             bench->workspace, NULL);
+                             bench->workspace, gradient);
+}
+
+static void layer_backward(bench_t *bench) {
+    backward(bench, NULL);
+}
+
+static void layer_train(bench_t *bench) {
+    backward(bench, &bench->gradient);
 }
 
 static double time_of(bench_t *bench, void (*work)(bench_t *)) {
@@ -379,6 +436,25 @@ static void time_layer(bench_t *bench, const options_t *options, int threads) {
     for (int c = 0; c < COLUMNS; c++)
         printf(" %9.1f", middle(columns[c], options->rounds));
     printf("\n");
+    fflush(stdout);
+}
+
+/* Rounds of: SGEMM, forward, backward with the weights' gradients. */
+static void time_training(bench_t *bench, const options_t *options) {
+    double own[MANY], executed[MANY], weights[MANY];
+    const double products_one = product_flops(bench), scores = score_flops(bench);
+    for (int r = 0; r < options->rounds; r++) {
+        const double gemm = time_of(bench, sgemm_forward), forward = time_of(bench, layer_forward);
+        memcpy(bench->dy, bench->y, (size_t)(bench->tokens * bench->shape->d) * sizeof *bench->dy);
+        const double time = forward + time_of(bench, layer_train), rate = products_one / gemm;
+        own[r] = 100 * products_one / time_of(bench, sgemm_gradient) / rate;
+        executed[r] = 100 * (3 * products_one + 3.5 * scores) / time / rate;
+        weights[r] = 100 * 3 * products_one / time / rate;
+    }
+    printf("    training: SGEMM of the gradients %.1f %%, all flops %.1f %%, 6 flops a weight and "
+           "token %.1f %%\n",
+           middle(own, options->rounds), middle(executed, options->rounds),
+           middle(weights, options->rounds));
     fflush(stdout);
 }
 
@@ -590,6 +666,8 @@ static lode_status_t run_shape(const shape_t *shape, lode_dtype_t dtype, const o
         lode_set_threads(options->threads[i]);
         layer_forward(&bench); /* touches every page, and starts the threads */
         time_layer(&bench, options, options->threads[i]);
+        if (options->train)
+            time_training(&bench, options);
         if (options->kernels)
             time_kernels(&bench, options);
         if (options->head)
@@ -639,6 +717,8 @@ static bool read_option(options_t *options, const char *name, char *value) {
         options->kernels = number != 0;
     else if (strcmp(name, "--head") == 0)
         options->head = number != 0;
+    else if (strcmp(name, "--train") == 0)
+        options->train = number != 0;
     else
         return false;
     return options->tokens > 0 && options->sequence > 0 && options->rounds > 0;

@@ -9,6 +9,7 @@
 
 #include "kernels/activation.h"
 #include "kernels/attention.h"
+#include "kernels/embedding.h"
 #include "kernels/linear.h"
 #include "kernels/loss.h"
 #include "kernels/norm.h"
@@ -89,15 +90,35 @@ static void check_norm_row(const norm_case_t *n, int64_t row) {
         square += (x[i] - mean) * (x[i] - mean) / (double)d;
     for (int64_t i = 0; i < d; i++) {
         const double plain = (x[i] - mean) / sqrt(square + n->norm.eps);
-        const double want =
-            plain * (n->norm.weight ? n->norm.weight[i] : 1) + (n->norm.bias ? n->norm.bias[i] : 0);
+        const double want = plain * (n->norm.weight ? n->norm.weight[i] + n->norm.offset : 1) +
+                            (n->norm.bias ? n->norm.bias[i] : 0);
         LODE_ASSERT_CLOSE(
             lode_compare_f64("norm y", &n->y[row * d + i], 1, &want, 1, 1e-13, 1e-13));
     }
 }
 
-static void check_norm(lode_norm_kind_t kind, bool weight, bool bias) {
-    norm_case_t n = {.norm = {.kind = kind, .width = 37, .eps = 1e-2}, .rows = 3};
+/* The gradients of weight and bias, on top of what is there; NULL where they are not wanted. */
+static void check_norm_weights(norm_case_t *n, double *w, double *b) {
+    const int64_t d = n->norm.width;
+    double *dw = zeros(d), *db = zeros(d), *again = zeros(d), *centres = zeros(n->rows);
+    norm_functional(n);
+    lode_norm_gradient(&n->norm, n->rows, n->c, n->x, n->inverse, dw, db, centres);
+    check_gradient("norm dw", norm_functional, n, w, dw, d);
+    if (n->norm.bias)
+        check_gradient("norm db", norm_functional, n, b, db, d);
+    lode_norm_gradient(&n->norm, n->rows, n->c, n->x, n->inverse, again, NULL, centres);
+    lode_norm_gradient(&n->norm, n->rows, n->c, n->x, n->inverse, NULL, db, centres);
+    assert_memory_equal(again, dw, (size_t)d * sizeof *dw);
+    lode_norm_gradient(&n->norm, n->rows, n->c, n->x, n->inverse, again, NULL, centres);
+    for (int64_t i = 0; i < d; i++)
+        assert_true(again[i] == 2 * dw[i]);
+    double *arrays[] = {dw, db, again, centres};
+    for (size_t i = 0; i < sizeof arrays / sizeof *arrays; i++)
+        free(arrays[i]);
+}
+
+static void check_norm(lode_norm_kind_t kind, bool weight, bool bias, bool offset) {
+    norm_case_t n = {.norm = {.kind = kind, .width = 37, .eps = 1e-2, .offset = offset}, .rows = 3};
     const int64_t count = n.rows * n.norm.width;
     double *w = random_array(n.norm.width, 1), *b = random_array(n.norm.width, 1);
     n.norm.weight = weight ? w : NULL;
@@ -113,6 +134,8 @@ static void check_norm(lode_norm_kind_t kind, bool weight, bool bias) {
     check_norm_row(&n, 1);
     lode_norm_backward(&n.norm, n.rows, n.c, n.x, n.inverse, false, dx);
     check_gradient("norm dx", norm_functional, &n, n.x, dx, count);
+    if (weight)
+        check_norm_weights(&n, w, b);
     norm_functional(&n); /* inverses of x as it is */
     memcpy(start, sum, (size_t)count * sizeof *sum);
     lode_norm_backward(&n.norm, n.rows, n.c, n.x, n.inverse, true, sum);
@@ -129,9 +152,11 @@ static void check_norm(lode_norm_kind_t kind, bool weight, bool bias) {
 static void norms(void **state) {
     (void)state;
     for (int parts = 0; parts < 4; parts++) {
-        check_norm(LODE_NORM_RMS, parts & 1, parts & 2);
-        check_norm(LODE_NORM_LAYER, parts & 1, parts & 2);
+        check_norm(LODE_NORM_RMS, parts & 1, parts & 2, false);
+        check_norm(LODE_NORM_LAYER, parts & 1, parts & 2, false);
     }
+    check_norm(LODE_NORM_RMS, true, true, true);
+    check_norm(LODE_NORM_LAYER, true, false, true);
     /* nothing, in place and not */
     const lode_norm_t none = {.width = 5};
     double x[5] = {1, 2, 3, 4, 5}, y[5] = {0};
@@ -139,6 +164,8 @@ static void norms(void **state) {
     lode_norm_forward(&none, 1, x, x, NULL);
     assert_memory_equal(x, y, sizeof x);
     lode_norm_backward(&none, 1, x, x, NULL, true, y);
+    assert_true(y[0] == 2 && y[4] == 10);
+    lode_norm_gradient(&none, 1, x, x, NULL, y, y, NULL);
     assert_true(y[0] == 2 && y[4] == 10);
 }
 
@@ -505,12 +532,117 @@ static void linear(void **state) {
     }
 }
 
+/* --- weights -------------------------------------------------------------------------------- */
+
+/* dyᵀ·x on top of what is there, in every layout, of fewer tokens than are taken at once and more.
+ */
+static void check_linear_gradient(int64_t tokens, bool transposed, int64_t spare, bool bias) {
+    enum { OUT = 37, IN = 21 };
+    const int64_t lines = transposed ? IN : OUT, pitch = (transposed ? OUT : IN) + spare;
+    double *x = random_array(tokens * IN, 1), *dy = random_array(tokens * OUT, 1);
+    double *got = random_array(lines * pitch, 1), *want = zeros(lines * pitch);
+    double *db = random_array(OUT, 1), *want_db = zeros(OUT);
+    memcpy(want, got, (size_t)(lines * pitch) * sizeof *got);
+    memcpy(want_db, db, OUT * sizeof *db);
+    for (int64_t t = 0; t < tokens; t++)
+        for (int64_t i = 0; i < OUT; i++) {
+            want_db[i] += bias ? dy[t * OUT + i] : 0;
+            for (int64_t j = 0; j < IN; j++)
+                want[transposed ? j * pitch + i : i * pitch + j] += dy[t * OUT + i] * x[t * IN + j];
+        }
+    const lode_gradient_t gradient = {
+        .data = got, .pitch = pitch, .transposed = transposed, .bias = bias ? db : NULL};
+    lode_linear_gradient(&gradient, OUT, IN, tokens, x, dy);
+    LODE_ASSERT_CLOSE(
+        lode_compare_f64("dW", got, lines * pitch, want, lines * pitch, 1e-12, 1e-12));
+    LODE_ASSERT_CLOSE(lode_compare_f64("db", db, OUT, want_db, OUT, 1e-12, 1e-12));
+    /* Nothing is wanted. */
+    lode_linear_gradient(&(lode_gradient_t){.data = NULL}, OUT, IN, tokens, x, dy);
+    double *arrays[] = {x, dy, got, want, db, want_db};
+    for (size_t i = 0; i < sizeof arrays / sizeof *arrays; i++)
+        free(arrays[i]);
+}
+
+static void linear_gradient(void **state) {
+    (void)state;
+    const int64_t counts[] = {0, 1, 256, 257, 700};
+    for (size_t i = 0; i < sizeof counts / sizeof *counts; i++)
+        for (int layout = 0; layout < 8; layout++)
+            check_linear_gradient(counts[i], layout & 1, layout & 2 ? 5 : 0, layout & 4);
+}
+
+/* Rows of tables, some of them looked up often, some never. */
+static void tables(void **state) {
+    (void)state;
+    enum { VOCAB = 23, D = 70, TOKENS = 57, PITCH = 73, POSITIONS = 30 };
+    const int64_t offsets[] = {0, 1, 30, 57};
+    const lode_sequences_t sequences = {3, offsets};
+    double *dx = random_array(TOKENS * D, 1), *got = random_array(VOCAB * PITCH, 1);
+    double *rows = random_array(POSITIONS * PITCH, 1);
+    double *want = zeros(VOCAB * PITCH), *want_rows = zeros(POSITIONS * PITCH);
+    int32_t ids[TOKENS], order[2 * TOKENS];
+    memcpy(want, got, VOCAB * PITCH * sizeof *got);
+    memcpy(want_rows, rows, POSITIONS * PITCH * sizeof *rows);
+    for (int64_t s = 0; s < 3; s++)
+        for (int64_t t = offsets[s]; t < offsets[s + 1]; t++) {
+            ids[t] = (int32_t)(t % 4 == 0 ? 9 : t * t * 7 % VOCAB);
+            for (int64_t i = 0; i < D; i++) {
+                want[ids[t] * PITCH + i] += 1.5 * dx[t * D + i];
+                want_rows[(t - offsets[s]) * PITCH + i] += dx[t * D + i];
+            }
+        }
+    const lode_gradient_t table = {.data = got, .pitch = PITCH},
+                          positions = {.data = rows, .pitch = PITCH};
+    for (int64_t tokens = 0; tokens < 5; tokens++) /* no more is read than there is */
+        lode_embedding_gradient(&table, 0, tokens, ids, 1.5, dx, order);
+    lode_embedding_gradient(&table, D, TOKENS, ids, 1.5, dx, order);
+    lode_positions_gradient(&positions, D, &sequences, dx);
+    LODE_ASSERT_CLOSE(
+        lode_compare_f64("embedding", got, VOCAB * PITCH, want, VOCAB * PITCH, 1e-12, 1e-12));
+    LODE_ASSERT_CLOSE(lode_compare_f64("positions", rows, POSITIONS * PITCH, want_rows,
+                                       POSITIONS * PITCH, 1e-12, 1e-12));
+    double *arrays[] = {dx, got, rows, want, want_rows};
+    for (size_t i = 0; i < sizeof arrays / sizeof *arrays; i++)
+        free(arrays[i]);
+}
+
 /* --- loss ----------------------------------------------------------------------------------- */
 
 static double loss_functional(void *context) {
     const lode_head_loss_t *l = context;
     lode_loss_run(l);
     return dot(l->nll, l->weight, l->rows);
+}
+
+/* The head's gradient, which goes on top of what is there, with the gradient of h in h's place. */
+static void check_head(const lode_head_loss_t *loss, float *head, bool transposed) {
+    const int64_t vocab = loss->head->out, d = loss->head->in, pitch = (transposed ? vocab : d) + 3;
+    const int64_t count = (transposed ? d : vocab) * pitch;
+    double *h = zeros(loss->rows * d), *got = random_array(count, 1), *start = zeros(count);
+    const lode_gradient_t gradient = {.data = got, .pitch = pitch, .transposed = transposed};
+    lode_head_loss_t l = *loss;
+    memcpy(h, loss->h, (size_t)(loss->rows * d) * sizeof *h);
+    memcpy(start, got, (size_t)count * sizeof *got);
+    l.h = l.dh = h;
+    l.gradient = &gradient;
+    lode_loss_run(&l);
+    assert_memory_equal(h, loss->dh, (size_t)(loss->rows * d) * sizeof *h);
+    l = *loss;
+    l.dh = NULL;
+    for (int64_t i = 0; i < vocab * d; i += 5) {
+        const int64_t at = transposed ? i % d * pitch + i / d : i / d * pitch + i % d;
+        const float saved = head[i], step = 0x1p-14f; /* sums of eighths and this are exact */
+        head[i] = saved + step;
+        const double up = loss_functional(&l);
+        head[i] = saved - step;
+        const double numeric = (up - loss_functional(&l)) / (2 * (double)step);
+        const double added = got[at] - start[at];
+        head[i] = saved;
+        LODE_ASSERT_CLOSE(lode_compare_f64("head", &added, 1, &numeric, 1, 1e-6, 1e-6));
+    }
+    double *arrays[] = {h, got, start};
+    for (size_t i = 0; i < sizeof arrays / sizeof *arrays; i++)
+        free(arrays[i]);
 }
 
 static void check_loss(double cap) {
@@ -548,6 +680,7 @@ static void check_loss(double cap) {
     const double want = log(sum) - at_target;
     LODE_ASSERT_CLOSE(lode_compare_f64("nll", &nll[1], 1, &want, 1, 1e-12, 1e-12));
     assert_true(nll[3] == 0);
+    check_head(&l, data, cap > 0);
     l.dh = NULL;
     check_gradient("loss dh", loss_functional, &l, h, dh, ROWS * D);
     void *arrays[] = {plain, data, h, weight, nll, workspace, target, dh};
@@ -563,9 +696,14 @@ static void loss(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(norms),     cmocka_unit_test(rope),
-        cmocka_unit_test(attention), cmocka_unit_test(attention_to_oneself),
-        cmocka_unit_test(linear),    cmocka_unit_test(activations),
+        cmocka_unit_test(norms),
+        cmocka_unit_test(rope),
+        cmocka_unit_test(attention),
+        cmocka_unit_test(attention_to_oneself),
+        cmocka_unit_test(linear),
+        cmocka_unit_test(activations),
+        cmocka_unit_test(linear_gradient),
+        cmocka_unit_test(tables),
         cmocka_unit_test(loss),
     };
     lode_set_threads(1);

@@ -10,6 +10,7 @@
 
 #include "kernels/activation.h"
 #include "kernels/attention.h"
+#include "kernels/embedding.h"
 #include "kernels/layer.h"
 #include "kernels/linear.h"
 #include "kernels/loss.h"
@@ -922,6 +923,47 @@ static void threads(void **state) {
     assert_true(zeros < count / 100); /* results, not room that nobody wrote to */
 }
 
+/* All gradients of weights of the same input, one after the other; [count] out. */
+static float *all_gradients(int threads, int64_t *count) {
+    enum { ROWS = 500, OUT = 200, IN = 136, WORDS = 60 }; /* large enough for BLAS's threads */
+    random_state = 98;
+    lode_set_threads(threads);
+    const float *x = random_floats(ROWS * IN, 1), *dy = random_floats(ROWS * OUT, 1);
+    const float *inverse = random_floats(ROWS, 1);
+    int32_t *ids = own(ROWS, sizeof *ids), *order = own(2 * ROWS, sizeof *order);
+    for (int32_t t = 0; t < ROWS; t++)
+        ids[t] = t % 3 == 0 ? 5 : t * 7 % WORDS;
+    const int64_t offsets[] = {0, 200, ROWS};
+    const lode_sequences_t sequences = {2, offsets};
+    const lode_norm_t norms[] = {{.kind = LODE_NORM_LAYER, .width = IN},
+                                 {.kind = LODE_NORM_RMS, .width = IN / 2}};
+    *count = 2 * OUT * IN + OUT + 2 * IN + IN / 2 + (WORDS + ROWS) * IN;
+    float *all = random_floats(*count, 1), *next = all;
+    const lode_gradient_t plain = {.data = next, .pitch = IN, .bias = next + 2 * OUT * IN};
+    const lode_gradient_t turned = {.data = next + OUT * IN, .pitch = OUT, .transposed = true};
+    lode_linear_gradient(&plain, OUT, IN, ROWS, x, dy);
+    lode_linear_gradient(&turned, OUT, IN, ROWS, x, dy);
+    next += 2 * OUT * IN + OUT;
+    lode_norm_gradient(&norms[0], ROWS, x, dy, inverse, next, next + IN, floats(ROWS));
+    next += 2 * IN;
+    lode_norm_gradient(&norms[1], ROWS, x, dy, inverse, next, NULL, NULL);
+    next += IN / 2;
+    lode_embedding_gradient(&(lode_gradient_t){.data = next, .pitch = IN}, IN, ROWS, ids, 0.3, x,
+                            order);
+    next += WORDS * IN;
+    lode_positions_gradient(&(lode_gradient_t){.data = next, .pitch = IN}, IN, &sequences, x);
+    return all;
+}
+
+static void threads_of_gradients(void **state) {
+    (void)state;
+    int64_t count;
+    const float *one = all_gradients(1, &count);
+    for (int threads = 2; threads <= 4; threads++)
+        assert_memory_equal(one, all_gradients(threads, &count), (size_t)count * sizeof *one);
+    lode_set_threads(1);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_teardown(exponential, release),
@@ -942,6 +984,7 @@ int main(void) {
         cmocka_unit_test_teardown(statistics, release),
         cmocka_unit_test_teardown(serial_blas, release),
         cmocka_unit_test_teardown(threads, release),
+        cmocka_unit_test_teardown(threads_of_gradients, release),
     };
     lode_set_threads(1);
     return cmocka_run_group_tests_name("kernels", tests, NULL, NULL);

@@ -18,11 +18,11 @@ static double random_unit(void) { /* uniform in [−1, 1) */
     return (double)(int64_t)(random_state >> 11) / 4503599627370496.0 - 1.0;
 }
 
-static void *owned[128];
+static void *owned[512];
 static int owned_count = 0;
 
 static double *doubles(int64_t count) {
-    assert_in_range(owned_count, 0, 127);
+    assert_in_range(owned_count, 0, 511);
     double *memory = calloc((size_t)count + 1, sizeof *memory);
     assert_non_null(memory);
     owned[owned_count++] = memory;
@@ -59,6 +59,7 @@ enum { QUERY = HEADS * DIM, KEY = GROUPS * DIM };
 typedef struct recipe {
     const char *name;
     lode_norm_kind_t norm, post, qk; /* NONE where there is none */
+    bool norm_offset;                /* of all but those of queries and keys */
     bool qk_whole;                   /* the norm of queries and keys is over all heads */
     bool norm_bias, qkv_bias, output_bias, ffn_bias, edit_bias;
     lode_activation_t activation;
@@ -95,6 +96,7 @@ static const recipe_t recipes[] = {
     {.name = "gemma2",
      .norm = LODE_NORM_RMS,
      .post = LODE_NORM_RMS,
+     .norm_offset = true,
      .activation = LODE_ACTIVATION_GELU_TANH,
      .cap = 0.8,
      .window = 3,
@@ -216,6 +218,10 @@ static lode_layer_t layer_of(const recipe_t *recipe, const lode_rotary_t *rotary
         layer.gate = weight_of(recipe, M, D, recipe->ffn_bias);
     if (recipe->channels != 0)
         select_channels(&layer, recipe->channels > 0 ? recipe->channels : 0);
+    lode_norm_t *norms[] = {&layer.attention_norm, &layer.attention_post_norm, &layer.ffn_norm,
+                            &layer.ffn_post_norm};
+    for (int i = 0; i < 4; i++)
+        norms[i]->offset = recipe->norm_offset;
     layer.rope = lode_rope_create(rotary, longest, doubles(lode_rope_memory(rotary, longest)));
     return layer;
 }
@@ -325,6 +331,233 @@ static void layers(void **state) {
     }
 }
 
+/* --- weights -------------------------------------------------------------------------------- */
+
+/* A weight or a vector of a layer, and its gradient. */
+typedef struct parameter {
+    char name[40];
+    const lode_weight_t *weight; /* NULL: a vector */
+    double *vector;              /* [count] */
+    int64_t count;
+    lode_gradient_t gradient; /* a vector's is in its data alone */
+} parameter_t;
+
+enum { PARAMETERS = 2 * LODE_MATRICES + 8, GRADIENT_GAP = 2 };
+
+typedef struct parameters {
+    parameter_t list[PARAMETERS];
+    int count;
+    lode_layer_gradient_t gradient;
+} parameters_t;
+
+/* The tests may change what a layer only reads. */
+static double *writable(const double *vector) {
+    double *same;
+    memcpy(&same, &vector, sizeof same);
+    return same;
+}
+
+static void add_vector(parameters_t *all, const char *name, const double *vector, int64_t count,
+                       double **place) {
+    if (!vector)
+        return;
+    parameter_t *parameter = &all->list[all->count++];
+    snprintf(parameter->name, sizeof parameter->name, "%s", name);
+    parameter->vector = writable(vector);
+    parameter->count = count;
+    parameter->gradient.data = *place = random_array(count, 1, 0);
+}
+
+static void add_matrix(parameters_t *all, lode_layer_matrix_t which, const lode_weight_t *weight) {
+    char name[40];
+    if (!weight->data)
+        return;
+    parameter_t *parameter = &all->list[all->count++];
+    lode_gradient_t *gradient = &all->gradient.matrix[which];
+    snprintf(parameter->name, sizeof parameter->name, "%s", lode_matrix_name(which));
+    parameter->weight = weight;
+    gradient->transposed = weight->transposed;
+    gradient->pitch = (weight->transposed ? weight->rows : weight->cols) + GRADIENT_GAP;
+    gradient->data =
+        random_array((weight->transposed ? weight->cols : weight->rows) * gradient->pitch, 1, 0);
+    parameter->gradient = *gradient;
+    snprintf(name, sizeof name, "%s bias", lode_matrix_name(which));
+    add_vector(all, name, weight->bias, weight->rows, &gradient->bias);
+}
+
+/* Every weight of a layer; their gradients start at random values. */
+static parameters_t parameters_of(lode_layer_t *layer) {
+    parameters_t all = {.count = 0};
+    lode_layer_gradient_t *g = &all.gradient;
+    const struct {
+        const char *name;
+        const lode_norm_t *norm;
+        double **weight, **bias;
+    } norms[] = {
+        {"attention norm", &layer->attention_norm, &g->attention_norm, &g->attention_norm_bias},
+        {"attention post norm", &layer->attention_post_norm, &g->attention_post_norm, NULL},
+        {"ffn norm", &layer->ffn_norm, &g->ffn_norm, &g->ffn_norm_bias},
+        {"ffn post norm", &layer->ffn_post_norm, &g->ffn_post_norm, NULL},
+        {"q norm", &layer->q_norm, &g->q_norm, NULL},
+        {"k norm", &layer->k_norm, &g->k_norm, NULL},
+    };
+    for (int i = 0; i < LODE_MATRICES; i++)
+        add_matrix(&all, (lode_layer_matrix_t)i, lode_layer_matrix(layer, (lode_layer_matrix_t)i));
+    for (size_t i = 0; i < sizeof norms / sizeof *norms; i++) {
+        char name[40];
+        snprintf(name, sizeof name, "%s bias", norms[i].name);
+        if (norms[i].norm->kind == LODE_NORM_NONE)
+            continue;
+        add_vector(&all, norms[i].name, norms[i].norm->weight, norms[i].norm->width,
+                   norms[i].weight);
+        if (norms[i].bias)
+            add_vector(&all, name, norms[i].norm->bias, norms[i].norm->width, norms[i].bias);
+    }
+    return all;
+}
+
+static int64_t gradient_reals(const parameter_t *parameter) {
+    const lode_weight_t *w = parameter->weight;
+    return w ? (w->transposed ? w->cols : w->rows) * parameter->gradient.pitch : parameter->count;
+}
+
+/* Moves element i of a parameter by about `step`; returns by how much, as floats allow. */
+static double move(const parameter_t *parameter, int64_t i, double step) {
+    const lode_weight_t *w = parameter->weight;
+    if (!w) {
+        parameter->vector[i] += step;
+        return step;
+    }
+    const int64_t row = i / w->cols, col = i % w->cols;
+    float *data =
+        (float *)(uintptr_t)w->data + (w->transposed ? col * w->pitch + row : row * w->pitch + col);
+    const float before = *data;
+    *data = before + (float)step;
+    return (double)*data - (double)before;
+}
+
+static double gradient_at(const parameter_t *parameter, const double *values, int64_t i) {
+    const lode_weight_t *w = parameter->weight;
+    const int64_t pitch = parameter->gradient.pitch;
+    if (!w)
+        return values[i];
+    const int64_t row = i / w->cols, col = i % w->cols;
+    return values[w->transposed ? col * pitch + row : row * pitch + col];
+}
+
+/* What the backward added to a parameter's gradient against differences of the functional. */
+static void check_parameter(layer_case_t *l, const recipe_t *recipe, const parameter_t *parameter,
+                            const double *before) {
+    /* The softmax does not see what all keys have in common, unless they are turned. */
+    const bool nothing =
+        recipe->rotary == LODE_ROTARY_NONE && strcmp(parameter->name, "k bias") == 0;
+    const int64_t count =
+        parameter->weight ? parameter->weight->rows * parameter->weight->cols : parameter->count;
+    char label[128];
+    double scale = 0;
+    snprintf(label, sizeof label, "%s: %s", recipe->name, parameter->name);
+    for (int64_t i = 0; i < count; i++)
+        scale = fmax(scale, fabs(gradient_at(parameter, parameter->gradient.data, i) -
+                                 gradient_at(parameter, before, i)));
+    if ((scale < 1e-8) != nothing)
+        fail_msg("%s: the largest is %g", label, scale);
+    scale += nothing;
+    for (int64_t i = 0; i < count; i += 1 + count / 60) {
+        const double added =
+            gradient_at(parameter, parameter->gradient.data, i) - gradient_at(parameter, before, i);
+        const double h = 2e-5, upwards = move(parameter, i, h), up = of_x(l);
+        const double downwards = move(parameter, i, -2 * h), down = of_x(l);
+        move(parameter, i, -(upwards + downwards)); /* exactly back */
+        const double numeric = (up - down) / -downwards;
+        LODE_ASSERT_CLOSE(lode_compare_f64(label, &added, 1, &numeric, 1, 2e-6 * scale, 1e-6));
+    }
+    /* What lies between the lines is not touched. */
+    const int64_t pitch = parameter->gradient.pitch;
+    for (int64_t i = 0; parameter->weight && i < gradient_reals(parameter); i++)
+        if (i % pitch >= pitch - GRADIENT_GAP)
+            assert_true(parameter->gradient.data[i] == before[i]);
+}
+
+/* Adds the gradients of Σ c·y; returns dx. */
+static double *backward(layer_case_t *l, const lode_layer_gradient_t *gradient) {
+    const double *u, *du;
+    double *dx = doubles(l->tokens * D);
+    of_x(l);
+    memcpy(dx, l->c, (size_t)(l->tokens * D) * sizeof *dx);
+    lode_layer_backward_ffn(&l->layer, &l->sequences, &l->act, dx, l->workspace, gradient, &u, &du);
+    lode_layer_backward_rest(&l->layer, &l->sequences, &l->act, dx, l->workspace, gradient);
+    return dx;
+}
+
+static void check_weights(const recipe_t *recipe, const int64_t *offsets, int64_t count) {
+    const lode_rotary_t rotary = rotary_of(recipe);
+    layer_case_t l = case_of(recipe, &rotary, offsets, count);
+    parameters_t all = parameters_of(&l.layer);
+    double *before[PARAMETERS];
+    for (int i = 0; i < all.count; i++) {
+        const int64_t reals = gradient_reals(&all.list[i]);
+        before[i] = doubles(reals);
+        memcpy(before[i], all.list[i].gradient.data, (size_t)reals * sizeof(double));
+    }
+    const double *plain = backward(&l, NULL), *dx = backward(&l, &all.gradient);
+    assert_memory_equal(plain, dx, (size_t)(l.tokens * D) * sizeof *dx);
+    for (int i = 0; i < all.count; i++)
+        check_parameter(&l, recipe, &all.list[i], before[i]);
+    release(NULL);
+}
+
+static void weights(void **state) {
+    (void)state;
+    const int64_t several[] = {0, 5, 6, 15}, single[] = {0, 2};
+    for (size_t i = 0; i < sizeof recipes / sizeof *recipes; i++) {
+        recipe_t recipe = recipes[i];
+        if (recipe.channels < 0)
+            continue;
+        recipe.channels = 0;
+        check_weights(&recipe, several, 3);
+        check_weights(&recipe, single, 1);
+    }
+}
+
+/* Gradients of two micro-batches add up, and those that are not wanted are left out. */
+static void accumulation(void **state) {
+    (void)state;
+    const int64_t offsets[] = {0, 4, 9};
+    for (size_t i = 0; i < sizeof recipes / sizeof *recipes; i++) {
+        recipe_t recipe = recipes[i];
+        if (recipe.channels < 0)
+            continue;
+        recipe.channels = 0;
+        const lode_rotary_t rotary = rotary_of(&recipe);
+        layer_case_t l = case_of(&recipe, &rotary, offsets, 2);
+        parameters_t sum = parameters_of(&l.layer), first = parameters_of(&l.layer),
+                     second = parameters_of(&l.layer);
+        for (int p = 0; p < sum.count; p++) {
+            const size_t bytes = (size_t)gradient_reals(&sum.list[p]) * sizeof(double);
+            memset(sum.list[p].gradient.data, 0, bytes);
+            memset(first.list[p].gradient.data, 0, bytes);
+            memset(second.list[p].gradient.data, 0, bytes);
+        }
+        backward(&l, &sum.gradient);
+        backward(&l, &first.gradient);
+        const lode_layer_gradient_t none = {0};
+        backward(&l, &none);
+        memcpy(l.x, random_array(l.tokens * D, 1, 0.1), (size_t)(l.tokens * D) * sizeof *l.x);
+        memcpy(l.c, random_array(l.tokens * D, 1, 0), (size_t)(l.tokens * D) * sizeof *l.c);
+        backward(&l, &sum.gradient);
+        backward(&l, &second.gradient);
+        for (int p = 0; p < sum.count; p++) {
+            const int64_t reals = gradient_reals(&sum.list[p]);
+            double *want = first.list[p].gradient.data;
+            for (int64_t j = 0; j < reals; j++)
+                want[j] += second.list[p].gradient.data[j];
+            LODE_ASSERT_CLOSE(lode_compare_f64(sum.list[p].name, sum.list[p].gradient.data, reals,
+                                               want, reals, 1e-12, 1e-12));
+        }
+        release(NULL);
+    }
+}
+
 /* --- neighbours ------------------------------------------------------------------------------ */
 
 /* A sequence sees nothing of those beside it in the micro-batch, also where what it turns by
@@ -365,6 +598,8 @@ static void sizes(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_teardown(layers, release),
+        cmocka_unit_test_teardown(weights, release),
+        cmocka_unit_test_teardown(accumulation, release),
         cmocka_unit_test_teardown(sequences, release),
         cmocka_unit_test_teardown(sizes, release),
     };
