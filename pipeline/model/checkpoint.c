@@ -32,8 +32,8 @@ typedef struct slot {
 
 struct lode_checkpoint {
     lode_architecture_t architecture;
-    bool in_memory; /* has no files */
-    char *folder;   /* in memory, words for it */
+    bool in_memory;  /* has no files */
+    char *folder;    /* in memory, words for it */
     char *tokenizer; /* NULL where there is none */
     char *config;
     char *index; /* NULL where the checkpoint is one file */

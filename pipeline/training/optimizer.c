@@ -25,8 +25,7 @@ void lode_adamw_update(const lode_adamw_t *adamw, double decay, int64_t count,
     for (int64_t i = 0; i < count; i++) {
         const float g = gradient[i] * a.clip, m = first[i];
         /* torch's lerp, which is exact at both ends */
-        const float moved =
-            a.rest_1 < 0.5f ? m + a.rest_1 * (g - m) : g - (g - m) * rest;
+        const float moved = a.rest_1 < 0.5f ? m + a.rest_1 * (g - m) : g - (g - m) * rest;
         const float v = second[i] * a.beta_2 + (a.rest_2 * g) * g;
         const float root = sqrtf(v) / a.root_correction + a.epsilon;
         first[i] = moved;

@@ -10,11 +10,11 @@
 
 /* What one step needs of rates and corrections, in the precision they are used in. */
 typedef struct lode_adamw {
-    float clip;             /* the gradient is multiplied by it first */
-    float rest_1;           /* 1 − β₁ */
-    float beta_2, rest_2;   /* β₂, 1 − β₂ */
-    float step_size;        /* learning rate / (1 − β₁^step) */
-    float root_correction;  /* √(1 − β₂^step) */
+    float clip;            /* the gradient is multiplied by it first */
+    float rest_1;          /* 1 − β₁ */
+    float beta_2, rest_2;  /* β₂, 1 − β₂ */
+    float step_size;       /* learning rate / (1 − β₁^step) */
+    float root_correction; /* √(1 − β₂^step) */
     float epsilon;
     double learning_rate;
 } lode_adamw_t;

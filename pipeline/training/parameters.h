@@ -26,14 +26,14 @@ typedef enum lode_parameter_kind {
 } lode_parameter_kind_t;
 
 typedef struct lode_parameter {
-    const char *name;  /* with the family's prefix; the inventory's */
-    lode_role_t role;  /* of its first part */
-    int64_t layer;     /* −1: of none */
-    int rank;          /* extents */
-    int64_t shape[2];  /* as stored; shape[1] is 0 in vectors */
-    int64_t elements;  /* product of the extents */
-    int64_t offset;    /* in the flat arrays */
-    int64_t index;     /* in the model's inventory */
+    const char *name; /* with the family's prefix; the inventory's */
+    lode_role_t role; /* of its first part */
+    int64_t layer;    /* −1: of none */
+    int rank;         /* extents */
+    int64_t shape[2]; /* as stored; shape[1] is 0 in vectors */
+    int64_t elements; /* product of the extents */
+    int64_t offset;   /* in the flat arrays */
+    int64_t index;    /* in the model's inventory */
     lode_parameter_kind_t kind;
     bool counted; /* false: the head's copy of a tied embedding */
 } lode_parameter_t;

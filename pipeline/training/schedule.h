@@ -9,10 +9,10 @@
 #include "config/choices.h"
 
 typedef struct lode_rate {
-    int64_t steps;   /* of the training */
-    int64_t warmup;  /* steps of them, in which the rate grows in proportion to the step */
-    double most;     /* at the end of the warm-up */
-    double final;    /* share of that at the last step */
+    int64_t steps;  /* of the training */
+    int64_t warmup; /* steps of them, in which the rate grows in proportion to the step */
+    double most;    /* at the end of the warm-up */
+    double final;   /* share of that at the last step */
     lode_train_decay_t decay;
 } lode_rate_t;
 

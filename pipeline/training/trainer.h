@@ -28,16 +28,17 @@ typedef struct lode_trainer_setting {
     int64_t groups;        /* a power of two that divides the micro-batches of a step */
     lode_rate_t rate;      /* with the number of steps */
     double beta_1, beta_2, epsilon;
-    double clip;                                     /* of the gradients' norm, 0: none */
-    double decay[LODE_PARAMETER_VECTOR + 1];         /* of weights, by kind */
-    double entropy_weight;                           /* λ, 0: none */
+    double clip;                             /* of the gradients' norm, 0: none */
+    double decay[LODE_PARAMETER_VECTOR + 1]; /* of weights, by kind */
+    double entropy_weight;                   /* λ, 0: none */
     lode_entropy_form_t entropy_form;
     lode_entropy_schedule_t entropy_schedule;
     const int64_t *entropy_layers; /* [entropy_layer_count] ascending; copied by create */
     int64_t entropy_layer_count;   /* 0: all layers */
     int threads;
-    int64_t memory;      /* private bytes of this rank: weights, gradients, moments, activations */
-    const char *scratch; /* folder for a scratch file of activations, NULL: none is made; borrowed */
+    int64_t memory; /* private bytes of this rank: weights, gradients, moments, activations */
+    const char
+        *scratch; /* folder for a scratch file of activations, NULL: none is made; borrowed */
 } lode_trainer_setting_t;
 
 /* Micro-batches of a step. Local. */

@@ -56,7 +56,7 @@ void lode_notice_ask(lode_notice_t *notice) {
 }
 
 void lode_notice_look(lode_notice_t *notice) {
-    if (!notice->told && lode_stop_requested())
+    if (!notice->deaf && !notice->told && lode_stop_requested())
         lode_notice_ask(notice);
 }
 

@@ -15,6 +15,7 @@ typedef struct lode_notice {
     const lode_comm_t *comm;
     int feeders, apart;    /* the feeders' ranks are 0, apart, 2·apart … */
     bool feeds;            /* this rank */
+    bool deaf;             /* to signals and the time limit; false at first */
     bool told, asked;      /* has sent; was asked to stop */
     int word;              /* that was sent */
     MPI_Request *requests; /* [feeders] sent, then on a feeder [size] to be received */

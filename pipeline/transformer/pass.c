@@ -219,8 +219,10 @@ static void consider(engine_t *engine, int64_t item) {
     if (item > 0 && seconds > engine->unit)
         engine->unit = seconds;
     engine->begun = now;
-    if (item < engine->end && (lode_notice_asked(&engine->notice) ||
-                               lode_stop_before(engine->unit * engine->pass->layout->stages)))
+    const bool asked = lode_notice_asked(&engine->notice);
+    const bool late = !engine->pass->unstopped &&
+                      lode_stop_before(engine->unit * engine->pass->layout->stages);
+    if (item < engine->end && (asked || late))
         engine->end = item;
 }
 
@@ -658,6 +660,7 @@ static lode_status_t conclude(const engine_t *engine) {
 static lode_status_t run(engine_t *engine) {
     const lode_pass_t *pass = engine->pass;
     LODE_TRY(lode_notice_open(&engine->notice, pass->comm, pass->layout));
+    engine->notice.deaf = pass->unstopped;
     if (pass->stack)
         run_all(engine);
     lode_notice_close(&engine->notice);

@@ -68,6 +68,7 @@ typedef struct lode_pass {
     const int64_t *parent, *start;
     bool backward;        /* down to u of the first layer, or to the embedding: see the observer */
     bool quiet;           /* no progress is shown */
+    bool unstopped;       /* a part of a larger unit of work: goes on where a stop is asked for */
     bool compact;         /* the head sees only positions with a target; not with backward */
     int64_t head_batches; /* the head runs for the first so many micro-batches of a variant */
     int64_t budget;       /* private bytes this pass may use for activations */
