@@ -368,6 +368,11 @@ bool lode_config_is_scratch(const lode_config_t *config, const lode_config_model
 const lode_config_model_t *lode_config_trained_from(const lode_config_t *config,
                                                     const lode_config_model_t *model);
 
+/* Whether `only`, the name of a model or NULL for all, takes the model: it is called so, or is a
+ * checkpoint of one that is. */
+bool lode_config_selects(const lode_config_t *config, const char *only,
+                         const lode_config_model_t *model);
+
 /* The steps at which folders are written, ascending, the last step among them; 0 in all where
  * nothing is trained. 0 ≤ index < total. */
 int64_t lode_config_checkpoint_total(const lode_config_t *config);

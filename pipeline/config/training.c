@@ -74,6 +74,12 @@ const lode_config_model_t *lode_config_trained_from(const lode_config_t *config,
     return NULL;
 }
 
+bool lode_config_selects(const lode_config_t *config, const char *only,
+                         const lode_config_model_t *model) {
+    const lode_config_model_t *base = lode_config_trained_from(config, model);
+    return !only || strcmp(only, model->name) == 0 || (base && strcmp(only, base->name) == 0);
+}
+
 /* Appends "<model>-step-000043". */
 static lode_status_t trained_name(lode_buffer_t *text, const lode_config_model_t *base,
                                   int64_t step) {

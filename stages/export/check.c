@@ -141,16 +141,17 @@ static lode_status_t check_path(const lode_config_t *config, int64_t number) {
 /* Whether the folders of an entry can be written. */
 static lode_status_t check_folders(const lode_config_t *config, int64_t number, const char *point,
                                    const char *only) {
-    for (int64_t m = 0; m < config->model_count; m++) {
-        const lode_config_model_t *model = &config->models[m];
+    for (int64_t m = 0; m < lode_config_model_total(config); m++) {
+        const lode_config_model_t *model = lode_config_model_at(config, m);
         char *folder;
-        if (only && strcmp(only, model->name) != 0)
+        if (!lode_config_selects(config, only, model) || lode_config_is_scratch(config, model))
             continue;
         LODE_TRY(
             lode_export_folder(&folder, config, point, model->name, config->exports[number].path));
         lode_status_t status = LODE_OK;
-        for (int64_t i = 0; i < config->model_count && status == LODE_OK; i++)
-            status = lode_export_check_source(config, number, folder, config->models[i].path);
+        for (int64_t i = 0; i < lode_config_model_total(config) && status == LODE_OK; i++)
+            status = lode_export_check_source(config, number, folder,
+                                              lode_config_model_at(config, i)->path);
         if (status == LODE_OK)
             status = lode_folder_check(folder);
         free(folder);

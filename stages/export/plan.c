@@ -29,7 +29,7 @@ void lode_export_plan_free(lode_export_plan_t *plan) {
 
 lode_status_t lode_export_folder(char **folder, const lode_config_t *config, const char *point,
                                  const char *model, const char *path) {
-    const bool several = config->model_count > 1 || *point;
+    const bool several = lode_config_model_total(config) > 1 || *point;
     size_t length = strlen(path);
     while (length > 1 && path[length - 1] == '/')
         length--;

@@ -6,6 +6,7 @@
 
 #include "audit/audit.h"
 #include "base/file.h"
+#include "common/outline.h"
 #include "common/run.h"
 #include "common/statistics.h"
 #include "export/export.h"
@@ -51,35 +52,118 @@ static lode_status_t check_task(const lode_config_task_t *entry, bool verbose) {
     return status;
 }
 
-static lode_status_t check_model(const lode_config_t *config, const char *point,
-                                 const lode_config_model_t *model, bool verbose) {
+/* What is known of a model before anything is computed. */
+typedef struct subject {
+    const lode_config_model_t *model;
+    lode_architecture_t architecture;
+    lode_tokenizer_t *tokenizer; /* NULL where it is yet to be made */
+} subject_t;
+
+/* A model from scratch has no weights. */
+static lode_status_t open_scratch(subject_t *subject, const lode_config_t *config) {
+    lode_outline_t outline;
+    char *path = NULL;
+    LODE_TRY(lode_outline_open(&outline, subject->model->path));
+    subject->architecture = outline.architecture;
+    lode_outline_close(&outline);
+    if (lode_stage_wanted_of(config, subject->model, LODE_STAGE_TOKENIZER))
+        return LODE_OK;
+    LODE_TRY(lode_path_join(&path, subject->model->path, "tokenizer.json"));
+    lode_status_t status = LODE_OK;
+    if (!lode_file_exists(path))
+        status = lode_fail(LODE_ERR_INPUT,
+                           "%s: missing; put a tokenizer beside config.json, or set "
+                           "train.tokenizer.vocabulary to make one",
+                           path);
+    if (status == LODE_OK)
+        status = lode_tokenizer_load(&subject->tokenizer, path);
+    const int64_t tokens = status == LODE_OK ? lode_tokenizer_vocab_size(subject->tokenizer) : 0;
+    if (tokens > subject->architecture.vocab)
+        status = lode_fail(LODE_ERR_INPUT,
+                           "%s: has %lld tokens, more than the vocab_size %lld of model %s; use "
+                           "another tokenizer, or raise vocab_size in config.json",
+                           path, (long long)tokens, (long long)subject->architecture.vocab,
+                           subject->model->name);
+    free(path);
+    return status;
+}
+
+static lode_status_t open_weights(subject_t *subject) {
     lode_checkpoint_t *checkpoint;
-    LODE_TRY(lode_checkpoint_open(&checkpoint, model->path));
-    const lode_architecture_t architecture = *lode_checkpoint_architecture(checkpoint);
     const char *path;
-    lode_tokenizer_t *tokenizer = NULL;
+    LODE_TRY(lode_checkpoint_open(&checkpoint, subject->model->path));
+    subject->architecture = *lode_checkpoint_architecture(checkpoint);
     lode_status_t status = lode_checkpoint_tokenizer(checkpoint, &path);
     if (status == LODE_OK)
-        status = lode_tokenizer_load(&tokenizer, path);
-    if (status == LODE_OK)
-        status = lode_config_check_model(config, architecture.max_positions, architecture.hidden,
-                                         model->name);
-    if (status == LODE_OK)
-        status = lode_config_check_bos(config, architecture.bos, model->name);
-    for (int64_t i = 0; status == LODE_OK && i < config->evaluate.perplexity_count; i++) {
-        int32_t prefix;
-        status =
-            lode_tokenize_prefix(&prefix, &config->evaluate.perplexity[i], checkpoint, tokenizer);
-    }
-    if (status == LODE_OK)
-        status = lode_statistics_check_padding(config, model->name, architecture.eos);
-    if (status == LODE_OK)
-        status = lode_audit_check(config, point, model->name, &architecture);
-    if (status == LODE_OK && verbose)
-        print_model(model->name, &architecture);
-    lode_tokenizer_destroy(&tokenizer);
+        status = lode_tokenizer_load(&subject->tokenizer, path);
     lode_checkpoint_close(&checkpoint);
     return status;
+}
+
+static lode_status_t check_subject(const subject_t *subject, const lode_config_t *config) {
+    const lode_architecture_t *a = &subject->architecture;
+    const char *name = subject->model->name;
+    if (lode_config_is_trained(config, subject->model))
+        LODE_TRY(lode_config_check_training(config, a->max_positions, a->layers, a->vocab, name));
+    LODE_TRY(lode_config_check_model(config, a->max_positions, a->hidden, name));
+    LODE_TRY(lode_config_check_bos(config, a->bos, name));
+    for (int64_t i = 0; subject->tokenizer && i < config->evaluate.perplexity_count; i++) {
+        int32_t prefix;
+        LODE_TRY(lode_tokenize_prefix(&prefix, &config->evaluate.perplexity[i],
+                                      subject->model->path, a, subject->tokenizer));
+    }
+    return lode_statistics_check_padding(config, name, a->eos);
+}
+
+/* Folders of the versions of a model, and of those that are checkpoints of it. */
+static lode_status_t check_versions(const subject_t *subject, const lode_config_t *config,
+                                    const char *point, const char *only) {
+    for (int64_t i = 0; i < lode_config_model_total(config); i++) {
+        const lode_config_model_t *model = lode_config_model_at(config, i);
+        const bool same =
+            model == subject->model || lode_config_trained_from(config, model) == subject->model;
+        if (same && lode_config_selects(config, only, model) &&
+            !lode_config_is_scratch(config, model))
+            LODE_TRY(lode_audit_check(config, point, model->name, &subject->architecture));
+    }
+    return LODE_OK;
+}
+
+static lode_status_t check_model(const lode_config_t *config, const char *point,
+                                 const lode_config_model_t *model, const char *only, bool verbose) {
+    subject_t subject = {.model = model};
+    lode_status_t status = lode_config_is_scratch(config, model) ? open_scratch(&subject, config)
+                                                                 : open_weights(&subject);
+    if (status == LODE_OK)
+        status = check_subject(&subject, config);
+    if (status == LODE_OK)
+        status = check_versions(&subject, config, point, only);
+    if (status == LODE_OK && verbose)
+        print_model(model->name, &subject.architecture);
+    lode_tokenizer_destroy(&subject.tokenizer);
+    return status;
+}
+
+/* Whether a model or a checkpoint of it is asked for. */
+static bool is_needed(const lode_config_t *config, const char *only,
+                      const lode_config_model_t *base) {
+    if (lode_config_selects(config, only, base))
+        return true;
+    for (int64_t i = 0; i < config->trained_count; i++)
+        if (lode_config_trained_from(config, &config->trained[i]) == base &&
+            lode_config_selects(config, only, &config->trained[i]))
+            return true;
+    return false;
+}
+
+static lode_status_t check_training(const lode_config_train_t *train, bool verbose) {
+    const lode_config_validation_t *validation = &train->validation;
+    if (train->steps == 0)
+        return LODE_OK;
+    LODE_TRY(check_corpus(train->corpus, train->format, train->field, verbose));
+    if (!*validation->corpus)
+        return LODE_OK;
+    return check_corpus(validation->corpus, validation->format, validation->field, verbose);
 }
 
 /* The calibration's text, or what lode merge made of others. */
@@ -88,11 +172,12 @@ static lode_status_t check_calibration(const lode_config_t *config, const char *
     const lode_config_calibration_t *calibration = &config->calibration;
     if (!*calibration->merged)
         return check_corpus(calibration->corpus, calibration->format, calibration->field, verbose);
-    for (int64_t i = 0; i < config->model_count; i++) {
-        const char *name = config->models[i].name;
+    for (int64_t i = 0; i < lode_config_model_total(config); i++) {
+        const lode_config_model_t *entry = lode_config_model_at(config, i);
+        const char *name = entry->name;
         char *path, fingerprint[LODE_DIGEST_TEXT];
         lode_status_t status = LODE_OK;
-        if (model && strcmp(model, name) != 0)
+        if (!lode_config_selects(config, model, entry) || lode_config_is_scratch(config, entry))
             continue;
         LODE_TRY(lode_run_merged_path(&path, config, name, LODE_STAGE_TOKENIZE));
         lode_store_fingerprint(path, fingerprint);
@@ -133,9 +218,9 @@ lode_status_t lode_check_inputs(const lode_config_t *config, const char *point, 
     LODE_TRY(lode_export_check(config, point, model));
     LODE_TRY(lode_probe_perplexity(&probed, config));
     for (int64_t i = 0; i < config->model_count; i++) {
-        if (model && strcmp(model, config->models[i].name) != 0)
+        if (!is_needed(config, model, &config->models[i]))
             continue;
-        LODE_TRY(check_model(config, point, &config->models[i], verbose));
+        LODE_TRY(check_model(config, point, &config->models[i], model, verbose));
         checked++;
     }
     if (checked == 0)
@@ -143,6 +228,7 @@ lode_status_t lode_check_inputs(const lode_config_t *config, const char *point, 
                          "--model %s: the experiment has no model of that name; the "
                          "first is \"%s\"",
                          model, config->models[0].name);
+    LODE_TRY(check_training(&config->train, verbose));
     LODE_TRY(check_calibration(config, model, verbose));
     if (*config->probe.corpus)
         LODE_TRY(

@@ -14,12 +14,14 @@
 #include "calibrate/calibrate.h"
 #include "classify/classify.h"
 #include "common/inputs.h"
+#include "common/outline.h"
 #include "common/statistics.h"
 #include "compensate/compensate.h"
 #include "evaluate/evaluate.h"
 #include "export/export.h"
 #include "kernels/linear.h"
 #include "lode/check.h"
+#include "lode/finished.h"
 #include "moments/moments.h"
 #include "probe/probe.h"
 #include "prune/prune.h"
@@ -30,12 +32,8 @@
 #include "store/digest.h"
 #include "store/lock.h"
 #include "tokenize/tokenize.h"
-
-/* A finished file, by its fingerprint: points of a sweep that agree on a stage share it. */
-typedef struct finished {
-    char fingerprint[LODE_DIGEST_TEXT];
-    char *path;
-} finished_t;
+#include "tokenizer/tokenizer.h"
+#include "train/train.h"
 
 typedef struct driver {
     const lode_comm_t *comm;
@@ -45,14 +43,15 @@ typedef struct driver {
     const lode_config_point_t *points;
     int64_t point_count;
     lode_inputs_t *inputs;
-    finished_t *finished; /* rank 0's list is the one that counts */
-    int64_t finished_count, finished_room;
+    lode_finished_t finished; /* rank 0's list is the one that counts */
 } driver_t;
 
 typedef lode_status_t (*stage_function_t)(lode_run_t *run);
 
 static const stage_function_t stage_functions[LODE_STAGE_COUNT] = {
+    [LODE_STAGE_TOKENIZER] = lode_stage_tokenizer,
     [LODE_STAGE_TOKENIZE] = lode_stage_tokenize,
+    [LODE_STAGE_TRAIN] = lode_stage_train,
     [LODE_STAGE_CALIBRATE] = lode_stage_calibrate,
     [LODE_STAGE_ACCUMULATE] = lode_stage_accumulate,
     [LODE_STAGE_MOMENTS] = lode_stage_moments,
@@ -70,50 +69,6 @@ static const stage_function_t stage_functions[LODE_STAGE_COUNT] = {
 
 /* --- finished stages ------------------------------------------------------------------------ */
 
-static lode_status_t note_finished(driver_t *driver, const char *fingerprint, const char *path) {
-    if (driver->finished_count == driver->finished_room) {
-        const int64_t room = driver->finished_room ? 2 * driver->finished_room : 16;
-        LODE_TRY(lode_resize(&driver->finished, room, sizeof *driver->finished,
-                             "list of finished stages"));
-        driver->finished_room = room;
-    }
-    finished_t *entry = &driver->finished[driver->finished_count];
-    memcpy(entry->fingerprint, fingerprint, sizeof entry->fingerprint);
-    LODE_TRY(lode_strdup(&entry->path, path));
-    driver->finished_count++;
-    return LODE_OK;
-}
-
-static bool copy_file(const char *from, const char *to) {
-    lode_mapping_t mapping;
-    if (lode_file_map(&mapping, from) != LODE_OK)
-        return false;
-    const bool copied = lode_file_write_atomic(to, mapping.data, mapping.size) == LODE_OK;
-    lode_file_unmap(&mapping);
-    return copied;
-}
-
-/* Takes over a finished file of the same fingerprint, of another point or of merged results: as a
- * second name, or as a copy where the file system has none for it. Where neither works the stage is
- * simply computed. */
-static bool share_finished(const driver_t *driver, const char *fingerprint, const char *path) {
-    char partial[4200];
-    snprintf(partial, sizeof partial, "%s.partial", path);
-    for (int64_t i = 0; i < driver->finished_count; i++) {
-        const finished_t *entry = &driver->finished[i];
-        if (strcmp(entry->fingerprint, fingerprint) != 0)
-            continue;
-        lode_store_discard(path); /* lest the next run takes the other name for half a file */
-        if ((link(entry->path, partial) == 0 && rename(partial, path) == 0) ||
-            copy_file(entry->path, path)) {
-            lode_log_info("%s is taken from %s", path, entry->path);
-            return true;
-        }
-        unlink(partial);
-    }
-    return false;
-}
-
 typedef enum verdict { RUN, COMPLETE, SHARED } verdict_t;
 
 /* Whether the stage must run, decided by rank 0 for all. */
@@ -128,9 +83,9 @@ static lode_status_t judge(driver_t *driver, const lode_run_t *run, lode_stage_t
             lode_store_fingerprint(path, found);
             if (strcmp(found, run->fingerprint[stage]) == 0)
                 decision = COMPLETE;
-            else if (share_finished(driver, run->fingerprint[stage], path))
+            else if (lode_finished_share(&driver->finished, run, stage, path))
                 decision = SHARED;
-            if (stage == LODE_STAGE_EXPORT && decision == COMPLETE && !lode_export_present(run))
+            if (decision != RUN && !lode_finished_whole(run, stage))
                 decision = RUN;
             if (driver->request->force && decision == COMPLETE)
                 decision = RUN;
@@ -149,7 +104,7 @@ static lode_status_t register_stage(driver_t *driver, const lode_run_t *run, lod
     char *path = NULL;
     lode_status_t status = lode_run_path(&path, run, stage);
     if (status == LODE_OK)
-        status = note_finished(driver, run->fingerprint[stage], path);
+        status = lode_finished_note(&driver->finished, run->fingerprint[stage], path);
     free(path);
     return lode_comm_agree(driver->comm, status);
 }
@@ -166,7 +121,8 @@ static lode_status_t note_merged(driver_t *driver, const lode_config_t *config, 
         char *path, fingerprint[LODE_DIGEST_TEXT];
         LODE_TRY(lode_run_merged_path(&path, config, model, statistics[i]));
         lode_store_fingerprint(path, fingerprint);
-        lode_status_t status = *fingerprint ? note_finished(driver, fingerprint, path) : LODE_OK;
+        lode_status_t status =
+            *fingerprint ? lode_finished_note(&driver->finished, fingerprint, path) : LODE_OK;
         free(path);
         LODE_TRY(status);
     }
@@ -219,7 +175,7 @@ static lode_status_t run_statistics(driver_t *driver, lode_run_t *run) {
     unsigned stages = 0;
     for (int i = 0; i < SHARED_COUNT; i++) {
         bool needed = false;
-        if (lode_stage_wanted(run->config, shared[i].stage))
+        if (lode_stage_wanted_of(run->config, run->model, shared[i].stage))
             LODE_TRY(decide(driver, run, shared[i].stage, &needed));
         stages |= needed ? shared[i].bit : 0;
     }
@@ -241,7 +197,7 @@ static lode_status_t run_stages(driver_t *driver, lode_run_t *run) {
     LODE_TRY(lode_inputs_prepare(run, driver->inputs));
     for (int i = 0; i < LODE_STAGE_COUNT && wants_from(driver, i); i++) {
         const lode_stage_t stage = (lode_stage_t)i;
-        if (!lode_stage_wanted(run->config, stage))
+        if (!lode_stage_wanted_of(run->config, run->model, stage))
             continue;
         if (!stage_functions[stage]) {
             lode_log_warning("%s: this version has no such stage; it is left out",
@@ -264,6 +220,42 @@ static lode_status_t run_stages(driver_t *driver, lode_run_t *run) {
     return LODE_OK;
 }
 
+/* The weights, or config.json alone where there are none yet. */
+static lode_status_t open_model(lode_run_t *run) {
+    if (!lode_config_is_scratch(run->config, run->model)) {
+        LODE_TRY(lode_checkpoint_open(&run->checkpoint, run->model->path));
+        run->architecture = *lode_checkpoint_architecture(run->checkpoint);
+        return LODE_OK;
+    }
+    lode_outline_t outline;
+    LODE_TRY(lode_outline_open(&outline, run->model->path));
+    run->architecture = outline.architecture;
+    lode_outline_close(&outline);
+    return LODE_OK;
+}
+
+/* The tokenizer: one that is made, or the folder's. */
+static lode_status_t find_tokenizer(lode_run_t *run) {
+    static const char name[] = "tokenizer.json";
+    const char *path;
+    if (lode_stage_wanted_of(run->config, run->model, LODE_STAGE_TOKENIZER))
+        return lode_path_join(&run->tokenizer, run->folder, name);
+    if (!run->checkpoint)
+        return lode_path_join(&run->tokenizer, run->model->path, name);
+    LODE_TRY(lode_checkpoint_tokenizer(run->checkpoint, &path));
+    return lode_strdup(&run->tokenizer, path);
+}
+
+static lode_status_t check_run(const lode_run_t *run) {
+    const lode_architecture_t *a = &run->architecture;
+    const lode_config_model_t *model = run->model;
+    if (lode_config_is_trained(run->config, model))
+        LODE_TRY(lode_config_check_training(run->config, a->max_positions, a->layers, a->vocab,
+                                            model->name));
+    LODE_TRY(lode_config_check_model(run->config, a->max_positions, a->hidden, model->name));
+    return lode_config_check_bos(run->config, a->bos, model->name);
+}
+
 static lode_status_t open_run(lode_run_t *run, driver_t *driver, const lode_config_t *config,
                               const lode_config_model_t *model, const char *point) {
     char folder[4096];
@@ -276,11 +268,9 @@ static lode_status_t open_run(lode_run_t *run, driver_t *driver, const lode_conf
              model->name);
     LODE_TRY(lode_strdup(&run->folder, folder));
     LODE_TRY(LODE_NEW(&run->sound, 1, "stages"));
-    LODE_TRY(lode_checkpoint_open(&run->checkpoint, model->path));
-    run->architecture = *lode_checkpoint_architecture(run->checkpoint);
-    LODE_TRY(lode_config_check_model(config, run->architecture.max_positions,
-                                     run->architecture.hidden, model->name));
-    LODE_TRY(lode_config_check_bos(config, run->architecture.bos, model->name));
+    LODE_TRY(open_model(run));
+    LODE_TRY(find_tokenizer(run));
+    LODE_TRY(check_run(run));
     LODE_TRY(lode_layout_create(&run->layout, &run->architecture, config->calibration.max_length,
                                 driver->comm->size, driver->comm->rank, config->replicas));
     if (driver->comm->rank != 0)
@@ -318,6 +308,7 @@ static void close_run(lode_run_t *run) {
     free(run->earlier);
     lode_checkpoint_close(&run->checkpoint);
     lode_buffer_free(&run->inputs);
+    free(run->tokenizer);
     free(run->folder);
     free(run->sound);
     *run = (lode_run_t){0};
@@ -374,6 +365,67 @@ static lode_status_t say_digests(const lode_run_t *run) {
     return status;
 }
 
+/* --- checkpoints of training ---------------------------------------------------------------- */
+
+/* Whether the training of the run's model, with the settings of this experiment, is complete.
+ * Decided by rank 0 for all. */
+static lode_status_t is_finished(driver_t *driver, lode_run_t *run, bool *finished) {
+    int whole = 0;
+    lode_status_t status = LODE_OK;
+    if (driver->comm->rank == 0) {
+        char *path, found[LODE_DIGEST_TEXT];
+        status = lode_run_path(&path, run, LODE_STAGE_TRAIN);
+        if (status == LODE_OK) {
+            lode_store_fingerprint(path, found);
+            whole = strcmp(found, run->fingerprint[LODE_STAGE_TRAIN]) == 0 &&
+                    lode_finished_whole(run, LODE_STAGE_TRAIN);
+            free(path);
+        }
+    }
+    LODE_TRY(lode_comm_agree(driver->comm, status));
+    LODE_TRY(lode_comm_broadcast(driver->comm, &whole, sizeof whole, 0));
+    *finished = whole;
+    return LODE_OK;
+}
+
+/* Whether anything beyond the texts is asked for, which needs weights. */
+static bool wants_weights(const driver_t *driver) {
+    return wants_from(driver, LODE_STAGE_TRAIN + 1);
+}
+
+/* Fingerprints of a model up to that of its training, from the files that there are. */
+static lode_status_t know_training(driver_t *driver, lode_run_t *run) {
+    LODE_TRY(lode_inputs_prepare(run, driver->inputs));
+    for (int s = 0; s <= LODE_STAGE_TRAIN; s++)
+        if (lode_stage_wanted_of(run->config, run->model, (lode_stage_t)s))
+            LODE_TRY(lode_inputs_fingerprint(run, driver->inputs, (lode_stage_t)s));
+    return LODE_OK;
+}
+
+/* Finds out whether the checkpoints of a model are those of this experiment, which is an error
+ * where they are needed: the weights of other settings must not pass for theirs. */
+static lode_status_t find_checkpoints(driver_t *driver, const lode_config_t *config,
+                                      const lode_config_model_t *base, const char *point,
+                                      bool *ready) {
+    lode_run_t run;
+    *ready = false;
+    lode_status_t status =
+        lode_comm_agree(driver->comm, open_run(&run, driver, config, base, point));
+    if (status == LODE_OK)
+        status = know_training(driver, &run);
+    if (status == LODE_OK)
+        status = is_finished(driver, &run, ready);
+    else if (!wants_weights(driver) && status == LODE_ERR_INPUT)
+        status = LODE_OK; /* no ids yet */
+    if (status == LODE_OK && !*ready && wants_weights(driver))
+        status = lode_fail(LODE_ERR_INPUT,
+                           "%s/train.h5: missing, of other inputs or settings, or without the "
+                           "folders that it lists; run the stage train first",
+                           run.folder);
+    close_run(&run);
+    return status;
+}
+
 static lode_status_t run_model(driver_t *driver, const lode_config_t *config,
                                const lode_config_model_t *model, const char *point) {
     lode_run_t run;
@@ -419,6 +471,36 @@ static void warn_of_affinity(const lode_config_t *config) {
                          (long long)config->threads);
 }
 
+/* Unless the run is to stop. */
+static lode_status_t run_model_now(driver_t *driver, const lode_config_t *config,
+                                   const lode_config_model_t *model, const char *point) {
+    LODE_TRY(lode_comm_stop(driver->comm, 0));
+    return run_model(driver, config, model, point);
+}
+
+/* The models that training has made of another. */
+static lode_status_t run_checkpoints(driver_t *driver, const lode_config_t *config,
+                                     const lode_config_model_t *base, const char *point) {
+    const unsigned before = 1u << LODE_STAGE_TOKENIZER | 1u << LODE_STAGE_TRAIN;
+    bool looked = false, ready = false;
+    if (!(driver->request->stages & ~before))
+        return LODE_OK;
+    for (int64_t i = 0; i < config->trained_count; i++) {
+        const lode_config_model_t *model = &config->trained[i];
+        if (lode_config_trained_from(config, model) != base ||
+            !lode_config_selects(config, driver->request->model, model))
+            continue;
+        if (!looked)
+            LODE_TRY(find_checkpoints(driver, config, base, point, &ready));
+        looked = true;
+        if (ready)
+            LODE_TRY(run_model_now(driver, config, model, point));
+        else
+            lode_log_info("model %s is not trained yet; it is left out", model->name);
+    }
+    return LODE_OK;
+}
+
 static lode_status_t run_points(driver_t *driver, const lode_config_point_t *points,
                                 int64_t count) {
     lode_status_t status = LODE_OK;
@@ -432,13 +514,11 @@ static lode_status_t run_points(driver_t *driver, const lode_config_point_t *poi
         const lode_config_t *config = points[p].config;
         lode_set_threads((int)config->threads);
         warn_of_affinity(config);
-        for (int64_t m = 0; m < config->model_count; m++) {
-            const lode_config_model_t *model = &config->models[m];
-            if (driver->request->model && strcmp(driver->request->model, model->name) != 0)
-                continue;
-            LODE_TRY(lode_comm_stop(driver->comm, 0));
-            LODE_TRY(run_model(driver, config, model, points[p].label));
-        }
+        for (int64_t m = 0; m < config->model_count; m++)
+            if (lode_config_selects(config, driver->request->model, &config->models[m]))
+                LODE_TRY(run_model_now(driver, config, &config->models[m], points[p].label));
+        for (int64_t m = 0; m < config->model_count; m++)
+            LODE_TRY(run_checkpoints(driver, config, &config->models[m], points[p].label));
     }
     return LODE_OK;
 }
@@ -485,9 +565,7 @@ lode_status_t lode_driver_run(const lode_comm_t *comm, const lode_config_t *conf
     report_memory(comm, config);
     lode_inputs_close(&driver.inputs, comm);
     lode_config_points_destroy(&points, count);
-    for (int64_t i = 0; i < driver.finished_count; i++)
-        free(driver.finished[i].path);
-    free(driver.finished);
+    lode_finished_free(&driver.finished);
     free(driver.folder);
     if (status == LODE_OK && request->report)
         status = lode_driver_report(comm, config);
@@ -496,26 +574,48 @@ lode_status_t lode_driver_run(const lode_comm_t *comm, const lode_config_t *conf
 
 /* --- the report ----------------------------------------------------------------------------- */
 
+/* The models of all points, each once: points may train for different steps. */
+static lode_status_t list_models(const lode_config_model_t ***models, int64_t *count,
+                                 const lode_config_point_t *points, int64_t point_count) {
+    int64_t room = 0;
+    *count = 0;
+    for (int64_t p = 0; p < point_count; p++)
+        room += lode_config_model_total(points[p].config);
+    LODE_TRY(LODE_NEW(models, room, "report"));
+    for (int64_t p = 0; p < point_count; p++)
+        for (int64_t m = 0; m < lode_config_model_total(points[p].config); m++) {
+            const lode_config_model_t *model = lode_config_model_at(points[p].config, m);
+            bool known = false;
+            for (int64_t i = 0; i < *count && !known; i++)
+                known = strcmp((*models)[i]->name, model->name) == 0;
+            if (!known)
+                (*models)[(*count)++] = model;
+        }
+    return LODE_OK;
+}
+
 static lode_status_t build_report(const lode_config_t *config, const lode_config_point_t *points,
                                   int64_t count, const char *folder) {
-    const char **labels = NULL, **models = NULL;
-    int64_t *budgets = NULL;
+    const lode_config_model_t **models = NULL;
+    const char **labels = NULL, **names = NULL;
+    int64_t *budgets = NULL, model_count = 0;
     lode_status_t status = LODE_OK;
     LODE_GUARD(status, LODE_NEW(&labels, count, "report"), done);
     LODE_GUARD(status, LODE_NEW(&budgets, count, "report"), done);
-    LODE_GUARD(status, LODE_NEW(&models, config->model_count, "report"), done);
+    LODE_GUARD(status, list_models(&models, &model_count, points, count), done);
+    LODE_GUARD(status, LODE_NEW(&names, model_count, "report"), done);
     for (int64_t p = 0; p < count; p++) {
         labels[p] = points[p].label;
         budgets[p] = points[p].config->quantize.budget;
     }
-    for (int64_t m = 0; m < config->model_count; m++)
-        models[m] = config->models[m].name;
+    for (int64_t m = 0; m < model_count; m++)
+        names[m] = models[m]->name;
     const lode_report_t report = {.folder = folder,
                                   .name = config->name,
                                   .points = labels,
                                   .point_count = count,
-                                  .models = models,
-                                  .model_count = config->model_count,
+                                  .models = names,
+                                  .model_count = model_count,
                                   .budgets = budgets};
     LODE_GUARD(status, lode_report_build(&report), done);
     lode_log_info("report: %s/report.html", folder);
@@ -523,6 +623,7 @@ done:
     free(budgets);
     free(labels);
     free(models);
+    free(names);
     return status;
 }
 

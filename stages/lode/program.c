@@ -135,6 +135,17 @@ static lode_status_t report(const lode_comm_t *comm, const lode_config_t *config
     return lode_driver_report(comm, config);
 }
 
+static void say_sound(const char *file, const lode_config_t *config, int64_t points) {
+    const int64_t models = config->model_count, checkpoints = lode_config_checkpoint_total(config);
+    char trained[64] = "";
+    if (checkpoints > 0)
+        snprintf(trained, sizeof trained, " trained to %lld %s each", (long long)checkpoints,
+                 checkpoints == 1 ? "checkpoint" : "checkpoints");
+    printf("%s is sound: %lld %s%s, %lld %s of its sweep\n", file, (long long)models,
+           models == 1 ? "model" : "models", trained, (long long)points,
+           points == 1 ? "point" : "points");
+}
+
 static lode_status_t check(const lode_comm_t *comm, const lode_config_t *config,
                            const lode_arguments_t *arguments) {
     lode_config_point_t *points;
@@ -156,9 +167,7 @@ static lode_status_t check(const lode_comm_t *comm, const lode_config_t *config,
             status = lode_fail_context(status, "point %s of the sweep", points[p].label);
     }
     if (status == LODE_OK && !resolved)
-        printf("%s is sound: %lld %s, %lld %s of its sweep\n", arguments->operands[0],
-               (long long)config->model_count, config->model_count == 1 ? "model" : "models",
-               (long long)count, count == 1 ? "point" : "points");
+        say_sound(arguments->operands[0], config, count);
     lode_config_points_destroy(&points, count);
     return status;
 }
@@ -300,10 +309,10 @@ static const command_t commands[] = {
      .usage =
          "  lode run EXPERIMENT.cfg     run what is not complete, then build the report\n"
          "      --set key.path=value    change a key of the experiment; may be repeated\n"
-         "      --stages a,b            only these: tokenize calibrate accumulate moments\n"
-         "                              classify superweight spectra prune compensate\n"
-         "                              quantize evaluate probe export audit report\n"
-         "      --model NAME            only this model\n"
+         "      --stages a,b            only these: tokenizer tokenize train calibrate\n"
+         "                              accumulate moments classify superweight spectra prune\n"
+         "                              compensate quantize evaluate probe export audit report\n"
+         "      --model NAME            only this model, with its checkpoints, or one of them\n"
          "      --force                 run the stages again though they are complete\n"
          "      --time-limit 3h30m      stop in time, like on SIGTERM: end the unit in hand and\n"
          "                              exit with status 75; the same command goes on\n",

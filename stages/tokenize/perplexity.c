@@ -130,14 +130,12 @@ static lode_status_t check_length(const lode_tokenized_t *text,
 }
 
 lode_status_t lode_tokenize_prefix(int32_t *prefix, const lode_config_perplexity_t *entry,
-                                   const lode_checkpoint_t *checkpoint,
+                                   const char *folder, const lode_architecture_t *architecture,
                                    const lode_tokenizer_t *tokenizer) {
-    const char *folder = lode_checkpoint_folder(checkpoint);
     *prefix = -1;
     if (entry->protocol != LODE_PROTOCOL_LM_EVAL)
         return LODE_OK;
-    LODE_TRY(
-        lode_prefix_token(prefix, folder, tokenizer, lode_checkpoint_architecture(checkpoint)));
+    LODE_TRY(lode_prefix_token(prefix, folder, tokenizer, architecture));
     if (*prefix >= 0)
         return LODE_OK;
     return lode_fail(LODE_ERR_INPUT,
@@ -156,7 +154,8 @@ lode_status_t lode_tokenize_perplexity(lode_tokenized_t *text, const lode_run_t 
         text->bos = run->architecture.bos;
     else if (entry->bos == LODE_BOS_AUTO)
         lode_tokenizer_bos(crew->tokenizer, &text->bos);
-    LODE_TRY(lode_tokenize_prefix(&text->prefix, entry, run->checkpoint, crew->tokenizer));
+    LODE_TRY(lode_tokenize_prefix(&text->prefix, entry, run->model->path, &run->architecture,
+                                  crew->tokenizer));
     LODE_TRY(read_corpus(&corpus, entry));
     const lode_status_t status = encode_corpus(text, entry, corpus, crew);
     lode_corpus_destroy(&corpus);

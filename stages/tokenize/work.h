@@ -30,11 +30,12 @@ LODE_MUST_USE lode_status_t lode_tokenize_perplexity(lode_tokenized_t *text, con
                                                      const lode_crew_t *crew);
 
 /* The token that the first token of a text is predicted from (model/prefix), of an entry of the
- * protocol lm-eval; −1 for other protocols. Errors: LODE_ERR_INPUT where the model has neither BOS
- * nor EOS, those of lode_prefix_token. Local. */
+ * protocol lm-eval; −1 for other protocols. folder: of the model. Errors: LODE_ERR_INPUT where the
+ * model has neither BOS nor EOS, those of lode_prefix_token. Local. */
 LODE_MUST_USE lode_status_t lode_tokenize_prefix(int32_t *prefix,
                                                  const lode_config_perplexity_t *entry,
-                                                 const lode_checkpoint_t *checkpoint,
+                                                 const char *folder,
+                                                 const lode_architecture_t *architecture,
                                                  const lode_tokenizer_t *tokenizer);
 
 /* Whether the causal checks have texts of their own. Local. */
