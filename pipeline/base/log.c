@@ -87,9 +87,10 @@ static void show(const lode_progress_t *progress, double now, bool end) {
                  (int)(seconds / 60) % 60, (int)seconds % 60);
     }
     bool terminal = isatty(STDERR_FILENO);
-    fprintf(stderr, "%slode: %s: %s %lld/%lld%s%s%s", terminal ? "\r\033[K" : "", progress->stage,
-            progress->unit, (long long)progress->units_done, (long long)progress->units, tokens,
-            left, terminal && !end ? "" : "\n");
+    fprintf(stderr, "%slode: %s: %s %lld/%lld%s%s%s%s%s", terminal ? "\r\033[K" : "",
+            progress->stage, progress->unit, (long long)progress->units_done,
+            (long long)progress->units, *progress->note ? ", " : "", progress->note, tokens, left,
+            terminal && !end ? "" : "\n");
     fflush(stderr);
     line_open = terminal && !end;
 }
@@ -111,6 +112,13 @@ void lode_progress_add(lode_progress_t *progress, int64_t units, int64_t tokens)
         return;
     progress->last_shown = now;
     show(progress, now, false);
+}
+
+void lode_progress_note(lode_progress_t *progress, const char *format, ...) {
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(progress->note, sizeof progress->note, format, arguments);
+    va_end(arguments);
 }
 
 void lode_progress_end(lode_progress_t *progress) {

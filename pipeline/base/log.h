@@ -28,6 +28,7 @@ typedef struct lode_progress {
     int64_t units_before; /* of these, by an earlier run */
     int64_t tokens_done;  /* 0 where the work has no tokens */
     double start, last_shown;
+    char note[96]; /* what else the line is to say, see lode_progress_note; "" nothing */
 } lode_progress_t;
 
 void lode_progress_start(lode_progress_t *progress, const char *stage, const char *unit,
@@ -37,6 +38,8 @@ void lode_progress_resume(lode_progress_t *progress, int64_t units);
 /* Adds finished units and the tokens they held; shows stage, unit, tokens/s and time left. */
 void lode_progress_add(lode_progress_t *progress, int64_t units, int64_t tokens);
 void lode_progress_end(lode_progress_t *progress);
+/* What the lines after it also say, between units and tokens/s: "loss 3.48". */
+void lode_progress_note(lode_progress_t *progress, const char *format, ...) LODE_PRINTF(2, 3);
 
 /* Where this rank's work stands: "accumulate after micro-batch 12 of 32", "" between pieces of
  * work. Static storage. */

@@ -624,14 +624,13 @@ static lode_status_t add_texts(lode_hash_t *hash, lode_run_t *run, lode_inputs_t
     return LODE_OK;
 }
 
-/* What training begins with, its ids, and what goes into the folders that it writes. */
+/* What training begins with, and its ids. The files beside the weights are copied as they are when
+ * a folder is written: a changed README must not have a model trained again. */
 static lode_status_t add_train(lode_hash_t *hash, lode_run_t *run) {
     char ids[LODE_DIGEST_TEXT];
     LODE_TRY(ids_digest(ids, run, LODE_STAGE_TRAIN));
-    LODE_TRY(companions_digest(run));
     lode_hash_add_text(hash, run->model_digest);
     lode_hash_add_text(hash, ids);
-    lode_hash_add_text(hash, run->companion_digest);
     if (lode_stage_wanted_of(run->config, run->model, LODE_STAGE_TOKENIZER))
         lode_hash_add_text(hash, run->fingerprint[LODE_STAGE_TOKENIZER]);
     return LODE_OK;

@@ -17,6 +17,7 @@
 #include "base/memory.h"
 #include "common/version.h"
 #include "kernels/linear.h"
+#include "train/train.h"
 
 static const char *const stage_names[] = {
 #define LODE_STAGE_NAME(stage, name) name,
@@ -233,6 +234,8 @@ void lode_run_tidy(const lode_run_t *run, lode_stage_t stage) {
             lode_store_discard(path.data);
         lode_buffer_free(&path);
     }
+    if (stage == LODE_STAGE_TRAIN)
+        lode_train_tidy(run->folder);
 }
 
 static lode_status_t libraries_text(lode_buffer_t *text) {

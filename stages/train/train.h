@@ -1,14 +1,57 @@
-/* stages/train: models trained from scratch or from their checkpoints. */
+/* stages/train: a model trained from random weights, or further from its checkpoint.
+ *
+ * Reads tokenize.h5 and, where the experiment trains from it, the checkpoint. A step takes the
+ * blocks of /train/ids that training/order gives it; what a step does is in training/trainer. The
+ * validation loss is measured before the first step, every train.validation.every steps, and after
+ * the last one.
+ *
+ * Checkpoints are the folders <run's folder>/step-000043 (six digits at least): a Hugging Face
+ * folder with the weights in train.dtype, config.json, the tokenizer, the files beside the source's
+ * weights, and lodestone.json, which says what it is: series, step, and the digest of its weights.
+ * They appear under their name when they are complete.
+ *
+ * train.h5 has
+ *     /loss, /gradient_norm, /learning_rate, /entropy_weight, /entropy   f64 [steps]
+ *     /validation/step i64 [n], /validation/loss, /validation/stderr     f64 [n]
+ *     /validation/entropy                                               f64 [n, L]
+ *     /checkpoints/step i64 [k], with the text attributes digest-000043 … of the group
+ * and the root attributes steps, sequences, length, batch, parameters and targets. The loss is the
+ * mean cross-entropy of a step's targets in nats, before its update, as are the norm of the
+ * gradient, before clipping, and the mean entropy of the chosen layers' channels (NaN without
+ * train.entropy.weight). A validation at step s is of the weights after s updates; its entropy is
+ * the mean over the channels of each layer.
+ *
+ * Every train.save steps, and where it is stopped, the stage leaves train-state.h5: master weights,
+ * both moments, and the curves so far, for any number of ranks to go on from
+ * (train/state.h). It is deleted when train.h5 is complete.
+ */
 #ifndef LODE_STAGES_TRAIN_H
 #define LODE_STAGES_TRAIN_H
 
 #include "common/run.h"
+#include "common/size.h"
 
-/* Collective. */
+/* The stage. Errors: LODE_ERR_NUMERIC where the loss, the gradient or a weight stops being finite,
+ * naming the step and the remedy; LODE_ERR_IO (a folder of somebody else's where a checkpoint goes,
+ * no space); LODE_ERR_INPUT, LODE_ERR_MEMORY; LODE_STOPPED, the state being saved. Collective. */
 LODE_MUST_USE lode_status_t lode_stage_train(lode_run_t *run);
 
-/* Whether all checkpoint folders that train.h5 records are there, each with the digest that it
- * records. By one rank. Local. */
+/* Whether all folders that a complete train.h5 of this run names are in run->folder, as they were
+ * written. Local. */
 bool lode_train_present(const lode_run_t *run);
+
+/* Deletes the state that an interrupted run has left in `folder`. Never fails. Local. */
+void lode_train_tidy(const char *folder);
+
+/* What the stage takes of `run`, with a training text of `blocks` sequences, on a rank of this
+ * layout, which is lode_trainer_layout's: the file; as scratch the state on disk and the next one
+ * beside it; as memory all but what a pass keeps of activations. *folders out, bytes of all
+ * checkpoints, is what stays on disk beside the file. Local; errors: as in common/size.h. */
+LODE_MUST_USE lode_status_t lode_train_size(lode_stage_size_t *size, int64_t *folders,
+                                            lode_run_t *run, const lode_layout_t *layout,
+                                            int64_t blocks);
+
+/* Whether a state of this run's fingerprint is there to go on from. Local. */
+bool lode_train_has_state(const lode_run_t *run);
 
 #endif

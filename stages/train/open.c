@@ -1,0 +1,221 @@
+#include "train/work.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "base/memory.h"
+#include "common/folder.h"
+
+enum { FOLDER_PIECE_BYTES = 1 << 23 }; /* at most, of what becomes a folder */
+
+/* --- settings ------------------------------------------------------------------------------- */
+
+lode_dtype_t lode_train_dtype(const lode_config_t *config) {
+    return config->train.dtype == LODE_TRAIN_F32 ? LODE_DTYPE_F32 : LODE_DTYPE_BF16;
+}
+
+void lode_train_setting(lode_trainer_setting_t *setting, const lode_run_t *run) {
+    const lode_config_t *config = run->config;
+    const lode_config_train_t *train = &config->train;
+    *setting = (lode_trainer_setting_t){
+        .length = train->length,
+        .batch = train->batch,
+        .micro_batch = config->micro_batch,
+        .groups = train->groups,
+        .rate = {.steps = train->steps,
+                 .warmup = train->warmup,
+                 .most = train->learning_rate,
+                 .final = train->final,
+                 .decay = train->decay},
+        .beta_1 = train->beta1,
+        .beta_2 = train->beta2,
+        .epsilon = train->epsilon,
+        .clip = train->clip,
+        .decay = {[LODE_PARAMETER_MATRIX] = train->weight_decay.matrices,
+                  [LODE_PARAMETER_EMBEDDING] = train->weight_decay.embeddings,
+                  [LODE_PARAMETER_VECTOR] = train->weight_decay.vectors},
+        .entropy_weight = train->entropy.weight,
+        .entropy_form = train->entropy.form,
+        .entropy_schedule = train->entropy.schedule,
+        .entropy_layers = train->entropy.layers,
+        .entropy_layer_count = train->entropy.layer_count,
+        .threads = (int)config->threads,
+        .memory = config->memory,
+        .scratch = run->folder};
+}
+
+int64_t lode_train_other(const lode_run_t *run, int64_t blocks) {
+    const lode_config_train_t *train = &run->config->train;
+    const int64_t every = train->validation.every;
+    const int64_t validations =
+        *train->validation.corpus ? 2 + (every > 0 ? train->steps / every : 0) : 0;
+    const int64_t curves =
+        LODE_TRAIN_CURVES * train->steps + validations * (3 + run->architecture.layers);
+    return 8 * (curves + blocks + train->batch) + 4 * train->batch * train->length +
+           FOLDER_PIECE_BYTES;
+}
+
+/* --- the text ------------------------------------------------------------------------------- */
+
+static lode_status_t map_text(lode_train_text_t *text, lode_store_t *store, const char *name,
+                              int64_t length) {
+    const void *ids;
+    int64_t count;
+    LODE_TRY(lode_store_map(store, name, LODE_TYPE_I32, &ids, &count));
+    *text = (lode_train_text_t){.ids = ids, .sequences = count / length};
+    return LODE_OK;
+}
+
+/* Collective. */
+static lode_status_t open_text(lode_train_t *train) {
+    const lode_config_train_t *keys = &train->run->config->train;
+    LODE_TRY(lode_run_open(&train->tokenize, train->run, LODE_STAGE_TOKENIZE));
+    lode_status_t status = map_text(&train->text, train->tokenize, "/train/ids", keys->length);
+    if (status == LODE_OK && *keys->validation.corpus)
+        status = map_text(&train->validation, train->tokenize, "/validation/ids", keys->length);
+    if (status == LODE_OK)
+        status = lode_order_create(&train->order, train->run->config->seed, train->text.sequences);
+    if (status == LODE_OK)
+        status = LODE_NEW(&train->taken, keys->batch, "blocks of a step");
+    if (status == LODE_OK)
+        status = LODE_NEW_RAW(&train->ids, keys->batch * keys->length, "ids of a step");
+    return lode_comm_agree(train->run->comm, status);
+}
+
+/* --- the model ------------------------------------------------------------------------------ */
+
+/* Collective. */
+static lode_status_t open_trainer(lode_train_t *train) {
+    const lode_run_t *run = train->run;
+    const lode_comm_t *comm = run->comm;
+    const lode_config_t *config = run->config;
+    lode_trainer_setting_t setting;
+    lode_train_setting(&setting, run);
+    setting.memory -= lode_train_other(run, train->text.sequences);
+    lode_status_t status =
+        lode_trainer_layout(&train->layout, &run->architecture, config->train.length, comm->size,
+                            comm->rank, config->replicas, config->train.groups);
+    if (status == LODE_OK)
+        status = lode_parameters_create(&train->parameters, &run->architecture, &train->layout);
+    LODE_TRY(lode_comm_agree(comm, status));
+    return lode_trainer_create(&train->trainer, comm, &train->layout, train->parameters, &setting);
+}
+
+lode_train_share_t lode_train_share(const lode_train_t *train) {
+    return (lode_train_share_t){.parameters = train->parameters,
+                                .moments = lode_trainer_moments(train->trainer)};
+}
+
+/* Refuses folders of somebody else's where checkpoints go. */
+static lode_status_t check_folders(const lode_train_t *train) {
+    for (int64_t i = 0; i < train->record.checkpoints; i++) {
+        char *path;
+        LODE_TRY(
+            lode_train_folder_path(&path, train->run->folder, train->record.checkpoint_step[i]));
+        const lode_status_t status = lode_folder_check(path);
+        free(path);
+        LODE_TRY(status);
+    }
+    return LODE_OK;
+}
+
+/* Collective. */
+static lode_status_t open_folders(lode_train_t *train) {
+    const lode_run_t *run = train->run;
+    const lode_dtype_t dtype = lode_train_dtype(run->config);
+    lode_status_t status =
+        lode_train_record_create(&train->record, run->config, run->architecture.layers);
+    if (status == LODE_OK)
+        status = lode_inventory_create(&train->inventory, &run->architecture, dtype);
+    if (status == LODE_OK)
+        status = lode_train_folders_create(&train->folders, run, &train->layout, &train->inventory,
+                                           dtype);
+    if (status == LODE_OK && run->comm->rank == 0)
+        status = check_folders(train);
+    return lode_comm_agree(run->comm, status);
+}
+
+/* --- where to begin ------------------------------------------------------------------------- */
+
+/* The first step whose folder the record has and the disk has not; −1 where all are there. */
+static int64_t find_lost(const lode_train_t *train) {
+    const lode_train_record_t *record = &train->record;
+    for (int64_t i = 0; i < record->checkpoints; i++) {
+        char *path;
+        if (!*record->digest[i])
+            continue;
+        const int64_t step = record->checkpoint_step[i];
+        if (lode_train_folder_path(&path, train->run->folder, step) != LODE_OK)
+            return step;
+        const bool there = lode_folder_is(path, record->digest[i]);
+        free(path);
+        if (!there)
+            return step;
+    }
+    return -1;
+}
+
+/* Weights as they are before the first step, and nothing else. Local. */
+static lode_status_t begin(lode_train_t *train) {
+    const lode_run_t *run = train->run;
+    const lode_config_train_t *keys = &run->config->train;
+    const lode_trainer_moments_t moments = lode_trainer_moments(train->trainer);
+    for (int64_t i = 0; i < moments.end - moments.begin; i++)
+        moments.first[i] = moments.second[i] = 0;
+    lode_train_record_free(&train->record);
+    LODE_TRY(lode_train_record_create(&train->record, run->config, run->architecture.layers));
+    train->step = 0;
+    train->saved = -1;
+    if (keys->from == LODE_TRAIN_CHECKPOINT)
+        return lode_parameters_load(train->parameters, run->checkpoint);
+    lode_parameters_initialise(train->parameters, run->config->seed, keys->init.deviation,
+                               keys->init.depth);
+    return LODE_OK;
+}
+
+/* Goes on from the state on disk, or begins. Collective. */
+static lode_status_t find_step(lode_train_t *train) {
+    const lode_run_t *run = train->run;
+    const lode_train_share_t share = lode_train_share(train);
+    int64_t lost = -1;
+    LODE_TRY(lode_train_state_load(run, &share, &train->record, &train->step));
+    train->saved = train->step;
+    if (train->step >= 0) {
+        lost = run->comm->rank == 0 ? find_lost(train) : -1;
+        LODE_TRY(lode_comm_broadcast(run->comm, &lost, sizeof lost, 0));
+        if (lost < 0) {
+            lode_run_say_resumed("train", train->step, run->config->train.steps, "steps");
+            return LODE_OK;
+        }
+        lode_log_warning("train: the checkpoint of step %lld is not there any more; training "
+                         "begins again",
+                         (long long)lost);
+    }
+    return lode_comm_agree(run->comm, begin(train));
+}
+
+/* --- all of it ------------------------------------------------------------------------------ */
+
+lode_status_t lode_train_open(lode_train_t *train, lode_run_t *run) {
+    *train = (lode_train_t){.run = run, .saved = -1};
+    LODE_TRY(open_text(train));
+    LODE_TRY(open_trainer(train));
+    LODE_TRY(open_folders(train));
+    LODE_TRY(find_step(train));
+    return lode_comm_agree(run->comm,
+                           run->comm->rank == 0 ? lode_train_check_space(train) : LODE_OK);
+}
+
+void lode_train_close(lode_train_t *train) {
+    lode_trainer_destroy(&train->trainer);
+    lode_parameters_destroy(&train->parameters);
+    lode_train_folders_free(&train->folders);
+    lode_inventory_free(&train->inventory);
+    lode_train_record_free(&train->record);
+    lode_order_free(&train->order);
+    free(train->taken);
+    free(train->ids);
+    lode_store_close(&train->tokenize);
+    *train = (lode_train_t){0};
+}

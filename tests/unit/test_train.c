@@ -1,0 +1,238 @@
+/* The parts of the stage train that need no other rank: stretches of matrices as rectangles, what
+ * is due when, and the state: that whoever reads it gets his own elements. */
+#include "testing/cmocka_all.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/file.h"
+#include "base/memory.h"
+#include "testing/compare.h"
+#include "testing/temporary.h"
+#include "train/slab.h"
+#include "train/state.h"
+#include "train/train.h"
+
+/* --- rectangles ----------------------------------------------------------------------------- */
+
+static void test_slabs(void **state) {
+    enum { ROWS = 5, COLUMNS = 4, ALL = ROWS * COLUMNS };
+    lode_train_slab_t slabs[LODE_TRAIN_SLABS];
+    (void)state;
+    for (int64_t first = 0; first <= ALL; first++)
+        for (int64_t end = first; end <= ALL; end++) {
+            const int count = lode_train_slabs(slabs, COLUMNS, first, end);
+            int64_t next = first;
+            assert_in_range(count, first < end ? 1 : 0, LODE_TRAIN_SLABS);
+            for (int i = 0; i < count; i++) {
+                const lode_train_slab_t *s = &slabs[i];
+                assert_true(s->count[0] > 0 && s->count[1] > 0);
+                assert_true(s->offset[1] + s->count[1] <= COLUMNS);
+                assert_true(s->count[0] == 1 || s->count[1] == COLUMNS); /* one stretch */
+                assert_int_equal(s->offset[0] * COLUMNS + s->offset[1], next);
+                next += s->count[0] * s->count[1];
+            }
+            assert_int_equal(next, end);
+        }
+}
+
+/* --- what is due ---------------------------------------------------------------------------- */
+
+static lode_config_t *parse_config(const char *train) {
+    char text[1024];
+    snprintf(text, sizeof text,
+             "name = \"x\"; models = ( { name = \"m\"; path = \"m\"; } );\n"
+             "calibration = { corpus = \"c.txt\"; };\n"
+             "train = { corpus = \"c.txt\"; %s };\n",
+             train);
+    lode_config_t *config;
+    LODE_ASSERT_OK(lode_config_parse(&config, text, strlen(text), "exp.cfg"));
+    return config;
+}
+
+static void assert_due(const char *train, int64_t validations, const int64_t *validation,
+                       int64_t checkpoints, const int64_t *checkpoint) {
+    lode_config_t *config = parse_config(train);
+    lode_train_record_t record;
+    LODE_ASSERT_OK(lode_train_record_create(&record, config, 3));
+    assert_int_equal(record.validations, validations);
+    for (int64_t i = 0; i < validations; i++) {
+        assert_int_equal(record.validation_step[i], validation[i]);
+        assert_int_equal(lode_train_record_validation(&record, validation[i]), i);
+    }
+    assert_int_equal(record.checkpoints, checkpoints);
+    for (int64_t i = 0; i < checkpoints; i++)
+        assert_int_equal(lode_train_record_checkpoint(&record, checkpoint[i]), i);
+    assert_int_equal(lode_train_record_validation(&record, 7), -1);
+    assert_int_equal(lode_train_record_checkpoint(&record, 7), -1);
+    lode_train_record_free(&record);
+    lode_config_destroy(&config);
+}
+
+static void test_due(void **state) {
+    (void)state;
+    assert_due("steps = 10;", 0, NULL, 1, (const int64_t[]){10});
+    assert_due("steps = 10; from = \"scratch\"; checkpoints = [ 0, 3, 10 ]; validation = { corpus "
+               "= \"v.txt\"; };",
+               2, (const int64_t[]){0, 10}, 3, (const int64_t[]){0, 3, 10});
+    assert_due("steps = 10; validation = { corpus = \"v.txt\"; every = 5; };", 3,
+               (const int64_t[]){0, 5, 10}, 1, (const int64_t[]){10});
+    assert_due("steps = 10; validation = { corpus = \"v.txt\"; every = 4; };", 4,
+               (const int64_t[]){0, 4, 8, 10}, 1, (const int64_t[]){10});
+    assert_due("steps = 10; validation = { corpus = \"v.txt\"; every = 40; };", 2,
+               (const int64_t[]){0, 10}, 1, (const int64_t[]){10});
+}
+
+/* --- the state ------------------------------------------------------------------------------ */
+
+static const char model[] =
+    "{\"model_type\": \"llama\", \"hidden_size\": 16, \"intermediate_size\": 24, "
+    "\"num_hidden_layers\": 3, \"num_attention_heads\": 4, \"num_key_value_heads\": 2, "
+    "\"vocab_size\": 50, \"max_position_embeddings\": 32, \"rms_norm_eps\": 1e-05, "
+    "\"hidden_act\": \"silu\", \"tie_word_embeddings\": %s}";
+
+/* One rank's part of a training, with numbers that tell where they belong. */
+typedef struct part {
+    lode_layout_t layout;
+    lode_train_share_t share;
+    lode_train_record_t record;
+} part_t;
+
+static float value(int array, int64_t tensor, int64_t element) {
+    return (float)(1 + array + 3 * (element + 5000 * tensor));
+}
+
+static void create_part(part_t *part, const lode_architecture_t *architecture,
+                        const lode_config_t *config, int size, int rank, int replicas) {
+    lode_train_share_t *share = &part->share;
+    LODE_ASSERT_OK(lode_layout_create(&part->layout, architecture, 32, size, rank, replicas));
+    LODE_ASSERT_OK(lode_parameters_create(&share->parameters, architecture, &part->layout));
+    LODE_ASSERT_OK(lode_train_record_create(&part->record, config, architecture->layers));
+    /* Shards that begin and end anywhere. */
+    const int64_t all = share->parameters->elements;
+    const int replica = part->layout.replica < 0 ? 0 : part->layout.replica;
+    share->moments.begin = all * replica / replicas;
+    share->moments.end = all * (replica + 1) / replicas;
+    const int64_t mine = share->moments.end - share->moments.begin;
+    LODE_ASSERT_OK(LODE_NEW(&share->moments.first, mine, "moments"));
+    LODE_ASSERT_OK(LODE_NEW(&share->moments.second, mine, "moments"));
+}
+
+static void free_part(part_t *part) {
+    lode_parameters_destroy(&part->share.parameters);
+    lode_train_record_free(&part->record);
+    free(part->share.moments.first);
+    free(part->share.moments.second);
+}
+
+static void fill_part(part_t *part) {
+    const lode_parameters_t *parameters = part->share.parameters;
+    const lode_trainer_moments_t *moments = &part->share.moments;
+    for (int64_t p = 0; p < parameters->count; p++) {
+        const lode_parameter_t *parameter = &parameters->list[p];
+        for (int64_t i = 0; i < parameter->elements; i++) {
+            const int64_t flat = parameter->offset + i;
+            parameters->weights[flat] = value(0, parameter->index, i);
+            moments->first[flat - moments->begin] = value(1, parameter->index, i);
+            moments->second[flat - moments->begin] = value(2, parameter->index, i);
+        }
+    }
+    for (int c = 0; c < LODE_TRAIN_CURVES; c++)
+        for (int64_t s = 0; s < 6; s++)
+            part->record.curve[c][s] = 100 * c + (double)s;
+    part->record.loss[0] = 7.5;
+    part->record.entropy[2] = 1.25;
+    snprintf(part->record.digest[0], LODE_DIGEST_TEXT, "%032d", 12);
+}
+
+static void assert_part(const part_t *part) {
+    const lode_parameters_t *parameters = part->share.parameters;
+    const lode_trainer_moments_t *moments = &part->share.moments;
+    for (int64_t p = 0; p < parameters->count; p++) {
+        const lode_parameter_t *parameter = &parameters->list[p];
+        for (int64_t i = 0; i < parameter->elements; i++) {
+            const int64_t flat = parameter->offset + i;
+            assert_true(parameters->weights[flat] == value(0, parameter->index, i));
+            if (flat < moments->begin || flat >= moments->end)
+                continue;
+            assert_true(moments->first[flat - moments->begin] == value(1, parameter->index, i));
+            assert_true(moments->second[flat - moments->begin] == value(2, parameter->index, i));
+        }
+    }
+    assert_true(part->record.curve[2][5] == 205 && isnan(part->record.curve[2][6]));
+    assert_true(part->record.loss[0] == 7.5 && isnan(part->record.loss[1]));
+    assert_true(part->record.entropy[2] == 1.25);
+    assert_int_equal(strtol(part->record.digest[0], NULL, 10), 12);
+    assert_string_equal(part->record.digest[1], "");
+}
+
+static void check_states(const char *tied) {
+    const lode_comm_t alone = lode_comm_alone();
+    lode_config_t *config = parse_config("steps = 10; checkpoints = [ 3 ]; "
+                                         "validation = { corpus = \"v.txt\"; };");
+    char *folder = NULL, text[1024];
+    lode_architecture_t architecture;
+    part_t whole, part;
+    int64_t step;
+    LODE_ASSERT_OK(lode_strdup(&folder, lode_test_temporary()));
+    lode_run_t run = {.comm = &alone, .config = config, .folder = folder};
+    snprintf(run.fingerprint[LODE_STAGE_TRAIN], LODE_DIGEST_TEXT, "%032d", 1);
+    snprintf(text, sizeof text, model, tied);
+    LODE_ASSERT_OK(lode_architecture_parse(&architecture, text, strlen(text), "config.json"));
+
+    create_part(&whole, &architecture, config, 1, 0, 1);
+    LODE_ASSERT_OK(lode_train_state_load(&run, &whole.share, &whole.record, &step));
+    assert_int_equal(step, -1); /* there is none */
+    fill_part(&whole);
+    LODE_ASSERT_OK(lode_train_state_save(&run, &whole.share, &whole.record, 6));
+    assert_true(lode_train_has_state(&run));
+
+    for (int size = 1; size <= 5; size++)
+        for (int replicas = 1; replicas <= 2 && replicas <= size; replicas++)
+            for (int rank = 0; rank < size; rank++) {
+                create_part(&part, &architecture, config, size, rank, replicas);
+                LODE_ASSERT_OK(lode_train_state_load(&run, &part.share, &part.record, &step));
+                assert_int_equal(step, 6);
+                assert_part(&part);
+                free_part(&part);
+            }
+
+    /* Weights that are no numbers do not take the place of some that are. */
+    whole.share.parameters->weights[whole.share.parameters->list[2].offset] = NAN;
+    assert_int_equal(lode_train_state_save(&run, &whole.share, &whole.record, 7), LODE_ERR_NUMERIC);
+    LODE_ASSERT_OK(lode_train_state_load(&run, &whole.share, &whole.record, &step));
+    assert_int_equal(step, 6);
+
+    run.fingerprint[LODE_STAGE_TRAIN][0] = '5'; /* of other settings */
+    LODE_ASSERT_OK(lode_train_state_load(&run, &whole.share, &whole.record, &step));
+    assert_int_equal(step, -1);
+    lode_train_tidy(folder);
+    assert_int_equal(rmdir(folder), 0); /* nothing is left */
+    assert_int_equal(lode_directory_create(folder), LODE_OK);
+    free_part(&whole);
+    free(folder);
+    lode_config_destroy(&config);
+}
+
+static void test_state(void **state) {
+    (void)state;
+    check_states("false");
+}
+
+static void test_state_tied(void **state) {
+    (void)state;
+    check_states("true");
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_slabs),
+        cmocka_unit_test(test_due),
+        cmocka_unit_test(test_state),
+        cmocka_unit_test(test_state_tied),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
