@@ -18,6 +18,7 @@
  * tests/bench/torch_train.py. The clock is the wall's, for a machine that does nothing else; "cpu"
  * is the time that the process computes, for one thread on a busy machine.
  */
+#include <mpi.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -141,7 +142,7 @@ static lode_status_t make_trainer(bench_t *bench) {
 }
 
 static lode_status_t bench_create(bench_t *bench, const options_t *options) {
-    *bench = (bench_t){.options = options, .comm = lode_comm_alone()};
+    *bench = (bench_t){.options = options, .comm = lode_comm_describe(MPI_COMM_SELF)};
     LODE_TRY(lode_outline_open(&bench->outline, options->model));
     if (options->layers > 0)
         LODE_TRY(lode_outline_set_layers(&bench->outline, options->layers));
@@ -309,11 +310,13 @@ int main(int argc, char **argv) {
         fprintf(stderr, "train_speed: cannot use %s; see the head of its source\n", argv[at]);
         return 2;
     }
+    MPI_Init(&argc, &argv);
     lode_status_t status = bench_create(&bench, &options);
     if (status == LODE_OK)
         status = options.peer ? serve(&bench) : measure(&bench);
     if (status != LODE_OK)
         fprintf(stderr, "train_speed: %s\n", lode_error_message());
     bench_destroy(&bench);
+    MPI_Finalize();
     return status != LODE_OK;
 }
