@@ -72,9 +72,7 @@ static lode_status_t drawn(lode_ids_t *ids, const lode_config_t *config, const l
     return status;
 }
 
-/* How many texts from `next` on may give `missing` tokens: a token is mostly three bytes or more,
- * so that this is rarely asked twice and rarely encodes much that is not needed. */
-static int64_t texts_for(const lode_corpus_t *corpus, int64_t next, int64_t missing) {
+int64_t lode_tokenize_texts_for(const lode_corpus_t *corpus, int64_t next, int64_t missing) {
     const int64_t total = lode_corpus_count(corpus);
     int64_t bytes = 0, end = next;
     for (; end < total && bytes / 4 < missing; end++) {
@@ -95,7 +93,7 @@ static lode_status_t make_stream(lode_ids_t *stream, const lode_crew_t *crew,
     for (int64_t next = 0; next < total && stream->count < most && status == LODE_OK;) {
         lode_ids_t whole = {0};
         const int64_t count =
-            most == INT64_MAX ? total : texts_for(corpus, next, most - stream->count);
+            most == INT64_MAX ? total : lode_tokenize_texts_for(corpus, next, most - stream->count);
         status = lode_tokenize_texts(&whole, crew, corpus, NULL, next, count);
         for (int64_t s = 0; s < whole.sequences && status == LODE_OK; s++) {
             const int64_t length = whole.offset[s + 1] - whole.offset[s];

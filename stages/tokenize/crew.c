@@ -7,6 +7,7 @@
 #include "base/memory.h"
 
 enum {
+    ROUND = 16 << 20,  /* bytes that a rank takes at a time: what encoding needs goes with it */
     ALONE = 128 << 10, /* bytes that rank 0 encodes faster than it deals them out */
     WHOLE = 32 << 10,  /* a text is not cut nearer than this to its ends */
     TAG = 7
@@ -50,17 +51,16 @@ static lode_status_t choose_place(place_t *place, const lode_crew_t *crew, const
     return LODE_OK;
 }
 
-/* Places [size + 1]: the shares are of equal length as far as texts can be cut. */
-static lode_status_t choose_places(place_t *places, const lode_crew_t *crew,
+/* Places [shares + 1]: the shares are of equal length as far as texts can be cut. */
+static lode_status_t choose_places(place_t *places, int64_t shares, const lode_crew_t *crew,
                                    const lode_span_t *texts, int64_t count, bool cut) {
-    const int size = crew->comm->size;
     int64_t total = 0, start = 0, text = 0;
     for (int64_t i = 0; i < count; i++)
         total += (int64_t)texts[i].length;
     places[0] = (place_t){0};
-    places[size] = (place_t){.text = count};
-    for (int r = 1; r < size; r++) {
-        const int64_t target = total / size * r + total % size * r / size;
+    places[shares] = (place_t){.text = count};
+    for (int64_t r = 1; r < shares; r++) {
+        const int64_t target = total / shares * r + total % shares * r / shares;
         while (text + 1 < count && start + (int64_t)texts[text].length <= target)
             start += (int64_t)texts[text++].length;
         LODE_TRY(choose_place(&places[r], crew, texts, text, start, target, cut));
@@ -326,10 +326,10 @@ static lode_status_t take_ids(lode_ids_t *ids, const lode_crew_t *crew, const sh
     return status;
 }
 
-/* Encodes with everybody. Where *joined comes back false the ids are not to be used. */
-static lode_status_t encode_shares(const lode_crew_t *crew, lode_ids_t *ids, const place_t *places,
-                                   share_t *shares, const lode_span_t *texts, order_t order,
-                                   bool *joined, int64_t *failed) {
+/* Encodes a share for each rank. Where *joined comes back false the ids are not to be used. */
+static lode_status_t encode_round(const lode_crew_t *crew, lode_ids_t *ids, const place_t *places,
+                                  share_t *shares, const lode_span_t *texts, order_t order,
+                                  bool *joined, int64_t *failed) {
     const int size = crew->comm->size;
     for (int r = 0; r < size; r++) {
         shares[r] = make_share(&places[r], &places[r + 1], texts);
@@ -338,14 +338,14 @@ static lode_status_t encode_shares(const lode_crew_t *crew, lode_ids_t *ids, con
     lode_status_t dealt = deal_out(crew, places, shares, texts);
     work_t own = {.share = shares[0], .joined = true, .failed = -1};
     lode_status_t status = dealt == LODE_OK ? make_room(&own) : dealt;
-    if (status == LODE_OK) {
+    if (status == LODE_OK && own.share.count > 0) {
         pack(&own, &places[0], texts);
         status = encode_share(&own, crew, order == ORDER_ENCODE_SPECIAL);
     }
     if (status == LODE_OK)
         status = append_share(ids, &own);
     *failed = own.failed;
-    *joined = own.joined;
+    *joined &= own.joined;
     free_work(&own);
     for (int r = 1; r < size; r++)
         if (shares[r].count > 0)
@@ -380,32 +380,51 @@ done:
     return status;
 }
 
+/* Encodes all shares, [rounds · ranks] between places, round after round. */
+static lode_status_t encode_rounds(const lode_crew_t *crew, lode_ids_t *ids, const place_t *places,
+                                   int64_t rounds, const lode_span_t *texts, order_t order,
+                                   bool *joined, int64_t *failed) {
+    const int size = crew->comm->size;
+    share_t *shares;
+    LODE_TRY(LODE_NEW(&shares, size, "shares of texts"));
+    lode_status_t status = LODE_OK;
+    *joined = true;
+    for (int64_t i = 0; i < rounds && *joined && status == LODE_OK; i++)
+        status = encode_round(crew, ids, places + i * size, shares, texts, order, joined, failed);
+    free(shares);
+    return status;
+}
+
+static int64_t round_bytes(const lode_crew_t *crew) {
+    return crew->round > 0 ? crew->round : ROUND;
+}
+
+/* Makes the ids what they were. */
+static void take_back(lode_ids_t *ids, int64_t sequences, int64_t count) {
+    ids->sequences = sequences;
+    ids->count = count;
+}
+
 /* Encodes with everybody, first with long texts cut, then, where a cut did not hold, without. */
 static lode_status_t encode_together(const lode_crew_t *crew, lode_ids_t *ids,
-                                     const lode_span_t *texts, int64_t count, bool add_special,
-                                     int64_t *failed) {
+                                     const lode_span_t *texts, int64_t count, int64_t bytes,
+                                     bool add_special, int64_t *failed) {
     const order_t order = add_special ? ORDER_ENCODE_SPECIAL : ORDER_ENCODE;
-    place_t *places = NULL;
-    share_t *shares = NULL;
-    lode_status_t status = LODE_NEW(&places, crew->comm->size + 1, "shares of texts");
-    if (status == LODE_OK)
-        status = LODE_NEW(&shares, crew->comm->size, "shares of texts");
+    const int64_t rounds = 1 + (bytes - 1) / (round_bytes(crew) * crew->comm->size);
+    const int64_t shares = rounds * crew->comm->size, sequences = ids->sequences, had = ids->count;
+    place_t *places;
+    LODE_TRY(LODE_NEW(&places, shares + 1, "shares of texts"));
+    lode_status_t status = LODE_OK;
     bool joined = false;
     for (int cut = 1; cut >= 0 && !joined && status == LODE_OK; cut--) {
-        lode_ids_t made = {0};
-        status = choose_places(places, crew, texts, count, cut == 1);
+        take_back(ids, sequences, had);
+        status = choose_places(places, shares, crew, texts, count, cut == 1);
         if (status == LODE_OK)
-            status = encode_shares(crew, &made, places, shares, texts, order, &joined, failed);
-        for (int64_t s = 0; s < made.sequences && joined && status == LODE_OK; s++) {
-            status =
-                lode_ids_append(ids, made.id + made.offset[s], made.offset[s + 1] - made.offset[s]);
-            if (status == LODE_OK)
-                status = lode_ids_cut(ids);
-        }
-        lode_ids_free(&made);
+            status = encode_rounds(crew, ids, places, rounds, texts, order, &joined, failed);
     }
+    if (status != LODE_OK)
+        take_back(ids, sequences, had);
     free(places);
-    free(shares);
     return status;
 }
 
@@ -414,10 +433,10 @@ lode_status_t lode_crew_encode(const lode_crew_t *crew, lode_ids_t *ids, const l
     int64_t bytes = 0, at_fault = -1;
     for (int64_t i = 0; i < count; i++)
         bytes += (int64_t)texts[i].length;
-    const bool alone = crew->comm->size == 1 || bytes < ALONE;
+    const bool alone = bytes < ALONE || (crew->comm->size == 1 && bytes <= round_bytes(crew));
     lode_status_t status =
         alone ? encode_alone(crew, ids, texts, count, bytes, add_special, &at_fault)
-              : encode_together(crew, ids, texts, count, add_special, &at_fault);
+              : encode_together(crew, ids, texts, count, bytes, add_special, &at_fault);
     if (failed)
         *failed = at_fault;
     return status;

@@ -27,6 +27,8 @@
 typedef struct lode_crew {
     const lode_comm_t *comm;
     const lode_tokenizer_t *tokenizer; /* the same on all ranks */
+    int64_t round; /* bytes of text that a rank takes at a time, 0 for 16 MiB: encoding takes some
+                    * twenty times as much memory */
 } lode_crew_t;
 
 /* A text: UTF-8, not terminated, the caller's. */

@@ -32,6 +32,19 @@ lode_status_t lode_ids_cut(lode_ids_t *ids) {
     return LODE_OK;
 }
 
+lode_status_t lode_ids_put_before(lode_ids_t *ids, int32_t token) {
+    const int64_t sequences = ids->sequences, count = ids->count + sequences;
+    LODE_TRY(grow(&ids->id, &ids->room, count, sizeof *ids->id));
+    for (int64_t s = sequences - 1; s >= 0; s--) {
+        const int64_t first = ids->offset[s], length = ids->offset[s + 1] - first;
+        memmove(ids->id + first + s + 1, ids->id + first, (size_t)length * sizeof *ids->id);
+        ids->id[first + s] = token;
+        ids->offset[s + 1] += s + 1;
+    }
+    ids->count = count;
+    return LODE_OK;
+}
+
 void lode_ids_free(lode_ids_t *ids) {
     free(ids->id);
     free(ids->offset);

@@ -21,6 +21,9 @@ LODE_MUST_USE lode_status_t lode_ids_append(lode_ids_t *ids, const int32_t *id, 
 /* Ends a sequence, possibly an empty one, at the ids appended so far. Errors: LODE_ERR_MEMORY. */
 LODE_MUST_USE lode_status_t lode_ids_cut(lode_ids_t *ids);
 
+/* Puts `token` before every sequence, in place. Errors: LODE_ERR_MEMORY. */
+LODE_MUST_USE lode_status_t lode_ids_put_before(lode_ids_t *ids, int32_t token);
+
 /* Releases the arrays and leaves {0}. */
 void lode_ids_free(lode_ids_t *ids);
 

@@ -70,25 +70,6 @@ static lode_status_t encode(lode_ids_t *ids, const lode_crew_t *crew, const lode
     return LODE_OK;
 }
 
-/* Puts a token before each document. */
-static lode_status_t put_before(lode_ids_t *ids, int32_t token) {
-    lode_ids_t with = {0};
-    lode_status_t status = LODE_OK;
-    for (int64_t d = 0; d < ids->sequences; d++) {
-        const int64_t begin = ids->offset[d];
-        LODE_GUARD(status, lode_ids_append(&with, &token, 1), done);
-        LODE_GUARD(status, lode_ids_append(&with, ids->id + begin, ids->offset[d + 1] - begin),
-                   done);
-        LODE_GUARD(status, lode_ids_cut(&with), done);
-    }
-    lode_ids_free(ids);
-    *ids = with;
-    return LODE_OK;
-done:
-    lode_ids_free(&with);
-    return status;
-}
-
 static lode_status_t encode_corpus(lode_tokenized_t *text, const lode_config_perplexity_t *entry,
                                    const lode_corpus_t *corpus, const lode_crew_t *crew) {
     const int64_t count = lode_corpus_count(corpus);
@@ -107,7 +88,7 @@ static lode_status_t encode_corpus(lode_tokenized_t *text, const lode_config_per
     if (status == LODE_OK)
         status = encode(&text->ids, crew, texts, count, automatic, prefix);
     if (status == LODE_OK && entry->bos == LODE_BOS_ALWAYS)
-        status = put_before(&text->ids, text->bos);
+        status = lode_ids_put_before(&text->ids, text->bos);
     free(texts);
     return status;
 }

@@ -17,6 +17,7 @@ typedef struct output {
     lode_task_ids_t *tasks;       /* [evaluate.task_count] */
     lode_ids_t probe;
     lode_superweight_ids_t superweight;
+    lode_training_ids_t training;
 } output_t;
 
 static void free_output(output_t *output, const lode_config_t *config) {
@@ -29,19 +30,19 @@ static void free_output(output_t *output, const lode_config_t *config) {
     free(output->tasks);
     lode_ids_free(&output->probe);
     lode_superweight_ids_free(&output->superweight);
+    lode_ids_free(&output->training.train);
+    lode_ids_free(&output->training.validation);
 }
 
 /* --- encoding ------------------------------------------------------------------------------- */
 
 /* Every rank needs the tokenizer; one reads the file. Collective. */
 static lode_status_t load_tokenizer(lode_tokenizer_t **tokenizer, const lode_run_t *run) {
-    const char *path = NULL;
+    const char *path = run->tokenizer;
     char *json = NULL;
     size_t size = 0;
     *tokenizer = NULL;
-    lode_status_t status = lode_checkpoint_tokenizer(run->checkpoint, &path);
-    if (status == LODE_OK && run->comm->rank == 0)
-        status = lode_file_read(&json, &size, path);
+    lode_status_t status = run->comm->rank == 0 ? lode_file_read(&json, &size, path) : LODE_OK;
     status = lode_comm_agree(run->comm, status);
     if (status == LODE_OK)
         status = lode_comm_share(run->comm, &json, &size, 0, LODE_OK);
@@ -61,14 +62,12 @@ static lode_status_t load_tokenizer(lode_tokenizer_t **tokenizer, const lode_run
 
 /* Every id must have its row of the embedding. */
 static lode_status_t check_id(int32_t id, const lode_run_t *run) {
-    const char *path;
     if (id >= 0 && id < run->architecture.vocab)
         return LODE_OK;
-    LODE_TRY(lode_checkpoint_tokenizer(run->checkpoint, &path));
     return lode_fail(LODE_ERR_FORMAT,
                      "%s: gives token id %d, but the model's vocabulary has %lld; the tokenizer "
                      "belongs to another model",
-                     path, (int)id, (long long)run->architecture.vocab);
+                     run->tokenizer, (int)id, (long long)run->architecture.vocab);
 }
 
 static lode_status_t check_ids(const lode_ids_t *ids, const lode_run_t *run) {
@@ -77,8 +76,16 @@ static lode_status_t check_ids(const lode_ids_t *ids, const lode_run_t *run) {
     return LODE_OK;
 }
 
-/* On rank 0, the others serving. */
-static lode_status_t encode_all(output_t *output, const lode_run_t *run, const lode_crew_t *crew) {
+static lode_status_t encode_training(output_t *output, const lode_run_t *run,
+                                     const lode_crew_t *crew) {
+    LODE_TRY(lode_tokenize_training(&output->training, run, crew));
+    LODE_TRY(check_ids(&output->training.train, run));
+    return check_ids(&output->training.validation, run);
+}
+
+/* What the stages that need weights work on. */
+static lode_status_t encode_measured(output_t *output, const lode_run_t *run,
+                                     const lode_crew_t *crew) {
     const lode_config_t *config = run->config;
     const lode_config_evaluate_t *evaluate = &config->evaluate;
     LODE_TRY(lode_tokenize_calibration(&output->calibration, run, crew));
@@ -102,6 +109,13 @@ static lode_status_t encode_all(output_t *output, const lode_run_t *run, const l
     LODE_TRY(check_ids(&output->superweight.prompts, run));
     LODE_TRY(check_ids(&output->superweight.texts, run));
     return check_ids(&output->superweight.words, run);
+}
+
+/* On rank 0, the others serving. */
+static lode_status_t encode_all(output_t *output, const lode_run_t *run, const lode_crew_t *crew) {
+    if (lode_config_is_trained(run->config, run->model))
+        LODE_TRY(encode_training(output, run, crew));
+    return run->checkpoint ? encode_measured(output, run, crew) : LODE_OK;
 }
 
 /* Collective. */
@@ -172,8 +186,21 @@ static lode_status_t put_superweight(lode_store_t *store, const lode_run_t *run,
                              (int64_t)ids->list.length, ids->list.data);
 }
 
-static lode_status_t write_output(lode_store_t *store, const lode_run_t *run,
-                                  const output_t *output) {
+static lode_status_t put_training(lode_store_t *store, const lode_run_t *run,
+                                  const lode_training_ids_t *ids) {
+    const int64_t length = run->config->train.length;
+    LODE_TRY(lode_tokenize_put(store, run, "/train/ids", LODE_TYPE_I32, ids->train.count,
+                               ids->train.id));
+    LODE_TRY(lode_tokenize_put(store, run, "/validation/ids", LODE_TYPE_I32, ids->validation.count,
+                               ids->validation.id));
+    LODE_TRY(lode_store_attribute_i64(store, "/", "train_length", length));
+    LODE_TRY(lode_store_attribute_i64(store, "/", "train_sequences", ids->train.count / length));
+    return lode_store_attribute_i64(store, "/", "validation_sequences",
+                                    ids->validation.count / length);
+}
+
+static lode_status_t write_measured(lode_store_t *store, const lode_run_t *run,
+                                    const output_t *output) {
     const lode_config_evaluate_t *evaluate = &run->config->evaluate;
     LODE_TRY(put_ids(store, run, "/calibration", &output->calibration));
     for (int64_t i = 0; i < evaluate->perplexity_count; i++)
@@ -185,6 +212,13 @@ static lode_status_t write_output(lode_store_t *store, const lode_run_t *run,
     return lode_tokenize_has_superweight(run->config)
                ? put_superweight(store, run, &output->superweight)
                : LODE_OK;
+}
+
+static lode_status_t write_output(lode_store_t *store, const lode_run_t *run,
+                                  const output_t *output) {
+    if (lode_config_is_trained(run->config, run->model))
+        LODE_TRY(put_training(store, run, &output->training));
+    return run->checkpoint ? write_measured(store, run, output) : LODE_OK;
 }
 
 /* --- the stage ------------------------------------------------------------------------------ */
@@ -199,9 +233,13 @@ lode_status_t lode_stage_tokenize(lode_run_t *run) {
         status = write_output(store, run, &output);
         status = lode_run_finish(&store, run, LODE_STAGE_TOKENIZE, status);
     }
-    if (status == LODE_OK)
+    if (status == LODE_OK && run->checkpoint)
         lode_log_info("tokenize: %lld calibration sequences, %lld tokens",
                       (long long)output.calibration.sequences, (long long)output.calibration.count);
+    if (status == LODE_OK && lode_config_is_trained(run->config, run->model))
+        lode_log_info("tokenize: %lld tokens to train on, %lld to validate on",
+                      (long long)output.training.train.count,
+                      (long long)output.training.validation.count);
     free_output(&output, run->config);
     return status;
 }

@@ -10,7 +10,10 @@
  * word (tokenize/superweight.h), with words u8, the list itself, one on a line. The group
  * /perplexity/<name> has the attributes bos (token id that stands before each document and is among
  * its ids, −1 for none), prefix (token id that lm-eval predicts a document from, which is not, −1
- * for other protocols), words and bytes (of its texts). Rank 0 reads the corpora and decides what
+ * for other protocols), words and bytes (of its texts). Of a model that is trained also /train/ids
+ * and /validation/ids i32, sequences of equal length one after the other (none where there is no
+ * text to validate on), with the root attributes train_length, train_sequences and
+ * validation_sequences; of one from scratch nothing else. Rank 0 reads the corpora and decides what
  * is needed; all ranks encode.
  */
 #ifndef LODE_STAGES_TOKENIZE_H

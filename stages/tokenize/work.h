@@ -38,6 +38,18 @@ LODE_MUST_USE lode_status_t lode_tokenize_prefix(int32_t *prefix,
                                                  const lode_architecture_t *architecture,
                                                  const lode_tokenizer_t *tokenizer);
 
+/* What a model is trained on: sequences of train.length ids, one after the other. */
+typedef struct lode_training_ids {
+    lode_ids_t train, validation; /* what they know of texts is not to be used */
+} lode_training_ids_t;
+
+/* All texts of train.corpus with what the tokenizer puts before them, or else, from scratch, the
+ * BOS of config.json, one after the other and cut, the tail dropped; and the first of
+ * train.validation.corpus likewise. `ids` is {0} before. Errors: LODE_ERR_INPUT (no corpus, one
+ * shorter than a sequence), LODE_ERR_FORMAT. */
+LODE_MUST_USE lode_status_t lode_tokenize_training(lode_training_ids_t *ids, const lode_run_t *run,
+                                                   const lode_crew_t *crew);
+
 /* Whether the causal checks have texts of their own. Local. */
 bool lode_tokenize_has_probe(const lode_config_t *config);
 
@@ -57,6 +69,10 @@ LODE_MUST_USE lode_status_t lode_tokenize_first(lode_ids_t *ids, const lode_crew
 LODE_MUST_USE lode_status_t lode_tokenize_texts(lode_ids_t *ids, const lode_crew_t *crew,
                                                 const lode_corpus_t *corpus, const int64_t *chosen,
                                                 int64_t first, int64_t count);
+
+/* How many texts from `next` on may give `missing` tokens: a token is mostly three bytes or more,
+ * so that this is rarely asked twice and rarely encodes much that is not needed. Local. */
+int64_t lode_tokenize_texts_for(const lode_corpus_t *corpus, int64_t next, int64_t missing);
 
 /* Creates a one-dimensional dataset of rank 0's length and lets rank 0 fill it. A failed write
  * sticks to the store and fails its commit, so that rank 0 does not leave the others waiting.

@@ -80,8 +80,8 @@ static void check_equal(const lode_ids_t *got, const lode_ids_t *want) {
                       (size_t)(want->sequences + 1) * sizeof *want->offset) == 0);
 }
 
-static void check_tokenizer(const lode_tokenizer_t *tokenizer, const texts_t *texts) {
-    const lode_crew_t crew = {.comm = &world, .tokenizer = tokenizer};
+static void check_rounds(const lode_tokenizer_t *tokenizer, const texts_t *texts, int64_t round) {
+    const lode_crew_t crew = {.comm = &world, .tokenizer = tokenizer, .round = round};
     if (world.rank > 0) {
         lode_crew_serve(&crew);
         return;
@@ -101,6 +101,26 @@ static void check_tokenizer(const lode_tokenizer_t *tokenizer, const texts_t *te
         lode_ids_free(&got);
     }
     lode_crew_dismiss(&crew);
+}
+
+/* At once, and in many rounds. */
+static void check_tokenizer(const lode_tokenizer_t *tokenizer, const texts_t *texts) {
+    check_rounds(tokenizer, texts, 0);
+    check_rounds(tokenizer, texts, 50000);
+}
+
+/* A token before each sequence, empty ones too. */
+static void check_put_before(void) {
+    static const int32_t first[] = {5, 6, 7}, want[] = {1, 5, 6, 7, 1, 1, 5};
+    static const int64_t offsets[] = {0, 4, 5, 7};
+    lode_ids_t ids = {0};
+    LODE_CHECK(lode_ids_append(&ids, first, 3) == LODE_OK && lode_ids_cut(&ids) == LODE_OK);
+    LODE_CHECK(lode_ids_cut(&ids) == LODE_OK);
+    LODE_CHECK(lode_ids_append(&ids, first, 1) == LODE_OK && lode_ids_cut(&ids) == LODE_OK);
+    LODE_CHECK(lode_ids_put_before(&ids, 1) == LODE_OK);
+    LODE_CHECK(ids.count == 7 && memcmp(ids.id, want, sizeof want) == 0);
+    LODE_CHECK(ids.sequences == 3 && memcmp(ids.offset, offsets, sizeof offsets) == 0);
+    lode_ids_free(&ids);
 }
 
 /* --- tokenizers ----------------------------------------------------------------------------- */
@@ -189,6 +209,7 @@ int main(int argc, char **argv) {
     json_t *vectors = json_load_file("tests/golden/tokenizer_vectors.json", 0, NULL);
     LODE_REQUIRE(texts && vectors);
     make_texts(texts);
+    check_put_before();
     lode_tokenizer_t *tokenizers[3];
     LODE_REQUIRE(lode_tokenizer_load(&tokenizers[0], "configs/quickstart/model/tokenizer.json") ==
                  LODE_OK);

@@ -13,6 +13,7 @@
 #include "config/config.h"
 #include "config/fields.h"
 #include "config/schema.h"
+#include "config/series.h"
 #include "testing/compare.h"
 
 /* Three lines that are all an experiment needs. */
@@ -134,6 +135,38 @@ static void test_defaults(void **state) {
     assert_null(c);
 }
 
+static void test_defaults_of_training(void **state) {
+    (void)state;
+    lode_config_t *c = parse(BASE);
+    const lode_config_train_t *t = &c->train;
+    assert_int_equal(t->steps, 0);
+    assert_int_equal(t->from, LODE_TRAIN_CHECKPOINT);
+    assert_string_equal(t->corpus, "");
+    assert_int_equal(t->format, LODE_CORPUS_TEXT);
+    assert_string_equal(t->field, "text");
+    assert_true(t->length == 256 && t->batch == 16 && t->groups == 1 && t->warmup == 0);
+    assert_true(t->learning_rate == 1e-3 && t->final == 0.1 && t->clip == 1);
+    assert_int_equal(t->decay, LODE_DECAY_COSINE);
+    assert_true(t->beta1 == 0.9 && t->beta2 == 0.95 && t->epsilon == 1e-8);
+    assert_true(t->weight_decay.matrices == 0.1 && t->weight_decay.embeddings == 0.1);
+    assert_true(t->weight_decay.vectors == 0);
+    assert_true(t->init.deviation == 0.02 && t->init.depth);
+    assert_int_equal(t->checkpoint_count, 0);
+    assert_int_equal(t->dtype, LODE_TRAIN_BF16);
+    assert_int_equal(t->save, 100);
+    assert_string_equal(t->validation.corpus, "");
+    assert_true(t->validation.sequences == 64 && t->validation.every == 0);
+    assert_true(t->tokenizer.vocabulary == 0 && t->tokenizer.sample == 0);
+    assert_true(t->entropy.weight == 0 && t->entropy.layer_count == 0);
+    assert_int_equal(t->entropy.form, LODE_ENTROPY_ABSOLUTE);
+    assert_int_equal(t->entropy.schedule, LODE_SCHEDULE_CONSTANT);
+    assert_string_equal(c->models[0].series, "");
+    assert_int_equal(c->models[0].step, -1);
+    assert_int_equal(lode_config_checkpoint_total(c), 0);
+    assert_false(lode_config_is_trained(c, &c->models[0]));
+    lode_config_destroy(&c);
+}
+
 static void test_defaults_of_quantization(void **state) {
     (void)state;
     lode_config_t *c = parse(BASE);
@@ -175,6 +208,17 @@ static const char full[] =
     "micro_batch = 0x100; replicas = 3L; # comment\n"
     "models  = ( { name = \"s\"; path = \"a b\"; }, { name = \"t\"; path = \"c\\\"\\\\d\\x01\"; } "
     ");\n"
+    "train = { steps = 9; from = \"scratch\"; corpus = \"tc\"; format = \"lines\"; field = "
+    "\"tf\";\n"
+    "   length = 64; batch = 24; groups = 2; learning_rate = 2e-3; warmup = 3; decay = "
+    "\"linear\";\n"
+    "   final = 0; beta1 = 0.8; beta2 = 0.99; epsilon = 1e-6; clip = 0; weight_decay = {\n"
+    "   matrices = 0.2; embeddings = 0; vectors = 1; }; init = { deviation = 0.1; depth = false; "
+    "};\n"
+    "   checkpoints = [ 7, 0, 2 ]; dtype = \"f32\"; save = 5; validation = { corpus = \"vc\";\n"
+    "   format = \"jsonl\"; field = \"vf\"; sequences = 3; every = 2; }; tokenizer = {\n"
+    "   vocabulary = 512; sample = \"1M\"; }; entropy = { weight = 0.5; form = \"softmax\";\n"
+    "   schedule = \"cosine\"; layers = ( 1, 0 ); }; };\n"
     "/* more\n"
     "   */ calibration = { corpus = \"tiny\" \"stories\"; format = \"jsonl\"; field = \"body\";\n"
     "   select = \"random\"; sequences = 32; max_length = 128; packing = \"packed\"; padding = "
@@ -218,9 +262,39 @@ static const char full[] =
     "sweep = ( { key = \"classify.core_fraction\"; values = ( 0.005, 0.01 ); },\n"
     "          { key = \"memory\"; values = [ \"1G\" ]; } );\n";
 
+static void check_every_key_of_training(const lode_config_train_t *t) {
+    assert_int_equal(t->steps, 9);
+    assert_int_equal(t->from, LODE_TRAIN_SCRATCH);
+    assert_string_equal(t->corpus, "tc");
+    assert_int_equal(t->format, LODE_CORPUS_LINES);
+    assert_string_equal(t->field, "tf");
+    assert_true(t->length == 64 && t->batch == 24 && t->groups == 2 && t->warmup == 3);
+    assert_true(t->learning_rate == 2e-3 && t->final == 0 && t->clip == 0);
+    assert_int_equal(t->decay, LODE_DECAY_LINEAR);
+    assert_true(t->beta1 == 0.8 && t->beta2 == 0.99 && t->epsilon == 1e-6);
+    assert_true(t->weight_decay.matrices == 0.2 && t->weight_decay.embeddings == 0);
+    assert_true(t->weight_decay.vectors == 1);
+    assert_true(t->init.deviation == 0.1 && !t->init.depth);
+    assert_int_equal(t->checkpoint_count, 3);
+    assert_true(t->checkpoints[0] == 0 && t->checkpoints[1] == 2 && t->checkpoints[2] == 7);
+    assert_int_equal(t->dtype, LODE_TRAIN_F32);
+    assert_int_equal(t->save, 5);
+    assert_string_equal(t->validation.corpus, "vc");
+    assert_int_equal(t->validation.format, LODE_CORPUS_JSONL);
+    assert_string_equal(t->validation.field, "vf");
+    assert_true(t->validation.sequences == 3 && t->validation.every == 2);
+    assert_true(t->tokenizer.vocabulary == 512 && t->tokenizer.sample == 1 << 20);
+    assert_true(t->entropy.weight == 0.5);
+    assert_int_equal(t->entropy.form, LODE_ENTROPY_SOFTMAX);
+    assert_int_equal(t->entropy.schedule, LODE_SCHEDULE_COSINE);
+    assert_int_equal(t->entropy.layer_count, 2);
+    assert_true(t->entropy.layers[0] == 1 && t->entropy.layers[1] == 0);
+}
+
 static void test_every_key(void **state) {
     (void)state;
     lode_config_t *c = parse(full);
+    check_every_key_of_training(&c->train);
     assert_int_equal(c->seed, 5000000000);
     assert_int_equal(c->threads, 2);
     assert_int_equal(c->memory, 3 * (INT64_C(1) << 29));
@@ -682,6 +756,282 @@ static void test_keys_together(void **state) {
     }
 }
 
+#define TRAINED(keys) BASE "train = { steps = 10; corpus = \"b\";\n " keys "};\n"
+
+/* What training refuses that no key alone is wrong about. */
+static void test_wrong_training(void **state) {
+    (void)state;
+    assert_refused(BASE "train = {\n steps = 10; };", LODE_ERR_CONFIG,
+                   "exp.cfg:5: train.corpus: required key is missing; text to train on, as "
+                   "train.steps is above 0");
+    assert_refused(
+        TRAINED("batch = 24; groups = 2;"), LODE_ERR_CONFIG,
+        "exp.cfg:5: train.groups: 2 is no power of two that divides the 3 micro-batches "
+        "of a step (24 sequences, 8 in a micro-batch); set it to 1 or to a smaller power "
+        "of two, or change train.batch or micro_batch");
+    assert_refused(TRAINED("batch = 48; groups = 3;"), LODE_ERR_CONFIG,
+                   "exp.cfg:5: train.groups: 3 is no power of two that divides the 6 micro-batches "
+                   "of a step (48 sequences, 8 in a micro-batch); set it to 2 or");
+    assert_refused(TRAINED("length = 4096; batch = 2; groups = 4;"), LODE_ERR_CONFIG,
+                   "exp.cfg:5: train.groups: 4 is no power of two that divides the 2 micro-batches "
+                   "of a step (2 sequences, 1 in a micro-batch); set it to 2");
+    assert_refused(TRAINED("checkpoints = [ 11 ];"), LODE_ERR_CONFIG,
+                   "exp.cfg:5: train.checkpoints: 11 is beyond the last step, train.steps = 10");
+    assert_refused(TRAINED("checkpoints = [ 0, 3 ];"), LODE_ERR_CONFIG,
+                   "exp.cfg:5: train.checkpoints: 0 is the model that training starts from");
+    assert_refused(TRAINED("checkpoints = [ 3, 3 ];"), LODE_ERR_CONFIG,
+                   "exp.cfg:5: train.checkpoints: 3 is listed twice");
+    assert_refused(TRAINED("warmup = 11;"), LODE_ERR_CONFIG,
+                   "exp.cfg:5: train.warmup: 11 is beyond the last step, train.steps = 10; set it "
+                   "to 10 or less");
+    assert_refused(TRAINED("validation = { every = 2; };"), LODE_ERR_CONFIG,
+                   "exp.cfg:5: train.validation.every: there is no text to measure on; set "
+                   "train.validation.corpus");
+    assert_refused(TRAINED("tokenizer = { vocabulary = 300; };"), LODE_ERR_CONFIG,
+                   "exp.cfg:5: train.tokenizer.vocabulary: a model that is trained on from its "
+                   "checkpoint keeps its tokenizer");
+    assert_refused(TRAINED("from = \"scratch\"; tokenizer = { vocabulary = 259; };"),
+                   LODE_ERR_CONFIG,
+                   "exp.cfg:5: train.tokenizer.vocabulary: 259 has no room for the 256 bytes");
+    assert_refused(BASE "train = {\n tokenizer = { vocabulary = 300; }; };", LODE_ERR_CONFIG,
+                   "exp.cfg:5: train.tokenizer.vocabulary: a tokenizer is made for models that are "
+                   "trained, and train.steps is 0");
+    assert_refused(TRAINED("entropy = { layers = ( 1, 1 ); };"), LODE_ERR_CONFIG,
+                   "exp.cfg:5: train.entropy.layers: 1 is listed twice");
+    static const char *const sound[] = {
+        TRAINED("batch = 32; groups = 4; warmup = 10; checkpoints = [ 10 ];"),
+        TRAINED("from = \"scratch\"; checkpoints = [ 0 ]; tokenizer = { vocabulary = 260; };"),
+        BASE "train = { checkpoints = [ 7 ]; warmup = 9; groups = 3; };"}; /* nothing is trained */
+    for (size_t i = 0; i < sizeof sound / sizeof *sound; i++) {
+        lode_config_t *config = parse(sound[i]);
+        lode_config_destroy(&config);
+    }
+}
+
+#define SWEEP(key, values) BASE "sweep = (\n{ key = \"" key "\";\n values = " values "; } );"
+#define SERIES(elements) "name = \"e\";\nmodels = (\n" elements " );\n"
+
+static void test_wrong_series(void **state) {
+    (void)state;
+    const char text[] = "calibration = { corpus = \"c\"; };\n";
+    assert_refused(SERIES("{ name = \"a\"; path = \"m\";\n steps = \"s\"; }"), LODE_ERR_CONFIG,
+                   "exp.cfg:4: models.[0].steps: stands for a series of models, so it goes with "
+                   "name alone; leave out path, series and step, or give path instead");
+    assert_refused(SERIES("{ name = \"a\";\n steps = \"s\"; step = 3; }"), LODE_ERR_CONFIG,
+                   "exp.cfg:4: models.[0].steps: stands for a series of models");
+    assert_refused(
+        SERIES("{ name = \"a\"; path = \"m\";\n step = 3; }"), LODE_ERR_CONFIG,
+        "exp.cfg:4: models.[0].step: is a step of a series; name it with the key series");
+    assert_refused(SERIES("{ name = \"a\"; path = \"m\";\n series = \"s\"; }"), LODE_ERR_CONFIG,
+                   "exp.cfg:4: models.[0].series: \"s\" needs the step that the model is of");
+    assert_refused(SERIES("{ name = \"a\"; path = \"m\"; series = \"s\"; step = 3; },\n"
+                          "{ name = \"b\"; path = \"m\"; series = \"s\"; step = 3; }"),
+                   LODE_ERR_CONFIG, "exp.cfg:4: models.[1].step: 3 of series \"s\" is used twice");
+    assert_refused(SERIES("{ name = \"a\"; path = \"m\";\n series = \"s/t\"; step = 3; }"),
+                   LODE_ERR_CONFIG, "exp.cfg:4: models.[0].series: must be a name of letters");
+    assert_refused(SERIES("{ name = \"a\"; path = \"m\"; step = -2; }"), LODE_ERR_CONFIG,
+                   "exp.cfg:3: models.[0].step: -2 is out of range; it must be at least -1");
+    assert_refused(SERIES("{ name = \"a\";\n steps = \"/no/such\"; }"), LODE_ERR_CONFIG,
+                   "exp.cfg:4: models.[0].steps: /no/such: cannot be listed: No such file or");
+    assert_refused(
+        SERIES(
+            "{ name = \"a\"; path = \"m\";\n series = \"s\"; step = 3; }") "calibration = { corpus "
+                                                                           "= \"c\"; }; train = { "
+                                                                           "steps = 2; corpus = "
+                                                                           "\"b\"; };",
+        LODE_ERR_CONFIG,
+        "exp.cfg:4: models.[0].series: \"a\" would be trained, and then is step 0 of a "
+        "series of its own; leave series and step out, or set train.steps = 0");
+    assert_refused(
+        SERIES("{ name = \"a\"; path = \"m\"; },\n"
+               "{ name = \"a-step-000002\"; path = \"m\"; }") "calibration = { corpus = \"c\"; }; "
+                                                              "train = { steps = 2; corpus = "
+                                                              "\"b\"; };",
+        LODE_ERR_CONFIG,
+        "exp.cfg:4: models.[1].name: \"a-step-000002\" is the name of a checkpoint of "
+        "another model; rename it");
+    lode_buffer_t own = {0};
+    LODE_ASSERT_OK(lode_buffer_printf(&own, "%s%s train = { steps = 2; corpus = \"b\"; };",
+                                      SERIES("{ name = \"a\"; path = \"m\"; series = \"a\"; "
+                                             "step = 0; }"),
+                                      text));
+    lode_config_t *config = parse(own.data); /* as provenance has it */
+    lode_config_destroy(&config);
+    lode_buffer_free(&own);
+}
+
+static void test_step_names(void **state) {
+    (void)state;
+    static const struct {
+        const char *name;
+        int64_t step; /* −1 none */
+    } cases[] = {{"step-000043", 43},
+                 {"stage1-step150-tokens1B", 150},
+                 {"step=7", 7},
+                 {"Step_12", 12},
+                 {"revision5", 5},
+                 {"10b-300", 300},
+                 {"1", 1},
+                 {"steps-2-of-9", 9},
+                 {"steps3step4", 4},
+                 {"step", -1},
+                 {"main", -1},
+                 {"step-1234567890123456789", -1},
+                 {"step--3", 3}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        int64_t step = -1;
+        assert_int_equal(lode_series_step(&step, cases[i].name), cases[i].step >= 0);
+        if (step != cases[i].step)
+            fail_msg("%s: %lld", cases[i].name, (long long)step);
+    }
+}
+
+static void make_step(const char *name) {
+    char path[160];
+    snprintf(path, sizeof path, "%s/series/%s", folder, name);
+    LODE_ASSERT_OK(lode_directory_create(path));
+}
+
+/* A folder of steps becomes models, ascending, and what was written is what is read again. */
+static void test_series(void **state) {
+    (void)state;
+    static const char *const names[] = {"stage1-step150-x", "step-20", "main",
+                                        "step-3.partial",   ".step-4", "step-1000"};
+    char steps[160], first[200];
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        make_step(names[i]);
+    snprintf(steps, sizeof steps, "models.[1]={ name = \"run\"; steps = \"%s/series\"; }", folder);
+    const char *overrides[] = {steps};
+    const char text[] =
+        SERIES("{ name = \"a\"; path = \"m\"; }, { name = \"x\"; }, { name = \"b\"; path = "
+               "\"n\"; series = \"run\"; step = 0; }") "calibration = { corpus = \"c\"; };\n";
+    write_file("series/step-77", "a file", 6);
+    lode_config_t *c = load(text, overrides, 1);
+    static const int64_t order[] = {-1, 20, 150, 1000, 0};
+    static const char *const called[] = {"a", "run-step-20", "run-stage1-step150-x",
+                                         "run-step-1000", "b"};
+    assert_int_equal(c->model_count, 5);
+    for (int i = 0; i < 5; i++) {
+        assert_string_equal(c->models[i].name, called[i]);
+        assert_int_equal(c->models[i].step, order[i]);
+        assert_string_equal(c->models[i].series, i == 0 ? "" : "run");
+        assert_string_equal(c->models[i].steps, "");
+    }
+    snprintf(first, sizeof first, "%s/series/step-20", folder);
+    assert_string_equal(c->models[1].path, first);
+    assert_string_equal(lode_config_where(c, "models.[1].path"),
+                        lode_config_where(c, "models.[3].name"));
+    char *once = text_of(c);
+    lode_config_t *again = parse(once);
+    char *twice = text_of(again);
+    assert_string_equal(once, twice);
+    free(once);
+    free(twice);
+    lode_config_destroy(&again);
+    lode_config_destroy(&c);
+    make_step("step_20");
+    const char *path = write_file("exp.cfg", text, strlen(text));
+    LODE_ASSERT_FAILS(lode_config_load(&c, path, overrides, 1), LODE_ERR_CONFIG,
+                      "step-20 and step_20 are both of step 20; list the folders as models");
+    make_step("../empty/main");
+    snprintf(steps, sizeof steps, "models.[1]={ name = \"run\"; steps = \"%s/empty\"; }", folder);
+    LODE_ASSERT_FAILS(lode_config_load(&c, path, overrides, 1), LODE_ERR_CONFIG,
+                      "/empty: has no folder with a step in its name");
+    assert_non_null(strstr(lode_error_message(), "models.[1].steps: "));
+}
+
+/* A swept key may not name a model by a number that a series shifts. */
+static void test_swept_series(void **state) {
+    (void)state;
+    lode_config_t *c = NULL;
+    char steps[160];
+    make_step("../other/step-1");
+    snprintf(steps, sizeof steps, "models.[0]={ name = \"run\"; steps = \"%s/other\"; }", folder);
+    const char *overrides[] = {steps};
+    const char *path = write_file("exp.cfg", SWEEP("models.[0].name", "( \"x\" )"),
+                                  strlen(SWEEP("models.[0].name", "( \"x\" )")));
+    LODE_ASSERT_FAILS(lode_config_load(&c, path, overrides, 1), LODE_ERR_CONFIG,
+                      "sweep: models.[0].name: cannot be swept beside a folder of steps");
+    assert_refused(SWEEP("models.[0].steps", "( \"x\" )"), LODE_ERR_CONFIG,
+                   "exp.cfg:5: sweep: models.[0].steps: cannot be swept beside a folder of steps");
+    path = write_file("exp.cfg", SWEEP("seed", "( 1, 2 )"), strlen(SWEEP("seed", "( 1, 2 )")));
+    LODE_ASSERT_OK(lode_config_load(&c, path, overrides, 1));
+    lode_config_destroy(&c);
+}
+
+/* What comes of training, at every point of a sweep. */
+static void test_trained(void **state) {
+    (void)state;
+    lode_config_t *c = parse("name = \"e\"; results = \"r\";\n"
+                             "models = ( { name = \"a\"; path = \"m\"; }, { name = \"b\"; path = "
+                             "\"n\"; } );\n"
+                             "calibration = { corpus = \"c\"; };\n"
+                             "train = { steps = 10; corpus = \"b\"; checkpoints = [ 7, 2 ]; };\n"
+                             "audit = { folders = ( { name = \"f\"; path = \"y\"; model = "
+                             "\"b-step-000002\"; } ); };\n"
+                             "sweep = ( { key = \"train.steps\"; values = ( 7, 1234567 ); } );");
+    lode_config_point_t *points;
+    int64_t count;
+    assert_int_equal(lode_config_model_total(c), 2);
+    LODE_ASSERT_OK(lode_config_expand(c, &points, &count));
+    assert_int_equal(count, 2);
+    const lode_config_t *p = points[0].config;
+    assert_int_equal(lode_config_checkpoint_total(p), 2);
+    assert_int_equal(lode_config_model_total(p), 6);
+    assert_ptr_equal(lode_config_model_at(p, 1), &p->models[1]);
+    const lode_config_model_t *last = lode_config_model_at(p, 5);
+    assert_string_equal(last->name, "b-step-000007");
+    assert_string_equal(last->path, "r/e/train.steps=7/b/step-000007");
+    assert_string_equal(last->series, "b");
+    assert_int_equal(last->step, 7);
+    assert_ptr_equal(lode_config_trained_from(p, last), &p->models[1]);
+    assert_null(lode_config_trained_from(p, &p->models[1]));
+    assert_string_equal(p->models[0].series, "a");
+    assert_int_equal(p->models[0].step, 0);
+    assert_true(lode_config_is_trained(p, &p->models[0]));
+    assert_false(lode_config_is_trained(p, last));
+    assert_false(lode_config_is_scratch(p, &p->models[0]));
+    assert_true(lode_config_selects(p, NULL, last) && lode_config_selects(p, "b", last));
+    assert_true(lode_config_selects(p, "b-step-000007", last));
+    assert_false(lode_config_selects(p, "a", last));
+    assert_false(lode_config_selects(p, "b-step-000007", &p->models[1]));
+    p = points[1].config;
+    assert_int_equal(lode_config_checkpoint_total(p), 3);
+    assert_int_equal(lode_config_checkpoint_at(p, 1), 7);
+    assert_string_equal(lode_config_model_at(p, 4)->name, "a-step-1234567");
+    lode_config_points_destroy(&points, count);
+    lode_config_destroy(&c);
+    c = parse(TRAINED("from = \"scratch\";"));
+    LODE_ASSERT_OK(lode_config_expand(c, &points, &count));
+    assert_true(lode_config_is_scratch(points[0].config, &points[0].config->models[0]));
+    assert_false(lode_config_is_scratch(points[0].config, &points[0].config->trained[0]));
+    assert_string_equal(points[0].config->models[0].series, "");
+    assert_string_equal(points[0].config->trained[0].path, "results/e/a/step-000010");
+    lode_config_points_destroy(&points, count);
+    lode_config_destroy(&c);
+}
+
+static void test_micro_batches(void **state) {
+    (void)state;
+    static const struct {
+        const char *keys;
+        int64_t rows, batches;
+    } cases[] = {{"batch = 16; length = 256;", 8, 2},
+                 {"batch = 17; length = 256;", 8, 3},
+                 {"batch = 3; length = 256;", 3, 1},
+                 {"batch = 3; length = 4096;", 1, 3},
+                 {"batch = 16; length = 1500;", 1, 16}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char text[512];
+        snprintf(text, sizeof text, "%s train = { steps = 10; corpus = \"b\"; %s };", BASE,
+                 cases[i].keys);
+        lode_config_t *c = parse(text);
+        assert_int_equal(lode_config_train_rows(c), cases[i].rows);
+        assert_int_equal(lode_config_train_batches(c), cases[i].batches);
+        lode_config_destroy(&c);
+    }
+}
+
 static void test_missing_and_names(void **state) {
     (void)state;
     assert_refused("", LODE_ERR_CONFIG, "exp.cfg: name: required key is missing");
@@ -1007,8 +1357,6 @@ static void test_sweep(void **state) {
     lode_config_destroy(&config);
 }
 
-#define SWEEP(key, values) BASE "sweep = (\n{ key = \"" key "\";\n values = " values "; } );"
-
 static void test_wrong_sweeps(void **state) {
     (void)state;
     assert_refused(SWEEP("clasify.core_fraction", "( 1 )"), LODE_ERR_CONFIG,
@@ -1234,6 +1582,26 @@ static void test_check_model(void **state) {
     lode_config_destroy(&config);
 }
 
+static void test_check_training(void **state) {
+    (void)state;
+    lode_config_t *config =
+        parse(BASE "train = { steps = 1; corpus = \"b\"; from = \"scratch\";\n length = 300;\n"
+                   " entropy = { layers = ( 0, 3 ); };\n tokenizer = { vocabulary = 400; }; };");
+    LODE_ASSERT_OK(lode_config_check_training(config, 300, 4, 400, "s"));
+    LODE_ASSERT_FAILS(lode_config_check_training(config, 299, 4, 400, "s"), LODE_ERR_CONFIG,
+                      "exp.cfg:5: train.length: 300 is above the 299 positions of model s");
+    LODE_ASSERT_FAILS(lode_config_check_training(config, 300, 3, 400, "s"), LODE_ERR_CONFIG,
+                      "exp.cfg:6: train.entropy.layers: there is no layer 3; model s has layers 0 "
+                      "to 2");
+    LODE_ASSERT_FAILS(lode_config_check_training(config, 300, 4, 399, "s"), LODE_ERR_CONFIG,
+                      "exp.cfg:7: train.tokenizer.vocabulary: 400 is above the vocab_size 399 of "
+                      "model s; set it to 399 or less");
+    lode_config_destroy(&config);
+    config = parse(BASE "train = { length = 300; };"); /* nothing is trained */
+    LODE_ASSERT_OK(lode_config_check_training(config, 2, 1, 1, "s"));
+    lode_config_destroy(&config);
+}
+
 static void test_check_bos(void **state) {
     (void)state;
     lode_config_t *config = parse(
@@ -1349,6 +1717,7 @@ static void test_describe(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_defaults),
+        cmocka_unit_test(test_defaults_of_training),
         cmocka_unit_test(test_defaults_of_quantization),
         cmocka_unit_test(test_every_key),
         cmocka_unit_test(test_every_key_of_quantization),
@@ -1362,6 +1731,13 @@ int main(void) {
         cmocka_unit_test(test_choices),
         cmocka_unit_test(test_granularities),
         cmocka_unit_test(test_keys_together),
+        cmocka_unit_test(test_wrong_training),
+        cmocka_unit_test(test_wrong_series),
+        cmocka_unit_test(test_step_names),
+        cmocka_unit_test(test_series),
+        cmocka_unit_test(test_swept_series),
+        cmocka_unit_test(test_trained),
+        cmocka_unit_test(test_micro_batches),
         cmocka_unit_test(test_missing_and_names),
         cmocka_unit_test(test_syntax),
         cmocka_unit_test(test_wide_integers),
@@ -1374,6 +1750,7 @@ int main(void) {
         cmocka_unit_test(test_wrong_sweeps),
         cmocka_unit_test(test_stage_hashes),
         cmocka_unit_test(test_check_model),
+        cmocka_unit_test(test_check_training),
         cmocka_unit_test(test_check_bos),
         cmocka_unit_test(test_hostile_files),
         cmocka_unit_test(test_truncation),
