@@ -79,11 +79,9 @@ while read -r ranks replicas; do
         "${steps[@]}"
 done <<END
 2 0
-2 2
 3 1
 4 4
 8 2
-8 0
 END
 
 # --- interrupted --------------------------------------------------------------------------------
@@ -106,27 +104,26 @@ start() {
     run=$!
 }
 
-# strike SIGNAL LEAST MOST: sends it to the run's ranks when a training has begun and a random number
-# of milliseconds in between has passed
+# strike RANKS SIGNAL LEAST MOST: sends it to the run's ranks when training has begun and a random
+# number of milliseconds in between has passed
 strike() {
-    local until victims
+    local until victims=("$run")
     until=$(($(now) + 20000))
-    while kill -0 "$run" 2>/dev/null && ! [ -e "$work/killed/train/tiny/train.h5.partial" ] &&
-        [ "$(now)" -lt "$until" ]; do
+    while kill -0 "$run" 2>/dev/null && ! grep -q 'train: ' "$work/log" && [ "$(now)" -lt "$until" ]; do
         sleep 0.01
     done
-    sleep "0.$(printf %03d $(($2 + RANDOM % ($3 - $2 + 1))))"
-    mapfile -t victims < <(pgrep -P "$run" || true)
-    if [ "${#victims[@]}" -eq 0 ] || [ "$1" = KILL ]; then victims+=("$run"); fi
-    kill "-$1" "${victims[@]}" 2>/dev/null || true
+    sleep "0.$(printf %03d $(($3 + RANDOM % ($4 - $3 + 1))))"
+    if [ "$1" -gt 1 ]; then mapfile -t victims < <(pgrep -P "$run" || true); fi
+    if [ "$2" = KILL ]; then victims+=("$run"); fi
+    kill "-$2" "${victims[@]}" 2>/dev/null || true
 }
 
-tall=(--set train.steps=120 --set train.checkpoints='[0,7,40,90]' --set train.validation.every=50)
+tall=(--set train.steps=100 --set train.checkpoints='[0,7,40,90]' --set train.validation.every=50)
 lode_run 1 $experiment tall "${training[@]}" "${tall[@]}"
 struck=0 status=1
 while read -r ranks signal; do
     start "$ranks" killed "${tall[@]}"
-    strike "$signal" 0 400
+    strike "$ranks" "$signal" 0 400
     await
     case $signal:$status in
     *:0) break ;;
@@ -148,12 +145,126 @@ done <<END
 2 KILL
 END
 lode_run 2 $experiment killed "${training[@]}" "${tall[@]}"
-ok "$struck times interrupted"
-alike "interrupted" tall/train/tiny killed/train/tiny 000000 000007 000040 000090 000120
+if [ "$struck" -ge 2 ]; then ok "$struck times interrupted"; else bad "only $struck times interrupted"; fi
+alike "interrupted" tall/train/tiny killed/train/tiny 000000 000007 000040 000090 000100
 
-# Killed at every write that a training of a few steps makes, folders and states among them.
-short=(--set train.steps=4 --set train.checkpoints='[2]' --set train.save=1
+# Every so many writes of a training, folders and states among them, the last one is killed there.
+short=(--set train.steps=4 --set train.warmup=2 --set train.checkpoints='[2]' --set train.save=1
     --set train.validation.every=2)
 lode_run 1 $experiment short "${training[@]}" "${short[@]}"
-writes=$(LODE_FAULT=count "$lode" run $experiment --set "results=$work/count" "${training[@]}" \
-    "${short[@]}" 2>&1 </dev/null | sed -n 's/.*write \([0-9]*\).*/\1/p')
+kills=0
+for call in 20 60 110 200; do
+    rm -rf "$work/fault"
+    LODE_FAULT=kill:call=$call start 1 fault "${short[@]}"
+    await
+    if [ "$status" -eq 137 ]; then kills=$((kills + 1)); fi
+    lode_run 1 $experiment fault "${training[@]}" "${short[@]}"
+    if ! diff -r "$work/short/train/tiny" "$work/fault/train/tiny" -x '*.h5' -x '*.lock' >"$work/diff" ||
+        [ "$("$lode" digest "$work/fault/train/tiny/train.h5")" != \
+            "$("$lode" digest "$work/short/train/tiny/train.h5")" ]; then
+        bad "killed at write $call: $(cat "$work/diff")"
+    fi
+done
+if [ "$kills" -ge 3 ]; then ok "killed at $kills writes"; else bad "only $kills kills at writes"; fi
+
+# --- what is written, and when ------------------------------------------------------------------
+
+lode_run 1 $experiment short "${training[@]}" "${short[@]}"
+said "again: nothing to do" "train: complete, nothing to do"
+before=$(stat -c '%n %i' "$work"/short/train/tiny/step-*)
+rm "$work/short/train/tiny/step-000004/config.json"
+lode_run 1 $experiment short "${training[@]}" "${short[@]}"
+said "a file gone: it is trained again" "train: the checkpoint of step 4 is written"
+said "a file gone: other folders are left alone" "train: the checkpoint of step 2 is there already"
+if [ "$(stat -c '%n %i' "$work"/short/train/tiny/step-* | diff - <(echo "$before") | grep -c '^<')" -ne 1 ]; then
+    bad "a file gone: folders were replaced"
+fi
+lode_run 1 $experiment short "${training[@]}" "${short[@]}" --force
+if [ "$(stat -c '%n %i' "$work"/short/train/tiny/step-* | diff - <(echo "$before") | grep -c '^<')" -eq 2 ]; then
+    ok "--force writes all folders again"
+else
+    bad "--force:" "$(cat "$work/log")"
+fi
+
+# fails STATUS PATTERN FOLDER OPTION ...: a run that must end with one message
+fails() {
+    local want=$1 pattern=$2 folder=$3
+    shift 3
+    start "${ranks:-1}" "$folder" "$@"
+    await
+    if [ "$status" -eq "$want" ] && [ "$(grep -c '^lode: error: ' "$work/log")" -eq 1 ] &&
+        grep -q "^lode: error: .*$pattern" "$work/log"; then
+        ok "refused: $(sed -n 's/^lode: error: //p' "$work/log")"
+    else
+        bad "exit status $status where \"$pattern\" was to be said:"
+        cat "$work/log"
+    fi
+}
+
+# A run that fails keeps what is done; one that goes on begins again where a checkpoint is gone.
+LODE_FAULT=write:call=150 fails 8 '' broken "${tall[@]}" --set train.save=1000
+rm -r "$work/broken/train/tiny/step-000007"
+lode_run 1 $experiment broken "${training[@]}" "${tall[@]}"
+said "a checkpoint gone" "the checkpoint of step 7 is not there any more; training begins again"
+alike "a checkpoint gone" tall/train/tiny broken/train/tiny 000000 000007 000040 000090 000100
+
+# --- from a checkpoint, with the entropy in the loss ---------------------------------------------
+
+further=(--set 'models=({name="books3m";path="configs/quickstart/model";})' --set train.steps=4
+    --set train.from=checkpoint --set 'train.checkpoints=[]' --set train.batch=8
+    --set train.learning_rate=1e-3 --set train.warmup=0 --set 'train.validation.corpus=""' --set train.validation.every=0
+    --set train.entropy.weight=1.0 --set 'train.entropy.layers=[1,4]' --set train.dtype=f32)
+lode_run 1 $experiment further "${training[@]}" "${further[@]}"
+lode_run 3 $experiment further3 "${training[@]}" "${further[@]}"
+alike "from a checkpoint, 3 ranks" further/train/books3m further3/train/books3m 000004
+h5dump -d /entropy "$work/further/train/books3m/train.h5" >"$work/entropy"
+if sed -n 's/.*(0): //p' "$work/entropy" | tr -d ' ' | awk -F, '{ exit !(NF == 4 && $1 > 4 && $4 < $1) }'; then
+    ok "the entropy falls: $(sed -n 's/.*(0): //p' "$work/entropy")"
+else
+    bad "the entropy:" "$(cat "$work/entropy")"
+fi
+
+# --- the checkpoints are models -------------------------------------------------------------------
+
+lode_run 2 $experiment one --set 'train.checkpoints=[0,10,20]'
+said "trained before" "train: complete, nothing to do"
+for step in "${steps[@]}"; do
+    if ! grep -q "^tiny-step-$step,scar-prot@0.5,.*perplexity" "$work/one/train/summary.csv"; then
+        bad "summary.csv has nothing of step $step"
+    fi
+done
+perplexity() {
+    awk -F, -v model="$1" '$1 == model && $2 == "dense" && $7 == "perplexity" { print $10 }' \
+        "$work/one/train/summary.csv"
+}
+if awk -v a="$(perplexity tiny-step-000000)" -v b="$(perplexity tiny-step-000030)" \
+    'BEGIN { exit !(a > 1500 && a < 2600 && b < a / 2) }'; then
+    ok "perplexity before and after: $(perplexity tiny-step-000000), $(perplexity tiny-step-000030)"
+else
+    bad "perplexity before and after: $(perplexity tiny-step-000000), $(perplexity tiny-step-000030)"
+fi
+
+# --- mistakes -----------------------------------------------------------------------------------
+
+fails 10 'step [0-9]* of 30: .*lower train.learning_rate, or raise train.warmup; the state of step [0-9]* is kept' \
+    nan --set train.learning_rate=1e18 --set train.warmup=30 --set train.clip=0.0 --set train.save=1 \
+    --set 'train.checkpoints=[]'
+mkdir -p "$work/way/train/tiny/step-000030"
+touch "$work/way/train/tiny/step-000030/notes"
+ranks=2 fails 8 'step-000030: holds "notes"' way
+mkdir "$work/other"
+config true 1000 >"$work/other/config.json"
+cp "$work/model/tokenizer.json" "$work/other"
+fails 4 'more than the vocab_size 1000' vocabulary --set "models=({name=\"tiny\";path=\"$work/other\";})"
+rm "$work/other/tokenizer.json"
+fails 4 'other/tokenizer.json: missing' tokenizer --set "models=({name=\"tiny\";path=\"$work/other\";})"
+mkdir "$work/disk"
+if [ "$(id -u)" -eq 0 ] && mount -t tmpfs -o size=3m none "$work/disk" 2>/dev/null; then
+    mounted=$work/disk
+    fails 8 'training needs .* GB for checkpoints .*free some space' disk
+    umount "$work/disk"
+    mounted=
+else
+    echo "not tested, for want of the right to mount: a full disk"
+fi
+exit "$failed"

@@ -1,0 +1,271 @@
+/* The stage train on ids made up here: what all ranks train together has the bytes of what one of
+ * them trains alone, in the curves and in the folders, with replicas and without, from random
+ * weights and from a checkpoint; and the same after faults, of which every rank must return the
+ * same error. The whole pipeline around it is tests/stages/train.sh. */
+#include <math.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/fault.h"
+#include "base/file.h"
+#include "base/memory.h"
+#include "base/random.h"
+#include "common/folder.h"
+#include "kernels/linear.h"
+#include "store/digest.h"
+#include "testing/check.h"
+#include "testing/checkpoint.h"
+#include "testing/temporary.h"
+#include "train/train.h"
+
+enum { PATH_BYTES = 1024, LENGTH = 12, BLOCKS = 20, VALIDATION = 5, STEPS = 6 };
+
+static lode_comm_t world;
+static char folder[PATH_BYTES]; /* of the whole test; the same on all ranks */
+
+static const lode_architecture_t plain = {.model_type = LODE_MODEL_LLAMA,
+                                          .activation = LODE_ACTIVATION_SILU,
+                                          .layers = 3,
+                                          .hidden = 8,
+                                          .intermediate = 20,
+                                          .heads = 2,
+                                          .kv_heads = 1,
+                                          .head_dim = 4,
+                                          .vocab = 31,
+                                          .max_positions = 64,
+                                          .norm_eps = 1e-5,
+                                          .rotary.theta = 10000,
+                                          .bos = 1,
+                                          .eos = 2};
+
+static void path_of(char path[PATH_BYTES], const char *format, ...) LODE_PRINTF(2, 3);
+static void path_of(char path[PATH_BYTES], const char *format, ...) {
+    va_list arguments;
+    va_start(arguments, format);
+    LODE_REQUIRE(vsnprintf(path, PATH_BYTES, format, arguments) < PATH_BYTES);
+    va_end(arguments);
+}
+
+/* --- inputs --------------------------------------------------------------------------------- */
+
+static void write_model(const char *name, bool tied) {
+    char path[PATH_BYTES];
+    lode_architecture_t architecture = plain;
+    architecture.tied = tied;
+    path_of(path, "%s/%s", folder, name);
+    if (world.rank == 0) {
+        LODE_REQUIRE(lode_directory_create(path) == LODE_OK);
+        LODE_REQUIRE(lode_test_write_checkpoint(path, &architecture, LODE_DTYPE_F32, 1, 5) ==
+                     LODE_OK);
+        LODE_REQUIRE(lode_test_write_text(path, "tokenizer.json", "{}") == LODE_OK);
+        LODE_REQUIRE(lode_test_write_text(path, "README.md", "a model") == LODE_OK);
+    }
+    MPI_Barrier(world.comm);
+}
+
+/* Opens the run of a model in the results folder `results`, on the ranks of `comm`; everything is
+ * for close_run. */
+static void open_run(lode_run_t *run, const lode_comm_t *comm, const char *model,
+                     const char *results, int replicas, const char *more) {
+    char text[4096], source[PATH_BYTES], path[PATH_BYTES];
+    lode_config_t *config;
+    path_of(source, "%s/%s", folder, model);
+    const int length =
+        snprintf(text, sizeof text,
+                 "name = \"t\"; models = ({ name = \"%s\"; path = \"%s\"; }); micro_batch = 24;\n"
+                 "replicas = %d; calibration = { corpus = \"c\"; };\n"
+                 "train = { steps = %d; corpus = \"c\"; length = %d; batch = 8; groups = 4;\n"
+                 "          learning_rate = 1e-2; warmup = 2; save = 2;\n"
+                 "          validation = { corpus = \"v\"; every = 3; };\n%s };\n",
+                 model, source, replicas, STEPS, LENGTH, more);
+    LODE_REQUIRE(length < (int)sizeof text);
+    LODE_REQUIRE(lode_config_parse(&config, text, (size_t)length, "t.cfg") == LODE_OK);
+    *run = (lode_run_t){.comm = comm, .config = config, .model = &config->models[0], .point = ""};
+    LODE_REQUIRE(lode_checkpoint_open(&run->checkpoint, source) == LODE_OK);
+    run->architecture = *lode_checkpoint_architecture(run->checkpoint);
+    path_of(path, "%s/%s", folder, results);
+    LODE_REQUIRE(lode_strdup(&run->folder, path) == LODE_OK);
+    for (int s = 0; s < LODE_STAGE_COUNT; s++)
+        snprintf(run->fingerprint[s], LODE_DIGEST_TEXT, "%032d", s);
+    if (comm->rank == 0)
+        LODE_REQUIRE(lode_directory_create(run->folder) == LODE_OK);
+    MPI_Barrier(comm->comm);
+}
+
+static void close_run(lode_run_t *run) {
+    lode_config_t *config = (lode_config_t *)(uintptr_t)run->config;
+    lode_checkpoint_close(&run->checkpoint);
+    lode_config_destroy(&config);
+    free(run->folder);
+    lode_buffer_free(&run->inputs);
+}
+
+static void put_ids(lode_store_t *store, const lode_comm_t *comm, const char *name,
+                    int64_t sequences, uint64_t key) {
+    const int64_t count = sequences * LENGTH, offset = 0;
+    int32_t ids[BLOCKS * LENGTH];
+    for (int64_t i = 0; i < count; i++)
+        ids[i] = (int32_t)lode_random_below(key, (uint64_t)(i / 2), plain.vocab);
+    LODE_REQUIRE(lode_store_dataset(store, name, LODE_TYPE_I32, 1, &count, false) == LODE_OK);
+    if (comm->rank == 0)
+        LODE_REQUIRE(lode_store_write(store, name, &offset, &count, ids) == LODE_OK);
+}
+
+/* What tokenize would leave. */
+static void write_ids(lode_run_t *run) {
+    lode_store_t *store;
+    LODE_REQUIRE(lode_run_create(&store, run, LODE_STAGE_TOKENIZE) == LODE_OK);
+    put_ids(store, run->comm, "/train/ids", BLOCKS, lode_random_key(1, "ids", 0, 0));
+    put_ids(store, run->comm, "/validation/ids", VALIDATION, lode_random_key(2, "ids", 0, 0));
+    LODE_REQUIRE(lode_run_finish(&store, run, LODE_STAGE_TOKENIZE, LODE_OK) == LODE_OK);
+}
+
+/* --- results -------------------------------------------------------------------------------- */
+
+static bool same_file(const char *a, const char *b) {
+    char *one = NULL, *two = NULL;
+    size_t size, other;
+    const bool same = lode_file_read(&one, &size, a) == LODE_OK &&
+                      lode_file_read(&two, &other, b) == LODE_OK && size == other &&
+                      memcmp(one, two, size) == 0;
+    free(one);
+    free(two);
+    return same;
+}
+
+static void check_alike(const char *want, const char *got) {
+    static const char *const steps[] = {"step-000001", "step-000006"};
+    static const char *const files[] = {"config.json", "model.safetensors", "lodestone.json",
+                                        "tokenizer.json", "README.md"};
+    char a[PATH_BYTES], b[PATH_BYTES], one[LODE_DIGEST_TEXT], two[LODE_DIGEST_TEXT];
+    path_of(a, "%s/%s/train.h5", folder, want);
+    path_of(b, "%s/%s/train.h5", folder, got);
+    LODE_CHECK(lode_store_digest(a, one, NULL) == LODE_OK);
+    LODE_CHECK(lode_store_digest(b, two, NULL) == LODE_OK);
+    LODE_CHECK(strcmp(one, two) == 0);
+    for (int s = 0; s < 2; s++)
+        for (int f = 0; f < 5; f++) {
+            path_of(a, "%s/%s/%s/%s", folder, want, steps[s], files[f]);
+            path_of(b, "%s/%s/%s/%s", folder, got, steps[s], files[f]);
+            LODE_CHECK(same_file(a, b));
+        }
+    path_of(b, "%s/%s/train-state.h5", folder, got);
+    LODE_CHECK(!lode_file_exists(b));
+    path_of(b, "%s/%s/step-000001.partial", folder, got);
+    LODE_CHECK(!lode_file_exists(b));
+}
+
+/* The curves of a training are what they say. */
+static void check_curves(const char *results) {
+    const lode_comm_t alone = lode_comm_describe(MPI_COMM_SELF);
+    char path[PATH_BYTES];
+    lode_store_t *store;
+    double *loss, *validation, *rate;
+    int64_t count, *step;
+    path_of(path, "%s/%s/train.h5", folder, results);
+    LODE_REQUIRE(lode_store_open(&store, &alone, path) == LODE_OK);
+    LODE_REQUIRE(lode_store_read_all(store, "/loss", LODE_TYPE_F64, &loss, &count) == LODE_OK);
+    LODE_CHECK(count == STEPS);
+    for (int64_t i = 0; i < count; i++)
+        LODE_CHECK(loss[i] > 1 && loss[i] < 6);
+    LODE_REQUIRE(lode_store_read_all(store, "/learning_rate", LODE_TYPE_F64, &rate, &count) ==
+                 LODE_OK);
+    LODE_CHECK(fabs(rate[0] - 0.5e-2) < 1e-15 && fabs(rate[1] - 1e-2) < 1e-15);
+    LODE_REQUIRE(lode_store_read_all(store, "/validation/step", LODE_TYPE_I64, &step, &count) ==
+                 LODE_OK);
+    LODE_CHECK(count == 3 && step[0] == 0 && step[1] == 3 && step[2] == STEPS);
+    LODE_REQUIRE(lode_store_read_all(store, "/validation/loss", LODE_TYPE_F64, &validation,
+                                     &count) == LODE_OK);
+    LODE_CHECK(fabs(validation[0] - log(plain.vocab)) < 1);
+    int64_t targets = 0;
+    LODE_CHECK(lode_store_get_attribute_i64(store, "/", "targets", &targets) == LODE_OK);
+    LODE_CHECK(targets == 8 * (LENGTH - 1));
+    free(loss);
+    free(rate);
+    free(validation);
+    free(step);
+    lode_store_close(&store);
+}
+
+/* --- cases ---------------------------------------------------------------------------------- */
+
+/* Trains on one rank, then on all, and compares. */
+static void check_case(const char *model, const char *name, const char *more) {
+    const lode_comm_t alone = lode_comm_describe(MPI_COMM_SELF);
+    char want[PATH_BYTES], got[PATH_BYTES];
+    lode_run_t run;
+    path_of(want, "%s-one", name);
+    if (world.rank == 0) {
+        open_run(&run, &alone, model, want, 0, more);
+        write_ids(&run);
+        LODE_CHECK(!lode_train_present(&run));
+        LODE_CHECK(lode_stage_train(&run) == LODE_OK);
+        LODE_CHECK(lode_train_present(&run));
+        close_run(&run);
+        check_curves(want);
+    }
+    MPI_Barrier(world.comm);
+    for (int replicas = 1; replicas <= 4 && replicas <= world.size; replicas *= 2) {
+        path_of(got, "%s-%d", name, replicas);
+        open_run(&run, &world, model, got, replicas, more);
+        write_ids(&run);
+        LODE_CHECK(lode_stage_train(&run) == LODE_OK);
+        close_run(&run);
+        if (world.rank == 0)
+            check_alike(want, got);
+        MPI_Barrier(world.comm);
+    }
+}
+
+/* Fails at every so many writes of a rank, and goes on. */
+static void check_faults(const char *model, const char *want, const char *more, int rank) {
+    char results[64], fault[64];
+    int failed = 0;
+    for (int call = 3; call < 400; call *= 2) {
+        lode_run_t run;
+        snprintf(results, sizeof results, "fault-%d-%d", rank, call);
+        snprintf(fault, sizeof fault, "write:rank=%d:call=%d", rank, call);
+        open_run(&run, &world, model, results, 0, more);
+        write_ids(&run);
+        LODE_REQUIRE(lode_fault_arm(fault, world.rank) == LODE_OK);
+        int status = (int)lode_stage_train(&run), least, most;
+        LODE_REQUIRE(lode_fault_arm(NULL, world.rank) == LODE_OK);
+        MPI_Allreduce(&status, &least, 1, MPI_INT, MPI_MIN, world.comm);
+        MPI_Allreduce(&status, &most, 1, MPI_INT, MPI_MAX, world.comm);
+        LODE_CHECK(least == most && (most == LODE_OK || most == LODE_ERR_IO));
+        failed += most != LODE_OK;
+        if (most != LODE_OK)
+            LODE_CHECK(lode_stage_train(&run) == LODE_OK);
+        close_run(&run);
+        if (world.rank == 0)
+            check_alike(want, results);
+        MPI_Barrier(world.comm);
+    }
+    LODE_CHECK(failed >= 2);
+}
+
+int main(int argc, char **argv) {
+    MPI_Init(&argc, &argv);
+    world = lode_comm_describe(MPI_COMM_WORLD);
+    lode_set_threads(1);
+    if (world.rank == 0)
+        snprintf(folder, sizeof folder, "%s", lode_test_temporary());
+    MPI_Bcast(folder, sizeof folder, MPI_CHAR, 0, world.comm);
+    write_model("plain", false);
+    write_model("tied", true);
+    static const char scratch[] = "from = \"scratch\"; checkpoints = [ 1 ];";
+    check_case("plain", "scratch", scratch);
+    check_case("tied", "tied", scratch);
+    check_case("tied", "entropy",
+               "dtype = \"f32\"; checkpoints = [ 1 ]; "
+               "entropy = { weight = 0.5; layers = [ 1, 2 ]; };");
+    if (world.size <= 3) {
+        check_faults("tied", "tied-one", scratch, 0);
+        check_faults("tied", "tied-one", scratch, world.size - 1);
+    }
+    const int result = lode_check_result();
+    MPI_Finalize();
+    return result;
+}
