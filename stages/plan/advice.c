@@ -204,7 +204,7 @@ static lode_status_t note_texts(lode_plan_advice_t *advice, const lode_forecast_
 
 static lode_status_t note_assumptions(lode_plan_advice_t *advice, const lode_forecast_t *forecast) {
     const lode_machine_t *machine = forecast->machine;
-    if (forecast->variants > 0)
+    if (forecast->variants > 0 && forecast->stage[LODE_STAGE_EVALUATE].wanted)
         LODE_TRY(lode_buffer_printf(
             &advice->notes,
             "evaluation: the time of %lld variants, %lld of them quantized, is that of their "
