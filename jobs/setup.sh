@@ -102,6 +102,7 @@ has_jansson() { pkg-config --exists 'jansson >= 2.13' 2>/dev/null; }
 has_pcre2() { pkg-config --exists libpcre2-8 2>/dev/null; }
 has_utf8proc() { pkg-config --exists libutf8proc 2>/dev/null; }
 has_xxhash() { pkg-config --exists libxxhash 2>/dev/null; }
+has_zlib() { pkg-config --exists zlib 2>/dev/null; }
 has_openssl() { [ -n "${OPENSSL_ROOT_DIR:-}" ] || pkg-config --exists libcrypto 2>/dev/null; }
 has_gnuplot() { command -v gnuplot >/dev/null; }
 has_h5dump() { command -v h5dump >/dev/null; }
@@ -137,6 +138,7 @@ has_jansson             libjansson-dev              Jansson 2.13 or newer
 has_pcre2               libpcre2-dev                PCRE2
 has_utf8proc            libutf8proc-dev             utf8proc
 has_xxhash              libxxhash-dev               xxHash
+has_zlib                zlib1g-dev                  zlib
 has_openssl             libssl-dev                  OpenSSL
 has_gnuplot             gnuplot-nox                 gnuplot'
 needs_of_tests='

@@ -360,8 +360,7 @@ lode_status_t lode_config_check_training(const lode_config_t *config, int64_t ma
         return LODE_OK;
     return lode_fail(LODE_ERR_CONFIG,
                      "%s: train.tokenizer.vocabulary: %lld is above the vocab_size %lld of model "
-                     "%s; set it to %lld or less",
+                     "%s; lower it, or raise vocab_size in config.json",
                      lode_config_where(config, "train.tokenizer.vocabulary"),
-                     (long long)train->tokenizer.vocabulary, (long long)vocab, model_name,
-                     (long long)vocab);
+                     (long long)train->tokenizer.vocabulary, (long long)vocab, model_name);
 }

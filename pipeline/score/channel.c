@@ -6,6 +6,7 @@
 
 #include "base/memory.h"
 #include "base/random.h"
+#include "score/entropy.h"
 #include "score/order.h"
 #include "score/weights.h"
 
@@ -215,34 +216,21 @@ static lode_status_t score_flap(double *score, const lode_score_inputs_t *in, sc
     return LODE_OK;
 }
 
-/* Adds Σ_i p_ij ln p_ij, p_ij = |W[i,j]| / sums[j], of the columns of down. */
-static lode_status_t add_entropies(double *score, const lode_score_inputs_t *in,
-                                   const double *sums) {
-    lode_weights_reader_t down;
-    lode_status_t status = lode_weights_open(&down, &in->down, in->d, in->m, down_name);
-    for (int64_t i = 0; i < in->d && status == LODE_OK; i++) {
-        const double *row;
-        LODE_GUARD(status, lode_weights_at(&down, i, &row), done);
-        for (int64_t j = 0; j < in->m; j++) {
-            const double share = fabs(row[j]) / sums[j];
-            if (share > 0)
-                score[j] += share * log(share);
-        }
-    }
-done:
-    lode_weights_close(&down);
-    return status;
+static void turn(double *score, int64_t count) {
+    for (int64_t j = 0; j < count; j++)
+        score[j] = -score[j];
 }
 
-/* −H_j. A column of zeros has no distribution; it writes nothing and gets the least score there is,
- * −ln d, that of a uniform writer. */
-static lode_status_t score_entropy(double *score, const lode_score_inputs_t *in,
-                                   scratch_t *scratch) {
-    LODE_TRY(column_sums(scratch->sums, in, false));
-    LODE_TRY(add_entropies(score, in, scratch->sums));
-    for (int64_t j = 0; j < in->m; j++)
-        if (scratch->sums[j] == 0)
-            score[j] = -log((double)in->d);
+/* −H_j: what writes alike to all dimensions goes first; reversed, what writes to few. */
+static lode_status_t score_entropy(double *score, lode_method_t method,
+                                   const lode_score_inputs_t *in) {
+    const lode_entropy_form_t form = method == LODE_METHOD_ENTROPY_SQUARE ? LODE_ENTROPY_SQUARE
+                                     : method == LODE_METHOD_ENTROPY_SOFTMAX
+                                         ? LODE_ENTROPY_SOFTMAX
+                                         : LODE_ENTROPY_ABSOLUTE;
+    LODE_TRY(lode_entropy_tensor(score, &in->down, form, down_name));
+    if (method != LODE_METHOD_ENTROPY_REVERSED)
+        turn(score, in->m);
     return LODE_OK;
 }
 
@@ -254,7 +242,7 @@ static lode_status_t score_from_weights(double *score, lode_method_t method,
     LODE_GUARD(status, LODE_NEW_RAW(&scratch.sums, in->m, "column sums of down_proj"), done);
     LODE_GUARD(status, LODE_NEW_RAW(&scratch.norms, longest, "input norms"), done);
     memset(score, 0, (size_t)in->m * sizeof *score);
-    if (method == LODE_METHOD_MAGNITUDE)
+    if (method == LODE_METHOD_MAGNITUDE || method == LODE_METHOD_MAGNITUDE_REVERSED)
         status = score_magnitude(score, in, &scratch);
     else if (method == LODE_METHOD_WANDA_CHANNEL)
         status = score_wanda(score, in, &scratch);
@@ -262,10 +250,10 @@ static lode_status_t score_from_weights(double *score, lode_method_t method,
         status = score_sparsegpt(score, in, &scratch);
     else if (method == LODE_METHOD_FLAP)
         status = score_flap(score, in, &scratch);
-    else if (method == LODE_METHOD_ENTROPY)
-        status = score_entropy(score, in, &scratch);
     else
-        status = lode_fail(LODE_ERR_UNSUPPORTED, "this version has no such score");
+        status = score_entropy(score, method, in);
+    if (status == LODE_OK && method == LODE_METHOD_MAGNITUDE_REVERSED)
+        turn(score, in->m);
 done:
     free(scratch.sums);
     free(scratch.norms);

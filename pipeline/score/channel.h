@@ -1,19 +1,23 @@
 /* score/channel: the pruning score of every channel of a layer. The highest are kept.
  *
- * | method            | score of channel j                                                  |
- * |-------------------|---------------------------------------------------------------------|
- * | scar-lp, lp       | LP_j                                                                |
- * | scar-prot         | LP_j · P_j                                                          |
- * | scar-conn         | LP_j · ((1 − Conn_j) + Conn_j · P_j)                                |
- * | wanda-channel     | Σ over its rows and its column of |W|·√(mean over sequences Σ_t x²) |
- * | magnitude         | Σ over its rows and its column of their L2 norms                    |
- * | activation        | mean_t u_j²                                                         |
- * | taylor            | mean_t |u_j·g_j|                                                    |
- * | entropy           | −H_j, H_j = −Σ_i p_i ln p_i, p_i = |Wdown[i,j]| / Σ_i |Wdown[i,j]|  |
- * | sparsegpt-channel | Σ over its rows and its column of W²/[H⁻¹]_ii, H = second           |
- * |                   | moment of the projection's input + 1 % of its mean diagonal         |
- * | flap              | (mean_t u_j² − (mean_t u_j)²) · ‖down column‖₂²                     |
- * | random            | uniform in [0, 1) from seed, layer and channel                      |
+ * | method             | score of channel j                                                  |
+ * |--------------------|---------------------------------------------------------------------|
+ * | scar-lp, lp        | LP_j                                                                |
+ * | scar-prot          | LP_j · P_j                                                          |
+ * | scar-conn          | LP_j · ((1 − Conn_j) + Conn_j · P_j)                                |
+ * | wanda-channel      | Σ over its rows and its column of |W|·√(mean over sequences Σ_t x²) |
+ * | magnitude          | Σ over its rows and its column of their L2 norms                    |
+ * | magnitude-reversed | − the same                                                          |
+ * | activation         | mean_t u_j²                                                         |
+ * | taylor             | mean_t |u_j·g_j|                                                    |
+ * | entropy            | −H_j of its column of Wdown, form absolute of score/entropy.h       |
+ * | entropy-square     | −H_j, form square                                                   |
+ * | entropy-softmax    | −H_j, form softmax                                                  |
+ * | entropy-reversed   | H_j, form absolute                                                  |
+ * | sparsegpt-channel  | Σ over its rows and its column of W²/[H⁻¹]_ii, H = second           |
+ * |                    | moment of the projection's input + 1 % of its mean diagonal         |
+ * | flap               | (mean_t u_j² − (mean_t u_j)²) · ‖down column‖₂²                     |
+ * | random             | uniform in [0, 1) from seed, layer and channel                      |
  *
  * A channel's rows are those of gate and up, or of up alone in a block without a gate; its column
  * is that of down. Biases have no part in any score.
@@ -22,8 +26,9 @@
  * form of Wanda (arXiv:2306.11695) used there, sparsegpt-channel that of SparseGPT's criterion
  * (arXiv:2301.00774), flap the fluctuation metric of FLAP (arXiv:2312.11983), entropy follows The
  * Role of Outgoing Connection Heterogeneity in Feedforward Layers of LLMs (EMNLP 2025 main.1143) in
- * our normalisation; a column of zeros has no such distribution and scores −ln d, the least there
- * is. What a method protects is not part of its score: see score/mask.h. Everything here is Local.
+ * our normalisations, so that uniform writers go first; a column of zeros has the entropy of one,
+ * ln d. Reversed, what entropy and magnitude keep goes first, equal scores still by index. What a
+ * method protects is not part of its score: see score/mask.h. Everything here is Local.
  */
 #ifndef LODE_SCORE_CHANNEL_H
 #define LODE_SCORE_CHANNEL_H

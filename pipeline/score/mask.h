@@ -45,12 +45,13 @@ LODE_MUST_USE lode_status_t lode_mask_uniform(uint8_t *keep, const double *score
                                               double sparsity, int64_t layer);
 
 /* Scores of one layer made comparable with those of others: (s − b)/mean(s − b), b = min(0, least
- * score). Scores that are never negative, all but entropy's, are thus divided by their layer's
- * mean: what counts is a channel's share of its own layer, so a layer that a few channels carry
- * gives up more of the rest. (A z-score does the opposite: the spread of such a layer puts all the
- * rest close to its mean. Ranks within layers would merely give uniform allocation again.) Entropy
- * has no zero of its own, so the layer's least score takes that place. The order within a layer is
- * kept. A layer whose scores are all 0 stays 0, and goes first: nothing is lost with it.
+ * score). Scores that are never negative, all but −H and reversed magnitudes, are thus divided by
+ * their layer's mean: what counts is a channel's share of its own layer, so a layer that a few
+ * channels carry gives up more of the rest. (A z-score does the opposite: the spread of such a
+ * layer puts all the rest close to its mean. Ranks within layers would merely give uniform
+ * allocation again.) Those others have no zero of their own, so the layer's least score takes that
+ * place. The order within a layer is kept. A layer whose scores are all 0 stays 0, and goes first:
+ * nothing is lost with it.
  *   normal [channels] out, ≥ 0, of mean 1 unless all are 0;  score [channels] in */
 LODE_MUST_USE lode_status_t lode_mask_normalise(double *normal, const double *score,
                                                 int64_t channels);

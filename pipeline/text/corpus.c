@@ -4,8 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/file.h"
 #include "base/memory.h"
+#include "text/gzip.h"
 #include "text/utf8.h"
 
 struct lode_corpus {
@@ -127,7 +127,7 @@ lode_status_t lode_corpus_read(lode_corpus_t **out, const char *path, lode_corpu
     *out = NULL;
     char *bytes = NULL;
     size_t size = 0;
-    LODE_TRY(lode_file_read(&bytes, &size, path));
+    LODE_TRY(lode_gzip_file(&bytes, &size, path));
     lode_status_t status = lode_corpus_parse(out, bytes, size, format, view, field, path);
     free(bytes);
     return status;

@@ -1,7 +1,7 @@
 /* text/corpus: the texts of a corpus file, in the order of the file.
  *
- * A corpus file is UTF-8 in one of four formats, and is looked at in one of three ways. The format
- * says what a row is:
+ * A corpus file is UTF-8, perhaps compressed with gzip, in one of four formats, and is looked at in
+ * one of three ways. The format says what a row is:
  *
  *   lines     a line without its LF; lines of nothing but white space are no rows
  *   text      the whole file without the newlines at its end; one row
@@ -51,7 +51,8 @@ LODE_MUST_USE lode_status_t lode_corpus_parse(lode_corpus_t **out, const char *b
                                               lode_corpus_format_t format, lode_corpus_view_t view,
                                               const char *field, const char *name);
 
-/* The same of a file; `path` has been expanded. Errors: those above, and lode_file_read's. */
+/* The same of a file, which may be compressed with gzip; `path` has been expanded. Errors: those
+ * above, and lode_gzip_file's. */
 LODE_MUST_USE lode_status_t lode_corpus_read(lode_corpus_t **out, const char *path,
                                              lode_corpus_format_t format, lode_corpus_view_t view,
                                              const char *field);

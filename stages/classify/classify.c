@@ -1,10 +1,12 @@
 #include "classify/classify.h"
 
+#include <math.h>
 #include <stdlib.h>
 
 #include "base/log.h"
 #include "base/memory.h"
 #include "classify/work.h"
+#include "score/entropy.h"
 #include "score/halo.h"
 #include "score/supernode.h"
 
@@ -19,10 +21,11 @@ static void work_free(lode_classify_t *work) {
 }
 
 static lode_status_t work_allocate(lode_classify_t *work) {
-    LODE_TRY(LODE_NEW(&work->loss_proxy, 4 * work->m, "classify"));
+    LODE_TRY(LODE_NEW(&work->loss_proxy, 5 * work->m, "classify"));
     work->activation_power = work->loss_proxy + work->m;
     work->connectivity = work->activation_power + work->m;
     work->protection = work->connectivity + work->m;
+    work->entropy = work->protection + work->m;
     LODE_TRY(LODE_NEW(&work->redundancy, work->halo_size, "classify"));
     LODE_TRY(LODE_NEW(&work->core, work->core_size, "core"));
     LODE_TRY(LODE_NEW(&work->halo, work->halo_size, "halo"));
@@ -55,7 +58,7 @@ static int64_t work_bytes(const lode_classify_t *work) {
                               longest * longest * (int64_t)sizeof(double);
         redundancies = pairs > redundancies ? pairs : redundancies;
     }
-    return redundancies + ((4 + 3) * work->m + classify->controls.draws) * (int64_t)sizeof(double);
+    return redundancies + ((5 + 3) * work->m + classify->controls.draws) * (int64_t)sizeof(double);
 }
 
 static lode_status_t check_memory(const lode_classify_t *work) {
@@ -114,6 +117,9 @@ static lode_status_t create_datasets(const lode_classify_t *work) {
     LODE_TRY(lode_store_dataset(store, "/connectivity", LODE_TYPE_F64, 2, channels, true));
     LODE_TRY(lode_store_dataset(store, "/redundancy_to_core", LODE_TYPE_F64, 2, halo, true));
     LODE_TRY(lode_store_dataset(store, "/protection", LODE_TYPE_F64, 2, channels, true));
+    LODE_TRY(lode_store_dataset(store, "/entropy", LODE_TYPE_F64, 2, channels, true));
+    LODE_TRY(lode_store_attribute_f64(store, "/entropy", "uniform",
+                                      log((double)work->run->architecture.hidden)));
     LODE_TRY(lode_classify_structure_create(work));
     LODE_TRY(lode_classify_controls_create(work));
     if (work->run->config->classify.controls.read_halo)
@@ -167,9 +173,17 @@ static lode_status_t classify_channels(lode_classify_t *work) {
     return lode_classify_write(work, "/protection", work->m, work->protection);
 }
 
+/* How evenly the channels write: of the weights alone. */
+static lode_status_t measure_entropy(lode_classify_t *work) {
+    LODE_TRY(lode_entropy_tensor(work->entropy, &work->weights.down, LODE_ENTROPY_ABSOLUTE,
+                                 "down_proj"));
+    return lode_classify_write(work, "/entropy", work->m, work->entropy);
+}
+
 static lode_status_t classify_layer(lode_classify_t *work) {
     LODE_TRY(read_layer(work));
     LODE_TRY(classify_channels(work));
+    LODE_TRY(measure_entropy(work));
     LODE_TRY(lode_classify_structure(work));
     return lode_classify_controls(work);
 }

@@ -1,12 +1,14 @@
-/* stages/classify: core, connectivity, halo, redundancy and protection of every layer, and what
- * they are compared with.
+/* stages/classify: core, connectivity, halo, redundancy and protection of every layer, how evenly
+ * its channels write, and what they are compared with.
  *
  * Reads accumulate.h5 and the weights of the FFN blocks; writes classify.h5, k core channels, h
  * halo channels, K write support, n random channels:
  *
  * /core i32 [L, k] (LP descending), /halo i32 [L, h] (Conn descending), /write_support i32 [L, K],
  * /connectivity f64 [L, m], /redundancy_to_core f64 [L, h] in the order of /halo, /protection f64
- * [L, m], /core_mass f64 [L], with the bootstrap over sequences: /core_mass_interval f64 [L, 2],
+ * [L, m], /entropy f64 [L, m] (nats, of the write weights, form absolute of score/entropy.h;
+ * attribute uniform: ln d, the most there is),
+ * /core_mass f64 [L], with the bootstrap over sequences: /core_mass_interval f64 [L, 2],
  * /core_stability f64 [L] (mean Jaccard index), /core_stability_interval f64 [L, 2]; root attribute
  * write_support.
  *

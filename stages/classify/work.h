@@ -16,8 +16,8 @@ typedef struct lode_classify {
     int64_t random_size; /* random channels of a layer: those asked for, or all there are */
     int64_t layer;       /* that is in hand, and whose arrays and weights these are: */
     lode_layer_weights_t weights;
-    double *loss_proxy, *activation_power, *connectivity, *protection; /* [m] each */
-    double *redundancy;                                                /* [halo_size] */
+    double *loss_proxy, *activation_power, *connectivity, *protection, *entropy; /* [m] each */
+    double *redundancy;                                                          /* [halo_size] */
     /* Mapped where they lie, since they may be large: q of the redundancy's tokens, and the sums of
      * each sequence, of all layers. */
     const float *q;                        /* [tokens, L, m] */

@@ -17,6 +17,7 @@
 #include "base/memory.h"
 #include "common/version.h"
 #include "kernels/linear.h"
+#include "text/gzip.h"
 #include "train/train.h"
 
 static const char *const stage_names[] = {
@@ -248,7 +249,8 @@ static lode_status_t libraries_text(lode_buffer_t *text) {
     LODE_TRY(lode_buffer_printf(text, "HDF5 %u.%u.%u\nMPI %s\njansson %s\nlibconfig %d.%d.%d\n",
                                 major, minor, patch, mpi, JANSSON_VERSION, LIBCONFIG_VER_MAJOR,
                                 LIBCONFIG_VER_MINOR, LIBCONFIG_VER_REVISION));
-    LODE_TRY(lode_buffer_printf(text, "glibc %s\n", gnu_get_libc_version()));
+    LODE_TRY(lode_buffer_printf(text, "zlib %s\nglibc %s\n", lode_gzip_version(),
+                                gnu_get_libc_version()));
     return lode_buffer_printf(text, "CBLAS %s\n", lode_blas_description());
 }
 

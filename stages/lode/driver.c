@@ -574,57 +574,35 @@ lode_status_t lode_driver_run(const lode_comm_t *comm, const lode_config_t *conf
 
 /* --- the report ----------------------------------------------------------------------------- */
 
-/* The models of all points, each once: points may train for different steps. */
-static lode_status_t list_models(const lode_config_model_t ***models, int64_t *count,
-                                 const lode_config_point_t *points, int64_t point_count) {
-    int64_t room = 0;
-    *count = 0;
-    for (int64_t p = 0; p < point_count; p++)
-        room += lode_config_model_total(points[p].config);
-    LODE_TRY(LODE_NEW(models, room, "report"));
-    for (int64_t p = 0; p < point_count; p++)
-        for (int64_t m = 0; m < lode_config_model_total(points[p].config); m++) {
-            const lode_config_model_t *model = lode_config_model_at(points[p].config, m);
-            bool known = false;
-            for (int64_t i = 0; i < *count && !known; i++)
-                known = strcmp((*models)[i]->name, model->name) == 0;
-            if (!known)
-                (*models)[(*count)++] = model;
-        }
-    return LODE_OK;
-}
-
 static lode_status_t build_report(const lode_config_t *config, const lode_config_point_t *points,
                                   int64_t count, const char *folder) {
-    const lode_config_model_t **models = NULL;
-    const char **labels = NULL, **names = NULL;
-    int64_t *budgets = NULL, model_count = 0;
-    lode_status_t status = LODE_OK;
-    LODE_GUARD(status, LODE_NEW(&labels, count, "report"), done);
-    LODE_GUARD(status, LODE_NEW(&budgets, count, "report"), done);
-    LODE_GUARD(status, list_models(&models, &model_count, points, count), done);
-    LODE_GUARD(status, LODE_NEW(&names, model_count, "report"), done);
+    lode_report_entry_t *entries;
+    int64_t room = 0, total = 0;
+    for (int64_t p = 0; p < count; p++)
+        room += lode_config_model_total(points[p].config);
+    LODE_TRY(LODE_NEW(&entries, room, "report"));
     for (int64_t p = 0; p < count; p++) {
-        labels[p] = points[p].label;
-        budgets[p] = points[p].config->quantize.budget;
+        const lode_config_t *at = points[p].config;
+        for (int64_t m = 0; m < lode_config_model_total(at); m++) {
+            const lode_config_model_t *model = lode_config_model_at(at, m);
+            entries[total++] = (lode_report_entry_t){.point = points[p].label,
+                                                     .model = model->name,
+                                                     .series = model->series,
+                                                     .step = model->step,
+                                                     .scratch = lode_config_is_scratch(at, model),
+                                                     .budget = at->quantize.budget};
+        }
     }
-    for (int64_t m = 0; m < model_count; m++)
-        names[m] = models[m]->name;
     const lode_report_t report = {.folder = folder,
                                   .name = config->name,
-                                  .points = labels,
-                                  .point_count = count,
-                                  .models = names,
-                                  .model_count = model_count,
-                                  .budgets = budgets};
-    LODE_GUARD(status, lode_report_build(&report), done);
+                                  .seed = config->seed,
+                                  .entries = entries,
+                                  .count = total};
+    const lode_status_t status = lode_report_build(&report);
+    free(entries);
+    LODE_TRY(status);
     lode_log_info("report: %s/report.html", folder);
-done:
-    free(budgets);
-    free(labels);
-    free(models);
-    free(names);
-    return status;
+    return LODE_OK;
 }
 
 lode_status_t lode_driver_report(const lode_comm_t *comm, const lode_config_t *config) {

@@ -155,14 +155,15 @@ static lode_status_t write_look(lode_buffer_t *script, const lode_chart_series_t
     const double size = series->size > 0 ? series->size : 0.6;
     switch (series->mark) {
     case LODE_MARK_LINE:
-        LODE_TRY(lode_buffer_printf(script, " with lines lw 1.5 dt %d", dash));
+        LODE_TRY(lode_buffer_printf(script, " with lines lw %g dt %d",
+                                    series->width > 0 ? series->width : 1.5, dash));
         break;
     case LODE_MARK_POINTS:
         LODE_TRY(lode_buffer_printf(script, " with points pt %d ps %g", point, size));
         break;
     case LODE_MARK_BOTH:
-        LODE_TRY(lode_buffer_printf(script, " with linespoints lw 1.4 dt %d pt %d ps %g", dash,
-                                    point, size));
+        LODE_TRY(lode_buffer_printf(script, " with linespoints lw %g dt %d pt %d ps %g",
+                                    series->width > 0 ? series->width : 1.4, dash, point, size));
         break;
     case LODE_MARK_BARS:
     case LODE_MARK_BOX:
@@ -413,6 +414,80 @@ static lode_status_t write_value_tics(lode_buffer_t *script, const lode_chart_pa
     return lode_buffer_printf(script, ")\n");
 }
 
+/* --- steps of training ------------------------------------------------------------------ */
+
+enum { STEP_LETTER = 8, STEP_GAP = 8 };
+
+/* The least and largest step above 0. */
+static range_t step_range(const double *steps, int64_t count) {
+    range_t range = {INFINITY, -INFINITY};
+    for (int64_t i = 0; i < count; i++)
+        widen(&range, steps[i], true);
+    return range;
+}
+
+/* How far left of the least step that of 0 lies, as a factor. */
+static double step_gap(const range_t *range) {
+    return fmax(1.6, pow(range->high / range->low, 0.14));
+}
+
+double lode_chart_step_place(const double *steps, int64_t count) {
+    const range_t range = step_range(steps, count);
+    return range.low <= range.high ? range.low / step_gap(&range) : 1;
+}
+
+/* Where the line is that parts step 0 from the others, 0 where it is not among them or alone. */
+static double step_divider(const lode_chart_panel_t *panel) {
+    const range_t range = step_range(panel->steps, panel->step_count);
+    bool zero = false;
+    for (int64_t i = 0; i < panel->step_count; i++)
+        zero |= panel->steps[i] == 0;
+    return zero && range.low <= range.high ? range.low / sqrt(step_gap(&range)) : 0;
+}
+
+/* The least step above `previous`, infinite where there is none. */
+static double next_step(const lode_chart_panel_t *panel, double previous) {
+    double next = INFINITY;
+    for (int64_t i = 0; i < panel->step_count; i++)
+        if (panel->steps[i] > previous)
+            next = fmin(next, panel->steps[i]);
+    return next;
+}
+
+static void step_text(char text[24], double step) {
+    if (step >= 10000 && fmod(step, 1000) == 0)
+        snprintf(text, 24, "%.0fk", step / 1000);
+    else
+        snprintf(text, 24, "%.0f", step);
+}
+
+/* The last step has its tic, then, from the left, every one that has room. */
+static lode_status_t write_step_tics(lode_buffer_t *script, const lode_chart_panel_t *panel,
+                                     int width) {
+    const range_t x = x_range(panel), steps = step_range(panel->steps, panel->step_count);
+    const double unit = width / log(x.high / x.low);
+    double free_from = -INFINITY, free_to = INFINITY;
+    char text[24];
+    LODE_TRY(lode_buffer_printf(script, "set xtics ("));
+    for (double step = steps.high, next = -1; isfinite(step); step = next) {
+        const double place =
+            step > 0 ? step : lode_chart_step_place(panel->steps, panel->step_count);
+        step_text(text, step);
+        const double at = unit * log(place / x.low),
+                     half = 0.5 * STEP_LETTER * (double)strlen(text);
+        const bool last = next == -1;
+        if (last || (at - half >= free_from && at + half <= free_to)) {
+            LODE_TRY(lode_buffer_printf(script, "%s'%s' %.9g", last ? "" : ", ", text, place));
+            if (last)
+                free_to = at - half - STEP_GAP;
+            else
+                free_from = at + half + STEP_GAP;
+        }
+        next = next_step(panel, last ? -1 : step);
+    }
+    return lode_buffer_printf(script, ")\n");
+}
+
 static lode_status_t write_x_axis(lode_buffer_t *script, const lode_chart_panel_t *panel,
                                   int width) {
     const range_t x = x_range(panel);
@@ -423,6 +498,8 @@ static lode_status_t write_x_axis(lode_buffer_t *script, const lode_chart_panel_
     if (panel->names)
         return write_names(script, panel, width);
     LODE_TRY(lode_buffer_printf(script, "set xtics norotate enhanced autofreq\n"));
+    if (panel->log_x && panel->steps)
+        return write_step_tics(script, panel, width);
     if (panel->log_x)
         return lode_plot_log_tics(script, 'x', x.low, x.high);
     if (panel->whole_x)
@@ -478,11 +555,12 @@ static lode_status_t write_lines(lode_buffer_t *script, const lode_chart_panel_t
         LODE_TRY(write_level(script, panel->level, panel->level_name, 2));
     if (panel->floor_name)
         LODE_TRY(write_level(script, panel->floor, panel->floor_name, 3));
-    if (panel->divider != 0)
+    const double divider = panel->steps ? step_divider(panel) : panel->divider;
+    if (divider != 0)
         LODE_TRY(lode_buffer_printf(script,
                                     "set arrow from first %.9g, graph 0 to first %.9g, graph 1 "
                                     "nohead lc rgb '#8a8f98' lw 1.1 dt 2\n",
-                                    panel->divider, panel->divider));
+                                    divider, divider));
     return LODE_OK;
 }
 

@@ -38,6 +38,7 @@ typedef struct lode_chart_series {
     lode_chart_mark_t mark;
     int point, dash; /* gnuplot's; 0 for a filled circle, a solid line */
     double size;     /* of points or width of boxes; 0 for the usual */
+    double width;    /* of lines; 0 for the usual */
     int64_t count;
     const double *x;                  /* [count]; NULL for 0, 1, … */
     const double *y;                  /* [count] */
@@ -53,6 +54,9 @@ typedef struct lode_chart_panel {
     bool whole_x;             /* tics at whole numbers: layers */
     const char *const *names; /* [name_count] of x = 0, 1, …; NULL where x is a number */
     int64_t name_count;
+    const double *steps; /* [step_count] of training, where x is logarithmic and of such: tics are
+                          * there, as far as there is room; NULL for others */
+    int64_t step_count;
     double x_low, x_high; /* both 0: from the values */
     double y_low, y_high;
     double level; /* dashed line across, drawn where it is not 0 or has a name */
@@ -72,6 +76,11 @@ typedef struct lode_chart {
     int64_t layers;   /* > 0: a colour scale for series by depth */
     bool key_right;   /* the legend to the right, not above */
 } lode_chart_t;
+
+/* A logarithmic axis has no place for step 0. It gets one of its own, left of the least other step
+ * and parted from it by a dashed line, with a tic that says 0. Returns that place for the steps of
+ * a panel [count], in any order, each ≥ 0; 1 where there is no other step. */
+double lode_chart_step_place(const double *steps, int64_t count);
 
 /* Appends the script of a chart; `script` is empty before. */
 LODE_MUST_USE lode_status_t lode_chart_script(lode_buffer_t *script, const lode_chart_t *chart);

@@ -28,6 +28,11 @@ LODE_MUST_USE lode_status_t lode_figures_connectivity(lode_plot_t *plot, lode_re
 LODE_MUST_USE lode_status_t lode_figures_halo(lode_plot_t *plot, lode_report_case_t *item,
                                               const lode_report_channels_t *channels);
 
+/* classify.h5 /entropy: how evenly channels write, by depth, by class and against LP: ENTROPY.
+ * Needs item->layers. */
+LODE_MUST_USE lode_status_t lode_figures_entropy(lode_plot_t *plot, lode_report_case_t *item,
+                                                 const lode_report_channels_t *channels);
+
 /* spectra.h5: SPECTRA. */
 LODE_MUST_USE lode_status_t lode_figures_spectra(lode_plot_t *plot, lode_report_case_t *item);
 

@@ -231,20 +231,6 @@ static lode_status_t written_panel(halo_t *halo, lode_chart_series_t series[2],
     return LODE_OK;
 }
 
-/* Class of every channel: 0 core, 1 halo, 2 rest. */
-static void classes_of(const lode_report_channels_t *channels, uint8_t *class) {
-    const int64_t m = channels->channels;
-    memset(class, 2, (size_t)(channels->layers * m));
-    for (int64_t l = 0; l < channels->layers; l++) {
-        const int32_t *core = channels->core + l * channels->core_extent;
-        const int32_t *halo = channels->halo + l * channels->halo_extent;
-        for (int64_t i = 0; i < channels->halo_extent && halo[i] >= 0; i++)
-            class[l * m + halo[i]] = 1;
-        for (int64_t i = 0; i < channels->core_extent && core[i] >= 0; i++)
-            class[l * m + core[i]] = 0;
-    }
-}
-
 static lode_status_t read_panel(halo_t *halo, lode_chart_series_t series[3],
                                 lode_chart_panel_t *panel) {
     static const char *const names[] = {"core", "halo", "rest"};
@@ -259,7 +245,7 @@ static lode_status_t read_panel(halo_t *halo, lode_chart_series_t series[3],
     if (!values)
         return LODE_OK;
     LODE_TRY(LODE_NEW_RAW(&class, shape[0] * shape[1], "classes of channels"));
-    classes_of(halo->channels, class);
+    lode_report_classes(halo->channels, class);
     lode_status_t status = LODE_OK;
     for (int c = 0; status == LODE_OK && c < 3; c++)
         status = boxes_of(halo, values, shape[1], class, c, names[c], colours[c], 0.27 * (c - 1),

@@ -1,5 +1,6 @@
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "report/result.h"
 #include "score/concentration.h"
@@ -10,6 +11,19 @@ int64_t lode_report_row_length(const int32_t *row, int64_t extent) {
     while (length < extent && row[length] >= 0)
         length++;
     return length;
+}
+
+void lode_report_classes(const lode_report_channels_t *channels, uint8_t *class) {
+    const int64_t m = channels->channels;
+    memset(class, LODE_CLASS_REST, (size_t)(channels->layers * m));
+    for (int64_t l = 0; l < channels->layers; l++) {
+        const int32_t *core = channels->core + l * channels->core_extent;
+        const int32_t *halo = channels->halo + l * channels->halo_extent;
+        for (int64_t i = 0; i < channels->halo_extent && halo[i] >= 0; i++)
+            class[l * m + halo[i]] = LODE_CLASS_HALO;
+        for (int64_t i = 0; i < channels->core_extent && core[i] >= 0; i++)
+            class[l * m + core[i]] = LODE_CLASS_CORE;
+    }
 }
 
 static int compare_doubles(const void *left, const void *right) {

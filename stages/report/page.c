@@ -40,6 +40,10 @@ lode_status_t lode_page_text(lode_buffer_t *page, const char *text) {
     return LODE_OK;
 }
 
+/* A page of many cases would be slow and long if all of them were unfolded, and so would a long
+ * table. */
+enum { OPEN_CASES = 2, OPEN_ROWS = 48, NAMED_MODELS = 8 };
+
 static lode_status_t write_head(lode_buffer_t *page, const lode_report_t *report) {
     LODE_TRY(lode_buffer_printf(page, "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n"
                                       "<meta charset=\"utf-8\">\n<meta name=\"viewport\" "
@@ -62,37 +66,75 @@ static lode_status_t write_case_name(lode_buffer_t *page, const lode_report_case
     return lode_buffer_printf(page, "</span>");
 }
 
+/* Names of the models, each once, in the order they come; of many, how many more there are. */
+static lode_status_t write_models(lode_buffer_t *page, const lode_report_case_t *cases,
+                                  int64_t count) {
+    int64_t named = 0, more = 0;
+    for (int64_t i = 0; i < count; i++) {
+        bool fresh = true;
+        for (int64_t other = 0; fresh && other < i; other++)
+            fresh = strcmp(cases[other].model, cases[i].model) != 0;
+        if (!fresh)
+            continue;
+        if (named == NAMED_MODELS) {
+            more++;
+            continue;
+        }
+        LODE_TRY(lode_buffer_printf(page, "%s", named++ ? ", " : ""));
+        LODE_TRY(lode_page_text(page, cases[i].model));
+    }
+    return more > 0 ? lode_buffer_printf(page, " and %lld more", (long long)more) : LODE_OK;
+}
+
+static int64_t count_points(const lode_report_case_t *cases, int64_t count) {
+    int64_t points = 0;
+    for (int64_t i = 0; i < count; i++)
+        points += i == 0 || strcmp(cases[i].point, cases[i - 1].point) != 0;
+    return points;
+}
+
+static lode_status_t write_links(lode_buffer_t *page, const lode_report_case_t *cases,
+                                 int64_t count, const lode_page_across_t *across) {
+    const bool any =
+        across->training.length > 0 || across->trajectory.length > 0 || across->entropy.length > 0;
+    if (count < 2 && !any)
+        return LODE_OK;
+    LODE_TRY(lode_buffer_printf(page, "<nav>"));
+    if (across->training.length > 0)
+        LODE_TRY(lode_buffer_printf(page, "<a href=\"#training\">Training</a> "));
+    if (across->trajectory.length > 0)
+        LODE_TRY(lode_buffer_printf(page, "<a href=\"#trajectory\">Trajectory</a> "));
+    if (across->entropy.length > 0)
+        LODE_TRY(lode_buffer_printf(page, "<a href=\"#write-entropy\">Write entropy</a> "));
+    for (int64_t i = 0; i < count; i++) {
+        LODE_TRY(lode_buffer_printf(page, "<a href=\"#case-%lld\">", (long long)i + 1));
+        LODE_TRY(write_case_name(page, &cases[i]));
+        LODE_TRY(lode_buffer_printf(page, "</a> "));
+    }
+    return lode_buffer_printf(page, "</nav>\n");
+}
+
 static lode_status_t write_title(lode_buffer_t *page, const lode_report_t *report,
                                  const lode_report_case_t *cases, int64_t count,
-                                 const lode_plot_t *plot) {
+                                 const lode_page_across_t *across, const lode_plot_t *plot) {
     int64_t figures = 0;
+    const int64_t points = count_points(cases, count);
     for (int64_t i = 0; i < count; i++)
         figures += cases[i].figure_count;
     LODE_TRY(lode_buffer_printf(page, "<header>\n<p class=\"eyebrow\">Lodestone report</p>\n<h1>"));
     LODE_TRY(lode_page_text(page, report->name));
     LODE_TRY(lode_buffer_printf(page, "</h1>\n<p class=\"lede\">"));
-    for (int64_t i = 0; i < report->model_count; i++) {
-        LODE_TRY(lode_buffer_printf(page, "%s", i ? ", " : ""));
-        LODE_TRY(lode_page_text(page, report->models[i]));
-    }
+    LODE_TRY(write_models(page, cases, count));
     LODE_TRY(lode_buffer_printf(page, " · "));
-    if (report->point_count > 1)
-        LODE_TRY(lode_buffer_printf(page, "%lld settings · ", (long long)report->point_count));
+    if (points > 1)
+        LODE_TRY(lode_buffer_printf(page, "%lld settings · ", (long long)points));
     LODE_TRY(lode_buffer_printf(page, "%lld figure%s</p>\n", (long long)figures,
                                 figures == 1 ? "" : "s"));
     if (plot->missing)
         LODE_TRY(lode_buffer_printf(page, "<p class=\"note\">gnuplot could not be started, so this "
                                           "page has tables but no drawings. Install gnuplot and "
                                           "run <code>lode report</code> again.</p>\n"));
-    if (count > 1) {
-        LODE_TRY(lode_buffer_printf(page, "<nav>"));
-        for (int64_t i = 0; i < count; i++) {
-            LODE_TRY(lode_buffer_printf(page, "<a href=\"#case-%lld\">", (long long)i + 1));
-            LODE_TRY(write_case_name(page, &cases[i]));
-            LODE_TRY(lode_buffer_printf(page, "</a> "));
-        }
-        LODE_TRY(lode_buffer_printf(page, "</nav>\n"));
-    }
+    LODE_TRY(write_links(page, cases, count, across));
     return lode_buffer_printf(page, "</header>\n");
 }
 
@@ -142,10 +184,6 @@ static lode_status_t write_contents(lode_buffer_t *page, const lode_report_case_
                                     (long long)number));
     return lode_buffer_printf(page, "</nav>\n");
 }
-
-/* A page of many cases would be slow and long if all of them were unfolded, and so would a long
- * table. */
-enum { OPEN_CASES = 2, OPEN_ROWS = 48 };
 
 static lode_status_t write_case(lode_buffer_t *page, const lode_report_case_t *item, int64_t number,
                                 int64_t count) {
@@ -265,11 +303,15 @@ static lode_status_t write_provenance(lode_buffer_t *page, const lode_report_cas
 
 lode_status_t lode_page_write(lode_buffer_t *page, const lode_report_t *report,
                               const lode_report_case_t *cases, int64_t count,
-                              const lode_plot_t *plot) {
+                              const lode_page_across_t *across, const lode_plot_t *plot) {
     LODE_TRY(write_head(page, report));
-    LODE_TRY(write_title(page, report, cases, count, plot));
+    LODE_TRY(write_title(page, report, cases, count, across, plot));
     if (count > 1)
         LODE_TRY(lode_table_overview(page, cases, count));
+    const lode_buffer_t *sections[] = {&across->training, &across->trajectory, &across->entropy};
+    for (size_t i = 0; i < sizeof sections / sizeof *sections; i++)
+        if (sections[i]->length > 0)
+            LODE_TRY(lode_buffer_append(page, sections[i]->data, sections[i]->length));
     for (int64_t i = 0; i < count; i++)
         LODE_TRY(write_case(page, &cases[i], i + 1, count));
     LODE_TRY(write_provenance(page, cases, count));

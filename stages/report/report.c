@@ -1,14 +1,19 @@
 #include "report/report.h"
 
+#include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/file.h"
 #include "report/compare.h"
+#include "report/entropy.h"
 #include "report/figures.h"
 #include "report/page.h"
 #include "report/result.h"
 #include "report/retention.h"
+#include "report/training.h"
+#include "report/trajectory.h"
 #include "store/lock.h"
 
 static lode_status_t set_folder(const lode_report_t *report, lode_report_case_t *item) {
@@ -41,6 +46,7 @@ static lode_status_t load_case(lode_plot_t *plot, lode_report_case_t *item) {
         LODE_GUARD(status, lode_figures_structure(plot, item), done);
         LODE_GUARD(status, lode_figures_connectivity(plot, item, &channels), done);
         LODE_GUARD(status, lode_figures_halo(plot, item, &channels), done);
+        LODE_GUARD(status, lode_figures_entropy(plot, item, &channels), done);
     }
     LODE_GUARD(status, lode_figures_spectra(plot, item), done);
     LODE_GUARD(status, lode_figures_checks(plot, item), done);
@@ -80,40 +86,78 @@ static lode_status_t write_audit(const lode_report_t *report, const lode_report_
     return status;
 }
 
-static lode_status_t build(const lode_report_t *report, lode_report_case_t *cases, int64_t count) {
-    lode_buffer_t table = {0}, comparisons = {0}, page = {0};
-    lode_plot_t plot = {0};
+/* trajectory.csv, where there is a series, or was one that it would still tell of. */
+static lode_status_t write_trajectory(const lode_report_t *report, const lode_buffer_t *rows) {
+    char *path;
+    LODE_TRY(lode_path_join(&path, report->folder, "trajectory.csv"));
+    const bool stale = rows->length == 0 && lode_file_exists(path);
     lode_status_t status = LODE_OK;
-    for (int64_t i = 0; status == LODE_OK && i < count; i++) {
-        cases[i].point = report->points[i / report->model_count];
-        cases[i].model = report->models[i % report->model_count];
-        cases[i].budget = report->budgets ? report->budgets[i / report->model_count] : 0;
-        status = set_folder(report, &cases[i]);
-        if (status == LODE_OK)
-            status = load_case(&plot, &cases[i]);
+    if (stale && remove(path) != 0)
+        status = lode_fail(LODE_ERR_IO, "%s: cannot be removed: %s", path, strerror(errno));
+    free(path);
+    LODE_TRY(status);
+    return rows->length > 0 ? write_file(report, "trajectory.csv", rows) : LODE_OK;
+}
+
+static lode_status_t load_cases(const lode_report_t *report, lode_plot_t *plot,
+                                lode_report_case_t *cases, int64_t count) {
+    for (int64_t i = 0; i < count; i++) {
+        const lode_report_entry_t *entry = &report->entries[i];
+        cases[i].point = entry->point;
+        cases[i].model = entry->model;
+        cases[i].series = entry->series ? entry->series : "";
+        cases[i].step = entry->step;
+        cases[i].scratch = entry->scratch;
+        cases[i].budget = entry->budget;
+        LODE_TRY(set_folder(report, &cases[i]));
+        LODE_TRY(load_case(plot, &cases[i]));
     }
-    if (status == LODE_OK)
-        status = lode_report_csv(cases, count, &table);
-    if (status == LODE_OK)
-        status = lode_compare_csv(cases, count, &comparisons);
-    if (status == LODE_OK)
-        status = lode_page_write(&page, report, cases, count, &plot);
-    if (status == LODE_OK)
-        status = write_file(report, "summary.csv", &table);
-    if (status == LODE_OK)
-        status = write_file(report, "comparisons.csv", &comparisons);
-    if (status == LODE_OK)
-        status = write_audit(report, cases, count);
-    if (status == LODE_OK)
-        status = write_file(report, "report.html", &page);
+    return LODE_OK;
+}
+
+static lode_status_t write_files(const lode_report_t *report, const lode_report_case_t *cases,
+                                 int64_t count, const lode_buffer_t *trajectory,
+                                 const lode_buffer_t *page) {
+    lode_buffer_t table = {0}, comparisons = {0};
+    lode_status_t status;
+    LODE_GUARD(status, lode_report_csv(cases, count, &table), done);
+    LODE_GUARD(status, lode_compare_csv(cases, count, &comparisons), done);
+    LODE_GUARD(status, write_file(report, "summary.csv", &table), done);
+    LODE_GUARD(status, write_file(report, "comparisons.csv", &comparisons), done);
+    LODE_GUARD(status, write_audit(report, cases, count), done);
+    LODE_GUARD(status, write_trajectory(report, trajectory), done);
+    status = write_file(report, "report.html", page);
+done:
     lode_buffer_free(&table);
     lode_buffer_free(&comparisons);
+    return status;
+}
+
+static lode_status_t build(const lode_report_t *report, lode_report_case_t *cases, int64_t count) {
+    lode_buffer_t trajectory = {0}, page = {0};
+    lode_page_across_t across = {0};
+    lode_plot_t plot = {0};
+    lode_status_t status;
+    LODE_GUARD(status, load_cases(report, &plot, cases, count), done);
+    LODE_GUARD(status, lode_training_page(&plot, &across.training, cases, count), done);
+    LODE_GUARD(
+        status,
+        lode_trajectory_all(&plot, &across.trajectory, &trajectory, cases, count, report->seed),
+        done);
+    LODE_GUARD(status, lode_entropy_page(&plot, &across.entropy, cases, count), done);
+    LODE_GUARD(status, lode_page_write(&page, report, cases, count, &across, &plot), done);
+    status = write_files(report, cases, count, &trajectory, &page);
+done:
+    lode_buffer_free(&across.training);
+    lode_buffer_free(&across.trajectory);
+    lode_buffer_free(&across.entropy);
+    lode_buffer_free(&trajectory);
     lode_buffer_free(&page);
     return status;
 }
 
 lode_status_t lode_report_build(const lode_report_t *report) {
-    int64_t count = report->point_count * report->model_count;
+    const int64_t count = report->count;
     char *path;
     int lock = -1;
     LODE_TRY(lode_path_join(&path, report->folder, "summary.lock"));

@@ -15,10 +15,10 @@ static const struct {
     const char *name;
     bool always;
 } stages[LODE_REPORT_STAGES] = {
-    {"tokenize", true},    {"calibrate", true},    {"accumulate", true}, {"moments", false},
-    {"classify", true},    {"superweight", false}, {"spectra", false},   {"prune", true},
-    {"compensate", false}, {"quantize", false},    {"evaluate", true},   {"probe", false},
-    {"export", false},     {"audit", false},
+    {"tokenizer", false}, {"tokenize", true}, {"train", false},      {"calibrate", true},
+    {"accumulate", true}, {"moments", false}, {"classify", true},    {"superweight", false},
+    {"spectra", false},   {"prune", true},    {"compensate", false}, {"quantize", false},
+    {"evaluate", true},   {"probe", false},   {"export", false},     {"audit", false},
 };
 
 lode_status_t lode_report_open(lode_store_t **store, const lode_report_case_t *item,
@@ -305,7 +305,7 @@ lode_status_t lode_report_case_load(lode_report_case_t *item) {
         lode_store_t *store;
         lode_report_origin_t *origin = &item->origins[stage];
         origin->stage = stages[stage].name;
-        origin->always = stages[stage].always;
+        origin->always = stages[stage].always && !item->scratch;
         LODE_TRY(lode_report_open(&store, item, origin->stage));
         if (!store)
             continue;

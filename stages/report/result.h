@@ -94,7 +94,7 @@ typedef struct lode_report_origin {
     char digest[LODE_DIGEST_TEXT]; /* of the file's results */
 } lode_report_origin_t;
 
-enum { LODE_REPORT_STAGES = 14 };
+enum { LODE_REPORT_STAGES = 16 };
 
 /* What a case's page is divided into: each topic its heading and the figures about it. */
 #define LODE_TOPIC_LIST(X)                                                                         \
@@ -104,6 +104,7 @@ enum { LODE_REPORT_STAGES = 14 };
     X(COMPARISONS, "comparisons", "Which variant is better")                                       \
     X(SUPERNODES, "supernodes", "Supernodes")                                                      \
     X(HALO, "halo", "Halo")                                                                        \
+    X(ENTROPY, "write-entropy", "Write entropy")                                                   \
     X(SPECTRA, "spectra", "Spectra")                                                               \
     X(CHECKS, "checks", "Causal checks")                                                           \
     X(SUPER_WEIGHTS, "super-weights", "Super weights")                                             \
@@ -127,6 +128,9 @@ typedef enum lode_glance {
 /* One model at one point of the sweep. */
 typedef struct lode_report_case {
     const char *point, *model; /* borrowed from the report */
+    const char *series;        /* that it is a checkpoint of, "" for none; borrowed likewise */
+    int64_t step;              /* of the series, −1 for none */
+    bool scratch;              /* trained from nothing: no stage but those that train runs on it */
     char *folder;
     int64_t budget;                /* bytes, of the joint plan; 0 for none */
     lode_report_figure_t *figures; /* by axis (lode_report_same_axis), then dense
@@ -162,7 +166,8 @@ LODE_MUST_USE lode_status_t lode_report_open(lode_store_t **store, const lode_re
 enum { LODE_REPORT_EXTENT = 96 };
 void lode_report_extent(char text[LODE_REPORT_EXTENT], const lode_report_case_t *item);
 
-/* Reads evaluate.h5 and every file's provenance. `item` is zero but for point, model, folder. */
+/* Reads evaluate.h5 and every file's provenance. `item` is zero but for what the report says of it,
+ * and its folder. */
 LODE_MUST_USE lode_status_t lode_report_case_load(lode_report_case_t *item);
 void lode_report_case_free(lode_report_case_t *item);
 
@@ -187,6 +192,10 @@ bool lode_report_is_derived(const lode_report_figure_t *figure);
 
 /* What the figure is, to begin a title with: "Perplexity", "Word perplexity" …; static. */
 const char *lode_report_metric_title(const lode_report_figure_t *figure);
+
+/* Class of every channel, [layers, channels]: 0 core, 1 halo, 2 rest. */
+enum { LODE_CLASS_CORE, LODE_CLASS_HALO, LODE_CLASS_REST, LODE_CLASSES };
+void lode_report_classes(const lode_report_channels_t *channels, uint8_t *class);
 
 /* Entries of a row of ragged indices before its first −1. */
 int64_t lode_report_row_length(const int32_t *row, int64_t extent);

@@ -79,3 +79,11 @@ lode_status_t lode_shelf_i32(lode_shelf_t *shelf, lode_store_t *store, const cha
     *out = array;
     return status;
 }
+
+lode_status_t lode_shelf_i64(lode_shelf_t *shelf, lode_store_t *store, const char *name, int axes,
+                             int64_t *shape, int64_t **out) {
+    void *array;
+    lode_status_t status = read_typed(shelf, store, name, axes, shape, LODE_TYPE_I64, &array);
+    *out = array;
+    return status;
+}

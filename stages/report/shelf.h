@@ -29,5 +29,8 @@ LODE_MUST_USE lode_status_t lode_shelf_f64(lode_shelf_t *shelf, lode_store_t *st
 LODE_MUST_USE lode_status_t lode_shelf_i32(lode_shelf_t *shelf, lode_store_t *store,
                                            const char *name, int axes, int64_t *shape,
                                            int32_t **out);
+LODE_MUST_USE lode_status_t lode_shelf_i64(lode_shelf_t *shelf, lode_store_t *store,
+                                           const char *name, int axes, int64_t *shape,
+                                           int64_t **out);
 
 #endif

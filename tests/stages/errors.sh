@@ -375,6 +375,67 @@ if [ -e out ] || [ -e out.partial ]; then wrong "a folder is left"; fi
 leaves=
 on="1 3"
 
+# --- training and series --------------------------------------------------------------------------
+
+on=1
+train='train.corpus="sound.txt"' few='train.length=16'
+new_case "training without a text"
+set_bad $config train.steps=2 -- 'train.corpus: required key is missing' 'train.steps'
+new_case "training text missing"
+set_bad $input train.steps=2 'train.corpus="none.txt"' $few -- 'none.txt' 'cannot be read'
+new_case "validation text missing"
+set_bad $input train.steps=2 "$train" $few 'train.validation.corpus="none.txt"' -- 'none.txt' 'cannot be read'
+new_case "groups that replicas cannot share"
+set_bad $config train.steps=2 "$train" $few micro_batch=32 train.batch=6 train.groups=2 -- \
+    'train.groups: 2' '3 micro-batches' 'set it to 1'
+new_case "sequences of training longer than the model allows"
+set_bad $config train.steps=2 "$train" train.length=65 -- 'train.length: 65' 'tiny' '64 or less'
+new_case "warm-up beyond the last step"
+set_bad $config train.steps=2 "$train" $few train.warmup=3 -- 'train.warmup: 3' 'set it to 2 or less'
+new_case "checkpoint beyond the last step"
+set_bad $config train.steps=2 "$train" $few 'train.checkpoints=[3]' -- 'train.checkpoints: 3' 'train longer'
+new_case "layer that the model lacks"
+set_bad $config train.steps=2 "$train" $few 'train.entropy.layers=(40)' -- 'train.entropy.layers' 'no layer 40'
+new_case "tokenizer of one's own for a checkpoint"
+set_bad $config train.steps=2 "$train" $few train.tokenizer.vocabulary=300 -- 'train.tokenizer.vocabulary' 'from = "scratch"'
+new_case "tokenizer larger than the model's vocabulary"
+set_bad $config train.steps=2 'train.from="scratch"' "$train" $few train.tokenizer.vocabulary=300000 -- \
+    'train.tokenizer.vocabulary: 300000' 'vocab_size'
+new_case "from scratch without a tokenizer"
+rm model/tokenizer.json model/*.safetensors
+set_bad $input train.steps=2 'train.from="scratch"' "$train" $few -- 'model/tokenizer.json: missing' 'train.tokenizer.vocabulary'
+new_case "from scratch without config.json"
+rm model/config.json
+set_bad $input train.steps=2 'train.from="scratch"' "$train" $few -- 'model/config.json'
+new_case "training text shorter than a sequence"
+echo "a b" >short.txt
+leaves=.lock fails $input 'short.txt: has [0-9]+ tokens' 'train.length = 16' -- \
+    "$lode" run exp.cfg --set train.steps=2 --set 'train.corpus="short.txt"' --set $few --stages tokenize
+new_case "checkpoint of a model that was not trained"
+fails $input 'results/e/tiny/tokenize.h5: missing' 'run the stage tokenize' -- \
+    "$lode" run exp.cfg --set train.steps=2 --set "$train" --set $few --model tiny-step-000002
+new_case "checkpoint that no step leaves"
+fails $usage '--model tiny-step-000001' '"tiny"' -- \
+    "$lode" run exp.cfg --set train.steps=2 --set "$train" --set $few --model tiny-step-000001
+new_case "neither path nor steps"
+set_bad $config 'models=({name="tiny";})' -- 'models.\[0\].path: required' 'steps'
+new_case "path and steps"
+set_bad $config 'models=({name="tiny";path="model";steps="model";})' -- 'models.\[0\].steps' 'name alone'
+new_case "folder of steps without any"
+set_bad $config 'models=({name="tiny";steps="model";})' -- 'models.\[0\].steps: model: has no folder with a step'
+new_case "folder of steps missing"
+set_bad $config 'models=({name="tiny";steps="none";})' -- 'models.\[0\].steps: none: cannot be listed'
+new_case "two folders of a step"
+mkdir -p model/step-3 model/step3
+set_bad $config 'models=({name="tiny";steps="model";})' -- 'step-3 and step3 are both of step 3' 'series and step'
+new_case "step of no series"
+set_bad $config 'models=({name="tiny";path="model";step=3;})' -- 'models.\[0\].step' 'key series'
+new_case "series without a step"
+set_bad $config 'models=({name="tiny";path="model";series="s";})' -- 'models.\[0\].series' 'key step'
+new_case "folder of a step that is no model"
+mkdir -p model/step-3
+set_bad $input 'models=({name="tiny";steps="model";})' -- 'model/step-3'
+
 # --- model --------------------------------------------------------------------------------------
 
 new_case "no model folder"

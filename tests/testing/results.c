@@ -57,6 +57,21 @@ void lode_test_put_i32(lode_store_t *store, const char *name, const int64_t *sha
 
 /* --- what the report wrote -------------------------------------------------------------- */
 
+lode_report_t lode_test_report(const char *folder, const char *name, const char *const *points,
+                               int64_t point_count, const char *const *models, int64_t model_count,
+                               int64_t budget) {
+    static lode_report_entry_t entries[LODE_TEST_CASES];
+    assert_true(point_count * model_count <= LODE_TEST_CASES);
+    for (int64_t i = 0; i < point_count * model_count; i++)
+        entries[i] = (lode_report_entry_t){.point = points[i / model_count],
+                                           .model = models[i % model_count],
+                                           .series = "",
+                                           .step = -1,
+                                           .budget = budget};
+    return (lode_report_t){
+        .folder = folder, .name = name, .entries = entries, .count = point_count * model_count};
+}
+
 char *lode_test_result(const char *folder, const char *name) {
     char *path, *text;
     size_t size;

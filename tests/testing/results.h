@@ -7,6 +7,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "report/report.h"
 #include "store/store.h"
 
 /* Begins <folder>/<stage>.h5, making the folder; lode_test_stage_finish() adds a provenance with
@@ -19,6 +20,13 @@ void lode_test_put_f64(lode_store_t *store, const char *name, int axes, const in
                        const double *values);
 void lode_test_put_i32(lode_store_t *store, const char *name, const int64_t *shape,
                        const int32_t *values);
+
+/* A report of every model at every point, of no series, each with a joint plan's budget; at most
+ * LODE_TEST_CASES in all. Its entries are replaced by the next call. */
+enum { LODE_TEST_CASES = 16 };
+lode_report_t lode_test_report(const char *folder, const char *name, const char *const *points,
+                               int64_t point_count, const char *const *models, int64_t model_count,
+                               int64_t budget);
 
 /* The text of <folder>/<name>, the caller's. */
 char *lode_test_result(const char *folder, const char *name);

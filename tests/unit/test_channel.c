@@ -74,7 +74,7 @@ static void assert_score(lode_method_t method, double a, double b, double c) {
     double got[M];
     const double want[M] = {a, b, c};
     LODE_ASSERT_OK(lode_score_channels(got, method, &in));
-    LODE_ASSERT_CLOSE(lode_compare_f64(lode_method_name(method), got, M, want, M, 0, 1e-15));
+    LODE_ASSERT_CLOSE(lode_compare_f64(lode_method_name(method), got, M, want, M, 1e-16, 1e-15));
 }
 
 static void test_methods(void **state) {
@@ -93,15 +93,25 @@ static void test_methods(void **state) {
     /* variances 6, 4 and 8, down squared 169, 2 and 9 */
     assert_score(LODE_METHOD_FLAP, 6 * 169, 4 * 2, 8 * 9);
     double p = 5.0 / 17;
-    assert_score(LODE_METHOD_ENTROPY, p * log(p) + (1 - p) * log(1 - p), -log(2), 0);
+    double h = -p * log(p) - (1 - p) * log(1 - p);
+    assert_score(LODE_METHOD_ENTROPY, -h, -log(2), 0);
+    assert_score(LODE_METHOD_ENTROPY_REVERSED, h, log(2), 0);
+    /* columns (5, 12), (1, −1), (0, 3): shares 25/169, 1/2, 0; and 1/(1 + e⁷), 1/2, 1/(1 + e³) */
+    p = 25.0 / 169;
+    assert_score(LODE_METHOD_ENTROPY_SQUARE, p * log(p) + (1 - p) * log(1 - p), -log(2), 0);
+    p = 1 / (1 + exp(7));
+    const double q = 1 / (1 + exp(3));
+    assert_score(LODE_METHOD_ENTROPY_SOFTMAX, p * log(p) + (1 - p) * log1p(-p), -log(2),
+                 q * log(q) + (1 - q) * log1p(-q));
+    assert_score(LODE_METHOD_MAGNITUDE_REVERSED, -28, -(3 + sqrt(2)), -5);
 }
 
 /* Weights stored transposed, and inside longer lines, give the same bits. */
 static void test_views(void **state) {
     (void)state;
-    static const lode_method_t methods[] = {LODE_METHOD_MAGNITUDE, LODE_METHOD_WANDA_CHANNEL,
-                                            LODE_METHOD_SPARSEGPT_CHANNEL, LODE_METHOD_FLAP,
-                                            LODE_METHOD_ENTROPY};
+    static const lode_method_t methods[] = {
+        LODE_METHOD_MAGNITUDE, LODE_METHOD_WANDA_CHANNEL, LODE_METHOD_SPARSEGPT_CHANNEL,
+        LODE_METHOD_FLAP,      LODE_METHOD_ENTROPY,       LODE_METHOD_ENTROPY_SOFTMAX};
     float both[D][2 * M], wide[D * (M + 2)]; /* [in, gate and up]; down in longer lines */
     for (int j = 0; j < M; j++)
         for (int i = 0; i < D; i++) {

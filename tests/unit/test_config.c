@@ -1595,7 +1595,7 @@ static void test_check_training(void **state) {
                       "to 2");
     LODE_ASSERT_FAILS(lode_config_check_training(config, 300, 4, 399, "s"), LODE_ERR_CONFIG,
                       "exp.cfg:7: train.tokenizer.vocabulary: 400 is above the vocab_size 399 of "
-                      "model s; set it to 399 or less");
+                      "model s; lower it, or raise vocab_size in config.json");
     lode_config_destroy(&config);
     config = parse(BASE "train = { length = 300; };"); /* nothing is trained */
     LODE_ASSERT_OK(lode_config_check_training(config, 2, 1, 1, "s"));

@@ -93,17 +93,6 @@ static void make_statistics(const char *folder) {
     lode_test_stage_finish(store, "");
 }
 
-static lode_report_t report_of(const char *folder, const char *name, const char *const *points,
-                               int64_t point_count, const char *const *models,
-                               int64_t model_count) {
-    return (lode_report_t){.folder = folder,
-                           .name = name,
-                           .points = points,
-                           .point_count = point_count,
-                           .models = models,
-                           .model_count = model_count};
-}
-
 static const char *const no_point[] = {""};
 
 /* --- the golden values as stage files --------------------------------------------------- */
@@ -187,7 +176,7 @@ static int golden_report(const char *folder) {
     int figures = make_golden_figures(model, golden, text);
     json_decref(golden);
     free(model);
-    lode_report_t report = report_of(folder, "golden", no_point, 1, models, 1);
+    lode_report_t report = lode_test_report(folder, "golden", no_point, 1, models, 1, 0);
     LODE_ASSERT_OK(lode_report_build(&report));
     return figures;
 }
@@ -286,7 +275,7 @@ static void test_sweep(void **state) {
     store = lode_test_stage_create(second, "evaluate");
     put_perplexity(store, "text", "dense", "gptq", 11);
     lode_test_stage_finish(store, "b");
-    lode_report_t report = report_of(folder, "sweep", points, 2, models, 2);
+    lode_report_t report = lode_test_report(folder, "sweep", points, 2, models, 2, 0);
     LODE_ASSERT_OK(lode_report_build(&report));
     char *table = lode_test_result(folder, "summary.csv"),
          *html = lode_test_result(folder, "report.html");
@@ -320,7 +309,7 @@ static void test_identifiers_are_unique(void **state) {
     const char *folder = lode_test_temporary(), *models[] = {"m"};
     char *model = format_path(folder, "m");
     make_statistics(model);
-    lode_report_t report = report_of(folder, "x", no_point, 1, models, 1);
+    lode_report_t report = lode_test_report(folder, "x", no_point, 1, models, 1, 0);
     LODE_ASSERT_OK(lode_report_build(&report));
     char *html = lode_test_result(folder, "report.html");
     lode_test_page(html);
@@ -352,7 +341,8 @@ static void test_hostile_names(void **state) {
     put_perplexity(store, dataset, "lp@0.5~<script>\\n", "<script>p", NAN);
     put_perplexity(store, dataset, "lp@0.25", "<script>p", -1e300);
     lode_test_stage_finish(store, "</pre><script>alert(2)</script>");
-    lode_report_t report = report_of(folder, "<script>x</script>", no_point, 1, models, 1);
+    lode_report_t report =
+        lode_test_report(folder, "<script>x</script>", no_point, 1, models, 1, 0);
     LODE_ASSERT_OK(lode_report_build(&report));
     char *table = lode_test_result(folder, "summary.csv"),
          *html = lode_test_result(folder, "report.html");
@@ -383,7 +373,7 @@ static void test_without_gnuplot(void **state) {
     make_statistics(model);
     char *path = strdup(getenv("PATH"));
     setenv("PATH", "/nonexistent", 1);
-    lode_report_t report = report_of(folder, "x", no_point, 1, models, 1);
+    lode_report_t report = lode_test_report(folder, "x", no_point, 1, models, 1, 0);
     lode_status_t status = lode_report_build(&report);
     setenv("PATH", path, 1);
     free(path);
@@ -400,7 +390,7 @@ static void test_without_gnuplot(void **state) {
 static void test_nothing_there(void **state) {
     (void)state;
     const char *folder = lode_test_temporary(), *models[] = {"m"};
-    lode_report_t report = report_of(folder, "x", no_point, 1, models, 1);
+    lode_report_t report = lode_test_report(folder, "x", no_point, 1, models, 1, 0);
     LODE_ASSERT_OK(lode_report_build(&report));
     char *table = lode_test_result(folder, "summary.csv"),
          *html = lode_test_result(folder, "report.html");
@@ -417,7 +407,7 @@ static void test_broken_files(void **state) {
     const char *folder = lode_test_temporary(), *models[] = {"m"};
     char *model = format_path(folder, "m"), *evaluate = format_path(folder, "m/evaluate.h5");
     make_statistics(model);
-    lode_report_t report = report_of(folder, "x", no_point, 1, models, 1);
+    lode_report_t report = lode_test_report(folder, "x", no_point, 1, models, 1, 0);
     LODE_ASSERT_OK(lode_report_build(&report));
     char *before = lode_test_result(folder, "report.html");
     LODE_ASSERT_OK(lode_file_write_atomic(evaluate, "rubbish", 7));

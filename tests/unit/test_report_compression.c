@@ -207,13 +207,8 @@ static void make_audit(const char *folder) {
 
 static char *build(const char *folder, const char *const *models, int64_t count, int64_t budget) {
     static const char *const points[] = {""};
-    const lode_report_t report = {.folder = folder,
-                                  .name = "made-up",
-                                  .points = points,
-                                  .point_count = 1,
-                                  .models = models,
-                                  .model_count = count,
-                                  .budgets = &budget};
+    const lode_report_t report =
+        lode_test_report(folder, "made-up", points, 1, models, count, budget);
     LODE_ASSERT_OK(lode_report_build(&report));
     char *html = lode_test_result(folder, "report.html");
     lode_test_page(html);
@@ -718,12 +713,7 @@ static void test_partial_files(void **state) {
     want(html, "<td class=\"n\">–</td><td class=\"n\">33.3 %</td>");
     free(html);
     const char *const points[] = {""};
-    const lode_report_t again = {.folder = folder,
-                                 .name = "made-up",
-                                 .points = points,
-                                 .point_count = 1,
-                                 .models = one_model,
-                                 .model_count = 1};
+    const lode_report_t again = lode_test_report(folder, "made-up", points, 1, one_model, 1, 0);
     store = lode_test_stage_create(model, "audit");
     lode_test_put_f64(store, "/folders/a/core_zeroed", 1, &layers, (double[]){0, 0, 1});
     lode_test_put_f64(store, "/folders/b/core_zeroed", 1, &(int64_t){2}, (double[]){0, 0});

@@ -296,12 +296,7 @@ static void put_mask(lode_store_t *store, const char *variant, const extents_t *
 
 static char *build(const char *folder, const char *name) {
     static const char *const points[] = {""}, *const models[] = {"m"};
-    const lode_report_t report = {.folder = folder,
-                                  .name = "made-up",
-                                  .points = points,
-                                  .point_count = 1,
-                                  .models = models,
-                                  .model_count = 1};
+    const lode_report_t report = lode_test_report(folder, "made-up", points, 1, models, 1, 0);
     LODE_ASSERT_OK(lode_report_build(&report));
     return lode_test_result(folder, name);
 }
@@ -488,12 +483,7 @@ static void test_wrong_shapes(void **state) {
     (void)state;
     static const char *const points[] = {""}, *const models[] = {"m"};
     const char *folder = lode_test_temporary(), *model = model_folder(folder);
-    const lode_report_t report = {.folder = folder,
-                                  .name = "made-up",
-                                  .points = points,
-                                  .point_count = 1,
-                                  .models = models,
-                                  .model_count = 1};
+    const lode_report_t report = lode_test_report(folder, "made-up", points, 1, models, 1, 0);
     make_statistics(model, &small, false);
     lode_store_t *store = lode_test_stage_create(model, "spectra");
     put_random(store, "/q/eigenvalues", 2, (int64_t[]){4, 60}, 0, 1);

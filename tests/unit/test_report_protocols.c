@@ -73,12 +73,7 @@ static void put_all(lode_store_t *store) {
 
 static void report(const char *folder, const char *const *points, int64_t count) {
     static const char *const models[] = {"m"};
-    const lode_report_t what = {.folder = folder,
-                                .name = "protocols",
-                                .points = points,
-                                .point_count = count,
-                                .models = models,
-                                .model_count = 1};
+    const lode_report_t what = lode_test_report(folder, "protocols", points, count, models, 1, 0);
     LODE_ASSERT_OK(lode_report_build(&what));
 }
 

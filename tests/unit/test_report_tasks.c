@@ -75,12 +75,7 @@ static void put_task(lode_store_t *store, const char *task, int width) {
 
 static char *build(const char *folder) {
     const char *points[] = {""}, *models[] = {"m"};
-    lode_report_t report = {.folder = folder,
-                            .name = "tasks",
-                            .points = points,
-                            .point_count = 1,
-                            .models = models,
-                            .model_count = 1};
+    lode_report_t report = lode_test_report(folder, "tasks", points, 1, models, 1, 0);
     char *model;
     LODE_ASSERT_OK(lode_path_join(&model, folder, "m"));
     lode_store_t *store = lode_test_stage_create(model, "evaluate");

@@ -1,4 +1,4 @@
-/* Core, halo, connectivity, redundancy, protection. */
+/* Core, halo, connectivity, redundancy, protection, entropy. */
 #include "golden/check.h"
 
 #include <inttypes.h>
@@ -206,6 +206,22 @@ static void compare_ranks(lode_check_t *check, const pair_t *halo, const pair_t 
         lode_check_pass(check, "/protection", "%" PRId64 " ranks moved inside the margin", moved);
 }
 
+/* The reference has entropies as the scores of the method, with the sign turned. */
+static void compare_entropy(lode_check_t *check) {
+    const int64_t extents[] = {check->layers, check->channels, -1};
+    lode_h5_array_t got = {0}, want;
+    if (!lode_h5_read(&want, check->golden, "scores/entropy", LODE_H5_F64))
+        return;
+    for (int64_t i = 0; i < want.count; i++)
+        want.f64[i] = -want.f64[i];
+    if (lode_check_got(check, &got, "/entropy", LODE_H5_F64, extents))
+        lode_check_comparison(check, "/entropy",
+                              lode_compare_f64("/entropy", got.f64, got.count, want.f64, want.count,
+                                               0, LODE_CHECK_WEIGHTS));
+    lode_h5_free(&got);
+    lode_h5_free(&want);
+}
+
 /* Elements of layers whose core differs, which nothing can be held against. */
 static uint8_t *excuse_layers(const lode_check_t *check) {
     uint8_t *excused = calloc((size_t)(check->layers * check->channels), 1);
@@ -220,6 +236,7 @@ void lode_check_classes(lode_check_t *check) {
     char path[LODE_H5_NAME];
     if (!lode_check_open(check, "classify"))
         return;
+    compare_entropy(check);
     snprintf(path, sizeof path, "loss_%s/loss_proxy", check->loss);
     if (read_pair(check, &core, "core", LODE_H5_I32) &&
         lode_h5_read(&proxy, check->golden, path, LODE_H5_F64)) {
