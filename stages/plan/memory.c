@@ -25,8 +25,6 @@ enum { PROCESS_BYTES = 6600000, RANKS_BYTES = 400000, THREAD_BYTES = 3000000 };
 enum { DATASET_BYTES = 14000 };
 /* What ScaLAPACK and the heap keep once matrices were spread over ranks. */
 enum { MATRIX_BYTES = 8000000 };
-/* Words and pairs of a tokenizer that is trained, beside its text. */
-enum { TOKENIZER_BYTES = 30000000 };
 /* The tokenizer's tables, by tokens of the vocabulary: every run reads them, to check its inputs.
  */
 enum { TOKEN_BYTES = 300 };
@@ -296,7 +294,7 @@ static lode_status_t rank_memory(lode_forecast_t *forecast, lode_forecast_rank_t
     hold(forecast, rank, LODE_STAGE_TOKENIZE,
          forecast->model.architecture.vocab * TOKEN_BYTES + 2 * ids + text_bytes(forecast));
     if (forecast->stage[LODE_STAGE_TOKENIZER].wanted)
-        hold(forecast, rank, LODE_STAGE_TOKENIZER, TOKENIZER_BYTES + text_bytes(forecast));
+        hold(forecast, rank, LODE_STAGE_TOKENIZER, 2 * text_bytes(forecast)); /* and its words */
     if (forecast->scratch)
         return LODE_OK;
     LODE_TRY(statistics(forecast, rank, &scratch[LODE_STAGE_CALIBRATE]));

@@ -2,7 +2,7 @@
 """Training by PyTorch alone: what Lodestone's is compared with.
 
     tests/golden/train.py steps OUTPUT.h5 [--data ../shared/data]
-    tests/golden/train.py curve RESULTS/NAME/MODEL --model NAME [--config FILE] [--steps N]
+    tests/golden/train.py curve RESULTS/NAME/MODEL [--steps N] [--output FILE.json]
 
 Needs torch and transformers, and shares no line with the program under test: models are those of
 transformers, gradients are autograd's, steps are torch.optim.AdamW's after clip_grad_norm_.
@@ -31,6 +31,7 @@ import transformers
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 STEPS, BATCH, LENGTH = 10, 8, 16
+MASK, GOLDEN = (1 << 64) - 1, 0x9E3779B97F4A7C15
 
 # Every kind of tensor decays by its own amount, so that none can be taken for another.
 SETTING = dict(steps=STEPS, batch=BATCH, length=LENGTH, learning_rate=1e-3, warmup=3, final=0.1,
@@ -184,12 +185,13 @@ def figures(parameter):
     return [w.norm().item(), (w * torch.cos(i)).sum().item(), (w * torch.sin(1.7 * i)).sum().item()]
 
 
-def train(folder, setting, blocks, dtype):
-    """Figures of every step: loss, gradient norm and entropy [steps], weights [steps, tensors, 3]."""
+def train(folder, setting, blocks, dtype, steps=0):
+    """Figures of every step: loss, gradient norm and entropy [steps], weights [steps, tensors, 3].
+    steps: so many of the setting's, 0 for all."""
     model = load(folder, dtype)
     optimizer = optimizer_of(model, setting)
     told, weights = [], []
-    for step in range(1, setting["steps"] + 1):
+    for step in range(1, (steps or setting["steps"]) + 1):
         batch = setting["batch"]
         ids = torch.from_numpy(blocks[(step - 1) * batch:step * batch].astype(np.int64))
         told.append(take_step(model, optimizer, setting, step, ids))
@@ -267,12 +269,116 @@ def steps(options):
             one_case(file, name, options.data)
 
 
+# --- curve -----------------------------------------------------------------------------------
+
+def mix(word):
+    """The output function of SplitMix64."""
+    word = (word ^ word >> 30) * 0xBF58476D1CE4E5B9 & MASK
+    word = (word ^ word >> 27) * 0x94D049BB133111EB & MASK
+    return word ^ word >> 31
+
+
+def random_key(seed, purpose, major):
+    """The key of a stream of random numbers, as base/random.h describes it."""
+    key = 0
+    for word in [seed & MASK, *purpose.encode(), len(purpose), major, 0]:
+        key = mix((key ^ word) + GOLDEN & MASK)
+    return key
+
+
+def permutation(seed, epoch, blocks):
+    """Fisher and Yates' shuffle with draw i for place i, from the last place down."""
+    key = random_key(seed, "train order", epoch)
+    order = list(range(blocks))
+    for i in range(blocks - 1, 0, -1):
+        other = mix(key + (i + 1) * GOLDEN & MASK) * (i + 1) >> 64
+        order[i], order[other] = order[other], order[i]
+    return order
+
+
+def order_of(seed, blocks, count):
+    """The first `count` blocks that steps take."""
+    taken, epoch = [], 0
+    while len(taken) < count:
+        taken += permutation(seed, epoch, blocks)
+        epoch += 1
+    return taken[:count]
+
+
+def scalars(text):
+    """The keys of a resolved experiment, one a line, {"train.length": "128"}; no lists."""
+    found, path = {}, []
+    for line in text.splitlines():
+        name, _, value = line.strip().partition(" = ")
+        if value == "{":
+            path.append(name)
+        elif name == "};":
+            path.pop()
+        elif value and value[0] not in "([":
+            found[".".join([*path, name])] = value.rstrip(";").rstrip("L").strip('"')
+    return found
+
+
+def setting_of(file):
+    """The setting of a run, from the experiment in its provenance."""
+    keys = scalars(file["provenance"].attrs["experiment"])
+    setting = dict(SETTING, seed=int(keys["seed"]), warmup=int(keys["train.warmup"]))
+    for name in ("final", "learning_rate", "beta1", "beta2", "epsilon", "clip"):
+        setting[name] = float(keys["train." + name])
+    for name in ("matrices", "embeddings", "vectors"):
+        setting[name] = float(keys["train.weight_decay." + name])
+    setting["decay"] = keys["train.decay"]
+    setting["weight"] = float(keys["train.entropy.weight"])
+    setting["form"] = keys["train.entropy.form"]
+    setting["schedule"] = keys["train.entropy.schedule"]
+    for name in ("steps", "batch", "length"):
+        setting[name] = int(keys["train." + name])
+    return setting
+
+
+def curve(options):
+    """Trains again what a run has trained, and compares the losses."""
+    with h5py.File(os.path.join(options.folder, "train.h5")) as file:
+        ours, norms = file["loss"][:], file["gradient_norm"][:]
+        setting = setting_of(file)
+    with h5py.File(os.path.join(options.folder, "tokenize.h5")) as file:
+        ids = file["train/ids"][:].reshape(-1, setting["length"])
+    steps = min(options.steps or setting["steps"], setting["steps"])
+    taken = order_of(setting["seed"], len(ids), steps * setting["batch"])
+    start = os.path.join(options.folder, "step-000000")
+    curves = {"lodestone": (ours[:steps], norms[:steps])}
+    for name, dtype in (("float32", torch.float32), ("float64", torch.float64)):
+        told = train(start, setting, ids[taken], dtype, steps)[0]
+        curves[name] = (told[:, 0], told[:, 1])
+    if options.other_seed:
+        other = order_of(setting["seed"] + 1, len(ids), steps * setting["batch"])
+        told = train(start, setting, ids[other], torch.float32, steps)[0]
+        curves["other order"] = (told[:, 0], told[:, 1])
+    report = {}
+    want, want_norm = curves["float64"]
+    print(f"{steps} steps, loss {want[0]:.4f} to {want[-1]:.4f}; beside PyTorch in float64:")
+    for name, (loss, norm) in curves.items():
+        apart = np.abs(loss - want)
+        report[name] = dict(largest=apart.max(), mean=apart.mean(),
+                            norm=np.max(np.abs(norm - want_norm) / want_norm))
+        print(f"{name:12s} loss apart by {apart.max():.2e} at most, {apart.mean():.2e} on average; "
+              f"gradient norm by {report[name]['norm']:.2e} relative")
+    if options.output:
+        with open(options.output, "w", encoding="utf-8") as file:
+            json.dump(report, file, indent=1)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
     commands = parser.add_subparsers(dest="command", required=True)
     command = commands.add_parser("steps")
     command.add_argument("output")
     command.add_argument("--data", default=os.path.join(ROOT, "../shared/data"))
+    command = commands.add_parser("curve")
+    command.add_argument("folder")
+    command.add_argument("--steps", type=int, default=0)
+    command.add_argument("--other-seed", action="store_true")
+    command.add_argument("--output", default="")
     options = parser.parse_args()
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)
