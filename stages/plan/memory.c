@@ -292,9 +292,11 @@ static lode_status_t rank_memory(lode_forecast_t *forecast, lode_forecast_rank_t
             hold(forecast, rank, (lode_stage_t)s, forecast->model.architecture.vocab * TOKEN_BYTES);
     /* Ids twice: as they come, and as they are collected. */
     hold(forecast, rank, LODE_STAGE_TOKENIZE,
-         forecast->model.architecture.vocab * TOKEN_BYTES + 2 * ids + text_bytes(forecast));
+         forecast->model.architecture.vocab * TOKEN_BYTES + 2 * ids + text_bytes(forecast) +
+             forecast->texts.train_blocks * forecast->config->train.length *
+                 (int64_t)sizeof(int32_t));
     if (forecast->stage[LODE_STAGE_TOKENIZER].wanted)
-        hold(forecast, rank, LODE_STAGE_TOKENIZER, 2 * text_bytes(forecast)); /* and its words */
+        hold(forecast, rank, LODE_STAGE_TOKENIZER, text_bytes(forecast));
     if (forecast->scratch)
         return LODE_OK;
     LODE_TRY(statistics(forecast, rank, &scratch[LODE_STAGE_CALIBRATE]));

@@ -18,7 +18,7 @@ static const double ATTENTION_BACKWARD = 2.5;
 /* Ids a second and rank. */
 static const double TOKENIZE_RATE = 4e5;
 /* Bytes of text a second from which one rank makes a tokenizer. */
-static const double TOKENIZER_RATE = 4e6;
+static const double TOKENIZER_RATE = 1e7;
 /* To quantize a weight when it is read, in elements of the machine's vector rate; measured. */
 static const double CODED = 0.4;
 
