@@ -76,10 +76,12 @@ typedef enum pass {
     BACKWARD,
     BOTH,
     RECOMPUTED,
+    TRAINING,
     HEAD,
     HEAD_BACKWARD,
     PERPLEXITY,
     ACCUMULATE,
+    STEP,
     PASSES
 } pass_t;
 
@@ -91,14 +93,24 @@ static const struct {
     [BACKWARD] = {"backward", "backward_gflops", false},
     [BOTH] = {"forward and backward", "both_gflops", false},
     [RECOMPUTED] = {"the same, recomputed", "recomputed_gflops", false},
+    [TRAINING] = {"training", "training_gflops", false},
     [HEAD] = {"head and loss", "head_gflops", true},
     [HEAD_BACKWARD] = {"head, loss, gradient", "head_backward_gflops", true},
     [PERPLEXITY] = {"perplexity", "perplexity_gflops", true},
     [ACCUMULATE] = {"accumulate", "accumulate_gflops", true},
+    [STEP] = {"training step", "step_gflops", true},
 };
 
 /* A layer's cost is that of the sample divided by its layers; the model's is that of its layers and
- * its head, for accumulate with the channel sums. */
+ * its head, for accumulate with the channel sums. In a step of training, the gradient of the head's
+ * weights is as fast as the rest of the head, and all parameters are updated once a micro-batch. */
+static cost_t step_cost(const bench_t *bench, cost_t layers, bool mean) {
+    const double updated = (double)lode_architecture_parameters(&bench->outline.architecture) /
+                           (double)bench->sample.tokens;
+    const cost_t head = scaled(cost_of(bench, LODE_ITEM_HEAD_BACKWARD, mean), 1.5);
+    return added(added(layers, head), scaled(cost_of(bench, LODE_ITEM_OPTIMIZER, mean), updated));
+}
+
 static cost_t pass_cost(const bench_t *bench, pass_t pass, bool mean) {
     const double share = 1 / (double)bench->sample.layers;
     const double layers = (double)bench->outline.architecture.layers;
@@ -107,6 +119,7 @@ static cost_t pass_cost(const bench_t *bench, pass_t pass, bool mean) {
     const cost_t head = cost_of(bench, LODE_ITEM_HEAD, mean);
     const cost_t head_backward = cost_of(bench, LODE_ITEM_HEAD_BACKWARD, mean);
     const cost_t sums = cost_of(bench, LODE_ITEM_STATISTICS, mean);
+    const cost_t training = scaled(cost_of(bench, LODE_ITEM_TRAINING, mean), share);
     switch (pass) {
     case FORWARD:
         return forward;
@@ -116,6 +129,8 @@ static cost_t pass_cost(const bench_t *bench, pass_t pass, bool mean) {
         return added(forward, backward);
     case RECOMPUTED:
         return scaled(cost_of(bench, LODE_ITEM_RECOMPUTED, mean), share);
+    case TRAINING:
+        return training;
     case HEAD:
         return head;
     case HEAD_BACKWARD:
@@ -124,6 +139,8 @@ static cost_t pass_cost(const bench_t *bench, pass_t pass, bool mean) {
         return added(scaled(forward, layers), head);
     case ACCUMULATE:
         return added(scaled(added(added(forward, backward), sums), layers), head_backward);
+    case STEP:
+        return step_cost(bench, scaled(training, layers), mean);
     case PASSES:
         break;
     }
@@ -135,26 +152,29 @@ static cost_t pass_cost(const bench_t *bench, pass_t pass, bool mean) {
 /* Lines and members that could not be made for want of memory are noticed at the end. */
 static lode_status_t report_shapes(bench_t *bench) {
     json_t *list = json_array();
-    LODE_TRY(lode_buffer_printf(&bench->table, "\n%-22s %8s %8s %10s %10s %10s\n", "linear layers",
-                                "out", "in", "SGEMM", "forward", "backward"));
+    LODE_TRY(lode_buffer_printf(&bench->table, "\n%-22s %8s %8s %10s %10s %10s %10s\n",
+                                "linear layers", "out", "in", "SGEMM", "forward", "backward",
+                                "gradient"));
     for (int s = 0; s < LODE_SAMPLE_SHAPES; s++) {
         const lode_sample_shape_t *shape = &bench->sample.shape[s];
         static const lode_item_kind_t kinds[] = {LODE_ITEM_SGEMM, LODE_ITEM_LINEAR,
-                                                 LODE_ITEM_LINEAR_BACKWARD};
-        double rate[3];
-        for (int k = 0; k < 3; k++) {
+                                                 LODE_ITEM_LINEAR_BACKWARD,
+                                                 LODE_ITEM_LINEAR_GRADIENT};
+        double rate[4];
+        for (int k = 0; k < 4; k++) {
             const lode_item_t *item =
                 lode_measure_find(bench->items, bench->count, kinds[k], shape);
             rate[k] = item->flops / item->slowest / 1e9;
         }
         json_array_append_new(
-            list, json_pack("{s:s, s:I, s:I, s:i, s:f, s:f, s:f}", "name", shape->name, "out",
+            list, json_pack("{s:s, s:I, s:I, s:i, s:f, s:f, s:f, s:f}", "name", shape->name, "out",
                             (json_int_t)shape->weight->out, "in", (json_int_t)shape->weight->in,
                             "count", shape->count, "sgemm_gflops", rate[0], "forward_gflops",
-                            rate[1], "backward_gflops", rate[2]));
-        LODE_TRY(lode_buffer_printf(&bench->table, "%-22s %8lld %8lld %10.1f %10.1f %10.1f\n",
-                                    shape->name, (long long)shape->weight->out,
-                                    (long long)shape->weight->in, rate[0], rate[1], rate[2]));
+                            rate[1], "backward_gflops", rate[2], "gradient_gflops", rate[3]));
+        LODE_TRY(lode_buffer_printf(&bench->table,
+                                    "%-22s %8lld %8lld %10.1f %10.1f %10.1f %10.1f\n", shape->name,
+                                    (long long)shape->weight->out, (long long)shape->weight->in,
+                                    rate[0], rate[1], rate[2], rate[3]));
     }
     json_object_set_new(bench->json, "shapes", list);
     return LODE_OK;
@@ -252,6 +272,10 @@ static lode_status_t report_kernels(bench_t *bench) {
         status = report_kernel(bench, list, item->name, seconds, item->flops / item->tokens,
                                item->bytes / item->tokens, whole, kernels[k].part);
     }
+    const cost_t gradients = products(bench, LODE_ITEM_LINEAR_GRADIENT, false);
+    if (status == LODE_OK)
+        status = report_kernel(bench, list, "weight gradients", gradients.seconds, gradients.flops,
+                               0, whole, false);
     if (status == LODE_OK)
         status = report_kernel(bench, list, "residuals and the rest", rest > 0 ? rest : 0, 0, 0,
                                whole, true);
@@ -261,6 +285,17 @@ static lode_status_t report_kernels(bench_t *bench) {
     LODE_TRY(status);
     return lode_buffer_printf(&bench->table, "%-30s %42.1f%%\n", "all but linear layers",
                               100 * other);
+}
+
+/* What a step of training does with every parameter once. */
+static lode_status_t report_optimizer(bench_t *bench) {
+    const lode_item_t *item =
+        lode_measure_find(bench->items, bench->count, LODE_ITEM_OPTIMIZER, NULL);
+    const double rate = item->bytes / item->slowest / 1e9;
+    json_object_set_new(bench->json, "optimizer_gbs", json_real(rate));
+    return lode_buffer_printf(&bench->table, "%-30s %12.2f %10.1f GB/s\n",
+                              "optimizer, a million elements", 1e12 * item->slowest / item->tokens,
+                              rate);
 }
 
 /* "model name" of the first processor, "" where the system does not tell. */
@@ -318,6 +353,7 @@ static lode_status_t report(bench_t *bench) {
     LODE_TRY(report_shapes(bench));
     LODE_TRY(report_passes(bench));
     LODE_TRY(report_kernels(bench));
+    LODE_TRY(report_optimizer(bench));
     fputs(bench->table.data, stdout);
     if (!output)
         return LODE_OK;

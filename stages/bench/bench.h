@@ -21,22 +21,26 @@
  *                      a layer forward; its backward alone, activations kept
  *   "both_gflops", "recomputed_gflops"
  *                      forward and backward with activations kept, and with them computed again
+ *   "training_gflops"  forward and backward of a layer with the gradients of its weights
+ *   "optimizer_gbs"    AdamW, 28 bytes a parameter
  *   "head_gflops", "head_backward_gflops"
  *                      final norm, head and loss; the same with the gradient
  *   "perplexity_gflops", "accumulate_gflops"
  *                      the whole model with its head, put together from the above: forward; forward
  *                      and backward, activations kept, with the channel sums
- *   "shapes"           [{"name", "out", "in", "count", "sgemm_gflops", "forward_gflops",
- *                      "backward_gflops"}], the linear layers, `count` of each in a layer
- *   "kernels"          [{"name", "seconds_per_token", "gflops" or "gbs", "share"}] of one layer;
- *                      share: of the layer's forward and backward, absent from "channel sums",
- *                      which come on top, and "weight conversion", which linear layers include
- *   "passes"           [{"name", "seconds_per_token", "tokens_per_second", "gflops",
- *                      "share_of_sgemm", "flops_per_token"}], the same passes as above
+ *   "step_gflops"      the whole model trained: with the gradients of all weights, those of the
+ * head at the rate of its other products, and AdamW once a micro-batch "shapes"           [{"name",
+ * "out", "in", "count", "sgemm_gflops", "forward_gflops", "backward_gflops", "gradient_gflops"}],
+ * the linear layers, `count` of each in a layer; gradient: of the weights "kernels" [{"name",
+ * "seconds_per_token", "gflops" or "gbs", "share"}] of one layer; share: of the layer's forward and
+ * backward, absent from "channel sums" and "weight gradients", which come on top, and "weight
+ * conversion", which linear layers include "passes"           [{"name", "seconds_per_token",
+ * "tokens_per_second", "gflops", "share_of_sgemm", "flops_per_token"}], the same passes as above
  *   "non_gemm_share"   of a layer's forward and backward, all but linear layers
  *   "mean"             the top-level rates as means over ranks; all others are the slowest rank's
  *
- * Rates are in 10⁹ a second and rank, seconds in seconds.
+ * Training keeps its weights in F32: its rates want --dtype F32, with any other they include the
+ * conversion of weights. Rates are in 10⁹ a second and rank, seconds in seconds.
  */
 #ifndef LODE_STAGES_BENCH_BENCH_H
 #define LODE_STAGES_BENCH_BENCH_H

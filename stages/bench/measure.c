@@ -5,6 +5,8 @@
 
 #include "base/memory.h"
 #include "kernels/statistics.h"
+#include "training/optimizer.h"
+#include "training/reduce.h"
 
 enum { CONVERT_LINES = 64, MIN_ROUNDS = 3, MAX_ROUNDS = 15 };
 
@@ -27,7 +29,7 @@ static void run_layers(lode_sample_t *s, bool keep) {
     }
 }
 
-static void run_back(lode_sample_t *s, bool keep) {
+static void run_back(lode_sample_t *s, bool keep, const lode_layer_gradient_t *gradient) {
     const int64_t panel = s->tokens * s->architecture->hidden;
     memcpy(s->dy, s->x + s->layers * panel, (size_t)panel * sizeof *s->dy);
     for (int64_t l = s->layers - 1; l >= 0; l--) {
@@ -36,9 +38,9 @@ static void run_back(lode_sample_t *s, bool keep) {
         act->x = s->x + l * panel;
         if (!keep)
             lode_layer_forward(&s->layer[l], &s->sequences, act, NULL, s->workspace, NULL, NULL);
-        lode_layer_backward_ffn(&s->layer[l], &s->sequences, act, s->dy, s->workspace, NULL, &u,
+        lode_layer_backward_ffn(&s->layer[l], &s->sequences, act, s->dy, s->workspace, gradient, &u,
                                 &g);
-        lode_layer_backward_rest(&s->layer[l], &s->sequences, act, s->dy, s->workspace, NULL);
+        lode_layer_backward_rest(&s->layer[l], &s->sequences, act, s->dy, s->workspace, gradient);
     }
 }
 
@@ -153,8 +155,38 @@ static void run_linear(lode_sample_t *s, const lode_item_t *item) {
         lode_linear_forward(&weight, s->tokens, s->wide[0], false, s->wide[3], s->workspace);
 }
 
+static void run_linear_gradient(lode_sample_t *s, const lode_item_t *item) {
+    const lode_weight_t *weight = item->shape->weight;
+    const lode_gradient_t gradient = {.data = s->gradient.matrix[LODE_MATRIX_DOWN].data,
+                                      .pitch = weight->pitch,
+                                      .transposed = weight->transposed};
+    lode_linear_gradient(&gradient, weight->out, weight->in, s->tokens, s->wide[0], s->wide[3]);
+}
+
+static void run_optimizer(lode_sample_t *s) {
+    const lode_adamw_t adamw = lode_adamw(1e-3, 0.9, 0.95, 1e-8, 1, 1);
+    const int64_t count = s->moved_count;
+#pragma omp parallel for schedule(static)
+    for (int64_t first = 0; first < count; first += LODE_BLOCK_ELEMENTS) {
+        const int64_t left = count - first;
+        lode_adamw_update(&adamw, 0.1, left < LODE_BLOCK_ELEMENTS ? left : LODE_BLOCK_ELEMENTS,
+                          s->moved[0] + first, s->moved[1] + first, s->moved[2] + first,
+                          s->moved[3] + first);
+    }
+}
+
 static void run_item(lode_sample_t *s, const lode_item_t *item) {
     switch (item->kind) {
+    case LODE_ITEM_LINEAR_GRADIENT:
+        run_linear_gradient(s, item);
+        break;
+    case LODE_ITEM_TRAINING:
+        run_layers(s, true);
+        run_back(s, true, &s->gradient);
+        break;
+    case LODE_ITEM_OPTIMIZER:
+        run_optimizer(s);
+        break;
     case LODE_ITEM_SGEMM:
     case LODE_ITEM_LINEAR:
     case LODE_ITEM_LINEAR_BACKWARD:
@@ -164,11 +196,11 @@ static void run_item(lode_sample_t *s, const lode_item_t *item) {
         run_layers(s, true);
         break;
     case LODE_ITEM_BACKWARD:
-        run_back(s, true);
+        run_back(s, true, NULL);
         break;
     case LODE_ITEM_RECOMPUTED:
         run_layers(s, false);
-        run_back(s, false);
+        run_back(s, false, NULL);
         break;
     case LODE_ITEM_ATTENTION:
     case LODE_ITEM_ATTENTION_BACKWARD:
@@ -237,6 +269,7 @@ static void list_passes(lode_item_t *items, int64_t *count, const lode_sample_t 
         {LODE_ITEM_BACKWARD, .name = "backward", .flops = layers * (linear + 2.5 * scores)},
         {LODE_ITEM_RECOMPUTED, .name = "recomputed",
          .flops = layers * (3 * linear - again + 4.5 * scores)},
+        {LODE_ITEM_TRAINING, .name = "training", .flops = layers * (3 * linear + 3.5 * scores)},
         {LODE_ITEM_ATTENTION, .name = "attention forward", .flops = scores},
         {LODE_ITEM_ATTENTION_BACKWARD, .name = "attention backward", .flops = 2.5 * scores},
     };
@@ -277,17 +310,22 @@ static void list_rest(lode_item_t *items, int64_t *count, const lode_sample_t *s
     add(items, count,
         (lode_item_t){LODE_ITEM_HEAD_BACKWARD, .name = "head, loss, gradient",
                       .tokens = (double)s->head_rows, .flops = 2 * head});
+    /* Four arrays are read, three of them written. */
+    add(items, count,
+        (lode_item_t){LODE_ITEM_OPTIMIZER, .name = "optimizer", .tokens = (double)s->moved_count,
+                      .bytes = 7 * sizeof(float) * (double)s->moved_count});
 }
 
 lode_status_t lode_measure_list(lode_item_t **items, int64_t *count, const lode_sample_t *sample) {
     static const lode_item_kind_t kinds[] = {LODE_ITEM_SGEMM, LODE_ITEM_LINEAR,
-                                             LODE_ITEM_LINEAR_BACKWARD};
+                                             LODE_ITEM_LINEAR_BACKWARD, LODE_ITEM_LINEAR_GRADIENT};
+    enum { KINDS = sizeof kinds / sizeof *kinds };
     *count = 0;
-    LODE_TRY(LODE_NEW(items, 3 * LODE_SAMPLE_SHAPES + LODE_ITEM_KINDS, "list of measurements"));
+    LODE_TRY(LODE_NEW(items, KINDS * LODE_SAMPLE_SHAPES + LODE_ITEM_KINDS, "list of measurements"));
     for (int i = 0; i < LODE_SAMPLE_SHAPES; i++) {
         const lode_weight_t *weight = sample->shape[i].weight;
         const double elements = (double)(weight->out * weight->in);
-        for (int k = 0; k < 3; k++)
+        for (int k = 0; k < KINDS; k++)
             add(*items, count,
                 (lode_item_t){.kind = kinds[k],
                               .shape = &sample->shape[i],

@@ -8,10 +8,12 @@
 typedef enum lode_item_kind {
     LODE_ITEM_SGEMM,           /* BLAS alone at the shape of a linear layer */
     LODE_ITEM_LINEAR,          /* that layer forward, weights as they are stored */
-    LODE_ITEM_LINEAR_BACKWARD, /* its gradient */
+    LODE_ITEM_LINEAR_BACKWARD, /* the gradient of its input */
+    LODE_ITEM_LINEAR_GRADIENT, /* the gradient of its weights */
     LODE_ITEM_FORWARD,         /* the sample's layers, one after the other */
     LODE_ITEM_BACKWARD,        /* the same back, from the activations that the forward kept */
     LODE_ITEM_RECOMPUTED,      /* forward and back, activations computed again */
+    LODE_ITEM_TRAINING,        /* forward and back with the gradients of weights */
     LODE_ITEM_ATTENTION,       /* scores, softmax and values, and hardly anything else */
     LODE_ITEM_ATTENTION_BACKWARD,
     LODE_ITEM_NORMS, /* of a layer */
@@ -23,13 +25,14 @@ typedef enum lode_item_kind {
     LODE_ITEM_CONVERSION,    /* of a layer's matrices to float, which the linear layers include */
     LODE_ITEM_HEAD,          /* final norm, head and loss */
     LODE_ITEM_HEAD_BACKWARD, /* the same with the gradient */
+    LODE_ITEM_OPTIMIZER,     /* AdamW; its tokens are parameters */
     LODE_ITEM_KINDS
 } lode_item_kind_t;
 
 /* One thing that is timed. */
 typedef struct lode_item {
     lode_item_kind_t kind;
-    const lode_sample_shape_t *shape; /* of the first three */
+    const lode_sample_shape_t *shape; /* of the first four */
     const char *name;
     double tokens;        /* computed by one call */
     double flops;         /* of one call, 0 where bytes are what counts */

@@ -9,6 +9,8 @@
 #include "transformer/stack.h"
 
 enum { NARROW = 16, ROLES_OF_WEIGHTS = 7 };
+/* Elements that the optimizer is timed with: its arrays are to be larger than caches. */
+enum { MOVED = 1 << 23 };
 
 static int64_t most(int64_t a, int64_t b) {
     return a > b ? a : b;
@@ -190,6 +192,46 @@ static lode_status_t make_activations(lode_sample_t *sample) {
     return LODE_OK;
 }
 
+/* Where training puts gradients, laid out as the weights of the layers, which are alike. */
+static lode_status_t make_gradient(lode_sample_t *sample, int64_t matrix, int64_t widest) {
+    lode_layer_t *layer = &sample->layer[0];
+    lode_layer_gradient_t *gradient = &sample->gradient;
+    lode_real_t *data, *vector;
+    LODE_TRY(own_reals(sample, &data, matrix, "gradients"));
+    LODE_TRY(own_reals(sample, &vector, widest, "gradients"));
+    for (int which = 0; which < LODE_MATRICES; which++) {
+        const lode_weight_t *weight = lode_layer_matrix(layer, (lode_layer_matrix_t)which);
+        if (weight->data)
+            gradient->matrix[which] = (lode_gradient_t){.data = data,
+                                                        .pitch = weight->pitch,
+                                                        .transposed = weight->transposed,
+                                                        .bias = weight->bias ? vector : NULL};
+    }
+    const struct {
+        const lode_norm_t *norm;
+        lode_real_t **weight, **bias;
+    } norms[] = {
+        {&layer->attention_norm, &gradient->attention_norm, &gradient->attention_norm_bias},
+        {&layer->attention_post_norm, &gradient->attention_post_norm, NULL},
+        {&layer->ffn_norm, &gradient->ffn_norm, &gradient->ffn_norm_bias},
+        {&layer->ffn_post_norm, &gradient->ffn_post_norm, NULL},
+        {&layer->q_norm, &gradient->q_norm, NULL},
+        {&layer->k_norm, &gradient->k_norm, NULL},
+    };
+    for (size_t i = 0; i < sizeof norms / sizeof *norms; i++) {
+        *norms[i].weight = norms[i].norm->weight ? vector : NULL;
+        if (norms[i].bias)
+            *norms[i].bias = norms[i].norm->bias ? vector : NULL;
+    }
+    sample->moved_count = MOVED;
+    for (int i = 0; i < LODE_SAMPLE_MOVED; i++) {
+        LODE_TRY(own(sample, &sample->moved[i], MOVED, sizeof **sample->moved, "parameters"));
+        for (int64_t e = 0; e < MOVED; e++)
+            sample->moved[i][e] = (float)(e % 1000 + 1) / 1000;
+    }
+    return LODE_OK;
+}
+
 static lode_status_t make_operands(lode_sample_t *sample) {
     const lode_architecture_t *a = sample->architecture;
     const int64_t query = a->heads * a->head_dim;
@@ -204,6 +246,7 @@ static lode_status_t make_operands(lode_sample_t *sample) {
     }
     LODE_TRY(own_reals(sample, &sample->dense, matrix, "matrix"));
     fill(sample->dense, matrix);
+    LODE_TRY(make_gradient(sample, matrix, widest));
     LODE_TRY(own_reals(sample, &sample->inverse, sample->tokens * a->heads, "norms"));
     LODE_TRY(own(sample, &sample->sums, 4 * most(a->intermediate, sample->tokens),
                  sizeof *sample->sums, "sums"));
@@ -224,7 +267,7 @@ lode_status_t lode_sample_create(lode_sample_t *out, const lode_outline_t *outli
                            .length = length,
                            .layers = layers,
                            .threads = threads,
-                           .owned_room = 32 + ROLES_OF_WEIGHTS * layers};
+                           .owned_room = 40 + ROLES_OF_WEIGHTS * layers};
     LODE_TRY(LODE_NEW(&out->owned, out->owned_room, "weights"));
     LODE_TRY(own_reals(out, &ones, widest, "vectors"));
     LODE_TRY(own_reals(out, &zeros, widest, "vectors"));

@@ -7,7 +7,7 @@
 #include "kernels/layer.h"
 #include "kernels/loss.h"
 
-enum { LODE_SAMPLE_SHAPES = 5, LODE_SAMPLE_WIDE = 5, LODE_SAMPLE_NORMS = 6 };
+enum { LODE_SAMPLE_SHAPES = 5, LODE_SAMPLE_WIDE = 5, LODE_SAMPLE_NORMS = 6, LODE_SAMPLE_MOVED = 4 };
 
 /* Linear layers of one shape in a layer. */
 typedef struct lode_sample_shape {
@@ -35,9 +35,15 @@ typedef struct lode_sample {
     lode_real_t *dy, *narrow_x, *narrow_y;         /* [tokens, d] */
     lode_real_t *wide[LODE_SAMPLE_WIDE];           /* [tokens, widest] any operands */
     lode_real_t *dense;                            /* a float matrix as large as any of a layer */
-    lode_real_t *inverse;                          /* [tokens · heads] of norms */
-    double *sums;                                  /* [5, m or tokens] */
-    int32_t *target;                               /* [tokens] */
+    /* Of training: all gradients of matrices are added into one such matrix, and those of vectors
+     * into one vector, since places do not matter to their speed; and what the optimizer updates.
+     */
+    lode_layer_gradient_t gradient;
+    float *moved[LODE_SAMPLE_MOVED]; /* [moved_count] gradients, weights, first, second moments */
+    int64_t moved_count;
+    lode_real_t *inverse; /* [tokens · heads] of norms */
+    double *sums;         /* [5, m or tokens] */
+    int32_t *target;      /* [tokens] */
     lode_real_t *workspace;
     void **owned; /* [owned_count] */
     int64_t owned_count, owned_room;

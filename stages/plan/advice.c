@@ -41,6 +41,8 @@ static lode_status_t note_refusals(lode_plan_advice_t *advice, const lode_foreca
 
 /* Activations that are computed twice, and inputs that go to disk. */
 static lode_status_t note_budget(lode_plan_advice_t *advice, const lode_forecast_t *forecast) {
+    if (forecast->scratch)
+        return LODE_OK;
     int64_t layers = 0, kept = 0, all = 0;
     char text[LODE_PLAN_TEXT];
     for (int s = 0; s < forecast->stages; s++) {
@@ -157,8 +159,35 @@ static const char *how_known(lode_known_t known) {
                                        : "by the size of the text";
 }
 
+/* How often training sees its text, and what it takes within memory. */
+static lode_status_t note_training(lode_plan_advice_t *advice, const lode_forecast_t *forecast) {
+    const lode_config_train_t *train = &forecast->config->train;
+    const int64_t blocks = forecast->texts.train_blocks;
+    int64_t used = 0, all = 0;
+    if (!forecast->stage[LODE_STAGE_TRAIN].wanted)
+        return LODE_OK;
+    for (int s = 0; s < forecast->stages; s++) {
+        const lode_forecast_memory_t *memory = &forecast->rank[s].memory[LODE_STAGE_TRAIN];
+        if (memory->used - memory->process > used)
+            used = memory->used - memory->process;
+        if (memory->all - memory->process > all)
+            all = memory->all - memory->process;
+    }
+    LODE_TRY(lode_buffer_printf(
+        &advice->notes, "training: %lld blocks of %lld tokens (%s), seen %.2f times\n",
+        (long long)blocks, (long long)train->length, how_known(forecast->texts.train_known),
+        (double)(train->steps * train->batch) / (double)blocks));
+    return used >= all ? LODE_OK
+                       : lode_buffer_printf(&advice->notes,
+                                            "training computes some activations twice; memory = "
+                                            "%.0fM would keep all\n",
+                                            ceil((double)all / 0x1p20));
+}
+
 static lode_status_t note_texts(lode_plan_advice_t *advice, const lode_forecast_t *forecast) {
     const lode_forecast_texts_t *texts = &forecast->texts;
+    if (forecast->scratch)
+        return LODE_OK;
     bool exact = texts->calibration.known == LODE_KNOWN_EXACTLY;
     LODE_TRY(lode_buffer_printf(&advice->notes, "tokens: calibration %lld (%s)",
                                 (long long)texts->calibration.tokens,
@@ -175,7 +204,7 @@ static lode_status_t note_texts(lode_plan_advice_t *advice, const lode_forecast_
 
 static lode_status_t note_assumptions(lode_plan_advice_t *advice, const lode_forecast_t *forecast) {
     const lode_machine_t *machine = forecast->machine;
-    if (forecast->variants > 0)
+    if (forecast->variants > 0 && forecast->stage[LODE_STAGE_EVALUATE].wanted)
         LODE_TRY(lode_buffer_printf(
             &advice->notes,
             "evaluation: the time of %lld variants, %lld of them quantized, is that of their "
@@ -190,6 +219,7 @@ static lode_status_t note_assumptions(lode_plan_advice_t *advice, const lode_for
     if (forecast->idle > 0)
         LODE_TRY(lode_buffer_printf(&advice->notes, "%d of %d ranks idle\n", forecast->idle,
                                     forecast->ranks));
+    LODE_TRY(note_training(advice, forecast));
     LODE_TRY(note_texts(advice, forecast));
     if (machine->measured)
         return lode_buffer_printf(

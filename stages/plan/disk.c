@@ -10,6 +10,7 @@
 #include "prune/prune.h"
 #include "score/mask.h"
 #include "spectra/spectra.h"
+#include "training/trainer.h"
 
 /* What lies beside the weights of a quantized folder whose layers have m channels: a scale and a
  * minimum a block, and codes where they are asked for. */
@@ -87,12 +88,18 @@ static lode_status_t count_superweight(lode_store_t *store, const lode_forecast_
 static lode_status_t count_ids(lode_forecast_t *forecast, int64_t *bytes) {
     const lode_forecast_texts_t *texts = &forecast->texts;
     const int64_t calibration[] = {texts->calibration.ids, texts->calibration.sequences + 1};
+    const int64_t length = forecast->config->train.length;
+    const int64_t training[] = {texts->train_blocks * length, texts->validation_blocks * length};
     lode_store_t *store;
     LODE_TRY(lode_store_tally_create(&store));
     lode_status_t status =
         lode_store_dataset(store, "ids", LODE_TYPE_I32, 1, &calibration[0], false);
     if (status == LODE_OK)
         status = lode_store_dataset(store, "offsets", LODE_TYPE_I64, 1, &calibration[1], false);
+    for (int i = 0; i < 2 && status == LODE_OK; i++)
+        if (training[i] > 0)
+            status = lode_store_dataset(store, i == 0 ? "train" : "validation", LODE_TYPE_I32, 1,
+                                        &training[i], false);
     if (status == LODE_OK && texts->probe_ids > 0)
         status = lode_store_dataset(store, "probe", LODE_TYPE_I32, 1, &texts->probe_ids, false);
     if (status == LODE_OK)
@@ -106,6 +113,16 @@ static lode_status_t count_ids(lode_forecast_t *forecast, int64_t *bytes) {
         if (status == LODE_OK)
             status = lode_store_dataset(store, "rest", LODE_TYPE_I32, 1, &items[1], false);
     }
+    *bytes = lode_store_tally_end(&store);
+    return status;
+}
+
+/* tokenizer.h5: a count for each merge, of which there are fewer than tokens. */
+static lode_status_t count_merges(const lode_forecast_t *forecast, int64_t *bytes) {
+    lode_store_t *store;
+    LODE_TRY(lode_store_tally_create(&store));
+    const lode_status_t status = lode_store_dataset(
+        store, "count", LODE_TYPE_I64, 1, &forecast->config->train.tokenizer.vocabulary, false);
     *bytes = lode_store_tally_end(&store);
     return status;
 }
@@ -130,6 +147,7 @@ static lode_status_t size_of(lode_stage_size_t *size, lode_forecast_t *forecast,
     const int ranks = forecast->ranks;
     lode_probe_size_t probe = {0};
     lode_evaluate_extents_t extents;
+    lode_layout_t layout;
     lode_status_t status = LODE_OK;
     *size = (lode_stage_size_t){0};
     switch (stage) {
@@ -167,7 +185,12 @@ static lode_status_t size_of(lode_stage_size_t *size, lode_forecast_t *forecast,
     case LODE_STAGE_AUDIT:
         return lode_forecast_audit(size, forecast);
     case LODE_STAGE_TOKENIZER:
+        return count_merges(forecast, &size->file);
     case LODE_STAGE_TRAIN:
+        LODE_TRY(lode_trainer_layout(&layout, &run->architecture, forecast->config->train.length,
+                                     ranks, 0, forecast->config->replicas,
+                                     forecast->config->train.groups));
+        return lode_forecast_train(size, &forecast->checkpoints, forecast, &layout);
     case LODE_STAGE_COUNT:
         break;
     }
@@ -175,7 +198,7 @@ static lode_status_t size_of(lode_stage_size_t *size, lode_forecast_t *forecast,
 }
 
 lode_status_t lode_forecast_disk(lode_forecast_t *forecast) {
-    forecast->disk = forecast->scratch = 0;
+    forecast->disk = forecast->temporary = forecast->checkpoints = 0;
     for (int s = 0; s < LODE_STAGE_COUNT; s++) {
         lode_forecast_stage_t *stage = &forecast->stage[s];
         lode_stage_size_t size;
@@ -186,13 +209,14 @@ lode_status_t lode_forecast_disk(lode_forecast_t *forecast) {
         stage->scratch = size.scratch;
         stage->scratch += forecast->spilled[s];
         forecast->disk += stage->file;
-        if (stage->scratch > forecast->scratch)
-            forecast->scratch = stage->scratch;
+        if (stage->scratch > forecast->temporary)
+            forecast->temporary = stage->scratch;
     }
     /* One pass makes the statistics and what moments starts from. */
     const int64_t both =
         forecast->stage[LODE_STAGE_CALIBRATE].scratch + forecast->stage[LODE_STAGE_MOMENTS].scratch;
-    if (both > forecast->scratch)
-        forecast->scratch = both;
-    return export_bytes(forecast);
+    if (both > forecast->temporary)
+        forecast->temporary = both;
+    forecast->exports = 0;
+    return forecast->scratch ? LODE_OK : export_bytes(forecast);
 }

@@ -6,27 +6,37 @@
 #include "base/memory.h"
 #include "plan/internal.h"
 #include "probe/probe.h"
+#include "training/trainer.h"
 #include "common/variants.h"
 
 /* --- the layout ------------------------------------------------------------------------------ */
 
-lode_status_t lode_forecast_layout(lode_forecast_t *forecast, int ranks) {
+/* That of the stages that run on weights; where there are none, that of training. */
+static lode_status_t lay_out(lode_layout_t *layout, const lode_forecast_t *forecast, int ranks,
+                             int rank) {
+    const lode_config_t *config = forecast->config;
     const lode_architecture_t *architecture = &forecast->model.architecture;
-    const int64_t length = forecast->config->calibration.max_length;
+    if (forecast->scratch)
+        return lode_trainer_layout(layout, architecture, config->train.length, ranks, rank,
+                                   config->replicas, config->train.groups);
+    return lode_layout_create(layout, architecture, config->calibration.max_length, ranks, rank,
+                              config->replicas);
+}
+
+lode_status_t lode_forecast_layout(lode_forecast_t *forecast, int ranks) {
     lode_layout_t first;
     lode_forecast_layout_free(forecast);
-    LODE_TRY(
-        lode_layout_create(&first, architecture, length, ranks, 0, forecast->config->replicas));
+    LODE_TRY(lay_out(&first, forecast, ranks, 0));
     forecast->ranks = ranks;
     forecast->replicas = first.replicas;
     forecast->stages = first.stages;
     forecast->idle = ranks - first.replicas * first.stages;
     LODE_TRY(LODE_NEW(&forecast->rank, first.stages, "ranks"));
     for (int s = 0; s < first.stages; s++) {
-        LODE_TRY(lode_layout_create(&forecast->rank[s].layout, architecture, length, ranks, s,
-                                    forecast->config->replicas));
-        forecast->rank[s].weights =
-            lode_forecast_weights(&forecast->model, &forecast->rank[s].layout);
+        LODE_TRY(lay_out(&forecast->rank[s].layout, forecast, ranks, s));
+        if (!forecast->scratch)
+            forecast->rank[s].weights =
+                lode_forecast_weights(&forecast->model, &forecast->rank[s].layout);
     }
     forecast->run.layout = first;
     return LODE_OK;
@@ -81,6 +91,11 @@ lode_status_t lode_forecast_probe(lode_probe_size_t *size, lode_forecast_t *fore
 
 /* --- making it ------------------------------------------------------------------------------- */
 
+const char *lode_forecast_source(const lode_config_t *config, const lode_config_model_t *entry) {
+    const lode_config_model_t *base = lode_config_trained_from(config, entry);
+    return base ? base->path : entry->path;
+}
+
 static lode_status_t run_folder(char **folder, const lode_config_t *config,
                                 const lode_config_model_t *entry, const char *point) {
     lode_buffer_t text = {0};
@@ -106,11 +121,23 @@ lode_status_t lode_forecast_make(lode_forecast_t *forecast, const lode_config_t 
                                  const lode_config_model_t *entry, const char *point,
                                  const lode_machine_t *machine, int ranks, bool standard) {
     static lode_comm_t alone; /* borrowed by every forecast's run */
-    *forecast = (lode_forecast_t){.config = config, .entry = entry, .machine = machine};
-    LODE_TRY(lode_forecast_model(&forecast->model, entry->path));
+    *forecast = (lode_forecast_t){.config = config,
+                                  .entry = entry,
+                                  .machine = machine,
+                                  .scratch = lode_config_is_scratch(config, entry),
+                                  .copies = 1};
+    LODE_TRY(lode_forecast_model(&forecast->model, lode_forecast_source(config, entry)));
+    if (lode_config_trained_from(config, entry))
+        lode_forecast_retype(&forecast->model, config->train.dtype == LODE_TRAIN_F32
+                                                   ? LODE_DTYPE_F32
+                                                   : LODE_DTYPE_BF16);
     const lode_architecture_t *architecture = &forecast->model.architecture;
     LODE_TRY(lode_config_check_model(config, architecture->max_positions, architecture->hidden,
                                      entry->name));
+    if (lode_config_is_trained(config, entry))
+        LODE_TRY(lode_config_check_training(config, architecture->max_positions,
+                                            architecture->layers, architecture->vocab,
+                                            entry->name));
     alone = lode_comm_alone();
     forecast->run = (lode_run_t){.comm = &alone,
                                  .config = config,
@@ -119,7 +146,7 @@ lode_status_t lode_forecast_make(lode_forecast_t *forecast, const lode_config_t 
                                  .architecture = *architecture};
     LODE_TRY(run_folder(&forecast->run.folder, config, entry, point));
     for (int s = 0; s < LODE_STAGE_COUNT; s++)
-        forecast->stage[s].wanted = lode_stage_wanted(config, (lode_stage_t)s);
+        forecast->stage[s].wanted = lode_stage_wanted_of(config, entry, (lode_stage_t)s);
     LODE_TRY(count_variants(forecast));
     LODE_TRY(lode_forecast_texts(&forecast->texts, &forecast->run, standard));
     LODE_TRY(lode_forecast_layout(forecast, ranks));

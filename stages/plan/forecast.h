@@ -29,6 +29,9 @@ typedef struct lode_forecast_model {
     int64_t bytes;           /* of all weights, a tied embedding once */
 } lode_forecast_model_t;
 
+/* Gives the model, which training writes, another type of its weights. */
+void lode_forecast_retype(lode_forecast_model_t *model, lode_dtype_t dtype);
+
 /* Reads `path`: a folder with a config.json, perhaps with weights, or a config.json itself.
  * Errors: LODE_ERR_INPUT, LODE_ERR_FORMAT, LODE_ERR_UNSUPPORTED. */
 LODE_MUST_USE lode_status_t lode_forecast_model(lode_forecast_model_t *model, const char *path);
@@ -65,6 +68,11 @@ typedef struct lode_forecast_texts {
     lode_forecast_text_t *evaluation; /* [perplexity_count + task_count] in their order */
     int64_t count;
     int64_t probe_ids; /* of the checks' own corpus, in tokenize.h5 */
+    /* Blocks of training and validation, of train.length tokens, in tokenize.h5; 0 of a model that
+     * is not trained. */
+    int64_t train_blocks, validation_blocks;
+    int64_t train_bytes; /* of the text that they come of */
+    lode_known_t train_known;
     /* Of the stage superweight: what super weights are looked for with, and the texts and words of
      * stopword probabilities; without sequences where they are not asked for. */
     lode_forecast_text_t prompts, stopwords;
@@ -111,6 +119,8 @@ typedef struct lode_forecast {
     const lode_config_t *config; /* borrowed, like the following two */
     const lode_config_model_t *entry;
     const lode_machine_t *machine;
+    bool scratch;   /* a model that is trained from nothing, which only train runs on */
+    int64_t copies; /* models of which this is one, alike but for their weights: checkpoints */
     lode_run_t run; /* as the sizes of stages want it; its layout is that of rank 0 */
     lode_forecast_model_t model;
     lode_forecast_texts_t texts;
@@ -121,14 +131,16 @@ typedef struct lode_forecast {
     lode_forecast_stage_t stage[LODE_STAGE_COUNT];
     int64_t spilled[LODE_STAGE_COUNT]; /* by passes of all ranks, in files without names */
     int64_t exports;                   /* bytes of folders that export writes */
-    int64_t disk, scratch; /* of all result files; the most that is there only for a while */
+    int64_t checkpoints;               /* bytes of folders that train writes */
+    int64_t disk, temporary; /* of all result files; the most that is there only for a while */
     double reading; /* seconds of the first run alone: every rank reads its weights to hash them */
     double seconds; /* of all stages, and that */
 } lode_forecast_t;
 
-/* Forecasts `entry` of `config`, which has no sweep, on `ranks` ranks. point: of a sweep, ""
- * without. *forecast is for lode_forecast_free, also on failure. Errors: LODE_ERR_CONFIG where the
- * model does not allow the experiment, those of lode_forecast_model, LODE_ERR_MEMORY. */
+/* Forecasts `entry` of `config`, which has no sweep, on `ranks` ranks: one of its models, or one
+ * that training will write, which need not be there. point: of a sweep, "" without. *forecast is
+ * for lode_forecast_free, also on failure. Errors: LODE_ERR_CONFIG where the model does not allow
+ * the experiment, those of lode_forecast_model, LODE_ERR_MEMORY. */
 LODE_MUST_USE lode_status_t lode_forecast_make(lode_forecast_t *forecast,
                                                const lode_config_t *config,
                                                const lode_config_model_t *entry, const char *point,
@@ -141,6 +153,9 @@ LODE_MUST_USE lode_status_t lode_forecast_layout(lode_forecast_t *forecast, int 
 LODE_MUST_USE lode_status_t lode_forecast_memory(lode_forecast_t *forecast);
 LODE_MUST_USE lode_status_t lode_forecast_disk(lode_forecast_t *forecast);
 LODE_MUST_USE lode_status_t lode_forecast_time(lode_forecast_t *forecast);
+
+/* The folder that says what the model is like: its own, or that of the one it is trained from. */
+const char *lode_forecast_source(const lode_config_t *config, const lode_config_model_t *entry);
 
 /* Private bytes of one node: `per_node` ranks one after the other, and the weights that they map,
  * of the node that takes most. */

@@ -31,6 +31,19 @@ void lode_forecast_extents_free(lode_evaluate_extents_t *extents);
 LODE_MUST_USE lode_status_t lode_forecast_probe(lode_probe_size_t *size, lode_forecast_t *forecast,
                                                 const lode_layout_t *layout);
 
+/* What training takes. A rank of its own layout, which may differ from that of the other stages:
+ * the file, the state on disk, and memory beside what a pass keeps. *folders out: bytes of all
+ * checkpoints. */
+LODE_MUST_USE lode_status_t lode_forecast_train(lode_stage_size_t *size, int64_t *folders,
+                                                lode_forecast_t *forecast,
+                                                const lode_layout_t *layout);
+/* Sets the memory of train on every rank, and adds to what passes spill. */
+LODE_MUST_USE lode_status_t lode_forecast_train_memory(lode_forecast_t *forecast);
+/* Sets the time and tokens of train, whose files are known. */
+LODE_MUST_USE lode_status_t lode_forecast_train_time(lode_forecast_t *forecast);
+/* Private bytes of a process before a stage does anything. */
+int64_t lode_forecast_process(const lode_forecast_t *forecast, lode_stage_t stage);
+
 /* A version of the model that is computed. */
 typedef struct lode_forecast_version {
     double kept; /* share of its channels */

@@ -48,10 +48,11 @@ static json_t *model_json(const lode_forecast_t *forecast) {
 }
 
 static json_t *machine_json(const lode_machine_t *machine) {
-    return json_pack("{s:b, s:s, s:I, s:f, s:f, s:f}", "measured_now", machine->measured, "file",
-                     machine->source, "threads", (json_int_t)machine->threads, "sgemm_gflops",
-                     machine->sgemm / 1e9, "forward_gflops", machine->forward / 1e9,
-                     "backward_gflops", machine->backward / 1e9);
+    return json_pack("{s:b, s:s, s:I, s:f, s:f, s:f, s:f, s:f}", "measured_now", machine->measured,
+                     "file", machine->source, "threads", (json_int_t)machine->threads,
+                     "sgemm_gflops", machine->sgemm / 1e9, "forward_gflops", machine->forward / 1e9,
+                     "backward_gflops", machine->backward / 1e9, "training_gflops",
+                     machine->training / 1e9, "optimizer_gbs", machine->optimizer / 1e9);
 }
 
 json_t *lode_plan_json(const lode_forecast_t *forecast, const lode_plan_advice_t *advice,
@@ -64,14 +65,16 @@ json_t *lode_plan_json(const lode_forecast_t *forecast, const lode_plan_advice_t
             json_object_set_new(stages, lode_stage_name((lode_stage_t)s),
                                 stage_json(&forecast->stage[s], sweep->runs[s]));
     return json_pack(
-        "{s:o, s:i, s:i, s:i, s:i, s:I, s:I, s:o, s:o, s:I, s:I, s:I, s:f, s:f, s:I, s:f, s:I, "
+        "{s:o, s:I, s:i, s:i, s:i, s:i, s:I, s:I, s:o, s:o, s:I, s:I, s:I, s:I, s:f, s:f, s:I, "
+        "s:f, s:I, "
         "s:I, s:i,"
         " s:i, s:o, s:o}",
-        "model", model_json(forecast), "ranks", forecast->ranks, "replicas", forecast->replicas,
-        "pipeline", forecast->stages, "idle", forecast->idle, "memory",
-        (json_int_t)forecast->config->memory, "threads", (json_int_t)forecast->config->threads,
-        "per_rank", ranks, "stages", stages, "disk", (json_int_t)forecast->disk, "scratch",
-        (json_int_t)forecast->scratch, "exports", (json_int_t)forecast->exports, "reading",
+        "model", model_json(forecast), "copies", (json_int_t)forecast->copies, "ranks",
+        forecast->ranks, "replicas", forecast->replicas, "pipeline", forecast->stages, "idle",
+        forecast->idle, "memory", (json_int_t)forecast->config->memory, "threads",
+        (json_int_t)forecast->config->threads, "per_rank", ranks, "stages", stages, "disk",
+        (json_int_t)forecast->disk, "scratch", (json_int_t)forecast->temporary, "exports",
+        (json_int_t)forecast->exports, "checkpoints", (json_int_t)forecast->checkpoints, "reading",
         forecast->reading, "seconds", forecast->seconds, "points", (json_int_t)sweep->points,
         "sweep_seconds", sweep->seconds, "node_private", (json_int_t)advice->node.private_bytes,
         "node_weights", (json_int_t)advice->node.weights, "fewest_ranks", advice->fewest,

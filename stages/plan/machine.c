@@ -14,8 +14,8 @@
 /* Where nobody has measured them: shares of SGEMM's rate that passes reach on shapes of a billion
  * parameters and more, float64 beside float32, elements a second and thread, bytes a second. */
 static const double FORWARD_SHARE = 0.88, BACKWARD_SHARE = 0.85, HEAD_SHARE = 0.88,
-                    DOUBLE_SHARE = 0.5;
-static const double VECTOR_RATE = 4e8, DISK_RATE = 5e8;
+                    TRAINING_SHARE = 0.85, DOUBLE_SHARE = 0.5;
+static const double VECTOR_RATE = 4e8, DISK_RATE = 5e8, OPTIMIZER_RATE = 5e9;
 
 static int64_t min2(int64_t a, int64_t b) {
     return a < b ? a : b;
@@ -28,6 +28,8 @@ static lode_machine_t ordinary(int64_t threads, double sgemm) {
                             .backward = sgemm * BACKWARD_SHARE,
                             .head = sgemm * HEAD_SHARE,
                             .head_backward = sgemm * HEAD_SHARE,
+                            .training = sgemm * TRAINING_SHARE,
+                            .optimizer = OPTIMIZER_RATE * (double)threads,
                             .dgemm = sgemm * DOUBLE_SHARE,
                             .vector = VECTOR_RATE * (double)threads,
                             .disk = DISK_RATE};
@@ -52,6 +54,17 @@ static lode_status_t number(double *out, json_t *root, const char *key, const ch
         path, key);
 }
 
+/* The same of a key that files of older versions lack: the rate then stays as it is. */
+static lode_status_t number_if_any(double *out, json_t *root, const char *key, const char *path,
+                                   double scale) {
+    double value = 0;
+    if (!json_object_get(root, key))
+        return LODE_OK;
+    LODE_TRY(number(&value, root, key, path));
+    *out = value * scale;
+    return LODE_OK;
+}
+
 static lode_status_t decode(lode_machine_t *machine, json_t *root, const char *path,
                             int64_t threads) {
     double measured = 0, sgemm = 0;
@@ -71,6 +84,9 @@ static lode_status_t decode(lode_machine_t *machine, json_t *root, const char *p
         LODE_TRY(number(rates[i].rate, root, rates[i].key, path));
         *rates[i].rate *= scale;
     }
+    machine->training = 3 / (1 / machine->forward + 2 / machine->backward);
+    LODE_TRY(number_if_any(&machine->training, root, "training_gflops", path, scale));
+    LODE_TRY(number_if_any(&machine->optimizer, root, "optimizer_gbs", path, scale));
     snprintf(machine->source, sizeof machine->source, "%s", path);
     return LODE_OK;
 }
@@ -152,12 +168,12 @@ static double product_rate(const product_t *product, double seconds, int64_t thr
     return 2.0 * (double)(product->tokens * product->out * product->in) / took[count / 2];
 }
 
-/* Operations a second of one kind of item. */
+/* Operations a second, or bytes, of one kind of item. */
 static void take_rate(double *rate, const lode_item_t *items, int64_t count,
                       lode_item_kind_t kind) {
     const lode_item_t *item = lode_measure_find(items, count, kind, NULL);
     if (item && item->slowest > 0)
-        *rate = item->flops / item->slowest;
+        *rate = (item->flops > 0 ? item->flops : item->bytes) / item->slowest;
 }
 
 /* A layer and the head as they are computed, with all that is no product. */
@@ -174,13 +190,16 @@ static lode_status_t measure_layer(lode_machine_t *machine, const lode_outline_t
         status = lode_measure_list(&items, &count, &sample);
     for (int64_t i = 0; i < count && status == LODE_OK; i++)
         if (items[i].kind == LODE_ITEM_FORWARD || items[i].kind == LODE_ITEM_BACKWARD ||
-            items[i].kind == LODE_ITEM_HEAD || items[i].kind == LODE_ITEM_HEAD_BACKWARD)
+            items[i].kind == LODE_ITEM_HEAD || items[i].kind == LODE_ITEM_HEAD_BACKWARD ||
+            items[i].kind == LODE_ITEM_TRAINING || items[i].kind == LODE_ITEM_OPTIMIZER)
             items[passes++] = items[i];
     if (status == LODE_OK)
         status = lode_measure_run(&alone, items, passes, &sample, 0.7, &rounds);
     if (status == LODE_OK) {
         take_rate(&machine->forward, items, passes, LODE_ITEM_FORWARD);
         take_rate(&machine->backward, items, passes, LODE_ITEM_BACKWARD);
+        take_rate(&machine->training, items, passes, LODE_ITEM_TRAINING);
+        take_rate(&machine->optimizer, items, passes, LODE_ITEM_OPTIMIZER);
         take_rate(&machine->head, items, passes, LODE_ITEM_HEAD);
         take_rate(&machine->head_backward, items, passes, LODE_ITEM_HEAD_BACKWARD);
     }

@@ -18,6 +18,8 @@ typedef struct lode_machine {
     double sgemm;               /* float32 products of the model's shapes */
     double forward, backward;   /* a layer forward; its backward alone */
     double head, head_backward; /* head and loss; the same with the gradient */
+    double training;            /* a layer forward and back with the gradients of its weights */
+    double optimizer;           /* bytes a second of AdamW, 28 a parameter */
     double dgemm;               /* float64 products */
     double vector;              /* elements a second of everything else: sums, norms, conversions */
     double disk;                /* bytes a second */

@@ -41,7 +41,7 @@ static int64_t dataset_bytes(const lode_forecast_t *forecast) {
     return 2 * forecast->quantized * a->layers * matrices * DATASET_BYTES;
 }
 
-static int64_t process_bytes(const lode_forecast_t *forecast, lode_stage_t stage) {
+int64_t lode_forecast_process(const lode_forecast_t *forecast, lode_stage_t stage) {
     const lode_forecast_stage_t *of = forecast->stage;
     const bool matrices = of[LODE_STAGE_MOMENTS].wanted || of[LODE_STAGE_SPECTRA].wanted ||
                           of[LODE_STAGE_COMPENSATE].wanted;
@@ -54,7 +54,7 @@ static int64_t process_bytes(const lode_forecast_t *forecast, lode_stage_t stage
 static void hold(const lode_forecast_t *forecast, lode_forecast_rank_t *rank, lode_stage_t stage,
                  int64_t bytes) {
     lode_forecast_memory_t *memory = &rank->memory[stage];
-    const int64_t process = process_bytes(forecast, stage), all = process + bytes;
+    const int64_t process = lode_forecast_process(forecast, stage), all = process + bytes;
     if (all > memory->used)
         *memory =
             (lode_forecast_memory_t){.least = all, .all = all, .used = all, .process = process};
@@ -89,7 +89,7 @@ static lode_status_t run_pass(const lode_forecast_t *forecast, lode_forecast_ran
                           batches->max_tokens, batches->longest, (int)config->threads);
     LODE_TRY(lode_pass_memory(&size, &needs));
     LODE_TRY(lode_pass_choose(&size, config->memory - pass->counted - stack, &choice));
-    const int64_t process = process_bytes(forecast, pass->stage);
+    const int64_t process = lode_forecast_process(forecast, pass->stage);
     const int64_t beside = process + pass->other + stack;
     const lode_forecast_memory_t found = {.least = beside + needs.least,
                                           .all = beside + needs.all,
@@ -265,6 +265,22 @@ static lode_status_t matrices(lode_forecast_t *forecast, lode_forecast_rank_t *r
     return LODE_OK;
 }
 
+static void set_peak(lode_forecast_rank_t *rank) {
+    rank->peak = (lode_forecast_memory_t){0};
+    for (int s = 0; s < LODE_STAGE_COUNT; s++) {
+        const lode_forecast_memory_t *memory = &rank->memory[s];
+        rank->peak.least = max2(rank->peak.least, memory->least);
+        rank->peak.all = max2(rank->peak.all, memory->all);
+        rank->peak.used = max2(rank->peak.used, memory->used);
+        rank->peak.process = max2(rank->peak.process, memory->process);
+    }
+}
+
+/* The text that is trained on, read whole by the rank that cuts it. */
+static int64_t text_bytes(const lode_forecast_t *forecast) {
+    return forecast->texts.train_bytes;
+}
+
 static lode_status_t rank_memory(lode_forecast_t *forecast, lode_forecast_rank_t *rank,
                                  int64_t scratch[LODE_STAGE_COUNT]) {
     lode_stage_size_t size;
@@ -276,7 +292,13 @@ static lode_status_t rank_memory(lode_forecast_t *forecast, lode_forecast_rank_t
             hold(forecast, rank, (lode_stage_t)s, forecast->model.architecture.vocab * TOKEN_BYTES);
     /* Ids twice: as they come, and as they are collected. */
     hold(forecast, rank, LODE_STAGE_TOKENIZE,
-         forecast->model.architecture.vocab * TOKEN_BYTES + 2 * ids);
+         forecast->model.architecture.vocab * TOKEN_BYTES + 2 * ids + text_bytes(forecast) +
+             forecast->texts.train_blocks * forecast->config->train.length *
+                 (int64_t)sizeof(int32_t));
+    if (forecast->stage[LODE_STAGE_TOKENIZER].wanted)
+        hold(forecast, rank, LODE_STAGE_TOKENIZER, text_bytes(forecast));
+    if (forecast->scratch)
+        return LODE_OK;
     LODE_TRY(statistics(forecast, rank, &scratch[LODE_STAGE_CALIBRATE]));
     LODE_TRY(lode_classify_size(&size, &forecast->run, forecast->texts.calibration.sequences,
                                 forecast->texts.kept_tokens));
@@ -293,14 +315,6 @@ static lode_status_t rank_memory(lode_forecast_t *forecast, lode_forecast_rank_t
         LODE_TRY(probe(forecast, rank, &scratch[LODE_STAGE_PROBE]));
     if (forecast->stage[LODE_STAGE_EXPORT].wanted)
         hold(forecast, rank, LODE_STAGE_EXPORT, INT64_C(3) << 22);
-    rank->peak = (lode_forecast_memory_t){0};
-    for (int s = 0; s < LODE_STAGE_COUNT; s++) {
-        const lode_forecast_memory_t *memory = &rank->memory[s];
-        rank->peak.least = max2(rank->peak.least, memory->least);
-        rank->peak.all = max2(rank->peak.all, memory->all);
-        rank->peak.used = max2(rank->peak.used, memory->used);
-        rank->peak.process = max2(rank->peak.process, memory->process);
-    }
     return LODE_OK;
 }
 
@@ -312,6 +326,10 @@ lode_status_t lode_forecast_memory(lode_forecast_t *forecast) {
         for (int stage = 0; stage < LODE_STAGE_COUNT; stage++)
             forecast->spilled[stage] += own[stage] * forecast->replicas;
     }
+    if (forecast->stage[LODE_STAGE_TRAIN].wanted)
+        LODE_TRY(lode_forecast_train_memory(forecast));
+    for (int s = 0; s < forecast->stages; s++)
+        set_peak(&forecast->rank[s]);
     return LODE_OK;
 }
 
@@ -329,8 +347,8 @@ bool lode_forecast_fits(const lode_forecast_t *forecast) {
 }
 
 bool lode_forecast_budgeted(lode_stage_t stage) {
-    return stage != LODE_STAGE_TOKENIZE && stage != LODE_STAGE_CLASSIFY &&
-           stage != LODE_STAGE_EXPORT;
+    return stage != LODE_STAGE_TOKENIZER && stage != LODE_STAGE_TOKENIZE &&
+           stage != LODE_STAGE_CLASSIFY && stage != LODE_STAGE_EXPORT;
 }
 
 lode_forecast_node_t lode_forecast_node(const lode_forecast_t *forecast, int per_node) {

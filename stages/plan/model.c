@@ -40,6 +40,12 @@ static void sizes_of_dtype(lode_forecast_model_t *model) {
     model->head_bytes += model->tied_bytes;
 }
 
+void lode_forecast_retype(lode_forecast_model_t *model, lode_dtype_t dtype) {
+    model->dtype = dtype;
+    model->guessed = false;
+    sizes_of_dtype(model);
+}
+
 /* The same of weights that are there. */
 static void sizes_of_weights(lode_forecast_model_t *model, const lode_checkpoint_t *checkpoint) {
     const lode_architecture_t *a = &model->architecture;

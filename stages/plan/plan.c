@@ -144,14 +144,17 @@ static unsigned before(lode_stage_t stage) {
     return compensate | superweight | 1u << LODE_STAGE_QUANTIZE;
 }
 
-/* Digest of all keys that decide a stage's file, of those before it too. */
+/* Digest of all keys that decide a stage's file, of those before it too; of a checkpoint also of
+ * those that decide what it was trained to. */
 static lode_status_t stage_key(char digest[LODE_DIGEST_TEXT], const lode_config_t *config,
-                               lode_stage_t stage) {
+                               lode_stage_t stage, bool checkpoint) {
+    const unsigned wanted =
+        before(stage) | (checkpoint ? before(LODE_STAGE_TRAIN) | 1u << LODE_STAGE_TRAIN : 0);
     lode_hash_t *hash;
     LODE_TRY(lode_hash_create(&hash));
     lode_status_t status = LODE_OK;
     for (int s = 0; s < LODE_STAGE_COUNT && status == LODE_OK; s++)
-        if (s == (int)stage || before(stage) & 1u << s)
+        if (s == (int)stage || wanted & 1u << s)
             status = lode_config_stage_hash(config, lode_stage_name((lode_stage_t)s), hash);
     lode_hash_text(hash, digest);
     lode_hash_destroy(&hash);
@@ -160,18 +163,39 @@ static lode_status_t stage_key(char digest[LODE_DIGEST_TEXT], const lode_config_
 
 /* Whether an earlier point has the same file of the stage. */
 static lode_status_t is_shared(bool *shared, const lode_config_point_t *points, int64_t point,
-                               lode_stage_t stage) {
+                               lode_stage_t stage, bool checkpoint) {
     char own[LODE_DIGEST_TEXT], other[LODE_DIGEST_TEXT];
     *shared = false;
-    LODE_TRY(stage_key(own, points[point].config, stage));
+    LODE_TRY(stage_key(own, points[point].config, stage, checkpoint));
     for (int64_t p = 0; p < point && !*shared; p++) {
-        LODE_TRY(stage_key(other, points[p].config, stage));
+        LODE_TRY(stage_key(other, points[p].config, stage, checkpoint));
         *shared = strcmp(own, other) == 0;
     }
     return LODE_OK;
 }
 
 /* --- one model ------------------------------------------------------------------------------- */
+
+/* What is planned: a model of the experiment, one checkpoint of it, or all of its checkpoints by
+ * the first of them, since they take the same. */
+typedef struct subject {
+    int64_t model;      /* of the experiment */
+    int64_t checkpoint; /* −1: the model itself */
+    bool all;           /* from that checkpoint on */
+} subject_t;
+
+/* The subject at a point; NULL where it has no such model or checkpoint. */
+static const lode_config_model_t *entry_of(const subject_t *subject, const lode_config_t *config) {
+    const int64_t steps = lode_config_checkpoint_total(config);
+    if (subject->model >= config->model_count || subject->checkpoint >= steps)
+        return NULL;
+    return subject->checkpoint < 0 ? &config->models[subject->model]
+                                   : &config->trained[subject->model * steps + subject->checkpoint];
+}
+
+static int64_t copies_of(const subject_t *subject, const lode_config_t *config) {
+    return subject->all ? lode_config_checkpoint_total(config) - subject->checkpoint : 1;
+}
 
 typedef struct plan {
     const lode_plan_request_t *request;
@@ -187,14 +211,15 @@ typedef struct plan {
 static lode_status_t know_machine(plan_t *plan, const lode_config_t *config,
                                   const lode_config_model_t *entry) {
     lode_forecast_model_t model;
-    const char *wanted = plan->request->machine ? "" : entry->path;
+    const char *source = lode_forecast_source(config, entry);
+    const char *wanted = plan->request->machine ? "" : source;
     if (plan->measured && strcmp(plan->measured, wanted) == 0 &&
         plan->machine.threads == config->threads)
         return LODE_OK;
     plan->measured = wanted;
     if (plan->request->machine)
         return lode_machine_read(&plan->machine, plan->request->machine, config->threads);
-    LODE_TRY(lode_forecast_model(&model, entry->path));
+    LODE_TRY(lode_forecast_model(&model, source));
     return lode_machine_measure(&plan->machine, &model.architecture, model.dtype,
                                 config->micro_batch, config->calibration.max_length,
                                 config->threads);
@@ -203,33 +228,38 @@ static lode_status_t know_machine(plan_t *plan, const lode_config_t *config,
 /* Adds a point to the sweep: what no earlier point has. */
 static lode_status_t add_point(lode_plan_sweep_t *sweep, const plan_t *plan,
                                const lode_forecast_t *forecast, int64_t point) {
+    const bool checkpoint = lode_config_trained_from(forecast->config, forecast->entry) != NULL;
+    const int64_t copies = forecast->copies;
     for (int s = 0; s < LODE_STAGE_COUNT; s++) {
         bool shared;
         if (!forecast->stage[s].wanted)
             continue;
-        LODE_TRY(is_shared(&shared, plan->points, point, (lode_stage_t)s));
+        LODE_TRY(is_shared(&shared, plan->points, point, (lode_stage_t)s, checkpoint));
         if (shared)
             continue;
-        sweep->runs[s]++;
-        sweep->seconds += forecast->stage[s].seconds;
-        sweep->disk += forecast->stage[s].file;
+        sweep->runs[s] += copies;
+        sweep->seconds += (double)copies * forecast->stage[s].seconds;
+        sweep->disk += copies * forecast->stage[s].file;
     }
-    sweep->disk += forecast->exports;
+    sweep->disk += copies * forecast->exports + forecast->checkpoints;
     return LODE_OK;
 }
 
-static lode_status_t sum_points(lode_plan_sweep_t *sweep, plan_t *plan, int64_t model,
+static lode_status_t sum_points(lode_plan_sweep_t *sweep, plan_t *plan, const subject_t *subject,
                                 const lode_forecast_t *first) {
-    *sweep = (lode_plan_sweep_t){.points = plan->point_count, .seconds = first->reading};
+    *sweep = (lode_plan_sweep_t){.points = plan->point_count,
+                                 .seconds = (double)first->copies * first->reading};
     LODE_TRY(add_point(sweep, plan, first, 0));
     for (int64_t p = 1; p < plan->point_count; p++) {
         const lode_config_t *config = plan->points[p].config;
+        const lode_config_model_t *entry = entry_of(subject, config);
         lode_forecast_t forecast;
-        if (model >= config->model_count)
+        if (!entry)
             continue;
         lode_status_t status =
-            lode_forecast_make(&forecast, config, &config->models[model], plan->points[p].label,
-                               &plan->machine, plan->request->ranks, plan->standard);
+            lode_forecast_make(&forecast, config, entry, plan->points[p].label, &plan->machine,
+                               plan->request->ranks, plan->standard);
+        forecast.copies = copies_of(subject, config);
         if (status == LODE_OK)
             status = add_point(sweep, plan, &forecast, p);
         else
@@ -256,9 +286,9 @@ static lode_status_t show(plan_t *plan, const lode_forecast_t *forecast,
     return status;
 }
 
-static lode_status_t plan_model(plan_t *plan, int64_t model) {
+static lode_status_t plan_subject(plan_t *plan, const subject_t *subject) {
     const lode_config_t *config = plan->points[0].config;
-    const lode_config_model_t *entry = &config->models[model];
+    const lode_config_model_t *entry = entry_of(subject, config);
     lode_forecast_t forecast = {0};
     lode_plan_advice_t advice = {0};
     lode_plan_sweep_t sweep;
@@ -266,7 +296,8 @@ static lode_status_t plan_model(plan_t *plan, int64_t model) {
     if (status == LODE_OK)
         status = lode_forecast_make(&forecast, config, entry, plan->points[0].label, &plan->machine,
                                     plan->request->ranks, plan->standard);
-    if (status == LODE_OK)
+    forecast.copies = copies_of(subject, config);
+    if (status == LODE_OK && !forecast.scratch)
         status =
             lode_statistics_check_padding(config, entry->name, forecast.model.architecture.eos);
     if (status == LODE_OK)
@@ -275,7 +306,7 @@ static lode_status_t plan_model(plan_t *plan, int64_t model) {
         status =
             lode_plan_advise(&advice, &forecast, plan->node_memory, plan->request->ranks_per_node);
     if (status == LODE_OK)
-        status = sum_points(&sweep, plan, model, &forecast);
+        status = sum_points(&sweep, plan, subject, &forecast);
     if (status == LODE_OK)
         status = show(plan, &forecast, &advice, &sweep);
     lode_plan_advice_free(&advice);
@@ -285,22 +316,46 @@ static lode_status_t plan_model(plan_t *plan, int64_t model) {
 
 /* --- all of them ----------------------------------------------------------------------------- */
 
-static lode_status_t plan_models(plan_t *plan) {
+/* Plans the subject where it is asked for, after a blank line where something was planned before.
+ */
+static lode_status_t plan_if(plan_t *plan, const subject_t *subject, bool wanted,
+                             int64_t *planned) {
+    if (!wanted)
+        return LODE_OK;
+    if ((*planned)++ > 0 && !plan->list)
+        putchar('\n');
+    return plan_subject(plan, subject);
+}
+
+/* A model and its checkpoints; where one of these is asked for by name, that one. */
+static lode_status_t plan_model(plan_t *plan, int64_t model, int64_t *planned) {
     const lode_config_t *config = plan->points[0].config;
     const char *only = plan->request->model;
-    int64_t planned = 0;
-    for (int64_t m = 0; m < config->model_count; m++) {
-        if (only && strcmp(only, config->models[m].name) != 0)
-            continue;
-        if (planned++ > 0 && !plan->list)
-            putchar('\n');
-        LODE_TRY(plan_model(plan, m));
+    const int64_t steps = lode_config_checkpoint_total(config);
+    const bool whole = !only || strcmp(only, config->models[model].name) == 0;
+    const subject_t itself = {.model = model, .checkpoint = -1};
+    LODE_TRY(plan_if(plan, &itself, whole, planned));
+    if (whole) {
+        const subject_t all = {.model = model, .all = true};
+        return plan_if(plan, &all, steps > 0, planned);
     }
+    for (int64_t i = 0; i < steps; i++) {
+        const subject_t one = {.model = model, .checkpoint = i};
+        LODE_TRY(plan_if(plan, &one, strcmp(only, entry_of(&one, config)->name) == 0, planned));
+    }
+    return LODE_OK;
+}
+
+static lode_status_t plan_models(plan_t *plan) {
+    const lode_config_t *config = plan->points[0].config;
+    int64_t planned = 0;
+    for (int64_t m = 0; m < config->model_count; m++)
+        LODE_TRY(plan_model(plan, m, &planned));
     if (planned > 0)
         return LODE_OK;
     return lode_fail(LODE_ERR_USAGE,
                      "--model %s: the experiment has no model of that name; the first is \"%s\"",
-                     only, config->models[0].name);
+                     plan->request->model, config->models[0].name);
 }
 
 static lode_status_t print_points(plan_t *plan) {

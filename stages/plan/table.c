@@ -57,20 +57,28 @@ static lode_status_t put_model(lode_buffer_t *text, const lode_forecast_t *forec
     const lode_architecture_t *a = &forecast->model.architecture;
     const lode_config_t *config = forecast->config;
     char description[LODE_DESCRIPTION_BYTES], bytes[LODE_PLAN_TEXT], memory[LODE_PLAN_TEXT];
+    char more[64] = "";
     lode_architecture_describe(description, a);
+    if (forecast->copies > 1)
+        snprintf(more, sizeof more, " and %lld like it", (long long)forecast->copies - 1);
     LODE_TRY(lode_buffer_printf(
-        text, "model %s: %s, %lld layers, hidden %lld, %lld channels, %.3g G parameters, %s %s\n",
-        forecast->entry->name, description, (long long)a->layers, (long long)a->hidden,
+        text, "model %s%s: %s, %lld layers, hidden %lld, %lld channels, %.3g G parameters, %s %s\n",
+        forecast->entry->name, more, description, (long long)a->layers, (long long)a->hidden,
         (long long)a->intermediate, (double)lode_architecture_parameters(a) / 1e9,
         lode_plan_bytes(bytes, forecast->model.bytes), lode_dtype_name(forecast->model.dtype)));
-    LODE_TRY(lode_buffer_printf(
-        text,
-        "%d %s of %lld %s, memory %s each; %lld sequences of up to %lld tokens, micro-batches "
-        "of %lld",
-        forecast->ranks, forecast->ranks == 1 ? "rank" : "ranks", (long long)config->threads,
-        config->threads == 1 ? "thread" : "threads", lode_plan_limit(memory, config->memory),
-        (long long)forecast->texts.calibration.sequences, (long long)config->calibration.max_length,
-        (long long)config->micro_batch));
+    LODE_TRY(lode_buffer_printf(text, "%d %s of %lld %s, memory %s each; ", forecast->ranks,
+                                forecast->ranks == 1 ? "rank" : "ranks", (long long)config->threads,
+                                config->threads == 1 ? "thread" : "threads",
+                                lode_plan_limit(memory, config->memory)));
+    if (forecast->stage[LODE_STAGE_TRAIN].wanted)
+        LODE_TRY(lode_buffer_printf(text, "%lld steps of %lld sequences of %lld tokens, ",
+                                    (long long)config->train.steps, (long long)config->train.batch,
+                                    (long long)config->train.length));
+    if (!forecast->scratch)
+        LODE_TRY(lode_buffer_printf(text, "%lld sequences of up to %lld tokens, ",
+                                    (long long)forecast->texts.calibration.sequences,
+                                    (long long)config->calibration.max_length));
+    LODE_TRY(lode_buffer_printf(text, "micro-batches of %lld", (long long)config->micro_batch));
     if (forecast->replicas > 1)
         LODE_TRY(lode_buffer_printf(text, "; %d replicas of %d stages", forecast->replicas,
                                     forecast->stages));
@@ -162,16 +170,24 @@ static lode_status_t put_stages(lode_buffer_t *text, const lode_forecast_t *fore
     for (int s = 0; s < LODE_STAGE_COUNT; s++)
         if (forecast->stage[s].wanted)
             LODE_TRY(put_stage(text, forecast, (lode_stage_t)s, sweep));
-    LODE_TRY(lode_buffer_printf(text, "%-31s %10s %10s %10s %13s\n",
-                                "weights, read and hashed once", "", "", "",
-                                lode_plan_seconds(seconds, forecast->reading)));
+    if (forecast->reading > 0)
+        LODE_TRY(lode_buffer_printf(text, "%-31s %10s %10s %10s %13s\n",
+                                    "weights, read and hashed once", "", "", "",
+                                    lode_plan_seconds(seconds, forecast->reading)));
     LODE_TRY(lode_buffer_printf(text, "%-31s %10s %10s %10s %13s\n", "all", "",
                                 lode_plan_bytes(disk, forecast->disk),
-                                lode_plan_bytes(scratch, forecast->scratch),
+                                lode_plan_bytes(scratch, forecast->temporary),
                                 lode_plan_seconds(seconds, forecast->seconds)));
+    if (forecast->checkpoints > 0)
+        LODE_TRY(lode_buffer_printf(text, "folders of checkpoints: %s\n",
+                                    lode_plan_bytes(disk, forecast->checkpoints)));
     if (forecast->exports > 0)
         LODE_TRY(lode_buffer_printf(text, "exported folders: %s\n",
                                     lode_plan_bytes(disk, forecast->exports)));
+    if (forecast->copies > 1 && sweep->points == 1)
+        LODE_TRY(lode_buffer_printf(text, "all %lld checkpoints: %s on disk, %s\n",
+                                    (long long)forecast->copies, lode_plan_bytes(disk, sweep->disk),
+                                    lode_plan_seconds(seconds, sweep->seconds)));
     if (sweep->points > 1)
         LODE_TRY(lode_buffer_printf(
             text, "all %lld points of the sweep: %s on disk, %s; × says how often a stage runs\n",

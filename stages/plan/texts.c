@@ -1,3 +1,4 @@
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -319,6 +320,68 @@ static lode_status_t superweight_texts(lode_forecast_texts_t *texts, const lode_
     return cut(&texts->stopwords, run->config->micro_batch);
 }
 
+/* --- training -------------------------------------------------------------------------------- */
+
+/* Bytes of a text, by the size of its file; of a compressed one as its last four say, which is the
+ * size modulo 2³². */
+static int64_t text_size(const char *path) {
+    const size_t length = strlen(path);
+    FILE *file = fopen(path, "rb");
+    unsigned char last[4] = {0};
+    int64_t bytes = 0;
+    if (!file)
+        return 0;
+    if (length > 3 && strcmp(path + length - 3, ".gz") == 0) {
+        if (fseek(file, -4, SEEK_END) == 0 && fread(last, 1, 4, file) == 4)
+            bytes = (int64_t)((uint32_t)last[3] << 24 | (uint32_t)last[2] << 16 |
+                              (uint32_t)last[1] << 8 | last[0]);
+    } else if (fseek(file, 0, SEEK_END) == 0) {
+        bytes = (int64_t)ftell(file);
+    }
+    fclose(file);
+    return bytes;
+}
+
+/* Blocks by the size of the texts: tokens of a small vocabulary are shorter, by its logarithm. */
+static void guess_training(lode_forecast_texts_t *texts, const lode_run_t *run) {
+    const lode_config_train_t *train = &run->config->train;
+    const int64_t vocabulary =
+        train->tokenizer.vocabulary > 0 ? train->tokenizer.vocabulary : run->architecture.vocab;
+    const double each = fmax(1, BYTES_PER_TOKEN * fmin(1, log((double)vocabulary) / log(32000)));
+    const double held_out = (double)text_size(train->validation.corpus) / each;
+    texts->train_known = LODE_KNOWN_GUESS;
+    texts->train_blocks =
+        max2(1, (int64_t)((double)texts->train_bytes / each / (double)train->length));
+    texts->validation_blocks = *train->validation.corpus
+                                   ? min2(train->validation.sequences,
+                                          max2(1, (int64_t)(held_out / (double)train->length)))
+                                   : 0;
+}
+
+/* Takes those of a tokenize file. */
+static void count_training(lode_forecast_texts_t *texts, const lode_run_t *run,
+                           lode_store_t *tokenize) {
+    int64_t length = 0, blocks = 0, held_out = 0;
+    if (lode_store_get_attribute_i64(tokenize, "/", "train_length", &length) != LODE_OK ||
+        lode_store_get_attribute_i64(tokenize, "/", "train_sequences", &blocks) != LODE_OK ||
+        lode_store_get_attribute_i64(tokenize, "/", "validation_sequences", &held_out) != LODE_OK ||
+        length != run->config->train.length || blocks < 1)
+        return;
+    texts->train_known = LODE_KNOWN_EXACTLY;
+    texts->train_blocks = blocks;
+    texts->validation_blocks = held_out;
+}
+
+static void training_texts(lode_forecast_texts_t *texts, const lode_run_t *run,
+                           lode_store_t *tokenize) {
+    if (!lode_config_is_trained(run->config, run->model))
+        return;
+    texts->train_bytes = text_size(run->config->train.corpus);
+    guess_training(texts, run);
+    if (tokenize)
+        count_training(texts, run, tokenize);
+}
+
 /* --- all of them ----------------------------------------------------------------------------- */
 
 static lode_status_t one_text(lode_forecast_texts_t *texts, int64_t i, const lode_run_t *run,
@@ -348,9 +411,22 @@ static void keep_tokens(lode_forecast_texts_t *texts, const lode_config_redundan
         texts->kept_tokens += min2(text->offsets[s + 1] - text->offsets[s], redundancy->max_length);
 }
 
+/* Those of a model that nothing but train runs on. */
+static lode_status_t no_texts(lode_forecast_texts_t *texts) {
+    lode_forecast_text_t *of[] = {&texts->calibration, &texts->prompts, &texts->stopwords};
+    for (int i = 0; i < 3; i++) {
+        LODE_TRY(set_sequences(of[i], 0, NULL, 0, 0));
+        LODE_TRY(cut(of[i], 1));
+    }
+    return LODE_OK;
+}
+
 static lode_status_t all_texts(lode_forecast_texts_t *texts, const lode_run_t *run,
                                lode_store_t *tokenize, bool standard) {
     const lode_config_t *config = run->config;
+    training_texts(texts, run, tokenize);
+    if (lode_config_is_scratch(config, run->model))
+        return no_texts(texts);
     LODE_TRY(bound_calibration(&texts->calibration, run));
     if (tokenize)
         LODE_TRY(count_calibration(&texts->calibration, tokenize, run));

@@ -17,6 +17,8 @@ static const double MESSAGE_SECONDS = 2e-5, MESSAGE_RATE = 3e9;
 static const double ATTENTION_BACKWARD = 2.5;
 /* Ids a second and rank. */
 static const double TOKENIZE_RATE = 4e5;
+/* Bytes of text a second from which one rank makes a tokenizer. */
+static const double TOKENIZER_RATE = 1e7;
 /* To quantize a weight when it is read, in elements of the machine's vector rate; measured. */
 static const double CODED = 0.4;
 
@@ -378,14 +380,9 @@ static double reading_seconds(const lode_forecast_t *forecast) {
 
 /* --- all stages ------------------------------------------------------------------------------ */
 
-lode_status_t lode_forecast_time(lode_forecast_t *forecast) {
+/* The stages that run on weights. */
+static lode_status_t measuring_time(lode_forecast_t *forecast) {
     lode_forecast_stage_t *stage = forecast->stage;
-    for (int s = 0; s < LODE_STAGE_COUNT; s++) {
-        stage[s].seconds = stage[s].bubble = 0;
-        stage[s].tokens = 0;
-    }
-    stage[LODE_STAGE_TOKENIZE].seconds =
-        (double)lode_forecast_ids(&forecast->texts) / TOKENIZE_RATE / forecast->ranks;
     LODE_TRY(lode_forecast_statistics(forecast, LODE_STAGE_CALIBRATE, 1));
     if (stage[LODE_STAGE_MOMENTS].wanted)
         stage[LODE_STAGE_MOMENTS].seconds = moments_seconds(forecast);
@@ -402,6 +399,25 @@ lode_status_t lode_forecast_time(lode_forecast_t *forecast) {
     if (stage[LODE_STAGE_EXPORT].wanted)
         stage[LODE_STAGE_EXPORT].seconds =
             (double)forecast->exports / forecast->machine->disk / forecast->stages;
+    return LODE_OK;
+}
+
+lode_status_t lode_forecast_time(lode_forecast_t *forecast) {
+    lode_forecast_stage_t *stage = forecast->stage;
+    for (int s = 0; s < LODE_STAGE_COUNT; s++) {
+        stage[s].seconds = stage[s].bubble = 0;
+        stage[s].tokens = 0;
+    }
+    const int64_t blocks = forecast->texts.train_blocks + forecast->texts.validation_blocks;
+    const double ids = (double)lode_forecast_ids(&forecast->texts) +
+                       (double)(blocks * forecast->config->train.length);
+    stage[LODE_STAGE_TOKENIZE].seconds = ids / TOKENIZE_RATE / forecast->ranks;
+    if (stage[LODE_STAGE_TOKENIZER].wanted)
+        stage[LODE_STAGE_TOKENIZER].seconds = (double)forecast->texts.train_bytes / TOKENIZER_RATE;
+    if (stage[LODE_STAGE_TRAIN].wanted)
+        LODE_TRY(lode_forecast_train_time(forecast));
+    if (!forecast->scratch)
+        LODE_TRY(measuring_time(forecast));
     forecast->reading = reading_seconds(forecast);
     forecast->seconds = forecast->reading;
     for (int s = 0; s < LODE_STAGE_COUNT; s++)

@@ -2,10 +2,12 @@
  *
  *   plan_check LODE MPIEXEC EXPERIMENT.cfg RANKS [--set key=value ...]
  *
- * Runs the experiment, then forecasts it and compares, for every stage, the size of its file and
- * the private memory that its provenance has: within 15 %, or, of what is small, 8 MB
- * and 64 kB; 12 MB in stages after those that spread matrices over ranks.
+ * Runs the experiment, then forecasts its first model and, where that is trained, the last of its
+ * checkpoints, and compares, for every stage, the size of its file and the private memory that its
+ * provenance has: within 15 %, or, of what is small, 8 MB and 64 kB; 12 MB in stages after those
+ * that spread matrices over ranks. So are the folders of the checkpoints, all together.
  */
+#include <dirent.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,7 +18,9 @@
 #include "plan/forecast.h"
 #include "testing/temporary.h"
 
-static const double TOLERANCE = 0.15, MEMORY_FLOOR = 8e6, FILE_FLOOR = 65536;
+enum { MOST_OVERRIDES = 32 };
+/* What lies beside the weights of a folder is a tokenizer, in the main. */
+static const double TOLERANCE = 0.15, MEMORY_FLOOR = 8e6, FILE_FLOOR = 65536, FOLDER_FLOOR = 3e5;
 /* Where matrices are spread over ranks, the heap keeps some of what they took, and panels that are
  * bounded are counted in full. */
 static const double MATRIX_FLOOR = 12e6;
@@ -69,6 +73,51 @@ static lode_status_t compare(const lode_forecast_t *forecast, int *wrong) {
     return LODE_OK;
 }
 
+/* Bytes of all files in the folders of a model's checkpoints. */
+static int64_t folder_bytes(const lode_config_t *config) {
+    int64_t bytes = 0;
+    for (int64_t i = 0; i < config->trained_count; i++) {
+        struct dirent *entry;
+        DIR *folder = opendir(config->trained[i].path);
+        while (folder && (entry = readdir(folder))) {
+            char path[4096];
+            struct stat info;
+            snprintf(path, sizeof path, "%s/%s", config->trained[i].path, entry->d_name);
+            if (stat(path, &info) == 0 && S_ISREG(info.st_mode))
+                bytes += (int64_t)info.st_size;
+        }
+        if (folder)
+            closedir(folder);
+    }
+    return bytes;
+}
+
+/* Forecasts one model of the experiment and compares. */
+static lode_status_t check_model(const lode_config_t *config, const lode_config_model_t *model,
+                                 int ranks, int *wrong) {
+    const lode_machine_t machine = {.threads = 1,
+                                    .sgemm = 1e11,
+                                    .forward = 1e11,
+                                    .backward = 1e11,
+                                    .head = 1e11,
+                                    .head_backward = 1e11,
+                                    .training = 1e11,
+                                    .optimizer = 1e10,
+                                    .dgemm = 5e10,
+                                    .vector = 1e9,
+                                    .disk = 1e9};
+    lode_forecast_t forecast;
+    lode_status_t status = lode_forecast_make(&forecast, config, model, "", &machine, ranks, false);
+    fprintf(stderr, "%s\n", model->name);
+    if (status == LODE_OK)
+        status = compare(&forecast, wrong);
+    if (status == LODE_OK && forecast.stage[LODE_STAGE_TRAIN].wanted)
+        *wrong += !is_close("folders", "train", (double)forecast.checkpoints,
+                            (double)folder_bytes(config), FOLDER_FLOOR);
+    lode_forecast_free(&forecast);
+    return status;
+}
+
 static int run(char **argv, int ranks, const char *results) {
     lode_buffer_t command = {0};
     lode_status_t status = LODE_OK;
@@ -86,30 +135,24 @@ static int run(char **argv, int ranks, const char *results) {
 }
 
 static lode_status_t check(char **argv, int argc, int ranks, const char *results, int *wrong) {
-    const char *overrides[16];
+    const char *overrides[MOST_OVERRIDES];
     char place[4096];
-    int64_t count = 0;
+    int64_t count = 0, point_count = 0;
     lode_config_t *config;
-    lode_forecast_t forecast;
-    const lode_machine_t machine = {.threads = 1,
-                                    .sgemm = 1e11,
-                                    .forward = 1e11,
-                                    .backward = 1e11,
-                                    .head = 1e11,
-                                    .head_backward = 1e11,
-                                    .dgemm = 5e10,
-                                    .vector = 1e9,
-                                    .disk = 1e9};
+    lode_config_point_t *points = NULL;
     snprintf(place, sizeof place, "results=%s", results);
     overrides[count++] = place;
-    for (int i = 6; i < argc && count < 16; i += 2) /* after each --set */
+    for (int i = 6; i < argc && count < MOST_OVERRIDES; i += 2) /* after each --set */
         overrides[count++] = argv[i];
     LODE_TRY(lode_config_load(&config, argv[3], overrides, count));
-    lode_status_t status =
-        lode_forecast_make(&forecast, config, &config->models[0], "", &machine, ranks, false);
-    if (status == LODE_OK)
-        status = compare(&forecast, wrong);
-    lode_forecast_free(&forecast);
+    lode_status_t status = lode_config_expand(config, &points, &point_count);
+    if (status == LODE_OK) {
+        const lode_config_t *point = points[0].config;
+        status = check_model(point, &point->models[0], ranks, wrong);
+        if (status == LODE_OK && point->trained_count > 0)
+            status = check_model(point, &point->trained[point->trained_count - 1], ranks, wrong);
+    }
+    lode_config_points_destroy(&points, point_count);
     lode_config_destroy(&config);
     return status;
 }
