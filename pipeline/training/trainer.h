@@ -44,14 +44,16 @@ typedef struct lode_trainer_setting {
 /* Micro-batches of a step. Local. */
 int64_t lode_trainer_micro_batches(const lode_trainer_setting_t *setting);
 
-/* Lays ranks out for training: lode_layout_create() with a power of two of at most `groups`
- * replicas: `replicas` where that is not 0, else the fewest that leave no rank without a part of
- * the model, as far as groups and ranks allow. Errors: LODE_ERR_CONFIG where `replicas` is no power
- * of two, above `groups` or above the ranks; LODE_ERR_MEMORY. Local. */
+/* Lays ranks out for training: lode_layout_create() with a power of two of at most
+ * setting->groups replicas: `replicas` where that is not 0, else as many as ranks allow and as let
+ * every rank do with setting->memory, since replicas wait for each other once a step and the stages
+ * of a pipeline for every micro-batch; where none is small enough, as few as leave no rank without
+ * a part of the model. Errors: LODE_ERR_CONFIG where `replicas` is no power of two, above the
+ * groups or above the ranks; LODE_ERR_MEMORY. Local. */
 LODE_MUST_USE lode_status_t lode_trainer_layout(lode_layout_t *layout,
                                                 const lode_architecture_t *architecture,
-                                                int64_t length, int size, int rank,
-                                                int64_t replicas, int64_t groups);
+                                                const lode_trainer_setting_t *setting, int size,
+                                                int rank, int64_t replicas);
 
 /* Private bytes of a rank beside the activations: parameters, gradients, moments, stack, buffers.
  * Errors: LODE_ERR_MEMORY. Local. */

@@ -10,7 +10,7 @@
 #include "prune/prune.h"
 #include "score/mask.h"
 #include "spectra/spectra.h"
-#include "training/trainer.h"
+#include "train/train.h"
 
 /* What lies beside the weights of a quantized folder whose layers have m channels: a scale and a
  * minimum a block, and codes where they are asked for. */
@@ -187,9 +187,7 @@ static lode_status_t size_of(lode_stage_size_t *size, lode_forecast_t *forecast,
     case LODE_STAGE_TOKENIZER:
         return count_merges(forecast, &size->file);
     case LODE_STAGE_TRAIN:
-        LODE_TRY(lode_trainer_layout(&layout, &run->architecture, forecast->config->train.length,
-                                     ranks, 0, forecast->config->replicas,
-                                     forecast->config->train.groups));
+        LODE_TRY(lode_train_layout(&layout, run, forecast->texts.train_blocks, ranks, 0));
         return lode_forecast_train(size, &forecast->checkpoints, forecast, &layout);
     case LODE_STAGE_COUNT:
         break;

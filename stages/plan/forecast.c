@@ -6,7 +6,7 @@
 #include "base/memory.h"
 #include "plan/internal.h"
 #include "probe/probe.h"
-#include "training/trainer.h"
+#include "train/train.h"
 #include "common/variants.h"
 
 /* --- the layout ------------------------------------------------------------------------------ */
@@ -17,8 +17,7 @@ static lode_status_t lay_out(lode_layout_t *layout, const lode_forecast_t *forec
     const lode_config_t *config = forecast->config;
     const lode_architecture_t *architecture = &forecast->model.architecture;
     if (forecast->scratch)
-        return lode_trainer_layout(layout, architecture, config->train.length, ranks, rank,
-                                   config->replicas, config->train.groups);
+        return lode_train_layout(layout, &forecast->run, forecast->texts.train_blocks, ranks, rank);
     return lode_layout_create(layout, architecture, config->calibration.max_length, ranks, rank,
                               config->replicas);
 }

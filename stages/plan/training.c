@@ -21,9 +21,8 @@ static int64_t max2(int64_t a, int64_t b) {
 }
 
 static lode_status_t lay_out(lode_layout_t *layout, const lode_forecast_t *forecast, int rank) {
-    const lode_config_t *config = forecast->config;
-    return lode_trainer_layout(layout, &forecast->model.architecture, config->train.length,
-                               forecast->ranks, rank, config->replicas, config->train.groups);
+    return lode_train_layout(layout, &forecast->run, forecast->texts.train_blocks, forecast->ranks,
+                             rank);
 }
 
 /* --- memory ----------------------------------------------------------------------------------- */

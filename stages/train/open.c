@@ -6,6 +6,7 @@
 #include "base/log.h"
 #include "base/memory.h"
 #include "common/folder.h"
+#include "train/train.h"
 
 enum { FOLDER_PIECE_BYTES = 1 << 23 }; /* at most, of what becomes a folder */
 
@@ -56,6 +57,15 @@ int64_t lode_train_other(const lode_run_t *run, int64_t blocks) {
            FOLDER_PIECE_BYTES;
 }
 
+lode_status_t lode_train_layout(lode_layout_t *layout, const lode_run_t *run, int64_t blocks,
+                                int size, int rank) {
+    lode_trainer_setting_t setting;
+    lode_train_setting(&setting, run);
+    setting.memory -= lode_train_other(run, blocks);
+    return lode_trainer_layout(layout, &run->architecture, &setting, size, rank,
+                               run->config->replicas);
+}
+
 /* --- the text ------------------------------------------------------------------------------- */
 
 static lode_status_t map_text(lode_train_text_t *text, lode_store_t *store, const char *name,
@@ -89,13 +99,11 @@ static lode_status_t open_text(lode_train_t *train) {
 static lode_status_t open_trainer(lode_train_t *train) {
     const lode_run_t *run = train->run;
     const lode_comm_t *comm = run->comm;
-    const lode_config_t *config = run->config;
     lode_trainer_setting_t setting;
     lode_train_setting(&setting, run);
     setting.memory -= lode_train_other(run, train->text.sequences);
     lode_status_t status =
-        lode_trainer_layout(&train->layout, &run->architecture, config->train.length, comm->size,
-                            comm->rank, config->replicas, config->train.groups);
+        lode_train_layout(&train->layout, run, train->text.sequences, comm->size, comm->rank);
     if (status == LODE_OK)
         status = lode_parameters_create(&train->parameters, &run->architecture, &train->layout);
     LODE_TRY(lode_comm_agree(comm, status));

@@ -43,8 +43,13 @@ bool lode_train_present(const lode_run_t *run);
 /* Deletes the state that an interrupted run has left in `folder`. Never fails. Local. */
 void lode_train_tidy(const char *folder);
 
+/* Lays `size` ranks out for the stage, with a training text of `blocks` sequences:
+ * lode_trainer_layout() within the experiment's memory. Local; errors: as there. */
+LODE_MUST_USE lode_status_t lode_train_layout(lode_layout_t *layout, const lode_run_t *run,
+                                              int64_t blocks, int size, int rank);
+
 /* What the stage takes of `run`, with a training text of `blocks` sequences, on a rank of this
- * layout, which is lode_trainer_layout's: the file; as scratch the state on disk and the next one
+ * layout, which is lode_train_layout's: the file; as scratch the state on disk and the next one
  * beside it; as memory all but what a pass keeps of activations. *folders out, bytes of all
  * checkpoints, is what stays on disk beside the file. Local; errors: as in common/size.h. */
 LODE_MUST_USE lode_status_t lode_train_size(lode_stage_size_t *size, int64_t *folders,

@@ -134,7 +134,7 @@ static lode_status_t make_trainer(bench_t *bench) {
         .decay = {[LODE_PARAMETER_MATRIX] = 0.1, [LODE_PARAMETER_EMBEDDING] = 0.1},
         .threads = options->threads,
         .memory = INT64_C(1) << 40};
-    LODE_TRY(lode_trainer_layout(&bench->layout, a, options->length, 1, 0, 0, 1));
+    LODE_TRY(lode_trainer_layout(&bench->layout, a, &setting, 1, 0, 0));
     LODE_TRY(lode_parameters_create(&bench->parameters, a, &bench->layout));
     lode_parameters_initialise(bench->parameters, 1, 0.02, true);
     return lode_trainer_create(&bench->trainer, &bench->comm, &bench->layout, bench->parameters,

@@ -237,8 +237,7 @@ static void test_case(hid_t file, const char *name) {
     if (folder) {
         LODE_REQUIRE(lode_checkpoint_open(&checkpoint, folder) == LODE_OK);
         LODE_REQUIRE(lode_trainer_layout(&layout, lode_checkpoint_architecture(checkpoint),
-                                         reference.setting.length, world.size, world.rank, 0,
-                                         reference.setting.groups) == LODE_OK);
+                                         &reference.setting, world.size, world.rank, 0) == LODE_OK);
         train(&reference, checkpoint, &layout, &comparison);
         check_case(&reference, &layout, &comparison);
         lode_checkpoint_close(&checkpoint);

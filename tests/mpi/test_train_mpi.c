@@ -198,7 +198,6 @@ static void check_curves(const char *results, bool entropy) {
 
 /* What is planned for is what was written. */
 static void check_size(lode_run_t *run) {
-    const lode_config_train_t *train = &run->config->train;
     const char *names[] = {"train.h5", "step-000001/model.safetensors",
                            "step-000006/model.safetensors"};
     lode_stage_size_t size;
@@ -211,8 +210,7 @@ static void check_size(lode_run_t *run) {
         LODE_REQUIRE(stat(path, &info) == 0);
         bytes[i] = info.st_size;
     }
-    LODE_REQUIRE(lode_trainer_layout(&layout, &run->architecture, train->length, 1, 0, 0,
-                                     train->groups) == LODE_OK);
+    LODE_REQUIRE(lode_train_layout(&layout, run, BLOCKS, 1, 0) == LODE_OK);
     LODE_REQUIRE(lode_train_size(&size, &folders, run, &layout, BLOCKS) == LODE_OK);
     LODE_CHECK(llabs((long long)(size.file - bytes[0])) < 30000);
     LODE_CHECK(folders < bytes[1] + bytes[2] && folders > (bytes[1] + bytes[2]) / 2);

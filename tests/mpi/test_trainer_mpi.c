@@ -104,8 +104,9 @@ static void trained_open(trained_t *trained, const run_t *run, const lode_comm_t
         architecture = lode_checkpoint_architecture(trained->checkpoint);
     }
     LODE_REQUIRE(architecture->layers <= MOST_LAYERS);
-    LODE_REQUIRE(lode_trainer_layout(&trained->layout, architecture, LENGTH, comm->size, comm->rank,
-                                     replicas, GROUPS) == LODE_OK);
+    const lode_trainer_setting_t setting = setting_of(run);
+    LODE_REQUIRE(lode_trainer_layout(&trained->layout, architecture, &setting, comm->size,
+                                     comm->rank, replicas) == LODE_OK);
     LODE_REQUIRE(lode_parameters_create(&trained->parameters, architecture, &trained->layout) ==
                  LODE_OK);
     if (run->scratch)
@@ -318,19 +319,37 @@ static void test_failures(void) {
     trained_close(&trained);
 }
 
-static void test_replicas(void) {
-    const lode_architecture_t architecture = {.layers = 3, .hidden = 8, .vocab = 10};
+/* Whether `size` ranks that are to form so many replicas (0: as they like) form `expected` ones of
+ * so many stages; expected 0: they are refused. */
+static bool forms(const lode_trainer_setting_t *setting, int size, int64_t replicas, int expected,
+                  int stages) {
     lode_layout_t layout;
-    LODE_CHECK(lode_trainer_layout(&layout, &architecture, 8, 8, 0, 3, 4) == LODE_ERR_CONFIG);
-    LODE_CHECK(lode_trainer_layout(&layout, &architecture, 8, 8, 0, 8, 4) == LODE_ERR_CONFIG);
-    LODE_CHECK(lode_trainer_layout(&layout, &architecture, 8, 8, 0, 4, 4) == LODE_OK);
-    LODE_CHECK(layout.replicas == 4 && layout.stages == 2);
-    LODE_CHECK(lode_trainer_layout(&layout, &architecture, 8, 16, 0, 0, 4) == LODE_OK);
-    LODE_CHECK(layout.replicas == 4 && layout.stages == 4);
-    LODE_CHECK(lode_trainer_layout(&layout, &architecture, 8, 10, 0, 0, 8) == LODE_OK);
-    LODE_CHECK(layout.replicas == 4 && layout.stages == 2); /* three would do, and be no power */
-    LODE_CHECK(lode_trainer_layout(&layout, &architecture, 8, 16, 0, 0, 1) == LODE_OK);
-    LODE_CHECK(layout.replicas == 1 && layout.stages == 4);
+    const lode_status_t status = lode_trainer_layout(&layout, &wide, setting, size, 0, replicas);
+    if (expected == 0)
+        return status == LODE_ERR_CONFIG;
+    return status == LODE_OK && layout.replicas == expected && layout.stages == stages;
+}
+
+static void test_replicas(void) {
+    const run_t run = {.clip = 1};
+    lode_trainer_setting_t setting = setting_of(&run);
+    lode_layout_t layout;
+    LODE_CHECK(forms(&setting, 8, 3, 0, 0)); /* no power of two */
+    LODE_CHECK(forms(&setting, 8, 8, 0, 0)); /* more than groups */
+    LODE_CHECK(forms(&setting, 8, 2, 2, 3));
+    LODE_CHECK(forms(&setting, 16, 0, 4, 3));
+    LODE_CHECK(forms(&setting, 7, 0, 4, 1));
+    LODE_CHECK(forms(&setting, 3, 0, 2, 1));
+    setting.groups = 1;
+    LODE_CHECK(forms(&setting, 16, 0, 1, 3));
+    setting.groups = GROUPS;
+    /* What four whole models leave no room for activations in, two halves do. */
+    LODE_REQUIRE(lode_trainer_layout(&layout, &wide, &setting, 4, 0, 4) == LODE_OK);
+    LODE_REQUIRE(lode_trainer_memory(&wide, &layout, &setting, &setting.memory) == LODE_OK);
+    LODE_CHECK(forms(&setting, 4, 0, 2, 2));
+    setting.memory = 1 << 10; /* nothing fits, which whoever creates the trainer is told */
+    LODE_CHECK(forms(&setting, 4, 0, 2, 2));
+    LODE_CHECK(forms(&setting, 3, 0, 1, 3));
 }
 
 int main(int argc, char **argv) {
