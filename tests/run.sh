@@ -23,8 +23,9 @@ sanitize_tests='^(unit\.|mpi\.|fuzz\.|stages\.golden\.quickstart)'
 # their accesses are checked, their leaks are left to the sanitizers. The tokenizer comes first, since
 # it needs two minutes; kernels and their gradients would need more, and are left to the sanitizers.
 valgrind_tests=(tokenizer store edits config checkpoint families architecture rotary safetensors
-    spill corpus text_golden task answer channel halo control structure mask probe random score
-    supernode partition schedule plan batch protocol compare check_rules writer input spike bits retention)
+    spill corpus gzip bpe_train text_golden task answer channel halo control structure mask probe random
+    score supernode partition schedule plan batch protocol compare check_rules writer input spike bits
+    retention)
 
 usage() {
     echo "usage: tests/run.sh [--quick]" >&2

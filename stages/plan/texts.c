@@ -9,6 +9,7 @@
 #include "plan/forecast.h"
 #include "plan/internal.h"
 #include "text/corpus.h"
+#include "text/gzip.h"
 #include "text/task.h"
 #include "tokenize/work.h"
 
@@ -291,7 +292,7 @@ static int64_t count_words(const char *path) {
     char *data;
     size_t size;
     int64_t words = 0;
-    if (!lode_file_exists(path) || lode_file_read(&data, &size, path) != LODE_OK)
+    if (!lode_file_exists(path) || lode_gzip_file(&data, &size, path) != LODE_OK)
         return 0;
     for (const char *line = data; *line;) {
         const size_t length = strcspn(line, "\n");

@@ -7,14 +7,15 @@
 PROGRAMS is build-release/tests, with train_tokenizer and encode_texts; CORPUS a text, perhaps compressed
 with gzip, each line one text. The library trains on the same lines by the rules of text/bpe_train.h
 (tests/golden/bpe_train.py). Prints whether all merges and the ids of the held-out text (without one: of the
-corpus's first 5 MB) are equal, tokens a byte, and seconds: ours of reading, normalizing, counting and training
-in one thread, the library's of normalizing, counting and training in `threads` (1). --beside says how many tokens
+corpus's first fifth) are equal, tokens a byte, and seconds, by the clock and of processors: ours of reading,
+normalizing, counting and training in one thread, the library's, from texts in memory, in `threads` (1). --beside says how many tokens
 and merges another tokenizer has in common with ours, and its tokens a byte. Exit status: 0 if all is equal.
 """
 import argparse
 import gzip
 import json
 import os
+import resource
 import struct
 import subprocess
 import sys
@@ -60,15 +61,17 @@ def compare(options, folder):
     ours, text = os.path.join(folder, "tokenizer.json"), os.path.join(folder, "texts")
     alphabet = (options.vocabulary - 259) // 2 if options.alphabet is None else options.alphabet
     lines = lines_of(options.corpus)
-    held_out = lines_of(options.held_out) if options.held_out else lines[:len(lines) * 5 // 24]
+    held_out = lines_of(options.held_out) if options.held_out else lines[:len(lines) // 5]
     trained = values([os.path.join(options.programs, "train_tokenizer"), options.corpus, str(options.vocabulary), ours,
                       "--coverage", str(options.coverage), "--alphabet", str(alphabet), "--least", str(options.least)])
+    used = sum(resource.getrusage(resource.RUSAGE_CHILDREN)[:2])
     characters = golden.alphabet_of(lines, options.coverage, alphabet)
-    start = time.perf_counter()
+    start, start_used = time.perf_counter(), time.process_time()
     vocab, merges = golden.train(lines, options.vocabulary, characters, options.least)
-    print(f"library: {time.perf_counter() - start:.2f} s, {len(merges)} merges")
-    print(f"ours: {float(trained['seconds_training']):.2f} s, and {float(trained['seconds_reading']):.2f} s of reading, "
-          f"{trained['merges']} merges, {trained['alphabet']} characters")
+    theirs, theirs_used = time.perf_counter() - start, time.process_time() - start_used
+    print(f"library: {theirs:.2f} s, {theirs_used:.2f} s of processors, {len(merges)} merges")
+    print(f"ours: {float(trained['seconds_training']):.2f} s, and {float(trained['seconds_reading']):.2f} s of reading; "
+          f"{used:.2f} s of processors in all, {trained['merges']} merges, {trained['alphabet']} characters")
     with open(ours, encoding="utf-8") as file:
         model = json.load(file)["model"]
     equal = [pairs(model) == merges and model["vocab"] == vocab]

@@ -40,9 +40,11 @@ def normalizer():
 
 
 def alphabet_of(lines, coverage, most):
+    """The alphabet, and the characters of the text that are not in it."""
     counts = collections.Counter()
     for line in lines:
         counts.update(("▁" + line).replace(" ", "▁"))
+    seen = set(counts)
     for control in [c for c in counts if ord(c) < 0x20 or 0x7F <= ord(c) < 0xA0]:
         del counts[control]
     total, covered, kept = sum(counts.values()), 0, []
@@ -51,15 +53,15 @@ def alphabet_of(lines, coverage, most):
             break
         kept.append(character)
         covered += counts[character]
-    return sorted(kept), set(counts)
+    return sorted(kept), sorted(seen - set(kept))
 
 
 def train(lines, vocabulary, alphabet, least):
     """The vocabulary, token → id, and the merges, pairs of tokens; `alphabet` is alphabet_of()'s."""
-    kept, seen = alphabet
-    left_out = "".join(re.escape(c) for c in sorted(seen - set(kept)))
-    cuts = [pre_tokenizers.Split(Regex(WORDS), "isolated"),
-            pre_tokenizers.Split(Regex(r"[\p{Cc}%s]" % left_out), "removed")]
+    kept, left_out = alphabet
+    cuts = [pre_tokenizers.Split(Regex(WORDS), "isolated")]
+    if left_out:
+        cuts.append(pre_tokenizers.Split(Regex("[%s]" % "".join(map(re.escape, left_out))), "removed"))
     tokenizer = Tokenizer(models.BPE())
     tokenizer.normalizer = normalizer()
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(cuts)
