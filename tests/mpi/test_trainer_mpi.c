@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/fault.h"
 #include "base/memory.h"
 #include "base/random.h"
 #include "base/stop.h"
@@ -351,6 +352,45 @@ static void test_pieces(void) {
     free(buffer);
 }
 
+/* Runs out of memory on one rank at each of its allocations in turn, while a trainer is made and
+ * does a step; and what one rank receives is lost. */
+static void test_faults(void) {
+    const run_t run = {.family = "llama-tied", .clip = 1, .entropy_weight = 1};
+    const lode_trainer_setting_t setting = setting_of(&run);
+    lode_trainer_result_t result;
+    int32_t ids[BATCH * LENGTH];
+    char fault[64];
+    int failed = 0;
+    lode_status_t status = LODE_ERR_MEMORY;
+    for (int call = 1; status == LODE_ERR_MEMORY; call++) {
+        trained_t trained;
+        trained_open(&trained, &run, &world, 0);
+        make_ids(ids, 1, trained.parameters->architecture->vocab);
+        snprintf(fault, sizeof fault, "allocation:rank=%d:call=%d", world.size / 2, call);
+        LODE_REQUIRE(lode_fault_arm(fault, world.rank) == LODE_OK);
+        status = lode_trainer_create(&trained.trainer, &world, &trained.layout, trained.parameters,
+                                     &setting);
+        LODE_CHECK((status == LODE_OK) == (trained.trainer != NULL));
+        if (status == LODE_OK)
+            status = lode_trainer_step(trained.trainer, 1, ids, &result);
+        LODE_REQUIRE(lode_fault_arm("", world.rank) == LODE_OK);
+        failed += status != LODE_OK;
+        trained_close(&trained);
+        int least = (int)status, most = (int)status;
+        MPI_Allreduce(MPI_IN_PLACE, &least, 1, MPI_INT, MPI_MIN, world.comm);
+        MPI_Allreduce(MPI_IN_PLACE, &most, 1, MPI_INT, MPI_MAX, world.comm);
+        LODE_REQUIRE(least == most);
+    }
+    LODE_CHECK(status == LODE_OK && failed >= 20);
+    trained_t trained;
+    trained_open(&trained, &run, &world, 0);
+    start(&trained, &setting);
+    LODE_REQUIRE(lode_fault_arm("receive:rank=0:from=1", world.rank) == LODE_OK);
+    LODE_CHECK(lode_trainer_step(trained.trainer, 1, ids, &result) == LODE_ERR_COMM);
+    LODE_REQUIRE(lode_fault_arm("", world.rank) == LODE_OK);
+    trained_close(&trained);
+}
+
 /* Whether `size` ranks that are to form so many replicas (0: as they like) form `expected` ones of
  * so many stages; expected 0: they are refused. */
 static bool forms(const lode_trainer_setting_t *setting, int size, int64_t replicas, int expected,
@@ -409,6 +449,7 @@ int main(int argc, char **argv) {
         test_gradient(&pulled);
     }
     test_failures();
+    test_faults();
     const int result = lode_check_result();
     MPI_Finalize();
     return result;
