@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "base/fault.h"
 #include "base/file.h"
@@ -19,6 +20,7 @@
 #include "testing/checkpoint.h"
 #include "testing/temporary.h"
 #include "train/train.h"
+#include "training/trainer.h"
 
 enum { PATH_BYTES = 1024, LENGTH = 12, BLOCKS = 20, VALIDATION = 5, STEPS = 6 };
 
@@ -194,6 +196,29 @@ static void check_curves(const char *results, bool entropy) {
     lode_store_close(&store);
 }
 
+/* What is planned for is what was written. */
+static void check_size(lode_run_t *run) {
+    const lode_config_train_t *train = &run->config->train;
+    const char *names[] = {"train.h5", "step-000001/model.safetensors",
+                           "step-000006/model.safetensors"};
+    lode_stage_size_t size;
+    lode_layout_t layout;
+    int64_t folders, bytes[3];
+    for (int i = 0; i < 3; i++) {
+        struct stat info;
+        char path[PATH_BYTES];
+        path_of(path, "%s/%s", run->folder, names[i]);
+        LODE_REQUIRE(stat(path, &info) == 0);
+        bytes[i] = info.st_size;
+    }
+    LODE_REQUIRE(lode_trainer_layout(&layout, &run->architecture, train->length, 1, 0, 0,
+                                     train->groups) == LODE_OK);
+    LODE_REQUIRE(lode_train_size(&size, &folders, run, &layout, BLOCKS) == LODE_OK);
+    LODE_CHECK(llabs((long long)(size.file - bytes[0])) < 30000);
+    LODE_CHECK(folders < bytes[1] + bytes[2] && folders > (bytes[1] + bytes[2]) / 2);
+    LODE_CHECK(size.memory > 0 && size.scratch > 0);
+}
+
 /* --- cases ---------------------------------------------------------------------------------- */
 
 /* Trains on one rank, then on all, and compares. */
@@ -208,6 +233,7 @@ static void check_case(const char *model, const char *name, const char *more) {
         LODE_CHECK(!lode_train_present(&run));
         LODE_CHECK(lode_stage_train(&run) == LODE_OK);
         LODE_CHECK(lode_train_present(&run));
+        check_size(&run);
         close_run(&run);
         check_curves(want, strstr(more, "entropy") != NULL);
     }
