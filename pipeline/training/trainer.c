@@ -216,12 +216,6 @@ static lode_status_t make_views(lode_trainer_t *trainer) {
     return LODE_OK;
 }
 
-static int64_t shard_elements(const lode_trainer_t *trainer) {
-    const lode_trainer_moments_t moments =
-        lode_trainer_moments((lode_trainer_t *)(uintptr_t)trainer);
-    return moments.end - moments.begin;
-}
-
 static lode_status_t make_totals(lode_trainer_t *trainer) {
     const int64_t layers = trainer->layout->layers;
     trainer->total_count = trainer->micro_batches + layers + trainer->blocks.total;
@@ -237,7 +231,8 @@ static lode_status_t make_compute(lode_trainer_t *trainer) {
     const lode_trainer_setting_t *setting = &trainer->setting;
     const lode_parameters_t *parameters = trainer->parameters;
     const lode_architecture_t *architecture = parameters->architecture;
-    const int64_t m = architecture->intermediate, shard = shard_elements(trainer);
+    const lode_trainer_moments_t own = lode_trainer_moments(trainer);
+    const int64_t m = architecture->intermediate, shard = own.end - own.begin;
     const int64_t buffer = lode_reduce_buffer(trainer->layout->replicas);
     LODE_TRY(make_views(trainer));
     LODE_TRY(LODE_NEW(&trainer->first, shard, "moments"));
@@ -292,34 +287,37 @@ static void share_tied(lode_trainer_t *trainer) {
                   trainer->comm->comm);
 }
 
+/* Ends what all ranks take part in when they create a trainer. Collective. */
+static void connect_ranks(lode_trainer_t *trainer) {
+    const lode_layout_t *layout = trainer->layout;
+    MPI_Comm_split(trainer->comm->comm, layout->replica < 0 ? MPI_UNDEFINED : layout->stage,
+                   layout->replica, &trainer->stage_comm);
+    if (layout->replica >= 0)
+        trainer->stage = lode_comm_describe(trainer->stage_comm);
+    share_tied(trainer);
+}
+
 lode_status_t lode_trainer_create(lode_trainer_t **out, const lode_comm_t *comm,
                                   const lode_layout_t *layout, lode_parameters_t *parameters,
                                   const lode_trainer_setting_t *setting) {
     lode_status_t status = LODE_NEW(out, 1, "trainer");
-    status = lode_comm_agree(comm, status);
     if (status == LODE_OK) {
-        lode_trainer_t *trainer = *out;
-        trainer->comm = comm;
-        trainer->layout = layout;
-        trainer->parameters = parameters;
-        trainer->setting = *setting;
-        trainer->micro_batches = lode_trainer_micro_batches(setting);
-        trainer->targets = setting->batch * (setting->length - 1);
-        trainer->stage_comm = MPI_COMM_NULL;
-        status = check(trainer);
+        **out = (lode_trainer_t){.comm = comm,
+                                 .layout = layout,
+                                 .parameters = parameters,
+                                 .setting = *setting,
+                                 .micro_batches = lode_trainer_micro_batches(setting),
+                                 .targets = setting->batch * (setting->length - 1),
+                                 .stage_comm = MPI_COMM_NULL};
+        status = check(*out);
         if (status == LODE_OK)
-            status = make(trainer);
-        status = lode_comm_agree(comm, status);
-        if (status == LODE_OK) {
-            MPI_Comm_split(comm->comm, layout->replica < 0 ? MPI_UNDEFINED : layout->stage,
-                           layout->replica, &trainer->stage_comm);
-            if (layout->replica >= 0)
-                trainer->stage = lode_comm_describe(trainer->stage_comm);
-            share_tied(trainer);
-            return LODE_OK;
-        }
+            status = make(*out);
     }
-    lode_trainer_destroy(out);
+    status = lode_comm_agree(comm, status);
+    if (status == LODE_OK)
+        connect_ranks(*out);
+    else
+        lode_trainer_destroy(out);
     return status;
 }
 
