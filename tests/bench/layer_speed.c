@@ -1,5 +1,5 @@
-/* How fast a decoder layer is computed, in shapes of published models, against SGEMM on the same
- * products in the same run.
+/* How fast a decoder layer is computed, in shapes of published models and of the embedded one,
+ * against SGEMM on the same products in the same run.
  *
  *   layer_speed [--tokens N] [--sequence N] [--rounds N] [--threads N,N...] [--dtypes NAME,NAME...]
  *               [--clock wall|cpu] [--kernels 1] [--head 1] [--train 1] [SHAPE...]
@@ -55,6 +55,8 @@ static const shape_t shapes[] = {
      LODE_QK_NORM_WHOLE, .after = true},
     {"olmo-1b", 2048, 8192, 16, 16, 128, 0, 2048, 50304, LODE_ACTIVATION_SILU, LODE_NORM_LAYER,
      LODE_QK_NORM_NONE, .before = true, .clip = 8},
+    {"quickstart", 192, 576, 6, 2, 32, 0, 256, 2048, LODE_ACTIVATION_SILU, LODE_NORM_RMS,
+     LODE_QK_NORM_NONE, .before = true},
     {"qwen3-0.6b", 1024, 3072, 16, 8, 128, 0, 8192, 151936, LODE_ACTIVATION_SILU, LODE_NORM_RMS,
      LODE_QK_NORM_HEAD, .before = true},
 };
