@@ -51,10 +51,11 @@ struct lode_trainer {
     double *entropy; /* [L] mean of a layer's channels */
     double *squares; /* [blocks.total] of the gradient */
     /* Of one layer: */
-    float *pull;         /* [d · m] gradient of the entropy, NULL where it is not in the loss */
-    double *h;           /* [m] */
-    double *scale;       /* [2 · m] work space */
-    int64_t activations; /* private bytes that are left for them */
+    float *pull;           /* [d · m] gradient of the entropy, NULL where it is not in the loss */
+    double *h;             /* [m] */
+    double *scale;         /* [2 · m] work space */
+    int64_t activations;   /* private bytes that are left for them */
+    lode_pass_room_t room; /* where they are */
 };
 
 /* --- sizes ------------------------------------------------------------------------------------ */
@@ -347,6 +348,7 @@ void lode_trainer_destroy(lode_trainer_t **trainer) {
     free(going->target);
     free(going->weight);
     free(going->totals);
+    free(going->room.reals);
     free(going->pull);
     free(going->h);
     free(going->scale);
@@ -410,6 +412,7 @@ static lode_status_t run_pass(lode_trainer_t *trainer) {
         .unstopped = true,
         .head_batches = trainer->micro_batches,
         .budget = trainer->activations,
+        .room = &trainer->room,
         .scratch = trainer->setting.scratch,
         .observer = {.context = trainer, .gradient = next_gradient, .losses = add_losses}});
 }
@@ -659,6 +662,7 @@ static lode_status_t run_forward(evaluation_t *evaluation, lode_trainer_t *train
                                         .compact = true,
                                         .head_batches = evaluation->batches.count,
                                         .budget = trainer->activations,
+                                        .room = &trainer->room,
                                         .observer = {.context = evaluation, .losses = sum_losses}});
 }
 

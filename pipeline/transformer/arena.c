@@ -162,15 +162,29 @@ static void place(lode_arena_t *arena, const lode_stack_t *stack) {
         arena->gradient = take(&next, shape->panel);
 }
 
-lode_status_t lode_arena_open(lode_arena_t *arena, const lode_stack_t *stack, const char *scratch) {
+static lode_status_t find_storage(lode_arena_t *arena, lode_pass_room_t *room) {
+    const int64_t reals = storage_reals(&arena->shape, arena->held, arena->kept, arena->slots);
+    arena->borrowed = room != NULL;
+    if (!room)
+        return LODE_NEW_RAW(&arena->storage, reals, "activations");
+    if (room->count < reals) {
+        free(room->reals);
+        room->count = 0;
+        LODE_TRY(LODE_NEW_RAW(&room->reals, reals, "activations"));
+        room->count = reals;
+    }
+    arena->storage = room->reals;
+    return LODE_OK;
+}
+
+lode_status_t lode_arena_open(lode_arena_t *arena, const lode_stack_t *stack, const char *scratch,
+                              lode_pass_room_t *room) {
     const lode_arena_shape_t *shape = &arena->shape;
     const int64_t tokens = shape->tokens;
     if (lode_arena_scratch(arena) > 0)
         LODE_TRY(lode_spill_open(&arena->spill, scratch, lode_arena_scratch(arena)));
     LODE_TRY(LODE_NEW(&arena->activations, shape->in_flight * shape->layers, "activations"));
-    LODE_TRY(LODE_NEW_RAW(&arena->storage,
-                          storage_reals(shape, arena->held, arena->kept, arena->slots),
-                          "activations"));
+    LODE_TRY(find_storage(arena, room));
     place(arena, stack);
     LODE_TRY(LODE_NEW(&arena->nll, 3 * tokens, "losses"));
     arena->row_nll = arena->nll + tokens;
@@ -186,7 +200,8 @@ void lode_arena_close(lode_arena_t *arena) {
     lode_memory_sample();
     lode_spill_close(&arena->spill);
     free(arena->activations);
-    free(arena->storage);
+    if (!arena->borrowed)
+        free(arena->storage);
     free(arena->nll);
     free(arena->row);
     free(arena->greedy);

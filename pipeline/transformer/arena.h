@@ -31,6 +31,7 @@ typedef struct lode_arena {
     lode_activations_t *activations; /* [in_flight, layers]; x where held, the rest where kept */
     lode_activations_t shared;       /* of the layer in hand, where not kept */
     lode_real_t *storage;            /* of these and the following */
+    bool borrowed;                   /* the storage is a caller's room */
     lode_real_t *turns[2];           /* [T, d] layers' inputs that are not held, in turn */
     lode_real_t *states;             /* [slots, T, d] */
     lode_spill_t spill;              /* [in_flight, layers − held, T, d] */
@@ -63,10 +64,11 @@ int64_t lode_arena_bytes(const lode_arena_t *arena);
 /* Bytes of the scratch file that a choice asks for, 0 for none. */
 int64_t lode_arena_scratch(const lode_arena_t *arena);
 
-/* Allocates what was chosen, and claims the space of a scratch file in the folder `scratch` where
- * there is one. Errors: LODE_ERR_MEMORY, LODE_ERR_IO; the arena may then only be closed. */
+/* Allocates what was chosen, in `room` where that is not NULL, and claims the space of a scratch
+ * file in the folder `scratch` where there is one. Errors: LODE_ERR_MEMORY, LODE_ERR_IO; the arena
+ * may then only be closed. */
 LODE_MUST_USE lode_status_t lode_arena_open(lode_arena_t *arena, const lode_stack_t *stack,
-                                            const char *scratch);
+                                            const char *scratch, lode_pass_room_t *room);
 void lode_arena_close(lode_arena_t *arena);
 
 /* Hidden states kept in slot `slot` [T, d]. */

@@ -168,7 +168,7 @@ static lode_status_t engine_open(engine_t *engine) {
     LODE_TRY(lode_channel_open(&engine->forward_out, comm, next, TAG_FORWARD, panel));
     LODE_TRY(lode_channel_open(&engine->backward_in, comm, back_next, TAG_BACKWARD, panel));
     LODE_TRY(lode_channel_open(&engine->backward_out, comm, back_previous, TAG_BACKWARD, panel));
-    return lode_arena_open(&engine->arena, pass->stack, pass->scratch);
+    return lode_arena_open(&engine->arena, pass->stack, pass->scratch, pass->room);
 }
 
 static void engine_close(engine_t *engine) {
@@ -220,8 +220,8 @@ static void consider(engine_t *engine, int64_t item) {
         engine->unit = seconds;
     engine->begun = now;
     const bool asked = lode_notice_asked(&engine->notice);
-    const bool late = !engine->pass->unstopped &&
-                      lode_stop_before(engine->unit * engine->pass->layout->stages);
+    const bool late =
+        !engine->pass->unstopped && lode_stop_before(engine->unit * engine->pass->layout->stages);
     if (item < engine->end && (asked || late))
         engine->end = item;
 }

@@ -55,6 +55,13 @@ typedef struct lode_observer {
                             const double *nll, const uint8_t *greedy);
 } lode_observer_t;
 
+/* Memory for activations that a caller keeps from one of its passes to the next, so that it need
+ * not be found again; {0} at first, grows to what the largest pass takes. `reals` is for free(). */
+typedef struct lode_pass_room {
+    lode_real_t *reals;
+    int64_t count;
+} lode_pass_room_t;
+
 typedef struct lode_pass {
     const char *stage; /* for progress lines */
     const lode_comm_t *comm;
@@ -72,6 +79,7 @@ typedef struct lode_pass {
     bool compact;         /* the head sees only positions with a target; not with backward */
     int64_t head_batches; /* the head runs for the first so many micro-batches of a variant */
     int64_t budget;       /* private bytes this pass may use for activations */
+    lode_pass_room_t *room; /* for most of them; NULL: the pass finds its own */
     /* Micro-batches that are left out where this is 1, [batches]; the same on all ranks. NULL:
      * none. What the others give does not depend on it. */
     const uint8_t *done;

@@ -21,6 +21,8 @@ typedef struct summary {
     int64_t layers, channels; /* channels: of a layer */
     double mean, quantiles[5], threshold;
     double below; /* share of the channels below the threshold of the first case of this shape */
+    bool repeats; /* an earlier case of the same model says the same, at another setting */
+    int64_t repeated; /* how many cases repeat this one */
 } summary_t;
 
 static int compare_doubles(const void *left, const void *right) {
@@ -73,6 +75,34 @@ static lode_status_t read_case(summary_t *summaries, const lode_report_case_t *c
     return lode_fail_context(status, "%s/classify.h5", cases[index].folder);
 }
 
+/* Whether two cases of one model say the same: what a sweep of training leaves of the model that it
+ * begins with. */
+static bool is_alike(const lode_report_case_t *a, const lode_report_case_t *b,
+                     const summary_t *of_a, const summary_t *of_b) {
+    if (!of_a->known || !of_b->known || strcmp(a->model, b->model) != 0 ||
+        of_a->mean != of_b->mean || a->figure_count != b->figure_count)
+        return false;
+    for (int64_t i = 0; i < a->figure_count; i++)
+        if (a->figures[i].value != b->figures[i].value ||
+            strcmp(a->figures[i].variant.name, b->figures[i].variant.name) != 0)
+            return false;
+    return true;
+}
+
+static void find_repeats(summary_t *summaries, const lode_report_case_t *cases, int64_t count) {
+    for (int64_t i = 0; i < count; i++)
+        for (int64_t j = 0; j < i && !summaries[i].repeats; j++)
+            if (!summaries[j].repeats &&
+                is_alike(&cases[i], &cases[j], &summaries[i], &summaries[j])) {
+                summaries[i].repeats = true;
+                summaries[j].repeated++;
+            }
+}
+
+static bool has_row(const summary_t *summary) {
+    return summary->known && !summary->repeats;
+}
+
 /* The first case with entropies; there is one. */
 static int64_t first_known(const summary_t *summaries) {
     int64_t first = 0;
@@ -96,12 +126,17 @@ static bool any_difference(const summary_t *summaries, int64_t count) {
 }
 
 /* Rows are numbered, as in the chart. */
-static lode_status_t begin_row(lode_buffer_t *page, const lode_report_case_t *item, int64_t index) {
+static lode_status_t begin_row(lode_buffer_t *page, const lode_report_case_t *item,
+                               const summary_t *summary, int64_t row) {
     char number[24];
-    snprintf(number, sizeof number, "%lld", (long long)index + 1);
+    snprintf(number, sizeof number, "%lld", (long long)row);
     LODE_TRY(lode_cells_row(page, number, false));
     LODE_TRY(lode_cells_text(page, item->model));
-    return lode_cells_text(page, item->point[0] ? item->point : "–");
+    if (summary->repeated == 0)
+        return lode_cells_text(page, item->point[0] ? item->point : "–");
+    LODE_TRY(lode_buffer_printf(page, "<td>"));
+    LODE_TRY(lode_page_text(page, item->point));
+    return lode_buffer_printf(page, " and %lld more</td>", (long long)summary->repeated);
 }
 
 static lode_status_t write_entropies(lode_buffer_t *page, const lode_report_case_t *cases,
@@ -114,10 +149,10 @@ static lode_status_t write_entropies(lode_buffer_t *page, const lode_report_case
                                       "channels below the 10 %% quantile of the first row of the "
                                       "same shape</p>\n"));
     LODE_TRY(lode_cells_begin(page, heads, sizeof heads / sizeof heads[0]));
-    for (int64_t i = 0; i < count; i++) {
-        if (!summaries[i].known)
+    for (int64_t i = 0, row = 0; i < count; i++) {
+        if (!has_row(&summaries[i]))
             continue;
-        LODE_TRY(begin_row(page, &cases[i], i));
+        LODE_TRY(begin_row(page, &cases[i], &summaries[i], ++row));
         LODE_TRY(lode_cells_number(page, summaries[i].mean, 4, ""));
         for (int q = 0; q < 5; q++)
             LODE_TRY(lode_cells_number(page, summaries[i].quantiles[q], 4, ""));
@@ -203,11 +238,11 @@ static lode_status_t write_axis(lode_buffer_t *page, const losses_t *losses) {
         LODE_TRY(status);
     }
     LODE_TRY(lode_cells_body(page));
-    for (int64_t i = 0; i < losses->count; i++) {
+    for (int64_t i = 0, row = 0; i < losses->count; i++) {
         const lode_report_figure_t *dense = find(losses, i, "dense");
-        if (!losses->summaries[i].known)
+        if (!has_row(&losses->summaries[i]))
             continue;
-        LODE_TRY(begin_row(page, &losses->cases[i], i));
+        LODE_TRY(begin_row(page, &losses->cases[i], &losses->summaries[i], ++row));
         LODE_TRY(lode_cells_number(page, losses->summaries[i].mean, 4, ""));
         for (int64_t v = 0; v < losses->variant_count; v++)
             LODE_TRY(lode_cells_figure(page, find(losses, i, losses->variants[v]->name), dense));
@@ -258,7 +293,8 @@ enum { LOOKS = sizeof looks / sizeof looks[0], MOST_PANELS = 4 };
 typedef struct drawing {
     lode_shelf_t shelf;
     losses_t losses;
-    double *row; /* [count] 1, 2, … */
+    int64_t *shown, rows; /* [rows] cases that have a row in the tables */
+    double *row;          /* [rows] its number, from 1 on */
     lode_chart_series_t boxes, series[MOST_PANELS][LOOKS];
     lode_chart_panel_t panels[MOST_PANELS];
     char titles[MOST_PANELS][160];
@@ -269,14 +305,14 @@ static lode_status_t add_boxes(drawing_t *drawing) {
     const losses_t *losses = &drawing->losses;
     double *part[5];
     for (int i = 0; i < 5; i++) {
-        LODE_TRY(lode_shelf_new(&drawing->shelf, &part[i], losses->count));
-        for (int64_t c = 0; c < losses->count; c++)
-            part[i][c] = losses->summaries[c].known ? losses->summaries[c].quantiles[i] : NAN;
+        LODE_TRY(lode_shelf_new(&drawing->shelf, &part[i], drawing->rows));
+        for (int64_t r = 0; r < drawing->rows; r++)
+            part[i][r] = losses->summaries[drawing->shown[r]].quantiles[i];
     }
     drawing->boxes = (lode_chart_series_t){.colour = LODE_COLOUR_BLUE,
                                            .mark = LODE_MARK_BOX,
                                            .size = 0.4,
-                                           .count = losses->count,
+                                           .count = drawing->rows,
                                            .x = drawing->row,
                                            .low = part[0],
                                            .box_low = part[1],
@@ -316,10 +352,10 @@ static lode_status_t add_sparsity(drawing_t *drawing, double sparsity) {
     for (int look = 0; look < LOOKS; look++) {
         double *y;
         bool any = false;
-        LODE_TRY(lode_shelf_new(&drawing->shelf, &y, losses->count));
-        for (int64_t c = 0; c < losses->count; c++) {
-            y[c] = value_of(losses, c, looks[look].method, sparsity);
-            any |= isfinite(y[c]);
+        LODE_TRY(lode_shelf_new(&drawing->shelf, &y, drawing->rows));
+        for (int64_t r = 0; r < drawing->rows; r++) {
+            y[r] = value_of(losses, drawing->shown[r], looks[look].method, sparsity);
+            any |= isfinite(y[r]);
         }
         if (any)
             drawing->series[panel][count++] = (lode_chart_series_t){.name = looks[look].method,
@@ -327,7 +363,7 @@ static lode_status_t add_sparsity(drawing_t *drawing, double sparsity) {
                                                                     .mark = LODE_MARK_BOTH,
                                                                     .point = looks[look].point,
                                                                     .size = 0.6,
-                                                                    .count = losses->count,
+                                                                    .count = drawing->rows,
                                                                     .x = drawing->row,
                                                                     .y = y};
     }
@@ -356,14 +392,25 @@ static lode_status_t add_sparsities(drawing_t *drawing, const lode_report_case_t
     return LODE_OK;
 }
 
+static lode_status_t number_rows(drawing_t *drawing) {
+    const losses_t *losses = &drawing->losses;
+    LODE_TRY(LODE_NEW(&drawing->shown, losses->count, "rows of entropies"));
+    LODE_TRY(lode_shelf_new(&drawing->shelf, &drawing->row, losses->count));
+    for (int64_t i = 0; i < losses->count; i++)
+        if (has_row(&losses->summaries[i])) {
+            drawing->shown[drawing->rows] = i;
+            drawing->row[drawing->rows] = (double)drawing->rows + 1;
+            drawing->rows++;
+        }
+    return LODE_OK;
+}
+
 static lode_status_t draw(lode_plot_t *plot, lode_buffer_t *page, const lode_report_case_t *cases,
                           const summary_t *summaries, int64_t count) {
     drawing_t *drawing;
     LODE_TRY(LODE_NEW(&drawing, 1, "chart of entropies"));
     drawing->losses = (losses_t){.cases = cases, .summaries = summaries, .count = count};
-    lode_status_t status = lode_shelf_new(&drawing->shelf, &drawing->row, count);
-    for (int64_t i = 0; status == LODE_OK && i < count; i++)
-        drawing->row[i] = (double)i + 1;
+    lode_status_t status = number_rows(drawing);
     if (status == LODE_OK)
         status = add_boxes(drawing);
     if (status == LODE_OK)
@@ -377,6 +424,7 @@ static lode_status_t draw(lode_plot_t *plot, lode_buffer_t *page, const lode_rep
             "unpruned model, and what is left of it without the channels that each method removes.",
             page);
     lode_shelf_free(&drawing->shelf);
+    free(drawing->shown);
     free(drawing);
     return status;
 }
@@ -398,6 +446,7 @@ lode_status_t lode_entropy_page(lode_plot_t *plot, lode_buffer_t *page,
     lode_status_t status = LODE_OK;
     for (int64_t i = 0; status == LODE_OK && i < count; i++)
         status = read_case(summaries, cases, i);
+    find_repeats(summaries, cases, count);
     if (status == LODE_OK && any_difference(summaries, count))
         status = write_section(plot, page, cases, summaries, count);
     free(summaries);

@@ -17,7 +17,6 @@ typedef struct loop {
     lode_train_t *train;
     lode_progress_t progress;
     double step_seconds, save_seconds, due_seconds; /* due: a validation and a checkpoint */
-    int64_t at;                                     /* the step in hand, for messages */
     bool saving;                                    /* a state is being saved, or could not be */
 } loop_t;
 
@@ -29,7 +28,9 @@ static lode_status_t save(loop_t *loop) {
     const lode_train_share_t share = lode_train_share(train);
     const double begun = lode_time();
     loop->saving = true;
-    LODE_TRY(lode_train_state_save(train->run, &share, &train->record, train->step));
+    LODE_TRY(
+        lode_fail_context(lode_train_state_save(train->run, &share, &train->record, train->step),
+                          "state of step %lld", (long long)train->step));
     loop->saving = false;
     loop->save_seconds = lode_time() - begun;
     train->saved = train->step;
@@ -44,7 +45,7 @@ static lode_status_t validate(lode_train_t *train, int64_t i) {
                                    &record->error[i]));
     LODE_TRY(lode_trainer_entropy(train->trainer, record->entropy + i * record->layers));
     if (!isfinite(record->loss[i]))
-        return lode_fail(LODE_ERR_NUMERIC, "the validation loss is %g", record->loss[i]);
+        return lode_fail(LODE_ERR_NUMERIC, "the loss is %g", record->loss[i]);
     lode_log_info("train: after step %lld the validation loss is %.4f ± %.4f",
                   (long long)train->step, record->loss[i], record->error[i]);
     return LODE_OK;
@@ -69,11 +70,12 @@ static lode_status_t arrive(loop_t *loop) {
     const int64_t validation = lode_train_record_validation(record, train->step);
     const int64_t checkpoint = lode_train_record_checkpoint(record, train->step);
     const double begun = lode_time();
-    loop->at = train->step;
     if (validation >= 0 && isnan(record->loss[validation]))
-        LODE_TRY(validate(train, validation));
+        LODE_TRY(lode_fail_context(validate(train, validation), "validation after step %lld",
+                                   (long long)train->step));
     if (checkpoint >= 0 && !*record->digest[checkpoint])
-        LODE_TRY(write_checkpoint(train, checkpoint));
+        LODE_TRY(lode_fail_context(write_checkpoint(train, checkpoint), "checkpoint of step %lld",
+                                   (long long)train->step));
     if (validation >= 0 || checkpoint >= 0)
         loop->due_seconds = lode_time() - begun;
     return LODE_OK;
@@ -94,8 +96,8 @@ static lode_status_t note_step(loop_t *loop, int64_t step, const lode_trainer_re
     const lode_config_train_t *keys = &train->run->config->train;
     double *const *curve = train->record.curve;
     if (!isfinite(result->loss) || !isfinite(result->gradient_norm))
-        return lode_fail(LODE_ERR_NUMERIC, "the loss is %g, the norm of its gradient %g",
-                         result->loss, result->gradient_norm);
+        return lode_fail(LODE_ERR_NUMERIC, "step %lld: the loss is %g, the norm of its gradient %g",
+                         (long long)step, result->loss, result->gradient_norm);
     curve[LODE_TRAIN_LOSS][step - 1] = result->loss;
     curve[LODE_TRAIN_GRADIENT_NORM][step - 1] = result->gradient_norm;
     curve[LODE_TRAIN_LEARNING_RATE][step - 1] = result->learning_rate;
@@ -114,7 +116,6 @@ static lode_status_t take_step(loop_t *loop) {
     const int64_t step = train->step + 1;
     const double begun = lode_time();
     lode_trainer_result_t result;
-    loop->at = step;
     gather_ids(train, step);
     LODE_TRY(lode_trainer_step(train->trainer, step, train->ids, &result));
     LODE_TRY(note_step(loop, step, &result));
@@ -148,17 +149,15 @@ static lode_status_t run_steps(loop_t *loop) {
     }
 }
 
-/* Says what to do about numbers that are not finite. */
-static lode_status_t advise(const loop_t *loop) {
-    const lode_train_t *train = loop->train;
+/* Says what to do about numbers that are not finite, where that has not been said. */
+static lode_status_t advise(const lode_train_t *train) {
+    static const char remedy[] = "; lower train.learning_rate, or raise train.warmup";
     char kept[64] = "", message[LODE_MESSAGE_MAX];
     snprintf(message, sizeof message, "%s", lode_error_message());
     if (train->saved > 0)
         snprintf(kept, sizeof kept, "; the state of step %lld is kept", (long long)train->saved);
-    return lode_fail(LODE_ERR_NUMERIC,
-                     "train: step %lld of %lld: %.1500s; lower train.learning_rate, or raise "
-                     "train.warmup%s",
-                     (long long)loop->at, (long long)train->record.steps, message, kept);
+    return lode_fail(LODE_ERR_NUMERIC, "train: %.1800s%s%s", message,
+                     strstr(message, "train.learning_rate") ? "" : remedy, kept);
 }
 
 /* Keeps what is done before the stage ends early, unless that is no good. Collective. */
@@ -168,7 +167,7 @@ static lode_status_t keep(loop_t *loop, lode_status_t status) {
     if (status == LODE_OK || status == LODE_ERR_COMM)
         return status;
     if (status == LODE_ERR_NUMERIC)
-        return advise(loop);
+        return advise(train);
     if (train->step == 0 || train->step == train->saved || loop->saving)
         return status;
     snprintf(message, sizeof message, "%s", lode_error_message());

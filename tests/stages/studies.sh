@@ -27,7 +27,7 @@ grep -oh 'LODE_CORPORA/[^"]*' configs/studies/*.cfg configs/studies/settings/*.c
         *) # one text in as many orders as there are corpora
             grep -v '^$' "$text/calibration.txt" | sort --random-sort --random-source=<(yes "$name")
             ;;
-        esac >"$work/corpora/${name#LODE_CORPORA/}"
+        esac | if [[ $name == *.gz ]]; then gzip -n; else cat; fi >"$work/corpora/${name#LODE_CORPORA/}"
     done
 
 mkdir "$work/tasks"
@@ -51,6 +51,12 @@ done
 zero_shot="evaluate.perplexity.[1].length=64"
 for task in 0 1 2 3 4 5 6; do
     zero_shot+=" evaluate.tasks.[$task].limit=1"
+done
+trained="train.steps=3 train.checkpoints=[] train.warmup=1 train.length=32 train.batch=4 train.groups=2
+    micro_batch=64 train.validation.sequences=2 train.validation.every=0 sweep.[0].values=(0.0,1.0)"
+short_tasks=""
+for task in 0 1 2 3; do
+    short_tasks+=" evaluate.tasks.[$task].limit=1"
 done
 few="quantize.sequences=2 quantize.z=(3.0,6.0)"
 blocks="evaluate.perplexity.[1].length=64 $few"
@@ -76,6 +82,9 @@ declare -A more=(
     [small-activations-stories]="$few quantize.granularity=[\"channel\"] quantize.activations=[\"tensor-smooth\"]"
     [small-joint]="quantize.bits=(4)"
     [small-joint-stories]="quantize.bits=(8) quantize.methods=[\"rtn\"] prune.methods=[\"scar-prot\"]"
+    [entropy-loss]="$trained train.format=lines train.validation.format=lines $short_tasks"
+    [small-entropy-loss]="$trained prune.methods=[\"entropy\"]" # the others have all of them
+    [small-entropy-loss-stories]="$trained train.entropy.form=square"
     [small-audit]="prune.sparsity=(0.25,0.5)"
     [small-audit-stories]="prune.sparsity=(0.25,0.5) audit.loss_proxy=false"
 )

@@ -246,7 +246,7 @@ fi
 
 # --- mistakes -----------------------------------------------------------------------------------
 
-fails 10 'step [0-9]* of 30: .*lower train.learning_rate, or raise train.warmup; the state of step [0-9]* is kept' \
+fails 10 'train: step [0-9]*: .*lower train.learning_rate, or raise train.warmup; the state of step [0-9]* is kept' \
     nan --set train.learning_rate=1e18 --set train.warmup=30 --set train.clip=0.0 --set train.save=1 \
     --set 'train.checkpoints=[]'
 mkdir -p "$work/way/train/tiny/step-000030"

@@ -97,7 +97,7 @@ static void naive_norm(const lode_norm_t *norm, double *row) {
     for (int64_t i = 0; i < norm->width; i++)
         square += row[i] * row[i] / (double)norm->width;
     for (int64_t i = 0; i < norm->width; i++)
-        row[i] *= (double)norm->weight[i] / sqrt(square + norm->eps);
+        row[i] *= ((double)norm->weight[i] + norm->offset) / sqrt(square + norm->eps);
 }
 
 static void naive_output(const family_t *f, const lode_layer_edit_t *edit, int64_t token,

@@ -159,6 +159,24 @@ static void test_cases_beside_each_other(void **state) {
     free(html);
 }
 
+/* A model that settings leave as it is has one row beside those that they change. */
+static void test_repeated(void **state) {
+    (void)state;
+    static const char *const points[] = {"weight=0", "weight=1", "weight=2"};
+    const char *folder = lode_test_temporary();
+    for (int i = 0; i < 3; i++) {
+        make_classes(case_folder(folder, points[i]), i == 1 ? 2 : 3, true);
+        make_losses(case_folder(folder, points[i]), log(10));
+    }
+    char *html = build(folder, points, 3);
+    char *section = section_of(html);
+    assert_non_null(section);
+    assert_row(section, "1", "<td>m</td><td>weight=0 and 1 more</td><td class=\"n\">3.5450</td>");
+    assert_row(section, "2", "<td>m</td><td>weight=1</td><td class=\"n\">2.5450</td>");
+    assert_null(strstr(section, "<th scope=\"row\">3</th>"));
+    free(html);
+}
+
 /* Settings that leave the weights alone. */
 static void test_alike(void **state) {
     (void)state;
@@ -177,6 +195,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test(test_one_case),
         cmocka_unit_test(test_no_entropies),
         cmocka_unit_test(test_cases_beside_each_other),
+        cmocka_unit_test(test_repeated),
         cmocka_unit_test(test_alike),
     };
     const int failed = cmocka_run_group_tests(tests, NULL, NULL);
