@@ -20,7 +20,7 @@ typedef struct view {
     lode_plot_t *plot;
     lode_buffer_t *page;
     lode_trajectory_t *trajectory;
-    double *steps; /* [step_count] of the checkpoints, then those of validation */
+    double *steps; /* [step_count], the checkpoints' first */
     int64_t step_count;
     double *x;        /* [count] where the checkpoints lie */
     double low, high; /* of the axis */
@@ -665,25 +665,47 @@ static lode_status_t write_table(const view_t *view) {
 /* --- all of it ---------------------------------------------------------------------------------
  */
 
+/* The steps that tics are at, and that say where step 0 lies: those of checkpoints, and of
+ * validations only what reaches farther to the left. */
+static lode_status_t list_steps(view_t *view) {
+    const lode_trajectory_t *trajectory = view->trajectory;
+    double least = INFINITY, first = INFINITY;
+    LODE_TRY(lode_shelf_new(&view->trajectory->shelf, &view->steps, trajectory->count + 2));
+    for (int64_t i = 0; i < trajectory->count; i++) {
+        const double step = (double)trajectory->checkpoints[i].item->step;
+        view->steps[view->step_count++] = step;
+        view->zero |= step == 0;
+        least = step > 0 ? fmin(least, step) : least;
+    }
+    bool early = false;
+    for (int64_t i = 0; i < trajectory->validations; i++) {
+        const double step = (double)trajectory->step[i];
+        early |= step == 0;
+        first = step > 0 ? fmin(first, step) : first;
+    }
+    if (early && !view->zero)
+        view->steps[view->step_count++] = 0;
+    if (first < least)
+        view->steps[view->step_count++] = first;
+    view->zero |= early;
+    return LODE_OK;
+}
+
 /* The axis that all charts share. */
 static lode_status_t make_axis(view_t *view) {
     lode_trajectory_t *trajectory = view->trajectory;
-    view->step_count = trajectory->count + trajectory->validations;
-    LODE_TRY(lode_shelf_new(&trajectory->shelf, &view->steps, view->step_count));
+    LODE_TRY(list_steps(view));
     LODE_TRY(lode_shelf_new(&trajectory->shelf, &view->x, trajectory->count));
-    for (int64_t i = 0; i < trajectory->count; i++)
-        view->steps[i] = (double)trajectory->checkpoints[i].item->step;
-    for (int64_t i = 0; i < trajectory->validations; i++)
-        view->steps[trajectory->count + i] = (double)trajectory->step[i];
     view->low = INFINITY;
     for (int64_t i = 0; i < view->step_count; i++) {
         const double place = place_of(view, view->steps[i]);
         view->low = fmin(view->low, place);
         view->high = fmax(view->high, place);
-        view->zero |= view->steps[i] == 0;
         if (i < trajectory->count)
             view->x[i] = place;
     }
+    for (int64_t i = 0; i < trajectory->validations; i++)
+        view->high = fmax(view->high, (double)trajectory->step[i]);
     const double room = fmax(1.1, pow(view->high / view->low, 0.07));
     view->low /= room;
     view->high *= room;

@@ -199,15 +199,6 @@ static bool is_usable(const lode_run_t *run, const char *path) {
     return strcmp(found, run->fingerprint[LODE_STAGE_TRAIN]) == 0;
 }
 
-bool lode_train_has_state(const lode_run_t *run) {
-    char *path;
-    if (lode_train_state_path(&path, run->folder) != LODE_OK)
-        return false;
-    const bool usable = is_usable(run, path);
-    free(path);
-    return usable;
-}
-
 static lode_status_t read_state(lode_store_t *store, const lode_run_t *run, const char *path,
                                 const lode_train_share_t *share, lode_train_record_t *record,
                                 int64_t *step) {

@@ -51,7 +51,4 @@ LODE_MUST_USE lode_status_t lode_train_size(lode_stage_size_t *size, int64_t *fo
                                             lode_run_t *run, const lode_layout_t *layout,
                                             int64_t blocks);
 
-/* Whether a state of this run's fingerprint is there to go on from. Local. */
-bool lode_train_has_state(const lode_run_t *run);
-
 #endif

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "base/fault.h"
 #include "base/file.h"
@@ -19,6 +20,7 @@
 #include "testing/checkpoint.h"
 #include "testing/temporary.h"
 #include "train/train.h"
+#include "training/trainer.h"
 
 enum { PATH_BYTES = 1024, LENGTH = 12, BLOCKS = 20, VALIDATION = 5, STEPS = 6 };
 
@@ -158,11 +160,11 @@ static void check_alike(const char *want, const char *got) {
 }
 
 /* The curves of a training are what they say. */
-static void check_curves(const char *results) {
+static void check_curves(const char *results, bool entropy) {
     const lode_comm_t alone = lode_comm_describe(MPI_COMM_SELF);
     char path[PATH_BYTES];
     lode_store_t *store;
-    double *loss, *validation, *rate;
+    double *loss, *validation, *rate, *mean;
     int64_t count, *step;
     path_of(path, "%s/%s/train.h5", folder, results);
     LODE_REQUIRE(lode_store_open(&store, &alone, path) == LODE_OK);
@@ -179,14 +181,42 @@ static void check_curves(const char *results) {
     LODE_REQUIRE(lode_store_read_all(store, "/validation/loss", LODE_TYPE_F64, &validation,
                                      &count) == LODE_OK);
     LODE_CHECK(fabs(validation[0] - log(plain.vocab)) < 1);
+    LODE_REQUIRE(lode_store_read_all(store, "/entropy", LODE_TYPE_F64, &mean, &count) == LODE_OK);
+    for (int64_t i = 0; i < count; i++)
+        LODE_CHECK(entropy ? mean[i] > 0 && mean[i] < log(plain.hidden) : isnan(mean[i]));
+    LODE_CHECK(!entropy || mean[STEPS - 1] < mean[0]);
     int64_t targets = 0;
     LODE_CHECK(lode_store_get_attribute_i64(store, "/", "targets", &targets) == LODE_OK);
     LODE_CHECK(targets == 8 * (LENGTH - 1));
     free(loss);
     free(rate);
+    free(mean);
     free(validation);
     free(step);
     lode_store_close(&store);
+}
+
+/* What is planned for is what was written. */
+static void check_size(lode_run_t *run) {
+    const lode_config_train_t *train = &run->config->train;
+    const char *names[] = {"train.h5", "step-000001/model.safetensors",
+                           "step-000006/model.safetensors"};
+    lode_stage_size_t size;
+    lode_layout_t layout;
+    int64_t folders, bytes[3];
+    for (int i = 0; i < 3; i++) {
+        struct stat info;
+        char path[PATH_BYTES];
+        path_of(path, "%s/%s", run->folder, names[i]);
+        LODE_REQUIRE(stat(path, &info) == 0);
+        bytes[i] = info.st_size;
+    }
+    LODE_REQUIRE(lode_trainer_layout(&layout, &run->architecture, train->length, 1, 0, 0,
+                                     train->groups) == LODE_OK);
+    LODE_REQUIRE(lode_train_size(&size, &folders, run, &layout, BLOCKS) == LODE_OK);
+    LODE_CHECK(llabs((long long)(size.file - bytes[0])) < 30000);
+    LODE_CHECK(folders < bytes[1] + bytes[2] && folders > (bytes[1] + bytes[2]) / 2);
+    LODE_CHECK(size.memory > 0 && size.scratch > 0);
 }
 
 /* --- cases ---------------------------------------------------------------------------------- */
@@ -203,8 +233,9 @@ static void check_case(const char *model, const char *name, const char *more) {
         LODE_CHECK(!lode_train_present(&run));
         LODE_CHECK(lode_stage_train(&run) == LODE_OK);
         LODE_CHECK(lode_train_present(&run));
+        check_size(&run);
         close_run(&run);
-        check_curves(want);
+        check_curves(want, strstr(more, "entropy") != NULL);
     }
     MPI_Barrier(world.comm);
     for (int replicas = 1; replicas <= 4 && replicas <= world.size; replicas *= 2) {

@@ -13,8 +13,16 @@ model=$root/configs/quickstart/model
 text=$root/configs/quickstart/text
 export LODE_MODELS=$work/models LODE_CORPORA=$work/corpora LODE_TASKS=$work/tasks
 export LODE_FOLDERS=$work/folders
+grep -oh ' steps = ".LODE_MODELS/[^"]*' configs/studies/*.cfg | sort -u |
+    while read -r name; do # folders above those of a series
+        folder=$work/models/${name#*LODE_MODELS/}
+        mkdir -p "$folder"
+        ln -s "$model" "$folder/step-43"
+        ln -s "$model" "$folder/stage1-step150-tokens1B"
+    done
 grep -oh 'LODE_MODELS/[^"]*' configs/studies/*.cfg configs/studies/settings/*.cfg | sort -u |
     while read -r name; do
+        if [ -d "$work/models/${name#LODE_MODELS/}" ]; then continue; fi
         mkdir -p "$(dirname "$work/models/${name#LODE_MODELS/}")"
         ln -s "$model" "$work/models/${name#LODE_MODELS/}"
     done

@@ -129,7 +129,7 @@ while read -r ranks signal; do
     *:0) break ;;
     TERM:75)
         struck=$((struck + 1))
-        said "stopped on $ranks ranks after $(sed -n 's/.* after step \([0-9]* of [0-9]*\);.*/\1/p' "$work/log")" \
+        said "stopped, of $ranks ranks, after $(sed -n 's/.* after step \([0-9]* of [0-9]*\);.*/\1/p' "$work/log")" \
             "run the same command again"
         ;;
     KILL:*) struck=$((struck + 1)) ;;
@@ -217,12 +217,21 @@ further=(--set 'models=({name="books3m";path="configs/quickstart/model";})' --se
 lode_run 1 $experiment further "${training[@]}" "${further[@]}"
 lode_run 3 $experiment further3 "${training[@]}" "${further[@]}"
 alike "from a checkpoint, 3 ranks" further/train/books3m further3/train/books3m 000004
-h5dump -d /entropy "$work/further/train/books3m/train.h5" >"$work/entropy"
-if sed -n 's/.*(0): //p' "$work/entropy" | tr -d ' ' | awk -F, '{ exit !(NF == 4 && $1 > 4 && $4 < $1) }'; then
-    ok "the entropy falls: $(sed -n 's/.*(0): //p' "$work/entropy")"
+# --- with a tokenizer of its own -----------------------------------------------------------------
+
+mkdir "$work/bare"
+config false 400 >"$work/bare/config.json"
+own=("${short[@]}" --set "models=({name=\"own\";path=\"$work/bare\";})"
+    --set train.tokenizer.vocabulary=400)
+lode_run 2 $experiment own --stages tokenizer,tokenize,train "${own[@]}"
+if cmp -s "$work/own/train/own/tokenizer.json" "$work/own/train/own/step-000004/tokenizer.json" &&
+    [ "$(cd "$work/own/train/own/step-000004" && printf '%s ' *)" = \
+        "config.json lodestone.json model.safetensors tokenizer.json " ]; then
+    ok "a folder has the tokenizer that was made"
 else
-    bad "the entropy:" "$(cat "$work/entropy")"
+    bad "with a tokenizer of its own:" "$(cat "$work/log")" "$work"/own/train/own/step-000004/*
 fi
+lode_run 1 $experiment own "${own[@]}"
 
 # --- the checkpoints are models -------------------------------------------------------------------
 
