@@ -13,8 +13,6 @@
 static const double EXCHANGE_RATE = 3e9, EXCHANGE_SECONDS = 2e-5;
 /* Bytes of AdamW a parameter: four arrays read, three of them written. */
 enum { OPTIMIZER_BYTES = 28 };
-/* What the stage holds at most where no pass runs, for the folder that it writes. */
-enum { FOLDER_BYTES = 1 << 23 };
 
 static int64_t max2(int64_t a, int64_t b) {
     return a > b ? a : b;
@@ -54,8 +52,7 @@ static lode_status_t rank_memory(lode_forecast_memory_t *memory, int64_t *spille
     LODE_TRY(lode_pass_choose(&size, config->memory - stage.memory, &choice));
     *memory = (lode_forecast_memory_t){.least = process + stage.memory + needs.least,
                                        .all = process + stage.memory + needs.all,
-                                       .used = process + stage.memory - FOLDER_BYTES +
-                                               max2(choice.memory, FOLDER_BYTES),
+                                       .used = process + stage.memory + choice.memory,
                                        .process = process};
     *spilled = choice.scratch;
     return LODE_OK;
