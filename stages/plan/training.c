@@ -24,6 +24,15 @@ static lode_status_t lay_out(lode_layout_t *layout, const lode_forecast_t *forec
                                forecast->ranks, rank, config->replicas, config->train.groups);
 }
 
+/* What the stage allows for the pieces of a folder that it writes. */
+enum { FOLDER_BYTES = 1 << 23 };
+
+/* Of that, what tensors smaller than a piece leave untouched. */
+static int64_t untouched(const lode_architecture_t *a) {
+    const int64_t lines = max2(a->vocab, 2 * a->intermediate);
+    return max2(0, FOLDER_BYTES - lines * a->hidden * (int64_t)sizeof(float));
+}
+
 /* --- memory ----------------------------------------------------------------------------------- */
 
 lode_status_t lode_forecast_train(lode_stage_size_t *size, int64_t *folders,
@@ -52,7 +61,8 @@ static lode_status_t rank_memory(lode_forecast_memory_t *memory, int64_t *spille
     LODE_TRY(lode_pass_choose(&size, config->memory - stage.memory, &choice));
     *memory = (lode_forecast_memory_t){.least = process + stage.memory + needs.least,
                                        .all = process + stage.memory + needs.all,
-                                       .used = process + stage.memory + choice.memory,
+                                       .used = process + stage.memory + choice.memory -
+                                               untouched(&forecast->model.architecture),
                                        .process = process};
     *spilled = choice.scratch;
     return LODE_OK;
