@@ -13,8 +13,6 @@
 static const double EXCHANGE_RATE = 3e9, EXCHANGE_SECONDS = 2e-5;
 /* Bytes of AdamW a parameter: four arrays read, three of them written. */
 enum { OPTIMIZER_BYTES = 28 };
-/* What the stage holds at most where no pass runs, for the folder that it writes. */
-enum { FOLDER_BYTES = 1 << 23 };
 
 static int64_t max2(int64_t a, int64_t b) {
     return a > b ? a : b;
@@ -23,6 +21,15 @@ static int64_t max2(int64_t a, int64_t b) {
 static lode_status_t lay_out(lode_layout_t *layout, const lode_forecast_t *forecast, int rank) {
     return lode_train_layout(layout, &forecast->run, forecast->texts.train_blocks, forecast->ranks,
                              rank);
+}
+
+/* What the stage allows for the pieces of a folder that it writes. */
+enum { FOLDER_BYTES = 1 << 23 };
+
+/* Of that, what tensors smaller than a piece leave untouched. */
+static int64_t untouched(const lode_architecture_t *a) {
+    const int64_t lines = max2(a->vocab, 2 * a->intermediate);
+    return max2(0, FOLDER_BYTES - lines * a->hidden * (int64_t)sizeof(float));
 }
 
 /* --- memory ----------------------------------------------------------------------------------- */
@@ -53,8 +60,8 @@ static lode_status_t rank_memory(lode_forecast_memory_t *memory, int64_t *spille
     LODE_TRY(lode_pass_choose(&size, config->memory - stage.memory, &choice));
     *memory = (lode_forecast_memory_t){.least = process + stage.memory + needs.least,
                                        .all = process + stage.memory + needs.all,
-                                       .used = process + stage.memory - FOLDER_BYTES +
-                                               max2(choice.memory, FOLDER_BYTES),
+                                       .used = process + stage.memory + choice.memory -
+                                               untouched(&forecast->model.architecture),
                                        .process = process};
     *spilled = choice.scratch;
     return LODE_OK;

@@ -102,7 +102,8 @@ if [ -e new ] || [ -e new.partial ] || [ -e huge.partial ]; then bad "something 
 
 for name in llama gemma2 gpt2; do
     if "$lode" bench "$families/$name" --tokens 32 --length 12 --threads 1 --output "$name.json" >out 2>log &&
-        grep -q '"sgemm_gflops": [0-9]' "$name.json" && grep -q 'all but linear layers' out; then
+        grep -q '"sgemm_gflops": [0-9]' "$name.json" && grep -q '"training_gflops": [0-9]' "$name.json" &&
+        grep -q '"optimizer_gbs": [0-9]' "$name.json" && grep -q 'all but linear layers' out; then
         ok "lode bench on $name"
     else
         bad "lode bench on $name: $(cat log out)"
