@@ -11,7 +11,7 @@ source "$(dirname "$0")/common.sh"
 head -n 40 configs/quickstart/text/calibration.txt >"$work/books.txt"
 gzip -9 "$work/books.txt"
 export LODE_TEXT=$work/books.txt.gz
-few=(--set train.steps=4 --set 'train.checkpoints=[0,2]' --set train.batch=2 --set train.warmup=1
+few=(--set train.steps=4 --set 'train.checkpoints=[0,2]' --set train.batch=2 --set train.groups=1 --set train.warmup=1
     --set train.length=32 --set train.tokenizer.vocabulary=400
     --set train.validation.sequences=2 --set train.validation.every=2
     --set calibration.sequences=4 --set calibration.max_length=32 --set classify.controls.draws=10
