@@ -277,7 +277,7 @@ static void check_faults(const char *model, const char *want, const char *more, 
     static const char *const kinds[] = {"allocation", "open", "read", "write", "receive"};
     for (int k = 0; k < 5; k++) {
         int failed = 0;
-        for (int call = 2; call <= 128; call *= 4) {
+        for (int call = 2; call <= 128; call *= 8) {
             char fault[64];
             snprintf(fault, sizeof fault, "%s:rank=%d:call=%d", kinds[k], rank, call);
             failed += check_fault(model, want, more, fault);
