@@ -49,8 +49,8 @@ static const lode_key_t general[] = {
      .fallback = "0",
      .high = 1 << 20,
      AT(replicas),
-     .meaning =
-         "copies of the model that the ranks form; 0: as few as leave no rank without a layer"},
+     .meaning = "copies of the model that the ranks form; 0: as few as leave no rank without a "
+                "layer, in training as many as train.groups and memory allow"},
 
     {.path = "models",
      .type = LODE_KEY_GROUPS,
@@ -82,7 +82,7 @@ static const lode_key_t general[] = {
      .may_be_empty = true,
      .fallback = "\"\"",
      IN(lode_config_model_t, series),
-     .meaning = "name of the run of training that the model shows at one step; empty: none"},
+     .meaning = "name of the run of training that the model is one step of; empty: none"},
     {.path = "models.[].step",
      .type = LODE_KEY_INTEGER,
      .fallback = "-1",

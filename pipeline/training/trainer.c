@@ -75,8 +75,8 @@ static void exchange_tied(lode_trainer_t *trainer, float *gradient) {
     const lode_tied_share_t *own = &trainer->tied[trainer->comm->rank];
     float *tied = gradient + parameters->list[parameters->tied].offset;
     if (own->embedding && own->head) {
-        lode_add(tied + own->begin, gradient + parameters->elements + own->begin,
-                 own->end - own->begin);
+        lode_reduce_add(tied + own->begin, gradient + parameters->elements + own->begin,
+                        own->end - own->begin);
         return;
     }
     for (int r = 0; r < trainer->comm->size; r++) {
@@ -87,7 +87,7 @@ static void exchange_tied(lode_trainer_t *trainer, float *gradient) {
             const int64_t count = min2(end - at, piece);
             MPI_Sendrecv(tied + at, (int)count, MPI_FLOAT, r, TAG_TIED, trainer->buffer, (int)count,
                          MPI_FLOAT, r, TAG_TIED, trainer->comm->comm, MPI_STATUS_IGNORE);
-            lode_add(tied + at, trainer->buffer, count);
+            lode_reduce_add(tied + at, trainer->buffer, count);
         }
     }
 }

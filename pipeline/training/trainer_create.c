@@ -71,7 +71,7 @@ static lode_status_t make_compute(lode_trainer_t *trainer) {
     LODE_TRY(LODE_NEW(&trainer->second, shard, "moments"));
     LODE_TRY(LODE_NEW_RAW(&trainer->buffer, buffer, "exchange of gradients"));
     LODE_TRY(LODE_NEW(&trainer->h, m, "entropies"));
-    LODE_TRY(LODE_NEW(&trainer->scale, 2 * m, "entropies"));
+    LODE_TRY(LODE_NEW(&trainer->workspace, 2 * m, "entropies"));
     if (setting->entropy_weight > 0)
         LODE_TRY(LODE_NEW_RAW(&trainer->pull, architecture->hidden * m, "gradient of entropies"));
     LODE_TRY(lode_stack_create(&trainer->stack, parameters->checkpoint, trainer->layout,
@@ -179,7 +179,7 @@ void lode_trainer_destroy(lode_trainer_t **trainer) {
     free(going->room.reals);
     free(going->pull);
     free(going->h);
-    free(going->scale);
+    free(going->workspace);
     free(going);
 }
 

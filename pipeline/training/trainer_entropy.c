@@ -8,7 +8,7 @@
 static double layer_entropy(lode_trainer_t *trainer, const lode_tensor_t *down) {
     double sum = 0;
     lode_entropy_columns(down->data, down->shape[0], down->shape[1], down->pitch, down->transposed,
-                         trainer->setting.entropy_form, trainer->h, trainer->scale);
+                         trainer->setting.entropy_form, trainer->h, trainer->workspace);
     for (int64_t j = 0; j < down->shape[1]; j++)
         sum += trainer->h[j];
     return sum / (double)down->shape[1];
@@ -22,9 +22,9 @@ static void pull_layer(lode_trainer_t *trainer, const lode_parameter_t *paramete
     const int64_t end = min2(own.end, parameter->offset + parameter->elements);
     memset(trainer->pull, 0, (size_t)parameter->elements * sizeof *trainer->pull);
     lode_entropy_gradient(down->data, down->shape[0], down->shape[1], down->pitch, down->transposed,
-                          trainer->setting.entropy_form, trainer->h, trainer->scale, scale,
+                          trainer->setting.entropy_form, trainer->h, trainer->workspace, scale,
                           trainer->pull);
-    lode_add(gradient + first, trainer->pull + (first - parameter->offset), end - first);
+    lode_reduce_add(gradient + first, trainer->pull + (first - parameter->offset), end - first);
 }
 
 lode_status_t lode_trainer_entropies(lode_trainer_t *trainer, bool all, double scale,

@@ -52,9 +52,9 @@ struct lode_trainer {
     double *entropy; /* [L] mean of a layer's channels */
     double *squares; /* [blocks.total] of the gradient */
     /* Of one layer: */
-    float *pull;   /* [d · m] gradient of the entropy, NULL where it is not in the loss */
-    double *h;     /* [m] */
-    double *scale; /* [2 · m] work space */
+    float *pull;       /* [d · m] gradient of the entropy, NULL where it is not in the loss */
+    double *h;         /* [m] */
+    double *workspace; /* [2 · m] of score/entropy */
 };
 
 static inline int64_t max2(int64_t a, int64_t b) {
