@@ -1,8 +1,8 @@
 /* config/schema: the one table of experiment keys.
  *
  * Parsing, defaults, ranges, error messages, canonical text, stage hashes and documentation all
- * read this table; a key is added by adding its row and its field. Internal to config/ and its
- * tests; everything here is Local.
+ * read this table; a key is added by adding its field and its row, which stands in the file of its
+ * group (config/keys.h). Internal to config/ and its tests; everything here is Local.
  */
 #ifndef LODE_CONFIG_SCHEMA_H
 #define LODE_CONFIG_SCHEMA_H

@@ -56,6 +56,22 @@ int64_t lode_family_extent(const lode_architecture_t *architecture, lode_extent_
     return 0;
 }
 
+float lode_family_neutral(const lode_architecture_t *architecture, lode_role_t role) {
+    switch (role) {
+    case LODE_ROLE_ATTENTION_NORM:
+    case LODE_ROLE_ATTENTION_POST_NORM:
+    case LODE_ROLE_FFN_NORM:
+    case LODE_ROLE_FFN_POST_NORM:
+    case LODE_ROLE_FINAL_NORM:
+        return architecture->norm_offset ? 0 : 1;
+    case LODE_ROLE_Q_NORM:
+    case LODE_ROLE_K_NORM:
+        return 1;
+    default:
+        return 0;
+    }
+}
+
 bool lode_family_has(const lode_architecture_t *architecture, lode_role_t role) {
     const lode_family_tensor_t *tensor = &lode_family(architecture->model_type)->tensors[role];
     if (!tensor->name || (role == LODE_ROLE_HEAD && architecture->tied))

@@ -169,6 +169,10 @@ const char *lode_family_width_key(const lode_family_t *family);
 /* The length of an extent in an architecture. Local. */
 int64_t lode_family_extent(const lode_architecture_t *architecture, lode_extent_t extent);
 
+/* What the elements of a vector are where it changes nothing: 1 for the factors of norms, 0 where
+ * the architecture adds 1 to them, and for biases. Local. */
+float lode_family_neutral(const lode_architecture_t *architecture, lode_role_t role);
+
 /* Whether models of this architecture have weights of a role; a tied head has none. Local. */
 bool lode_family_has(const lode_architecture_t *architecture, lode_role_t role);
 

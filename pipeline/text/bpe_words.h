@@ -34,9 +34,10 @@ bool lode_bpe_words_divides(uint32_t left, uint32_t right);
  *   words        the caller's to destroy; NULL on failure
  *   corpus       its texts; a text is read line by line, which its words do not show
  *   normalizer   must treat each character by itself, but for what it puts in front of a text
- *   sample       bytes of text at most, 0 for all: where there are more, lines are taken in an
- * order drawn for them, each with its LF, until the next one does not fit seed         of the draw;
- * for one corpus the lines depend on it and on `sample` alone name         the corpus, for messages
+ *   sample       bytes of text at most, 0 for all: where there are more, lines are taken in a
+ *                random order, each with its LF, until the next one does not fit
+ *   seed         of that order; the lines of a corpus depend on it and on `sample` alone
+ *   name         the corpus, for messages
  * Errors: LODE_ERR_INPUT (the first line drawn is longer than the sample), LODE_ERR_MEMORY, those
  * of lode_normalizer_apply. */
 LODE_MUST_USE lode_status_t lode_bpe_words_read(lode_bpe_words_t **words,

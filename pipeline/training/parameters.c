@@ -194,23 +194,6 @@ lode_status_t lode_parameters_load(lode_parameters_t *parameters, lode_checkpoin
 
 /* --- initialising --------------------------------------------------------------------------- */
 
-/* What a vector is filled with: factors of norms leave their input as it is. */
-static float start_of(const lode_architecture_t *architecture, lode_role_t role) {
-    switch (role) {
-    case LODE_ROLE_ATTENTION_NORM:
-    case LODE_ROLE_ATTENTION_POST_NORM:
-    case LODE_ROLE_FFN_NORM:
-    case LODE_ROLE_FFN_POST_NORM:
-    case LODE_ROLE_FINAL_NORM:
-        return architecture->norm_offset ? 0 : 1;
-    case LODE_ROLE_Q_NORM:
-    case LODE_ROLE_K_NORM:
-        return 1;
-    default:
-        return 0;
-    }
-}
-
 void lode_parameters_initialise(lode_parameters_t *parameters, int64_t seed, double deviation,
                                 bool depth) {
     const lode_architecture_t *architecture = parameters->architecture;
@@ -220,7 +203,7 @@ void lode_parameters_initialise(lode_parameters_t *parameters, int64_t seed, dou
         float *weights = parameters->weights + parameter->offset;
         char stream[LODE_INVENTORY_NAME_BYTES + 16];
         if (parameter->kind == LODE_PARAMETER_VECTOR) {
-            const float start = start_of(architecture, parameter->role);
+            const float start = lode_family_neutral(architecture, parameter->role);
             for (int64_t j = 0; j < parameter->elements; j++)
                 weights[j] = start;
             continue;

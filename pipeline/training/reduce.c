@@ -20,7 +20,7 @@ static void add_run(float *restrict sum, const float *restrict more, int64_t cou
         sum[i] += more[i];
 }
 
-void lode_add(float *sum, const float *more, int64_t count) {
+void lode_reduce_add(float *sum, const float *more, int64_t count) {
 #pragma omp parallel for schedule(static)
     for (int64_t i = 0; i < count; i += RUN)
         add_run(sum + i, more + i, min2(count - i, RUN));
@@ -113,7 +113,7 @@ static void carry(lode_group_sum_t *sum) {
     int64_t covered = 1;
     while (sum->held_count > 0 && sum->covers[sum->held_count - 1] == covered) {
         const int earlier = sum->held[--sum->held_count];
-        lode_add(sum->buffer[sum->current], sum->buffer[earlier], sum->elements);
+        lode_reduce_add(sum->buffer[sum->current], sum->buffer[earlier], sum->elements);
         covered *= 2;
     }
     sum->held[sum->held_count] = sum->current;

@@ -49,7 +49,7 @@ int lode_group_sum_next(lode_group_sum_t *sum);
 int lode_group_sum_end(lode_group_sum_t *sum);
 
 /* sum [count] += more, on all threads. */
-void lode_add(float *sum, const float *more, int64_t count);
+void lode_reduce_add(float *sum, const float *more, int64_t count);
 
 /* own [count] = the sum in pairs of `parts` arrays, a power of two: the first is `own` where it is
  * number `place` of them, the others lie `stride` elements apart in `others` in their order, with

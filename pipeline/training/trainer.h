@@ -4,8 +4,8 @@
  * next. Its loss is the mean cross-entropy over all these targets, in nats, plus λ times the mean
  * over the channels of the chosen layers of the entropy H_j of their outgoing weights
  * (score/entropy). The sequences form micro-batches of at most `micro_batch` tokens, at least one
- * sequence each, these `groups` equal groups (training/reduce). The gradients' norm is clipped, and
- * AdamW updates the weights (training/optimizer).
+ * sequence each, and the micro-batches `groups` equal groups (training/reduce). The gradients' norm
+ * is clipped, and AdamW updates the weights (training/optimizer).
  *
  * Weights, moments, losses and norms have the same bits for any number of ranks, replicas and
  * interruptions, as long as length, batch, micro_batch, groups and threads are the same: a step
@@ -36,20 +36,19 @@ typedef struct lode_trainer_setting {
     const int64_t *entropy_layers; /* [entropy_layer_count] ascending; copied by create */
     int64_t entropy_layer_count;   /* 0: all layers */
     int threads;
-    int64_t memory; /* private bytes of this rank: weights, gradients, moments, activations */
-    const char
-        *scratch; /* folder for a scratch file of activations, NULL: none is made; borrowed */
+    int64_t memory;      /* private bytes of this rank: weights, gradients, moments, activations */
+    const char *scratch; /* folder for a file of activations, NULL: none is made; borrowed */
 } lode_trainer_setting_t;
 
 /* Micro-batches of a step. Local. */
 int64_t lode_trainer_micro_batches(const lode_trainer_setting_t *setting);
 
 /* Lays ranks out for training: lode_layout_create() with a power of two of at most
- * setting->groups replicas: `replicas` where that is not 0, else as many as ranks allow and as let
- * every rank do with setting->memory, since replicas wait for each other once a step and the stages
- * of a pipeline for every micro-batch; where none is small enough, as few as leave no rank without
- * a part of the model. Errors: LODE_ERR_CONFIG where `replicas` is no power of two, above the
- * groups or above the ranks; LODE_ERR_MEMORY. Local. */
+ * setting->groups replicas: `replicas` of them where that is not 0, else the most with which every
+ * rank can do with setting->memory, since replicas wait for each other once a step, and the stages
+ * of a pipeline for every micro-batch. Where memory suffices for no number, the fewest that leave
+ * no rank without a part of the model. Errors: LODE_ERR_CONFIG where `replicas` is no power of two,
+ * above the groups or above the ranks; LODE_ERR_MEMORY. Local. */
 LODE_MUST_USE lode_status_t lode_trainer_layout(lode_layout_t *layout,
                                                 const lode_architecture_t *architecture,
                                                 const lode_trainer_setting_t *setting, int size,
@@ -77,9 +76,9 @@ LODE_MUST_USE lode_status_t lode_trainer_create(lode_trainer_t **trainer, const 
 void lode_trainer_destroy(lode_trainer_t **trainer);
 
 /* This rank's part of the moments, to be saved, or filled in before the first step of a training
- * that goes on: elements [begin, end) of the flat arrays of its parameters. Parameters that are not
- * counted have moments too, those of the embedding. Where several replicas have a tensor, each
- * element is of one of them. */
+ * that goes on: elements [begin, end) of the flat arrays of its parameters. The head's copy of a
+ * tied embedding, which is not counted, has moments too, with the same values as the embedding's.
+ * Where several replicas have a tensor, each element is of one of them. */
 typedef struct lode_trainer_moments {
     int64_t begin, end;    /* equal where there are none */
     float *first, *second; /* [end − begin] */
@@ -99,10 +98,10 @@ typedef struct lode_trainer_result {
 } lode_trainer_result_t;
 
 /* Step `step`, from 1 on, of ids [batch · length], the same on all ranks. A step is a unit: it does
- * not stop on request. Errors, the same on all ranks, after which the weights are as they were but
- * for the last: LODE_ERR_MEMORY, LODE_ERR_IO, LODE_ERR_FORMAT (an id outside the vocabulary),
- * LODE_ERR_NUMERIC where activations, loss or gradient stop being finite, LODE_ERR_COMM.
- * Collective. */
+ * not stop on request. Errors, the same on all ranks, after which the weights are as they were
+ * unless it is the last: LODE_ERR_MEMORY, LODE_ERR_IO, LODE_ERR_FORMAT (an id outside the
+ * vocabulary), LODE_ERR_NUMERIC where activations, loss or gradient stop being finite,
+ * LODE_ERR_COMM. Collective. */
 LODE_MUST_USE lode_status_t lode_trainer_step(lode_trainer_t *trainer, int64_t step,
                                               const int32_t *ids, lode_trainer_result_t *result);
 

@@ -29,13 +29,16 @@
  *                      the whole model with its head, put together from the above: forward; forward
  *                      and backward, activations kept, with the channel sums
  *   "step_gflops"      the whole model trained: with the gradients of all weights, those of the
- * head at the rate of its other products, and AdamW once a micro-batch "shapes"           [{"name",
- * "out", "in", "count", "sgemm_gflops", "forward_gflops", "backward_gflops", "gradient_gflops"}],
- * the linear layers, `count` of each in a layer; gradient: of the weights "kernels" [{"name",
- * "seconds_per_token", "gflops" or "gbs", "share"}] of one layer; share: of the layer's forward and
- * backward, absent from "channel sums" and "weight gradients", which come on top, and "weight
- * conversion", which linear layers include "passes"           [{"name", "seconds_per_token",
- * "tokens_per_second", "gflops", "share_of_sgemm", "flops_per_token"}], the same passes as above
+ *                      head at the rate of its other products, and AdamW once a micro-batch
+ *   "shapes"           [{"name", "out", "in", "count", "sgemm_gflops", "forward_gflops",
+ *                      "backward_gflops", "gradient_gflops"}], the linear layers, `count` of each
+ *                      in a layer; gradient: of the weights
+ *   "kernels"          [{"name", "seconds_per_token", "gflops" or "gbs", "share"}] of one layer;
+ *                      share: of the layer's forward and backward, absent from "channel sums" and
+ *                      "weight gradients", which come on top, and "weight conversion", which
+ *                      linear layers include
+ *   "passes"           [{"name", "seconds_per_token", "tokens_per_second", "gflops",
+ *                      "share_of_sgemm", "flops_per_token"}], the same passes as above
  *   "non_gemm_share"   of a layer's forward and backward, all but linear layers
  *   "mean"             the top-level rates as means over ranks; all others are the slowest rank's
  *

@@ -7,10 +7,9 @@
  * /core i32 [L, k] (LP descending), /halo i32 [L, h] (Conn descending), /write_support i32 [L, K],
  * /connectivity f64 [L, m], /redundancy_to_core f64 [L, h] in the order of /halo, /protection f64
  * [L, m], /entropy f64 [L, m] (nats, of the write weights, form absolute of score/entropy.h;
- * attribute uniform: ln d, the most there is),
- * /core_mass f64 [L], with the bootstrap over sequences: /core_mass_interval f64 [L, 2],
- * /core_stability f64 [L] (mean Jaccard index), /core_stability_interval f64 [L, 2]; root attribute
- * write_support.
+ * attribute uniform: ln d, the most there is), /core_mass f64 [L], with the bootstrap over
+ * sequences: /core_mass_interval f64 [L, 2], /core_stability f64 [L] (mean Jaccard index),
+ * /core_stability_interval f64 [L, 2]; root attribute write_support.
  *
  * /structure/<figure> f64 [L] and <figure>_interval f64 [L, 2], bootstrap over sequences, of the
  * figures of score/structure.h.

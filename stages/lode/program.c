@@ -37,7 +37,8 @@ typedef struct command {
     bool experiment; /* the first operand is an experiment file, which is loaded for it */
     bool alone;      /* works without MPI where no launcher has started it */
     bool stops;      /* looks between units of work whether it is to stop; others are just killed */
-    /* Called on all ranks. config: NULL where no experiment was asked for. */
+    /* Called on all ranks. config: NULL where no experiment was asked for. NULL: help(), which
+     * lists the commands. */
     lode_status_t (*run)(const lode_comm_t *comm, const lode_config_t *config,
                          const lode_arguments_t *arguments);
 } command_t;
@@ -301,9 +302,6 @@ static lode_status_t version(const lode_comm_t *comm, const lode_config_t *confi
     return LODE_OK;
 }
 
-static lode_status_t help(const lode_comm_t *comm, const lode_config_t *config,
-                          const lode_arguments_t *arguments);
-
 static const command_t commands[] = {
     {.name = "run",
      .usage =
@@ -401,22 +399,18 @@ static const command_t commands[] = {
      .alone = true,
      .run = keys},
     {.name = "--version", .usage = "  lode --version\n", .alone = true, .run = version},
-    {.name = "--help", .usage = "", .alone = true, .run = help},
+    {.name = "--help", .usage = "", .alone = true},
 };
 enum { COMMAND_COUNT = sizeof commands / sizeof *commands };
 
-static lode_status_t help(const lode_comm_t *comm, const lode_config_t *config,
-                          const lode_arguments_t *arguments) {
-    (void)config;
-    (void)arguments;
+static void help(const lode_comm_t *comm) {
     if (comm->rank != 0)
-        return LODE_OK;
+        return;
     puts("usage: lode <command> [arguments]\n");
     for (int c = 0; c < COMMAND_COUNT; c++)
         fputs(commands[c].usage, stdout);
     puts("\nStart it under mpirun for more than one rank: "
          "mpirun -n P --bind-to none lode run exp.cfg");
-    return LODE_OK;
 }
 
 /* --- the program ---------------------------------------------------------------------------- */
@@ -463,8 +457,10 @@ static lode_status_t execute(const lode_comm_t *comm, const command_t *command, 
     status = lode_comm_agree(comm, status);
     if (status == LODE_OK && command->experiment)
         status = load(&config, comm, &arguments);
-    if (status == LODE_OK)
+    if (status == LODE_OK && command->run)
         status = lode_comm_agree(comm, command->run(comm, config, &arguments));
+    else if (status == LODE_OK)
+        help(comm);
     lode_config_destroy(&config);
     lode_arguments_free(&arguments);
     return status;

@@ -107,10 +107,6 @@ void lode_trajectory_interval(double *low, double *high, const lode_report_figur
 LODE_MUST_USE lode_status_t lode_trajectory_rows(lode_buffer_t *out,
                                                  const lode_trajectory_t *trajectory);
 
-/* Appends the charts and the table of a series. */
-LODE_MUST_USE lode_status_t lode_trajectory_page(lode_plot_t *plot, lode_buffer_t *page,
-                                                 lode_trajectory_t *trajectory);
-
 /* All series of a report: their sections of the page, and trajectory.csv with its heading; both
  * stay empty where there is no series. */
 LODE_MUST_USE lode_status_t lode_trajectory_all(lode_plot_t *plot, lode_buffer_t *page,

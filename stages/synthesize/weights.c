@@ -19,21 +19,7 @@ lode_random_weights_t lode_random_weights(const lode_architecture_t *architectur
         return weights;
     }
     weights.scale = (float)(0.1 * sqrt(3));
-    switch (role) {
-    case LODE_ROLE_ATTENTION_NORM:
-    case LODE_ROLE_ATTENTION_POST_NORM:
-    case LODE_ROLE_FFN_NORM:
-    case LODE_ROLE_FFN_POST_NORM:
-    case LODE_ROLE_FINAL_NORM:
-        weights.centre = architecture->norm_offset ? 0 : 1;
-        break;
-    case LODE_ROLE_Q_NORM:
-    case LODE_ROLE_K_NORM:
-        weights.centre = 1;
-        break;
-    default:
-        break;
-    }
+    weights.centre = lode_family_neutral(architecture, role);
     return weights;
 }
 

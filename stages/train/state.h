@@ -4,7 +4,7 @@
  * master weights and the moments of AdamW; the record so far, as train.h5 will have it; and the
  * root attribute step, the updates that were done. It carries the fingerprint of the stage: one of
  * another fingerprint is not used. Ranks write the parts that they own, and read the parts that
- * they own, whatever number of them wrote it; nothing is copied on the way.
+ * they own, whatever number of them wrote it, straight from and into their arrays.
  *
  * What order the data come in follows from seed and step, so that nothing of that is kept.
  */

@@ -1,4 +1,4 @@
-/* stages/train/work: the stage at work. */
+/* stages/train/work: what the stage train has open while it works, and how it is opened. */
 #ifndef LODE_STAGES_TRAIN_WORK_H
 #define LODE_STAGES_TRAIN_WORK_H
 

@@ -11,12 +11,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "base/file.h"
 #include "base/hash.h"
 #include "base/log.h"
 #include "base/memory.h"
+#include "testing/timing.h"
 #include "text/tokenizer.h"
 
 typedef struct options {
@@ -75,13 +75,6 @@ static lode_status_t encode_each(lode_encoder_t *encoder, const char *data, size
     return LODE_OK;
 }
 
-/* Processor time of this process, which other work on the machine disturbs least. */
-static double processor_seconds(void) {
-    struct timespec now;
-    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &now);
-    return (double)now.tv_sec + (double)now.tv_nsec * 1e-9;
-}
-
 /* With an encoder that knows no words yet. */
 static lode_status_t encode_all(const lode_tokenizer_t *tokenizer, const char *data, size_t size,
                                 bool special, lode_buffer_t *kept, int64_t totals[3]) {
@@ -110,9 +103,9 @@ static lode_status_t run(const options_t *options, const lode_tokenizer_t *token
     printf("texts = %lld\nbytes = %lld\nids = %lld\ndigest = %s\nseconds =", (long long)totals[0],
            (long long)totals[1], (long long)totals[2], digest);
     for (int i = 0; i < options->repeat; i++) {
-        const double start = processor_seconds();
+        const double start = lode_test_seconds();
         LODE_TRY(encode_all(tokenizer, data, size, options->special, NULL, totals));
-        printf(" %.6f", processor_seconds() - start);
+        printf(" %.6f", lode_test_seconds() - start);
     }
     printf("\n");
     return options->ids ? write_ids(options->ids, ids) : LODE_OK;
@@ -125,6 +118,7 @@ int main(int argc, char **argv) {
                         "[--ids FILE]\n");
         return 2;
     }
+    lode_test_clock("cpu"); /* which other work on the machine disturbs least */
     lode_tokenizer_t *tokenizer = NULL;
     lode_buffer_t ids = {0};
     char *data = NULL;

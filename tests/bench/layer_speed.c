@@ -21,13 +21,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "base/error.h"
 #include "base/memory.h"
 #include "kernels/layer.h"
 #include "kernels/loss.h"
 #include "kernels/statistics.h"
+#include "testing/timing.h"
 
 typedef struct shape {
     const char *name;
@@ -88,14 +88,6 @@ typedef struct bench {
     int32_t *target;
     double *sums;
 } bench_t;
-
-static clockid_t clock_id = CLOCK_MONOTONIC;
-
-static double seconds(void) {
-    struct timespec now;
-    clock_gettime(clock_id, &now);
-    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
-}
 
 /* --- set-up ----------------------------------------------------------------------------------- */
 
@@ -368,22 +360,12 @@ static void layer_train(bench_t *bench) {
 }
 
 static double time_of(bench_t *bench, void (*work)(bench_t *)) {
-    const double begin = seconds();
+    const double begin = lode_test_seconds();
     work(bench);
-    return seconds() - begin;
+    return lode_test_seconds() - begin;
 }
 
 /* --- the layer -------------------------------------------------------------------------------- */
-
-static double middle(double *values, int count) {
-    for (int i = 1; i < count; i++)
-        for (int j = i; j > 0 && values[j] < values[j - 1]; j--) {
-            const double swapped = values[j];
-            values[j] = values[j - 1];
-            values[j - 1] = swapped;
-        }
-    return count % 2 ? values[count / 2] : (values[count / 2 - 1] + values[count / 2]) / 2;
-}
 
 /* Flops of the weight products one way, and of the scores one way: pairs of a token and one that it
  * sees, in two products. */
@@ -436,7 +418,7 @@ static void time_layer(bench_t *bench, const options_t *options, int threads) {
     }
     printf("%-10s %-4s %7d", bench->shape->name, lode_dtype_name(bench->dtype), threads);
     for (int c = 0; c < COLUMNS; c++)
-        printf(" %9.1f", middle(columns[c], options->rounds));
+        printf(" %9.1f", lode_test_median(columns[c], options->rounds));
     printf("\n");
     fflush(stdout);
 }
@@ -455,8 +437,8 @@ static void time_training(bench_t *bench, const options_t *options) {
     }
     printf("    training: SGEMM of the gradients %.1f %%, all flops %.1f %%, 6 flops a weight and "
            "token %.1f %%\n",
-           middle(own, options->rounds), middle(executed, options->rounds),
-           middle(weights, options->rounds));
+           lode_test_median(own, options->rounds), lode_test_median(executed, options->rounds),
+           lode_test_median(weights, options->rounds));
     fflush(stdout);
 }
 
@@ -598,7 +580,7 @@ static void time_kernels(bench_t *bench, const options_t *options) {
                 layer_forward(bench);
             times[r] = time_of(bench, kernels[k].run);
         }
-        const double time = middle(times, options->rounds);
+        const double time = lode_test_median(times, options->rounds);
         if (kernels[k].run == layer_backward)
             layer_forward(bench);
         if (kernels[k].name[0] != ' ' && kernels[k].run != statistics)
@@ -654,8 +636,8 @@ static void time_head(bench_t *bench, const options_t *options) {
         both[r] = 200 * gemm / time_of(bench, head_both);
     }
     printf("    head and loss of %lld words: SGEMM %.1f GFLOP/s, forward %.1f %%, both %.1f %%\n",
-           (long long)bench->head.out, middle(rate, options->rounds),
-           middle(forward, options->rounds), middle(both, options->rounds));
+           (long long)bench->head.out, lode_test_median(rate, options->rounds),
+           lode_test_median(forward, options->rounds), lode_test_median(both, options->rounds));
     fflush(stdout);
 }
 
@@ -705,10 +687,8 @@ static bool read_option(options_t *options, const char *name, char *value) {
     const int number = atoi(value);
     if (strcmp(name, "--threads") == 0 || strcmp(name, "--dtypes") == 0)
         return read_list(options, name, value);
-    if (strcmp(name, "--clock") == 0) {
-        clock_id = strcmp(value, "cpu") == 0 ? CLOCK_PROCESS_CPUTIME_ID : CLOCK_MONOTONIC;
-        return strcmp(value, "cpu") == 0 || strcmp(value, "wall") == 0;
-    }
+    if (strcmp(name, "--clock") == 0)
+        return lode_test_clock(value);
     if (strcmp(name, "--tokens") == 0)
         options->tokens = number;
     else if (strcmp(name, "--sequence") == 0)

@@ -22,12 +22,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "base/memory.h"
 #include "base/random.h"
 #include "common/outline.h"
 #include "kernels/layer.h"
+#include "testing/timing.h"
 #include "training/trainer.h"
 
 enum { MANY = 64, SHAPES = LODE_MATRICES + 1 };
@@ -52,14 +52,6 @@ typedef struct bench {
     int64_t out[SHAPES], in[SHAPES], count[SHAPES];
     float *weight, *x, *y; /* operands of SGEMM, as large as any */
 } bench_t;
-
-static clockid_t clock_id = CLOCK_MONOTONIC;
-
-static double seconds(void) {
-    struct timespec now;
-    clock_gettime(clock_id, &now);
-    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
-}
 
 static int64_t most(int64_t a, int64_t b) {
     return a > b ? a : b;
@@ -186,9 +178,9 @@ static double sgemm_rate(bench_t *bench) {
         /* Values must not grow from round to round. */
         fill(bench->x, tokens * bench->in[s]);
         fill(bench->weight, bench->out[s] * bench->in[s]);
-        const double begin = seconds();
+        const double begin = lode_test_seconds();
         multiply(bench, (int)tokens, (int)bench->out[s], (int)bench->in[s]);
-        took += (double)bench->count[s] * (seconds() - begin);
+        took += (double)bench->count[s] * (lode_test_seconds() - begin);
     }
     return 6 * weights(bench) * (double)tokens / took;
 }
@@ -199,20 +191,10 @@ static lode_status_t step(bench_t *bench, double *took, lode_trainer_result_t *r
     const uint64_t key = lode_random_key(1, "train speed", ++bench->step, 0);
     for (int64_t i = 0; i < options->batch * options->length; i++)
         bench->ids[i] = (int32_t)lode_random_below(key, (uint64_t)i, vocab);
-    const double begin = seconds();
+    const double begin = lode_test_seconds();
     LODE_TRY(lode_trainer_step(bench->trainer, bench->step, bench->ids, result));
-    *took = seconds() - begin;
+    *took = lode_test_seconds() - begin;
     return LODE_OK;
-}
-
-static double middle(double *values, int count) {
-    for (int i = 1; i < count; i++)
-        for (int j = i; j > 0 && values[j] < values[j - 1]; j--) {
-            const double swapped = values[j];
-            values[j] = values[j - 1];
-            values[j - 1] = swapped;
-        }
-    return count % 2 ? values[count / 2] : (values[count / 2 - 1] + values[count / 2]) / 2;
 }
 
 /* Operations of attention's scores a token, forward and backward, beside those that are counted. */
@@ -232,20 +214,20 @@ static lode_status_t measure(bench_t *bench) {
         rate[at] = sgemm_rate(bench);
         LODE_TRY(step(bench, &took[at], &result));
         share[at] = 6 * n * tokens / took[at] / rate[at];
-        const double begin = seconds();
+        const double begin = lode_test_seconds();
         LODE_TRY(lode_trainer_evaluate(bench->trainer, bench->ids, options->batch, &loss, &error));
-        forward[at] = (seconds() - begin) / took[at];
+        forward[at] = (lode_test_seconds() - begin) / took[at];
     }
-    const double seconds_each = middle(took, options->rounds);
+    const double seconds_each = lode_test_median(took, options->rounds);
     printf("%s: %.1f M weights that multiply, steps of %lld x %lld tokens, %d threads\n",
            options->model, n / 1e6, (long long)options->batch, (long long)options->length,
            options->threads);
     printf("SGEMM %.1f GFLOP/s; step %.1f ms, %.1f tokens/s, forward alone %.1f %% of it\n",
-           middle(rate, options->rounds) / 1e9, 1e3 * seconds_each, tokens / seconds_each,
-           100 * middle(forward, options->rounds));
+           lode_test_median(rate, options->rounds) / 1e9, 1e3 * seconds_each, tokens / seconds_each,
+           100 * lode_test_median(forward, options->rounds));
     printf("share of SGEMM %.3f at 6 operations a weight and token, %.3f with those of scores\n",
-           middle(share, options->rounds),
-           middle(share, options->rounds) * (1 + scores(bench) / (6 * n)));
+           lode_test_median(share, options->rounds),
+           lode_test_median(share, options->rounds) * (1 + scores(bench) / (6 * n)));
     return LODE_OK;
 }
 
@@ -272,10 +254,8 @@ static bool read_option(options_t *options, const char *name, const char *value)
                    {"--length", &options->length},
                    {"--micro-batch", &options->micro_batch}};
     const int number = atoi(value);
-    if (strcmp(name, "--clock") == 0) {
-        clock_id = strcmp(value, "cpu") == 0 ? CLOCK_PROCESS_CPUTIME_ID : CLOCK_MONOTONIC;
-        return strcmp(value, "cpu") == 0 || strcmp(value, "wall") == 0;
-    }
+    if (strcmp(name, "--clock") == 0)
+        return lode_test_clock(value);
     if (strcmp(name, "--model") == 0)
         options->model = value;
     else if (strcmp(name, "--threads") == 0)

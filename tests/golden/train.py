@@ -29,6 +29,8 @@ import tokenizers
 import torch
 import transformers
 
+from transformers_model import Widened
+
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 STEPS, BATCH, LENGTH = 10, 8, 16
 MASK, GOLDEN = (1 << 64) - 1, 0x9E3779B97F4A7C15
@@ -62,18 +64,6 @@ CASES = {
 
 
 # --- the model -------------------------------------------------------------------------------
-
-class Widened(torch.overrides.TorchFunctionMode):
-    """Computes in float64 what transformers does in float32 whatever the model's type."""
-
-    def __torch_function__(self, func, types, args=(), kwargs=None):
-        def widen(value):
-            return torch.float64 if value is torch.float32 else value
-
-        if func is torch.Tensor.float:
-            func = torch.Tensor.double
-        return func(*[widen(a) for a in args], **{k: widen(v) for k, v in (kwargs or {}).items()})
-
 
 class Narrow:
     """What Widened is for float64, for float32: nothing."""

@@ -355,9 +355,7 @@ int main(int argc, char **argv) {
     MPI_Init(&argc, &argv);
     world = lode_comm_describe(MPI_COMM_WORLD);
     char folder[256] = "";
-    if (world.rank == 0)
-        snprintf(folder, sizeof folder, "%s", lode_test_temporary());
-    LODE_REQUIRE(lode_comm_broadcast(&world, folder, sizeof folder, 0) == LODE_OK);
+    lode_test_temporary_shared(folder, sizeof folder, &world);
     test_spool(folder);
     test_moment(folder);
     test_memory();

@@ -2,7 +2,6 @@
  * where, in which type, and what is refused. The whole pipeline around it is
  * tests/stages/export.sh. One expected folder for all rank counts. */
 #include <math.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,13 +16,14 @@
 #include "score/weights.h"
 #include "testing/check.h"
 #include "testing/checkpoint.h"
+#include "testing/run.h"
 #include "testing/temporary.h"
 
-enum { MOST_LAYERS = 3, MOST_HIDDEN = 24, MOST_CHANNELS = 40, MOST_ROWS = 256, PATH_BYTES = 1024 };
+enum { MOST_LAYERS = 3, MOST_HIDDEN = 24, MOST_CHANNELS = 40, MOST_ROWS = 256 };
 
 static lode_comm_t comm;
-static char folder[PATH_BYTES]; /* of the whole test; the same on all ranks */
-static int64_t L, D, M;         /* of the model in hand */
+static char folder[LODE_TEST_PATH]; /* of the whole test; the same on all ranks */
+static int64_t L, D, M;             /* of the model in hand */
 static lode_architecture_t architecture_in_hand;
 
 /* Uniform: half of a layer's channels; global: more in every layer, of 20 channels 6, 10 and 14. */
@@ -61,21 +61,13 @@ static const lode_architecture_t architecture = {.model_type = LODE_MODEL_LLAMA,
                                                  .bos = 1,
                                                  .eos = 2};
 
-static void path_of(char path[PATH_BYTES], const char *format, ...) LODE_PRINTF(2, 3);
-static void path_of(char path[PATH_BYTES], const char *format, ...) {
-    va_list arguments;
-    va_start(arguments, format);
-    LODE_REQUIRE(vsnprintf(path, PATH_BYTES, format, arguments) < PATH_BYTES);
-    va_end(arguments);
-}
-
-static void join(char path[PATH_BYTES], const char *name) {
-    path_of(path, "%s/%s", folder, name);
+static void join(char path[LODE_TEST_PATH], const char *name) {
+    lode_test_path(path, "%s/%s", folder, name);
 }
 
 /* A checkpoint with files beside it, by rank 0. */
 static void write_model(const char *name, lode_dtype_t dtype) {
-    char path[PATH_BYTES];
+    char path[LODE_TEST_PATH];
     join(path, name);
     if (comm.rank == 0) {
         LODE_REQUIRE(lode_directory_create(path) == LODE_OK);
@@ -86,11 +78,10 @@ static void write_model(const char *name, lode_dtype_t dtype) {
     MPI_Barrier(comm.comm);
 }
 
-/* Opens the run of a model, which lies at `path`, with the given exports; everything is for
- * close_run. */
+/* Opens the run of a model, which lies at `source`, with the given exports; everything is for
+ * lode_test_run_close. */
 static void open_run(lode_run_t *run, const char *model, const char *source, const char *exports) {
-    char text[4096], path[PATH_BYTES];
-    lode_config_t *config;
+    char text[4096], path[LODE_TEST_PATH];
     const int length = snprintf(
         text, sizeof text,
         "name = \"e\"; models = ({ name = \"%s\"; path = \"%s\"; });\n"
@@ -101,10 +92,8 @@ static void open_run(lode_run_t *run, const char *model, const char *source, con
         "\"token\"]; };\nexport = (%s);\n",
         model, source, exports);
     LODE_REQUIRE(length < (int)sizeof text);
-    LODE_REQUIRE(lode_config_parse(&config, text, (size_t)length, "e.cfg") == LODE_OK);
-    *run = (lode_run_t){.comm = &comm, .config = config, .model = &config->models[0], .point = ""};
-    LODE_REQUIRE(lode_checkpoint_open(&run->checkpoint, source) == LODE_OK);
-    run->architecture = *lode_checkpoint_architecture(run->checkpoint);
+    lode_test_path(path, "%s/results-%s", folder, model);
+    lode_test_run_open(run, &comm, text, source, path);
     architecture_in_hand = run->architecture;
     L = run->architecture.layers;
     D = run->architecture.hidden;
@@ -112,22 +101,7 @@ static void open_run(lode_run_t *run, const char *model, const char *source, con
     LODE_REQUIRE(L <= MOST_LAYERS && D <= MOST_HIDDEN && M <= MOST_CHANNELS);
     LODE_REQUIRE(lode_layout_create(&run->layout, &run->architecture, 64, comm.size, comm.rank,
                                     0) == LODE_OK);
-    path_of(path, "%s/results-%s", folder, model);
-    LODE_REQUIRE(lode_strdup(&run->folder, path) == LODE_OK);
-    for (int s = 0; s < LODE_STAGE_COUNT; s++)
-        snprintf(run->fingerprint[s], LODE_DIGEST_TEXT, "%032d", s);
     snprintf(run->model_digest, LODE_DIGEST_TEXT, "%032d", model[0]);
-    if (comm.rank == 0)
-        LODE_REQUIRE(lode_directory_create(run->folder) == LODE_OK);
-    MPI_Barrier(comm.comm);
-}
-
-static void close_run(lode_run_t *run) {
-    lode_config_t *config = (lode_config_t *)(uintptr_t)run->config;
-    lode_checkpoint_close(&run->checkpoint);
-    lode_config_destroy(&config);
-    free(run->folder);
-    lode_buffer_free(&run->inputs);
 }
 
 /* What prune and compensate would leave. */
@@ -299,9 +273,9 @@ static void check_layer(const char *variant, lode_checkpoint_t *source, lode_che
 }
 
 static bool file_has(const char *path, const char *name, const char *text) {
-    char full[PATH_BYTES], *data;
+    char full[LODE_TEST_PATH], *data;
     size_t size;
-    path_of(full, "%s/%s", path, name);
+    lode_test_path(full, "%s/%s", path, name);
     if (lode_file_read(&data, &size, full) != LODE_OK)
         return false;
     const bool has = strstr(data, text) != NULL;
@@ -316,7 +290,7 @@ static void check_folder(const char *source_path, const char *name, const char *
     static const map_t others[] = {lode_checkpoint_embedding, lode_checkpoint_positions,
                                    lode_checkpoint_final_norm, lode_checkpoint_final_norm_bias,
                                    lode_checkpoint_head};
-    char path[PATH_BYTES];
+    char path[LODE_TEST_PATH];
     lode_checkpoint_t *source, *made;
     join(path, name);
     LODE_REQUIRE(lode_checkpoint_open(&source, source_path) == LODE_OK);
@@ -474,11 +448,11 @@ static int find_matrix(char name[200], const lode_tensor_info_t *info, int part)
 
 /* A quantized folder against its source: every matrix and what lies beside it. */
 static void check_quantized(const char *source_path, const char *name, const char *variant) {
-    char path[PATH_BYTES];
+    char path[LODE_TEST_PATH];
     lode_checkpoint_t *source, *made;
     lode_safetensors_t *beside;
     int64_t matrices = 0;
-    path_of(path, "%s/%s/quantization.safetensors", folder, name);
+    lode_test_path(path, "%s/%s/quantization.safetensors", folder, name);
     LODE_REQUIRE(lode_safetensors_open(&beside, path) == LODE_OK);
     join(path, name);
     LODE_REQUIRE(lode_checkpoint_open(&source, source_path) == LODE_OK);
@@ -533,12 +507,12 @@ static void test_quantized(const char *model, const char *source) {
     write_quantize(&run);
     LODE_CHECK(lode_stage_export(&run) == LODE_OK);
     for (int i = 0; i < count; i++) {
-        char name[PATH_BYTES];
-        path_of(name, "%s-quantized-%d", model, i);
+        char name[LODE_TEST_PATH];
+        lode_test_path(name, "%s-quantized-%d", model, i);
         check_quantized(source, name, quantized[i]);
     }
     LODE_CHECK(lode_export_present(&run));
-    close_run(&run);
+    lode_test_run_close(&run);
 }
 
 static const char *const all_variants[] = {
@@ -569,27 +543,28 @@ static void test_model(const char *model, const char *source, int count) {
     write_stores(&run);
     LODE_CHECK(lode_stage_export(&run) == LODE_OK);
     for (int i = 0; i < count; i++) {
-        char name[PATH_BYTES];
-        path_of(name, "%s-%d/deep", model, i);
+        char name[LODE_TEST_PATH];
+        lode_test_path(name, "%s-%d/deep", model, i);
         check_folder(source, name, all_variants[i], width_of(all_variants[i], L - 1));
     }
     LODE_CHECK(lode_export_present(&run));
-    close_run(&run);
+    lode_test_run_close(&run);
 }
 
 /* A llama in each type, its tokenizer copied, and missed when it goes. */
 static void test_llama(const char *model, lode_dtype_t dtype) {
-    char source[PATH_BYTES], path[PATH_BYTES];
+    char source[LODE_TEST_PATH], path[LODE_TEST_PATH];
     lode_run_t run;
     write_model(model, dtype);
     join(source, model);
     test_model(model, source, sizeof all_variants / sizeof *all_variants);
-    path_of(path, "%s-5/deep", model);
+    lode_test_path(path, "%s-5/deep", model);
     join(source, path);
     LODE_CHECK(file_has(source, "tokenizer.json", "{}"));
     LODE_CHECK(file_has(source, "config.json", "\"mlp_bias\": true"));
     LODE_CHECK(file_has(source, "config.json", "\"intermediate_size\": 10"));
-    path_of(path, "{ variant = \"magnitude@0.5\"; path = \"%s/%s-1/deep\"; }", folder, model);
+    lode_test_path(path, "{ variant = \"magnitude@0.5\"; path = \"%s/%s-1/deep\"; }", folder,
+                   model);
     join(source, model);
     if (dtype == LODE_DTYPE_F16)
         test_quantized(model, source);
@@ -597,12 +572,12 @@ static void test_llama(const char *model, lode_dtype_t dtype) {
     LODE_CHECK(lode_stage_export(&run) == LODE_OK);
     LODE_CHECK(lode_export_present(&run));
     MPI_Barrier(comm.comm);
-    path_of(path, "%s/%s-1/deep/tokenizer.json", folder, model);
+    lode_test_path(path, "%s/%s-1/deep/tokenizer.json", folder, model);
     if (comm.rank == 0)
         LODE_CHECK(remove(path) == 0);
     MPI_Barrier(comm.comm);
     LODE_CHECK(!lode_export_present(&run));
-    close_run(&run);
+    lode_test_run_close(&run);
 }
 
 /* Fused, transposed and biased weights, other keys for the number of channels. Only some families
@@ -616,10 +591,10 @@ static void test_families(void) {
                  {"llama-bias", "\"intermediate_size\": 18", true},
                  {"llama-sharded", "\"intermediate_size\": 18", true}};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        char source[PATH_BYTES], path[PATH_BYTES];
-        path_of(source, "tests/golden/families/%s", cases[i].name);
+        char source[LODE_TEST_PATH], path[LODE_TEST_PATH];
+        lode_test_path(source, "tests/golden/families/%s", cases[i].name);
         test_model(cases[i].name, source, cases[i].takes_bias ? 7 : 5);
-        path_of(path, "%s/%s-1/deep", folder, cases[i].name);
+        lode_test_path(path, "%s/%s-1/deep", folder, cases[i].name);
         LODE_CHECK(file_has(path, "config.json", cases[i].key));
         if (i < 2)
             test_quantized(cases[i].name, source);
@@ -630,7 +605,7 @@ static void test_families(void) {
 static void refuse_from(const char *model, const char *source, const char *variant,
                         const char *layout, const char *name, lode_status_t status,
                         const char *text) {
-    char exports[PATH_BYTES + 256], path[PATH_BYTES];
+    char exports[LODE_TEST_PATH + 256], path[LODE_TEST_PATH];
     lode_run_t run;
     snprintf(exports, sizeof exports, "{ variant = \"%s\"; layout = \"%s\"; path = \"%s/%s\"; }",
              variant, layout, folder, name);
@@ -641,26 +616,26 @@ static void refuse_from(const char *model, const char *source, const char *varia
         fprintf(stderr, "\"%s\" has no \"%s\"\n", lode_error_message(), text);
         LODE_CHECK(!"the message names it");
     }
-    path_of(path, "%s/%s.partial", folder, name);
+    lode_test_path(path, "%s/%s.partial", folder, name);
     LODE_CHECK(!lode_file_exists(path));
-    close_run(&run);
+    lode_test_run_close(&run);
 }
 
 static void refuse(const char *variant, const char *layout, const char *name, lode_status_t status,
                    const char *text) {
-    char source[PATH_BYTES];
+    char source[LODE_TEST_PATH];
     join(source, "half");
     refuse_from("half", source, variant, layout, name, status, text);
 }
 
 static void test_refusals(void) {
-    char path[PATH_BYTES];
+    char path[LODE_TEST_PATH];
     join(path, "foreign");
     if (comm.rank == 0) {
         LODE_REQUIRE(lode_directory_create(path) == LODE_OK);
         LODE_REQUIRE(lode_test_write_text(path, "thesis.tex", "years") == LODE_OK);
         LODE_REQUIRE(lode_test_write_text(folder, "file", "x") == LODE_OK);
-        path_of(path, "%s/half-0/deep", folder);
+        lode_test_path(path, "%s/half-0/deep", folder);
         LODE_REQUIRE(lode_test_write_text(path, "model.gguf", "x") == LODE_OK);
     }
     MPI_Barrier(comm.comm);
@@ -689,7 +664,7 @@ static void test_refusals(void) {
 
 /* A folder of ours is replaced, and what interrupted runs leave goes. */
 static void test_replacement(void) {
-    char exports[PATH_BYTES + 256], path[PATH_BYTES], source[PATH_BYTES];
+    char exports[LODE_TEST_PATH + 256], path[LODE_TEST_PATH], source[LODE_TEST_PATH];
     lode_run_t run;
     join(source, "half");
     join(path, "half-1/deep.partial");
@@ -705,7 +680,7 @@ static void test_replacement(void) {
              folder);
     open_run(&run, "half", source, exports);
     LODE_CHECK(lode_stage_export(&run) == LODE_OK);
-    close_run(&run);
+    lode_test_run_close(&run);
     LODE_CHECK(!lode_file_exists(path));
     join(path, "half-1/deep.replaced");
     LODE_CHECK(!lode_file_exists(path));
@@ -714,15 +689,15 @@ static void test_replacement(void) {
 
 /* The bytes of a file of a folder; the caller's. */
 static char *contents(const char *name, const char *file, size_t *size) {
-    char path[PATH_BYTES], *data;
-    path_of(path, "%s/%s/%s", folder, name, file);
+    char path[LODE_TEST_PATH], *data;
+    lode_test_path(path, "%s/%s/%s", folder, name, file);
     LODE_REQUIRE(lode_file_read(&data, size, path) == LODE_OK);
     return data;
 }
 
 /* Exports a variant to `name`; where it is not 0, the write of this number on rank 0 fails. */
 static lode_status_t export_failing(const char *name, const char *variant, int write) {
-    char exports[PATH_BYTES + 256], source[PATH_BYTES], fault[64] = "";
+    char exports[LODE_TEST_PATH + 256], source[LODE_TEST_PATH], fault[64] = "";
     lode_run_t run;
     join(source, "half");
     snprintf(exports, sizeof exports, "{ variant = \"%s\"; path = \"%s/%s\"; }", variant, folder,
@@ -733,7 +708,7 @@ static lode_status_t export_failing(const char *name, const char *variant, int w
     LODE_REQUIRE(lode_fault_arm(fault, comm.rank) == LODE_OK);
     const lode_status_t status = lode_stage_export(&run);
     LODE_REQUIRE(lode_fault_arm(NULL, comm.rank) == LODE_OK);
-    close_run(&run);
+    lode_test_run_close(&run);
     MPI_Barrier(comm.comm);
     return status;
 }
@@ -756,7 +731,7 @@ static void test_going_on(const char *variant, int step) {
     static const char *const files[] = {"model.safetensors", "config.json", "lodestone.json",
                                         "quantization.safetensors"};
     const bool beside = strstr(variant, "int") != NULL;
-    char path[PATH_BYTES], broken_name[64], whole_name[64];
+    char path[LODE_TEST_PATH], broken_name[64], whole_name[64];
     int64_t most = 0;
     snprintf(broken_name, sizeof broken_name, "broken-%s", variant);
     snprintf(whole_name, sizeof whole_name, "whole-%s", variant);
@@ -766,9 +741,9 @@ static void test_going_on(const char *variant, int step) {
         join(path, broken_name);
         const bool whole = lode_file_exists(path); /* and the record's write has failed */
         snprintf(partial, sizeof partial, "%s.partial", broken_name);
-        path_of(path, "%s/%s/model.safetensors.partial", folder, partial);
+        lode_test_path(path, "%s/%s/model.safetensors.partial", folder, partial);
         bool begun = lode_file_exists(path);
-        path_of(path, "%s/%s/quantization.safetensors.partial", folder, partial);
+        lode_test_path(path, "%s/%s/quantization.safetensors.partial", folder, partial);
         begun = begun && (!beside || lode_file_exists(path));
         int64_t count = begun ? marked(partial, false) : 0;
         count += begun && beside ? marked(partial, true) : 0;
@@ -786,16 +761,14 @@ static void test_going_on(const char *variant, int step) {
         free(broken);
         free(whole);
     }
-    path_of(path, "%s/%s/model.safetensors.partial", folder, broken_name);
+    lode_test_path(path, "%s/%s/model.safetensors.partial", folder, broken_name);
     LODE_CHECK(!lode_file_exists(path));
 }
 
 int main(int argc, char **argv) {
     MPI_Init(&argc, &argv);
     comm = lode_comm_describe(MPI_COMM_WORLD);
-    if (comm.rank == 0)
-        snprintf(folder, sizeof folder, "%s", lode_test_temporary());
-    MPI_Bcast(folder, sizeof folder, MPI_CHAR, 0, comm.comm);
+    lode_test_temporary_shared(folder, sizeof folder, &comm);
     test_llama("half", LODE_DTYPE_F16);
     test_llama("brain", LODE_DTYPE_BF16);
     test_llama("single", LODE_DTYPE_F32);

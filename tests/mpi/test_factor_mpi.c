@@ -540,9 +540,7 @@ static bool worth_trying(int places) {
 int main(int argc, char **argv) {
     MPI_Init(&argc, &argv);
     world = lode_comm_describe(MPI_COMM_WORLD);
-    if (world.rank == 0)
-        snprintf(folder, sizeof folder, "%s", lode_test_temporary());
-    MPI_Bcast(folder, (int)sizeof folder, MPI_BYTE, 0, world.comm);
+    lode_test_temporary_shared(folder, sizeof folder, &world);
     lode_set_threads(1);
     make_data();
     mean = new_array(N);

@@ -778,9 +778,7 @@ int main(int argc, char **argv) {
     world = lode_comm_describe(MPI_COMM_WORLD);
     lode_log_enable(false);
     lode_set_threads(1);
-    if (world.rank == 0)
-        snprintf(folder, sizeof folder, "%s", lode_test_temporary());
-    LODE_REQUIRE(lode_comm_broadcast(&world, folder, sizeof folder, 0) == LODE_OK);
+    lode_test_temporary_shared(folder, sizeof folder, &world);
     const lode_text_t text = make_text();
     test_model("float", LODE_DTYPE_F32, false, 1, &text);
     test_model("half", LODE_DTYPE_F16, true, 3, &text);

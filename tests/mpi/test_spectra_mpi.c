@@ -342,12 +342,11 @@ static void test_faults(lode_run_t *run) {
 int main(int argc, char **argv) {
     MPI_Init(&argc, &argv);
     world = lode_comm_describe(MPI_COMM_WORLD);
-    if (world.rank == 0) {
-        snprintf(folder, sizeof folder, "%s", lode_test_temporary());
+    lode_test_temporary_shared(folder, sizeof folder, &world);
+    if (world.rank == 0)
         LODE_REQUIRE(lode_test_write_checkpoint(folder, &architecture, LODE_DTYPE_BF16, 1, 5) ==
                      LODE_OK);
-    }
-    MPI_Bcast(folder, (int)sizeof folder, MPI_BYTE, 0, world.comm);
+    MPI_Barrier(world.comm);
     lode_set_threads(1);
     LODE_REQUIRE(lode_config_parse(&config, experiment, strlen(experiment), "exp.cfg") == LODE_OK);
     lode_run_t run = make_run();

@@ -275,9 +275,7 @@ int main(int argc, char **argv) {
     MPI_Init(&argc, &argv);
     signal(SIGXFSZ, SIG_IGN);
     world = lode_comm_describe(MPI_COMM_WORLD);
-    if (world.rank == 0)
-        snprintf(folder, sizeof folder, "%s", lode_test_temporary());
-    MPI_Bcast(folder, (int)sizeof folder, MPI_BYTE, 0, world.comm);
+    lode_test_temporary_shared(folder, sizeof folder, &world);
     test_partitions();
     test_collective_read();
     test_failed_write(0);

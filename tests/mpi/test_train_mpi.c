@@ -3,7 +3,6 @@
  * weights and from a checkpoint; and the same after faults, of which every rank must return the
  * same error. The whole pipeline around it is tests/stages/train.sh. */
 #include <math.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,14 +17,15 @@
 #include "store/digest.h"
 #include "testing/check.h"
 #include "testing/checkpoint.h"
+#include "testing/run.h"
 #include "testing/temporary.h"
 #include "train/train.h"
 #include "training/trainer.h"
 
-enum { PATH_BYTES = 1024, LENGTH = 12, BLOCKS = 20, VALIDATION = 5, STEPS = 6 };
+enum { LENGTH = 12, BLOCKS = 20, VALIDATION = 5, STEPS = 6 };
 
 static lode_comm_t world;
-static char folder[PATH_BYTES]; /* of the whole test; the same on all ranks */
+static char folder[LODE_TEST_PATH]; /* of the whole test; the same on all ranks */
 
 static const lode_architecture_t plain = {.model_type = LODE_MODEL_LLAMA,
                                           .activation = LODE_ACTIVATION_SILU,
@@ -42,21 +42,13 @@ static const lode_architecture_t plain = {.model_type = LODE_MODEL_LLAMA,
                                           .bos = 1,
                                           .eos = 2};
 
-static void path_of(char path[PATH_BYTES], const char *format, ...) LODE_PRINTF(2, 3);
-static void path_of(char path[PATH_BYTES], const char *format, ...) {
-    va_list arguments;
-    va_start(arguments, format);
-    LODE_REQUIRE(vsnprintf(path, PATH_BYTES, format, arguments) < PATH_BYTES);
-    va_end(arguments);
-}
-
 /* --- inputs --------------------------------------------------------------------------------- */
 
 static void write_model(const char *name, bool tied) {
-    char path[PATH_BYTES];
+    char path[LODE_TEST_PATH];
     lode_architecture_t architecture = plain;
     architecture.tied = tied;
-    path_of(path, "%s/%s", folder, name);
+    lode_test_path(path, "%s/%s", folder, name);
     if (world.rank == 0) {
         LODE_REQUIRE(lode_directory_create(path) == LODE_OK);
         LODE_REQUIRE(lode_test_write_checkpoint(path, &architecture, LODE_DTYPE_F32, 1, 5) ==
@@ -68,12 +60,11 @@ static void write_model(const char *name, bool tied) {
 }
 
 /* Opens the run of a model in the results folder `results`, on the ranks of `comm`; everything is
- * for close_run. */
+ * for lode_test_run_close. */
 static void open_run(lode_run_t *run, const lode_comm_t *comm, const char *model,
                      const char *results, int replicas, const char *more) {
-    char text[4096], source[PATH_BYTES], path[PATH_BYTES];
-    lode_config_t *config;
-    path_of(source, "%s/%s", folder, model);
+    char text[4096], source[LODE_TEST_PATH], path[LODE_TEST_PATH];
+    lode_test_path(source, "%s/%s", folder, model);
     const int length =
         snprintf(text, sizeof text,
                  "name = \"t\"; models = ({ name = \"%s\"; path = \"%s\"; }); micro_batch = 24;\n"
@@ -83,25 +74,8 @@ static void open_run(lode_run_t *run, const lode_comm_t *comm, const char *model
                  "          validation = { corpus = \"v\"; every = 3; };\n%s };\n",
                  model, source, replicas, STEPS, LENGTH, more);
     LODE_REQUIRE(length < (int)sizeof text);
-    LODE_REQUIRE(lode_config_parse(&config, text, (size_t)length, "t.cfg") == LODE_OK);
-    *run = (lode_run_t){.comm = comm, .config = config, .model = &config->models[0], .point = ""};
-    LODE_REQUIRE(lode_checkpoint_open(&run->checkpoint, source) == LODE_OK);
-    run->architecture = *lode_checkpoint_architecture(run->checkpoint);
-    path_of(path, "%s/%s", folder, results);
-    LODE_REQUIRE(lode_strdup(&run->folder, path) == LODE_OK);
-    for (int s = 0; s < LODE_STAGE_COUNT; s++)
-        snprintf(run->fingerprint[s], LODE_DIGEST_TEXT, "%032d", s);
-    if (comm->rank == 0)
-        LODE_REQUIRE(lode_directory_create(run->folder) == LODE_OK);
-    MPI_Barrier(comm->comm);
-}
-
-static void close_run(lode_run_t *run) {
-    lode_config_t *config = (lode_config_t *)(uintptr_t)run->config;
-    lode_checkpoint_close(&run->checkpoint);
-    lode_config_destroy(&config);
-    free(run->folder);
-    lode_buffer_free(&run->inputs);
+    lode_test_path(path, "%s/%s", folder, results);
+    lode_test_run_open(run, comm, text, source, path);
 }
 
 static void put_ids(lode_store_t *store, const lode_comm_t *comm, const char *name,
@@ -141,32 +115,32 @@ static void check_alike(const char *want, const char *got) {
     static const char *const steps[] = {"step-000001", "step-000006"};
     static const char *const files[] = {"config.json", "model.safetensors", "lodestone.json",
                                         "tokenizer.json", "README.md"};
-    char a[PATH_BYTES], b[PATH_BYTES], one[LODE_DIGEST_TEXT], two[LODE_DIGEST_TEXT];
-    path_of(a, "%s/%s/train.h5", folder, want);
-    path_of(b, "%s/%s/train.h5", folder, got);
+    char a[LODE_TEST_PATH], b[LODE_TEST_PATH], one[LODE_DIGEST_TEXT], two[LODE_DIGEST_TEXT];
+    lode_test_path(a, "%s/%s/train.h5", folder, want);
+    lode_test_path(b, "%s/%s/train.h5", folder, got);
     LODE_CHECK(lode_store_digest(a, one, NULL) == LODE_OK);
     LODE_CHECK(lode_store_digest(b, two, NULL) == LODE_OK);
     LODE_CHECK(strcmp(one, two) == 0);
     for (int s = 0; s < 2; s++)
         for (int f = 0; f < 5; f++) {
-            path_of(a, "%s/%s/%s/%s", folder, want, steps[s], files[f]);
-            path_of(b, "%s/%s/%s/%s", folder, got, steps[s], files[f]);
+            lode_test_path(a, "%s/%s/%s/%s", folder, want, steps[s], files[f]);
+            lode_test_path(b, "%s/%s/%s/%s", folder, got, steps[s], files[f]);
             LODE_CHECK(same_file(a, b));
         }
-    path_of(b, "%s/%s/train-state.h5", folder, got);
+    lode_test_path(b, "%s/%s/train-state.h5", folder, got);
     LODE_CHECK(!lode_file_exists(b));
-    path_of(b, "%s/%s/step-000001.partial", folder, got);
+    lode_test_path(b, "%s/%s/step-000001.partial", folder, got);
     LODE_CHECK(!lode_file_exists(b));
 }
 
 /* The curves of a training are what they say. */
 static void check_curves(const char *results, bool entropy) {
     const lode_comm_t alone = lode_comm_describe(MPI_COMM_SELF);
-    char path[PATH_BYTES];
+    char path[LODE_TEST_PATH];
     lode_store_t *store;
     double *loss, *validation, *rate, *mean;
     int64_t count, *step;
-    path_of(path, "%s/%s/train.h5", folder, results);
+    lode_test_path(path, "%s/%s/train.h5", folder, results);
     LODE_REQUIRE(lode_store_open(&store, &alone, path) == LODE_OK);
     LODE_REQUIRE(lode_store_read_all(store, "/loss", LODE_TYPE_F64, &loss, &count) == LODE_OK);
     LODE_CHECK(count == STEPS);
@@ -205,8 +179,8 @@ static void check_size(lode_run_t *run) {
     int64_t folders, bytes[3];
     for (int i = 0; i < 3; i++) {
         struct stat info;
-        char path[PATH_BYTES];
-        path_of(path, "%s/%s", run->folder, names[i]);
+        char path[LODE_TEST_PATH];
+        lode_test_path(path, "%s/%s", run->folder, names[i]);
         LODE_REQUIRE(stat(path, &info) == 0);
         bytes[i] = info.st_size;
     }
@@ -222,9 +196,9 @@ static void check_size(lode_run_t *run) {
 /* Trains on one rank, then on all, and compares. */
 static void check_case(const char *model, const char *name, const char *more) {
     const lode_comm_t alone = lode_comm_describe(MPI_COMM_SELF);
-    char want[PATH_BYTES], got[PATH_BYTES];
+    char want[LODE_TEST_PATH], got[LODE_TEST_PATH];
     lode_run_t run;
-    path_of(want, "%s-one", name);
+    lode_test_path(want, "%s-one", name);
     if (world.rank == 0) {
         open_run(&run, &alone, model, want, 0, more);
         write_ids(&run);
@@ -232,16 +206,16 @@ static void check_case(const char *model, const char *name, const char *more) {
         LODE_CHECK(lode_stage_train(&run) == LODE_OK);
         LODE_CHECK(lode_train_present(&run));
         check_size(&run);
-        close_run(&run);
+        lode_test_run_close(&run);
         check_curves(want, strstr(more, "entropy") != NULL);
     }
     MPI_Barrier(world.comm);
     for (int replicas = 1; replicas <= 4 && replicas <= world.size; replicas *= 2) {
-        path_of(got, "%s-%d", name, replicas);
+        lode_test_path(got, "%s-%d", name, replicas);
         open_run(&run, &world, model, got, replicas, more);
         write_ids(&run);
         LODE_CHECK(lode_stage_train(&run) == LODE_OK);
-        close_run(&run);
+        lode_test_run_close(&run);
         if (world.rank == 0)
             check_alike(want, got);
         MPI_Barrier(world.comm);
@@ -263,11 +237,11 @@ static bool check_fault(const char *model, const char *want, const char *more, c
         LODE_CHECK(lode_stage_train(&run) == LODE_OK);
     if (world.rank == 0) {
         check_alike(want, "fault");
-        char command[PATH_BYTES + 16];
+        char command[LODE_TEST_PATH + 16];
         snprintf(command, sizeof command, "rm -r '%s'", run.folder);
         LODE_REQUIRE(system(command) == 0);
     }
-    close_run(&run);
+    lode_test_run_close(&run);
     MPI_Barrier(world.comm);
     return most != LODE_OK;
 }
@@ -290,9 +264,7 @@ int main(int argc, char **argv) {
     MPI_Init(&argc, &argv);
     world = lode_comm_describe(MPI_COMM_WORLD);
     lode_set_threads(1);
-    if (world.rank == 0)
-        snprintf(folder, sizeof folder, "%s", lode_test_temporary());
-    MPI_Bcast(folder, sizeof folder, MPI_CHAR, 0, world.comm);
+    lode_test_temporary_shared(folder, sizeof folder, &world);
     write_model("plain", false);
     write_model("tied", true);
     static const char scratch[] = "from = \"scratch\"; checkpoints = [ 1 ];";

@@ -410,9 +410,7 @@ int main(int argc, char **argv) {
     world = lode_comm_describe(MPI_COMM_WORLD);
     lode_log_enable(false);
     lode_set_threads(1);
-    if (world.rank == 0)
-        snprintf(folder, sizeof folder, "%s", lode_test_temporary());
-    LODE_REQUIRE(lode_comm_broadcast(&world, folder, sizeof folder, 0) == LODE_OK);
+    lode_test_temporary_shared(folder, sizeof folder, &world);
     test_families();
     test_deep("float", false, LODE_DTYPE_F32);
     test_deep("tied", true, LODE_DTYPE_BF16);

@@ -44,3 +44,9 @@ const char *lode_test_temporary(void) {
     folder_count++;
     return path;
 }
+
+void lode_test_temporary_shared(char *path, int bytes, const lode_comm_t *comm) {
+    if (comm->rank == 0)
+        snprintf(path, (size_t)bytes, "%s", lode_test_temporary());
+    MPI_Bcast(path, bytes, MPI_CHAR, 0, comm->comm);
+}

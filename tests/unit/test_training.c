@@ -146,8 +146,8 @@ static void sum_groups(float *out, const float *groups, int first, int end) {
     for (int step = 0; step < 2; step++) { /* the first is forgotten */
         lode_group_sum_start(&sum);
         for (int g = first; g < end; g++)
-            lode_add(sum.buffer[lode_group_sum_next(&sum)], groups + (step ? g : first) * ELEMENTS,
-                     ELEMENTS);
+            lode_reduce_add(sum.buffer[lode_group_sum_next(&sum)],
+                            groups + (step ? g : first) * ELEMENTS, ELEMENTS);
         memcpy(out, sum.buffer[lode_group_sum_end(&sum)], ELEMENTS * sizeof *out);
     }
     lode_group_sum_free(&sum);
