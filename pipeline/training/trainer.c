@@ -47,6 +47,9 @@ static void arrange(lode_trainer_t *trainer, const int32_t *ids) {
     }
 }
 
+const char lode_trainer_blame[] = "the weights have grown too large, or were so from the start; "
+                                  "lower train.learning_rate, or raise train.warmup";
+
 static lode_status_t run_pass(lode_trainer_t *trainer) {
     lode_group_sum_start(&trainer->sum);
     trainer->begun = 0;
@@ -62,6 +65,7 @@ static lode_status_t run_pass(lode_trainer_t *trainer) {
         .unstopped = true,
         .head_batches = trainer->micro_batches,
         .budget = trainer->activations,
+        .blame = lode_trainer_blame,
         .room = &trainer->room,
         .scratch = trainer->setting.scratch,
         .observer = {.context = trainer, .gradient = next_gradient, .losses = add_losses}});

@@ -106,7 +106,8 @@ LODE_MUST_USE lode_status_t lode_trainer_step(lode_trainer_t *trainer, int64_t s
                                               const int32_t *ids, lode_trainer_result_t *result);
 
 /* The mean loss of ids [sequences · setting.length], nats a target, and the standard error of that
- * mean, from the targets' own losses; the same on all ranks. sequences ≥ 1. Does not stop on
+ * mean, from the targets' own losses as if these were independent (those of one text are not, so it
+ * is rather larger); the same on all ranks. sequences ≥ 1. Does not stop on
  * request. Errors: as a step's. Collective. */
 LODE_MUST_USE lode_status_t lode_trainer_evaluate(lode_trainer_t *trainer, const int32_t *ids,
                                                   int64_t sequences, double *loss,

@@ -9,6 +9,7 @@ typedef struct evaluation {
     lode_trainer_text_t text;
     lode_batches_t batches;
     double *sums; /* [sequences, 2] Σ of a sequence's losses, and of their squares */
+    int count;    /* of these */
 } evaluation_t;
 
 static lode_status_t sum_losses(void *context, int64_t variant, const lode_batch_t *batch,
@@ -29,6 +30,7 @@ static lode_status_t sum_losses(void *context, int64_t variant, const lode_batch
 static lode_status_t prepare(evaluation_t *evaluation, const lode_trainer_t *trainer,
                              const int32_t *ids, int64_t sequences) {
     const lode_trainer_setting_t *setting = &trainer->setting;
+    LODE_TRY(lode_narrow(&evaluation->count, 2 * sequences, "sequences to validate on"));
     LODE_TRY(lode_trainer_text_create(&evaluation->text, sequences, setting->length, false));
     lode_trainer_text_copy(&evaluation->text, 0, ids, sequences, setting->length);
     LODE_TRY(LODE_NEW(&evaluation->sums, 2 * sequences, "losses"));
@@ -48,6 +50,7 @@ static lode_status_t run_forward(evaluation_t *evaluation, lode_trainer_t *train
                                         .compact = true,
                                         .head_batches = evaluation->batches.count,
                                         .budget = trainer->activations,
+                                        .blame = lode_trainer_blame,
                                         .room = &trainer->room,
                                         .observer = {.context = evaluation, .losses = sum_losses}});
 }
@@ -62,7 +65,7 @@ lode_status_t lode_trainer_evaluate(lode_trainer_t *trainer, const int32_t *ids,
     if (status == LODE_OK) {
         const double targets = (double)(sequences * (trainer->setting.length - 1));
         double sum = 0, squares = 0;
-        MPI_Allreduce(MPI_IN_PLACE, evaluation.sums, (int)(2 * sequences), MPI_DOUBLE, MPI_SUM,
+        MPI_Allreduce(MPI_IN_PLACE, evaluation.sums, evaluation.count, MPI_DOUBLE, MPI_SUM,
                       trainer->comm->comm);
         for (int64_t s = 0; s < sequences; s++) {
             sum += evaluation.sums[2 * s];

@@ -22,6 +22,9 @@ typedef struct lode_trainer_text {
     double *weight; /* NULL: the text has none */
 } lode_trainer_text_t;
 
+/* What is said of numbers that stop being finite in a pass. */
+extern const char lode_trainer_blame[];
+
 struct lode_trainer {
     const lode_comm_t *comm;
     const lode_layout_t *layout;

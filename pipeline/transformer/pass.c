@@ -258,8 +258,8 @@ static const lode_stack_gradient_t *gradient_of(engine_t *engine, int64_t item,
     return engine->gradient;
 }
 
-static lode_status_t check_finite(const lode_real_t *x, int64_t count, int64_t layer,
-                                  int64_t sequence) {
+static lode_status_t check_finite(const lode_pass_t *pass, const lode_real_t *x, int64_t count,
+                                  int64_t layer, int64_t sequence) {
     /* 0·x is 0, or NaN where x is NaN or infinite. */
     lode_real_t sum = 0;
 #pragma omp simd reduction(+ : sum)
@@ -269,8 +269,9 @@ static lode_status_t check_finite(const lode_real_t *x, int64_t count, int64_t l
         return LODE_OK;
     return lode_fail(LODE_ERR_NUMERIC,
                      "layer %lld gives NaN or infinity on the micro-batch that begins with "
-                     "sequence %lld; the checkpoint holds such weights, or overflows",
-                     (long long)layer, (long long)sequence);
+                     "sequence %lld; %s",
+                     (long long)layer, (long long)sequence,
+                     pass->blame ? pass->blame : "the checkpoint holds such weights, or overflows");
 }
 
 /* --- forward -------------------------------------------------------------------------------- */
@@ -321,7 +322,7 @@ static lode_status_t forward_layers(engine_t *engine, const work_t *work, int64_
         lode_layer_forward_tapped(&stack->layer[l], &batch->sequences, act, y, stack->workspace,
                                   pass->observer.input ? &tap : NULL, &h, &u);
         LODE_TRY(view.status);
-        LODE_TRY(check_finite(y, batch->tokens * stack->d, stack->first_layer + l,
+        LODE_TRY(check_finite(pass, y, batch->tokens * stack->d, stack->first_layer + l,
                               batch->first_sequence));
         if (pass->observer.ffn_forward)
             LODE_TRY(pass->observer.ffn_forward(pass->observer.context, batch,
@@ -416,8 +417,11 @@ static lode_status_t run_head(engine_t *engine, const work_t *work) {
         if (!isfinite(arena->row_nll[r]))
             return lode_fail(LODE_ERR_NUMERIC,
                              "the loss is not finite on the micro-batch that begins with sequence "
-                             "%lld; the checkpoint's head holds NaN or infinity, or overflows",
-                             (long long)batch->first_sequence);
+                             "%lld; %s",
+                             (long long)batch->first_sequence,
+                             pass->blame
+                                 ? pass->blame
+                                 : "the checkpoint's head holds NaN or infinity, or overflows");
         arena->nll[arena->row[r]] = arena->row_nll[r];
         arena->greedy[arena->row[r]] = arena->row_greedy[r];
     }

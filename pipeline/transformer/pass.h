@@ -79,6 +79,7 @@ typedef struct lode_pass {
     bool compact;         /* the head sees only positions with a target; not with backward */
     int64_t head_batches; /* the head runs for the first so many micro-batches of a variant */
     int64_t budget;       /* private bytes this pass may use for activations */
+    const char *blame;    /* what is said where numbers are not finite, NULL: the checkpoint is */
     lode_pass_room_t *room; /* for most of them; NULL: the pass finds its own */
     /* Micro-batches that are left out where this is 1, [batches]; the same on all ranks. NULL:
      * none. What the others give does not depend on it. */

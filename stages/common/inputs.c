@@ -220,8 +220,8 @@ static lode_status_t hash_weights(char digest[LODE_DIGEST_TEXT], const lode_run_
     status = lode_comm_agree(run->comm, status);
     if (status == LODE_OK) {
         /* Each part was set by one rank and is zero on the others. */
-        MPI_Allreduce(MPI_IN_PLACE, parts, (int)(count * LODE_DIGEST_TEXT), MPI_CHAR, MPI_MAX,
-                      run->comm->comm);
+        MPI_Allreduce(MPI_IN_PLACE, parts, (int)(count * LODE_DIGEST_TEXT), MPI_UNSIGNED_CHAR,
+                      MPI_MAX, run->comm->comm);
         status = hash_bytes(digest, parts, (size_t)count * LODE_DIGEST_TEXT);
     }
     free(parts);

@@ -156,14 +156,18 @@ static bool is_needed(const lode_config_t *config, const char *only,
     return false;
 }
 
-static lode_status_t check_training(const lode_config_train_t *train, bool verbose) {
+static lode_status_t check_training(const lode_config_t *config, bool verbose) {
+    const lode_config_train_t *train = &config->train;
     const lode_config_validation_t *validation = &train->validation;
     if (train->steps == 0)
         return LODE_OK;
-    LODE_TRY(check_corpus(train->corpus, train->format, train->field, verbose));
+    LODE_TRY(lode_fail_context(check_corpus(train->corpus, train->format, train->field, verbose),
+                               "%s: train.corpus", lode_config_where(config, "train.corpus")));
     if (!*validation->corpus)
         return LODE_OK;
-    return check_corpus(validation->corpus, validation->format, validation->field, verbose);
+    return lode_fail_context(
+        check_corpus(validation->corpus, validation->format, validation->field, verbose),
+        "%s: train.validation.corpus", lode_config_where(config, "train.validation.corpus"));
 }
 
 /* The calibration's text, or what lode merge made of others. */
@@ -228,7 +232,7 @@ lode_status_t lode_check_inputs(const lode_config_t *config, const char *point, 
                          "--model %s: the experiment has no model of that name; the "
                          "first is \"%s\"",
                          model, config->models[0].name);
-    LODE_TRY(check_training(&config->train, verbose));
+    LODE_TRY(check_training(config, verbose));
     LODE_TRY(check_calibration(config, model, verbose));
     if (*config->probe.corpus)
         LODE_TRY(

@@ -12,6 +12,7 @@
 #include "base/memory.h"
 #include "common/folder.h"
 #include "export/export.h"
+#include "tokenizer/tokenizer.h"
 #include "train/train.h"
 
 enum { PATH_BYTES = 4200 };
@@ -164,7 +165,7 @@ bool lode_finished_share(const lode_finished_t *finished, const lode_run_t *run,
 bool lode_finished_whole(const lode_run_t *run, lode_stage_t stage) {
     switch (stage) {
     case LODE_STAGE_TOKENIZER:
-        return lode_file_exists(run->tokenizer);
+        return lode_tokenizer_present(run);
     case LODE_STAGE_TRAIN:
         return lode_train_present(run);
     case LODE_STAGE_EXPORT:

@@ -202,6 +202,17 @@ static lode_status_t note_texts(lode_plan_advice_t *advice, const lode_forecast_
                               exact ? "" : "; lode run --stages tokenize counts them");
 }
 
+static lode_status_t note_idle(lode_plan_advice_t *advice, const lode_forecast_t *forecast) {
+    const lode_config_t *config = forecast->config;
+    const bool grouped = forecast->scratch && forecast->replicas == config->train.groups &&
+                         config->train.groups < lode_config_train_batches(config);
+    if (forecast->idle == 0)
+        return LODE_OK;
+    return lode_buffer_printf(&advice->notes, "%d of %d ranks idle%s\n", forecast->idle,
+                              forecast->ranks,
+                              grouped ? "; a higher train.groups allows more replicas" : "");
+}
+
 static lode_status_t note_assumptions(lode_plan_advice_t *advice, const lode_forecast_t *forecast) {
     const lode_machine_t *machine = forecast->machine;
     if (forecast->variants > 0 && forecast->stage[LODE_STAGE_EVALUATE].wanted)
@@ -216,9 +227,7 @@ static lode_status_t note_assumptions(lode_plan_advice_t *advice, const lode_for
         LODE_TRY(lode_buffer_printf(&advice->notes,
                                     "config.json does not say what type the weights are; F32 is "
                                     "assumed\n"));
-    if (forecast->idle > 0)
-        LODE_TRY(lode_buffer_printf(&advice->notes, "%d of %d ranks idle\n", forecast->idle,
-                                    forecast->ranks));
+    LODE_TRY(note_idle(advice, forecast));
     LODE_TRY(note_training(advice, forecast));
     LODE_TRY(note_texts(advice, forecast));
     if (machine->measured)

@@ -1,9 +1,11 @@
 #include "tokenizer/tokenizer.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/file.h"
+#include "base/hash.h"
 #include "base/log.h"
 #include "base/memory.h"
 #include "text/bpe_train.h"
@@ -11,10 +13,13 @@
 
 enum { BOS = 1, EOS = 2 }; /* of every tokenizer that is trained */
 
+static const char digest_name[] = "digest";
+
 /* What is said of the tokenizer; the same on all ranks. */
 typedef struct outcome {
     lode_bpe_size_t size;
     int64_t texts;
+    char digest[LODE_DIGEST_TEXT]; /* of tokenizer.json */
 } outcome_t;
 
 /* The numbers that config.json has for the model must be those of the tokenizer. */
@@ -35,14 +40,26 @@ static lode_status_t check_model(const lode_run_t *run) {
                      run->model->path, BOS, EOS, (int)model->bos, (int)model->eos);
 }
 
+static lode_status_t digest_of(char digest[LODE_DIGEST_TEXT], const void *bytes, size_t size) {
+    lode_hash_t *hash;
+    LODE_TRY(lode_hash_create(&hash));
+    lode_hash_add(hash, bytes, size);
+    lode_hash_text(hash, digest);
+    lode_hash_destroy(&hash);
+    return LODE_OK;
+}
+
 /* Writes tokenizer.json, and only what the stages that follow can read. */
-static lode_status_t write_tokenizer(const lode_bpe_trained_t *trained, const char *path) {
+static lode_status_t write_tokenizer(char digest[LODE_DIGEST_TEXT],
+                                     const lode_bpe_trained_t *trained, const char *path) {
     lode_buffer_t json = {0};
     lode_tokenizer_t *tokenizer = NULL;
     lode_status_t status = lode_bpe_trained_write(trained, &json);
     if (status == LODE_OK)
         status = lode_tokenizer_parse(&tokenizer, json.data, json.length, path);
     lode_tokenizer_destroy(&tokenizer);
+    if (status == LODE_OK)
+        status = digest_of(digest, json.data, json.length);
     if (status == LODE_OK)
         status = lode_file_write_atomic(path, json.data, json.length);
     lode_buffer_free(&json);
@@ -64,7 +81,7 @@ static lode_status_t train(lode_bpe_trained_t **trained, outcome_t *outcome,
     lode_corpus_destroy(&corpus);
     if (status == LODE_OK) {
         outcome->size = lode_bpe_trained_size(*trained);
-        status = write_tokenizer(*trained, run->tokenizer);
+        status = write_tokenizer(outcome->digest, *trained, run->tokenizer);
     }
     return status;
 }
@@ -98,6 +115,7 @@ static lode_status_t write_store(lode_store_t *store, const lode_run_t *run,
                       {"words", size->words}};
     for (size_t i = 0; i < sizeof attributes / sizeof *attributes; i++)
         LODE_TRY(lode_store_attribute_i64(store, "/", attributes[i].name, attributes[i].value));
+    LODE_TRY(lode_store_attribute_text(store, "/", digest_name, outcome->digest));
     return lode_comm_agree(run->comm, write_counts(store, run, trained, size->merges));
 }
 
@@ -122,4 +140,39 @@ lode_status_t lode_stage_tokenizer(lode_run_t *run) {
                       lode_time() - start);
     lode_bpe_trained_destroy(&trained);
     return status;
+}
+
+/* The digest that the stage's file has; "" where it has none. */
+static void find_digest(char digest[LODE_DIGEST_TEXT], const lode_run_t *run) {
+    const lode_comm_t alone = lode_comm_alone();
+    lode_store_t *store = NULL;
+    char *path = NULL, *text = NULL;
+    *digest = '\0';
+    if (lode_run_path(&path, run, LODE_STAGE_TOKENIZER) == LODE_OK &&
+        lode_store_open(&store, &alone, path) == LODE_OK &&
+        lode_store_has_attribute(store, "/", digest_name) &&
+        lode_store_get_attribute_text(store, "/", digest_name, &text) == LODE_OK)
+        snprintf(digest, LODE_DIGEST_TEXT, "%s", text);
+    lode_store_close(&store);
+    free(text);
+    free(path);
+}
+
+bool lode_tokenizer_present(const lode_run_t *run) {
+    char wanted[LODE_DIGEST_TEXT], found[LODE_DIGEST_TEXT] = "";
+    lode_mapping_t mapping;
+    if (!lode_file_exists(run->tokenizer))
+        return false;
+    find_digest(wanted, run);
+    if (lode_file_map(&mapping, run->tokenizer) == LODE_OK) {
+        if (digest_of(found, mapping.data, mapping.size) != LODE_OK)
+            *found = '\0';
+        lode_file_unmap(&mapping);
+    }
+    if (*found && strcmp(found, wanted) == 0)
+        return true;
+    lode_log_warning("tokenizer: %s is not as it was written; it is made again (one of your own "
+                     "goes into the folder of the model, without train.tokenizer)",
+                     run->tokenizer);
+    return false;
 }

@@ -165,7 +165,7 @@ static lode_status_t digest_weights(char digest[LODE_DIGEST_TEXT],
     status = lode_comm_agree(comm, status);
     if (status == LODE_OK) {
         /* Each was set by one rank and is zero on the others. */
-        MPI_Allreduce(MPI_IN_PLACE, sink.digest, bytes, MPI_CHAR, MPI_MAX, comm->comm);
+        MPI_Allreduce(MPI_IN_PLACE, sink.digest, bytes, MPI_UNSIGNED_CHAR, MPI_MAX, comm->comm);
         status = lode_comm_agree(comm, join_digests(digest, folders, sink.digest));
     }
     free(sink.digest);

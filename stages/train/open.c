@@ -1,5 +1,6 @@
 #include "train/work.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -7,6 +8,7 @@
 #include "base/memory.h"
 #include "common/folder.h"
 #include "train/train.h"
+#include "transformer/pass.h"
 
 enum { FOLDER_PIECE_BYTES = 1 << 23 }; /* at most, of what becomes a folder */
 
@@ -95,6 +97,33 @@ static lode_status_t open_text(lode_train_t *train) {
 
 /* --- the model ------------------------------------------------------------------------------ */
 
+/* Whether this rank's part fits its memory, before any of it is taken: that of a model that is much
+ * too large would have the system end the process. */
+static lode_status_t check_memory(const lode_train_t *train,
+                                  const lode_trainer_setting_t *setting) {
+    const lode_config_t *config = train->run->config;
+    const lode_architecture_t *architecture = &train->run->architecture;
+    const lode_pass_size_t size = {.architecture = architecture,
+                                   .layout = &train->layout,
+                                   .tokens = lode_config_train_rows(config) * config->train.length,
+                                   .batches = lode_config_train_batches(config),
+                                   .variants = 1,
+                                   .backward = true};
+    lode_pass_memory_t pass;
+    int64_t bytes;
+    LODE_TRY(lode_pass_memory(&size, &pass));
+    LODE_TRY(lode_trainer_memory(architecture, &train->layout, setting, &bytes));
+    if (bytes + pass.least <= setting->memory)
+        return LODE_OK;
+    return lode_fail(
+        LODE_ERR_MEMORY,
+        "train needs %.0f MB on a rank for weights, gradients and moments, %.0f MB for "
+        "activations, and memory = %.0f MB leaves %.0f MB; raise memory, use more "
+        "ranks, or lower micro_batch or train.groups",
+        (double)bytes / 1e6, (double)pass.least / 1e6, (double)config->memory / 1e6,
+        fmax((double)setting->memory, 0) / 1e6);
+}
+
 /* Collective. */
 static lode_status_t open_trainer(lode_train_t *train) {
     const lode_run_t *run = train->run;
@@ -104,6 +133,8 @@ static lode_status_t open_trainer(lode_train_t *train) {
     setting.memory -= lode_train_other(run, train->text.sequences);
     lode_status_t status =
         lode_train_layout(&train->layout, run, train->text.sequences, comm->size, comm->rank);
+    if (status == LODE_OK)
+        status = check_memory(train, &setting);
     if (status == LODE_OK)
         status = lode_parameters_create(&train->parameters, &run->architecture, &train->layout);
     LODE_TRY(lode_comm_agree(comm, status));

@@ -43,10 +43,15 @@ static lode_status_t list_checkpoints(lode_train_record_t *record, const lode_co
 }
 
 static int64_t find_step(const int64_t *steps, int64_t count, int64_t step) {
-    for (int64_t i = 0; i < count; i++)
-        if (steps[i] == step)
-            return i;
-    return -1;
+    int64_t first = 0, end = count; /* they ascend */
+    while (first < end) {
+        const int64_t middle = first + (end - first) / 2;
+        if (steps[middle] < step)
+            first = middle + 1;
+        else
+            end = middle;
+    }
+    return first < count && steps[first] == step ? first : -1;
 }
 
 int64_t lode_train_record_validation(const lode_train_record_t *record, int64_t step) {

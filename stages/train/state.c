@@ -191,12 +191,18 @@ lode_status_t lode_train_state_bytes(int64_t *bytes, const lode_inventory_t *inv
 
 /* --- loading -------------------------------------------------------------------------------- */
 
+/* Whether there is a state of this run's fingerprint; says so where there is another. */
 static bool is_usable(const lode_run_t *run, const char *path) {
     char found[LODE_DIGEST_TEXT];
     if (run->force || !lode_file_exists(path))
         return false;
     lode_store_fingerprint(path, found);
-    return strcmp(found, run->fingerprint[LODE_STAGE_TRAIN]) == 0;
+    if (strcmp(found, run->fingerprint[LODE_STAGE_TRAIN]) == 0)
+        return true;
+    lode_log_warning("train: %s is of other settings or inputs, and cannot be gone on from; the "
+                     "next state takes its place",
+                     path);
+    return false;
 }
 
 static lode_status_t read_state(lode_store_t *store, const lode_run_t *run, const char *path,

@@ -152,10 +152,11 @@ static lode_status_t run_steps(loop_t *loop) {
 /* Says what to do about numbers that are not finite, where that has not been said. */
 static lode_status_t advise(const lode_train_t *train) {
     static const char remedy[] = "; lower train.learning_rate, or raise train.warmup";
-    char kept[64] = "", message[LODE_MESSAGE_MAX];
+    char kept[96] = "", message[LODE_MESSAGE_MAX];
     snprintf(message, sizeof message, "%s", lode_error_message());
     if (train->saved > 0)
-        snprintf(kept, sizeof kept, "; the state of step %lld is kept", (long long)train->saved);
+        snprintf(kept, sizeof kept, "; the state of step %lld is kept, for the same settings",
+                 (long long)train->saved);
     return lode_fail(LODE_ERR_NUMERIC, "train: %.1800s%s%s", message,
                      strstr(message, "train.learning_rate") ? "" : remedy, kept);
 }

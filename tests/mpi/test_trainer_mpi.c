@@ -311,6 +311,8 @@ static void test_failures(void) {
     ids[0] = 0;
     LODE_CHECK(lode_trainer_step(trained.trainer, 1, ids, &result) == LODE_ERR_NUMERIC);
     LODE_CHECK(strstr(lode_error_message(), "step 1") != NULL);
+    LODE_CHECK(strstr(lode_error_message(), "lower train.learning_rate") != NULL);
+    LODE_CHECK(strstr(lode_error_message(), "checkpoint") == NULL);
     if (world.rank == 0 && trained.parameters->elements > 0)
         trained.parameters->weights[0] = 0;
     if (world.rank == world.size - 1)

@@ -86,6 +86,10 @@ rm "$work/one/$folder/tokenizer.json"
 run 1 one
 said 'a missing tokenizer.json is made again' 'tokenizer: 640 tokens'
 equal 'and is the same' "$work/before" "$work/one/$folder/tokenizer.json"
+echo >>"$work/one/$folder/tokenizer.json"
+run 1 one
+said 'one that was changed is made again' 'tokenizer.json is not as it was written; it is made again'
+equal 'and is what it was' "$work/before" "$work/one/$folder/tokenizer.json"
 run 1 one --set train.tokenizer.vocabulary=600
 said 'another vocabulary' 'tokenizer: 600 tokens'
 said 'another vocabulary gives other ids' 'tokenize: '

@@ -203,9 +203,12 @@ fails() {
 
 # A run that fails keeps what is done; one that goes on begins again where a checkpoint is gone.
 LODE_FAULT=write:call=150 fails 8 '' broken "${tall[@]}" --set train.save=1000
-rm -r "$work/broken/train/tiny/step-000007"
+cp -r "$work/broken" "$work/changed"
+lode_run 1 $experiment changed "${training[@]}" "${short[@]}"
+said "a state of other settings" "train-state.h5 is of other settings or inputs, and cannot be gone on from"
+rm -r "$work/broken/train/tiny/step-000000"
 lode_run 1 $experiment broken "${training[@]}" "${tall[@]}"
-said "a checkpoint gone" "the checkpoint of step 7 is not there any more; training begins again"
+said "a checkpoint gone" "the checkpoint of step 0 is not there any more; training begins again"
 alike "a checkpoint gone" tall/train/tiny broken/train/tiny 000000 000007 000040 000090 000100
 
 # --- from a checkpoint, with the entropy in the loss ---------------------------------------------
@@ -258,6 +261,8 @@ fi
 fails 10 'train: step [0-9]*: .*lower train.learning_rate, or raise train.warmup; the state of step [0-9]* is kept' \
     nan --set train.learning_rate=1e18 --set train.warmup=30 --set train.clip=0.0 --set train.save=1 \
     --set 'train.checkpoints=[]'
+ranks=2 fails 9 'train needs .* MB for activations, and memory = 1 MB leaves 0 MB; raise memory' memory --set memory=1M
+fails 4 'train.corpus: .*/no.txt: cannot be read' corpus --set "train.corpus=$work/no.txt"
 mkdir -p "$work/way/train/tiny/step-000030"
 touch "$work/way/train/tiny/step-000030/notes"
 ranks=2 fails 8 'step-000030: holds "notes"' way
