@@ -2,7 +2,7 @@
 #include "training/trainer_state.h"
 
 int64_t lode_trainer_rows(const lode_trainer_setting_t *setting) {
-    return max2(setting->micro_batch / setting->length, 1);
+    return min2(max2(setting->micro_batch / setting->length, 1), setting->batch);
 }
 
 int64_t lode_trainer_micro_batches(const lode_trainer_setting_t *setting) {
@@ -31,8 +31,7 @@ int64_t lode_trainer_own_bytes(const lode_architecture_t *architecture,
 lode_status_t lode_trainer_memory(const lode_architecture_t *architecture,
                                   const lode_layout_t *layout,
                                   const lode_trainer_setting_t *setting, int64_t *bytes) {
-    const int64_t replicas = layout->replicas,
-                  rows = min2(lode_trainer_rows(setting), setting->batch);
+    const int64_t replicas = layout->replicas, rows = lode_trainer_rows(setting);
     int64_t elements, gradients;
     LODE_TRY(lode_parameters_size(architecture, layout, &elements, &gradients));
     const int64_t shard = min2(
@@ -57,8 +56,7 @@ static lode_status_t fits(bool *out, const lode_architecture_t *architecture,
         LODE_TRY(lode_layout_create(&layout, architecture, setting->length, size, s, replicas));
         const lode_pass_size_t shape = {.architecture = architecture,
                                         .layout = &layout,
-                                        .tokens = min2(lode_trainer_rows(setting), setting->batch) *
-                                                  setting->length,
+                                        .tokens = lode_trainer_rows(setting) * setting->length,
                                         .batches = lode_trainer_micro_batches(setting),
                                         .variants = 1,
                                         .backward = true};

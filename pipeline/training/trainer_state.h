@@ -68,7 +68,7 @@ static inline int64_t min2(int64_t a, int64_t b) {
     return a < b ? a : b;
 }
 
-/* Sequences of a micro-batch. */
+/* Sequences of a micro-batch, but for a last one of fewer. */
 int64_t lode_trainer_rows(const lode_trainer_setting_t *setting);
 
 /* Bytes of everything but weights, stack and activations.
