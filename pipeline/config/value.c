@@ -228,11 +228,13 @@ lode_status_t lode_value_integer_text(lode_buffer_t *text, int64_t value) {
     return lode_buffer_printf(text, "%lld%s", (long long)value, wide ? "L" : "");
 }
 
+/* As few digits as give the value back; 100 is not 1e+02, which labels could not hold. */
 lode_status_t lode_value_real_text(lode_buffer_t *text, double value) {
+    const bool plain = fabs(value) >= 1 && fabs(value) < 1e15;
     char digits[40];
     for (int precision = 1; precision <= 17; precision++) {
         snprintf(digits, sizeof digits, "%.*g", precision, value);
-        if (strtod(digits, NULL) == value)
+        if (strtod(digits, NULL) == value && !(plain && strchr(digits, 'e')))
             break;
     }
     bool marked = strpbrk(digits, ".e") != NULL;

@@ -1345,6 +1345,17 @@ static void test_sweep(void **state) {
     lode_config_points_destroy(&points, count);
     lode_config_destroy(&config);
 
+    /* numbers as one writes them */
+    config = parse(
+        BASE "sweep = ( { key = \"train.entropy.weight\"; values = ( 10, 250.0, 1e-5 ); } );");
+    LODE_ASSERT_OK(lode_config_expand(config, &points, &count));
+    assert_int_equal(count, 3);
+    assert_string_equal(points[0].label, "train.entropy.weight=10.0");
+    assert_string_equal(points[1].label, "train.entropy.weight=250.0");
+    assert_string_equal(points[2].label, "train.entropy.weight=1e-05");
+    lode_config_points_destroy(&points, count);
+    lode_config_destroy(&config);
+
     config = parse(BASE);
     LODE_ASSERT_OK(lode_config_expand(config, &points, &count));
     assert_int_equal(count, 1);
