@@ -231,10 +231,13 @@ lode_status_t lode_stage_train(lode_run_t *run) {
     lode_status_t status = lode_train_open(&train, run);
     if (status == LODE_OK)
         status = run_training(&train);
-    if (status == LODE_OK)
+    const bool trained = status == LODE_OK;
+    if (trained)
         status = write_result(store, &train);
-    lode_train_close(&train);
     status = lode_run_finish(&store, run, LODE_STAGE_TRAIN, status);
+    if (trained) /* what has been learnt does not depend on a file that could not be written */
+        status = keep(&(loop_t){.train = &train}, status);
+    lode_train_close(&train);
     if (status == LODE_OK && run->comm->rank == 0)
         lode_train_tidy(run->folder);
     return status;

@@ -190,7 +190,7 @@ fi
 fails() {
     local want=$1 pattern=$2 folder=$3
     shift 3
-    start "${ranks:-1}" "$folder" "$@"
+    start "${many:-1}" "$folder" "$@"
     await
     if [ "$status" -eq "$want" ] && [ "$(grep -c '^lode: error: ' "$work/log")" -eq 1 ] &&
         grep -q "^lode: error: .*$pattern" "$work/log"; then
@@ -201,7 +201,25 @@ fails() {
     fi
 }
 
-# A run that fails keeps what is done; one that goes on begins again where a checkpoint is gone.
+# A run that fails keeps what is done, also where it has come to its end and only train.h5 is left
+# to be written: some writes before the last one, those of the checkpoint's own stages.
+ending=(--set train.steps=2 --set train.warmup=0 --set 'train.checkpoints=[]' --set train.save=1000)
+LODE_FAULT=count start 1 ending "${ending[@]}"
+await
+writes=$(sed -n 's/^lode: calls that can fail.* write \([0-9]*\) .*/\1/p' "$work/log")
+until grep -q '^lode: error: .*train/tiny/train\.h5' "$work/log" || [ "$writes" -lt 10 ]; do
+    rm -r "$work/ending"
+    writes=$((writes - 6))
+    LODE_FAULT=write:call=$writes start 1 ending "${ending[@]}"
+    await
+done
+if [ -e "$work/ending/train/tiny/train-state.h5" ]; then
+    ok "the result cannot be written: the state is there"
+else
+    bad "the result cannot be written: no state among" "$work/ending/train/tiny"/*
+fi
+
+# One that goes on begins again where a checkpoint is gone.
 LODE_FAULT=write:call=150 fails 8 '' broken "${tall[@]}" --set train.save=1000
 cp -r "$work/broken" "$work/changed"
 lode_run 1 $experiment changed "${training[@]}" "${short[@]}"
@@ -261,11 +279,11 @@ fi
 fails 10 'train: step [0-9]*: .*lower train.learning_rate, or raise train.warmup; the state of step [0-9]* is kept' \
     nan --set train.learning_rate=1e18 --set train.warmup=30 --set train.clip=0.0 --set train.save=1 \
     --set 'train.checkpoints=[]'
-ranks=2 fails 9 'train needs .* MB for activations, and memory = 1 MB leaves 0 MB; raise memory' memory --set memory=1M
+many=2 fails 9 'train needs .* MB for activations, and memory = 1 MB leaves 0 MB; raise memory' memory --set memory=1M
 fails 4 'train.corpus: .*/no.txt: cannot be read' corpus --set "train.corpus=$work/no.txt"
 mkdir -p "$work/way/train/tiny/step-000030"
 touch "$work/way/train/tiny/step-000030/notes"
-ranks=2 fails 8 'step-000030: holds "notes"' way
+many=2 fails 8 'step-000030: holds "notes"' way
 mkdir "$work/other"
 config true 1000 >"$work/other/config.json"
 cp "$work/model/tokenizer.json" "$work/other"
