@@ -183,6 +183,7 @@ static lode_status_t create(lode_store_t **store, lode_run_t *run, lode_stage_t 
     *store = NULL;
     char *path;
     time_text(run->start);
+    malloc_trim(0); /* small blocks that the stage before has freed would count against this one */
     lode_memory_mark();
     lode_status_t status = lode_comm_agree(run->comm, lode_run_path(&path, run, stage));
     if (status == LODE_OK)
@@ -292,7 +293,6 @@ static lode_status_t write_provenance(lode_store_t *store, lode_run_t *run, lode
 lode_status_t lode_run_finish(lode_store_t **store, lode_run_t *run, lode_stage_t stage,
                               lode_status_t local) {
     lode_status_t status = lode_comm_agree(run->comm, local);
-    malloc_trim(0); /* small blocks that a stage has freed would count against the next one */
     if (status == LODE_OK && *store)
         status = write_provenance(*store, run, stage);
     if (status != LODE_OK) {

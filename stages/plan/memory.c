@@ -63,13 +63,22 @@ static void hold(const lode_forecast_t *forecast, lode_forecast_rank_t *rank, lo
 /* --- passes ---------------------------------------------------------------------------------- */
 
 /* A pass over `text` beside `other` bytes of the stage's own, which count in the budget where
- * `counted` of them do. */
+ * `counted` of them do. What the head would need is asked for in any case, but a pass that ends
+ * before it never touches that memory. */
 typedef struct pass {
     lode_stage_t stage;
     const lode_forecast_text_t *text;
     int64_t variants, other, counted;
-    bool backward;
+    bool backward, headless;
 } pass_t;
+
+static int64_t stack_memory(const lode_forecast_t *forecast, const lode_forecast_rank_t *rank,
+                            const lode_batches_t *batches, bool head) {
+    lode_layout_t layout = rank->layout;
+    layout.head = layout.head && head;
+    return lode_stack_memory(&forecast->model.architecture, &layout, forecast->model.dtype,
+                             batches->max_tokens, batches->longest, (int)forecast->config->threads);
+}
 
 static lode_status_t run_pass(const lode_forecast_t *forecast, lode_forecast_rank_t *rank,
                               const pass_t *pass, int64_t *scratch) {
@@ -84,16 +93,15 @@ static lode_status_t run_pass(const lode_forecast_t *forecast, lode_forecast_ran
                                    .backward = pass->backward};
     lode_pass_memory_t needs;
     lode_pass_choice_t choice;
-    const int64_t stack =
-        lode_stack_memory(&forecast->model.architecture, &rank->layout, forecast->model.dtype,
-                          batches->max_tokens, batches->longest, (int)config->threads);
+    const int64_t stack = stack_memory(forecast, rank, batches, true);
+    const int64_t untouched = stack - stack_memory(forecast, rank, batches, !pass->headless);
     LODE_TRY(lode_pass_memory(&size, &needs));
     LODE_TRY(lode_pass_choose(&size, config->memory - pass->counted - stack, &choice));
     const int64_t process = lode_forecast_process(forecast, pass->stage);
     const int64_t beside = process + pass->other + stack;
     const lode_forecast_memory_t found = {.least = beside + needs.least,
                                           .all = beside + needs.all,
-                                          .used = beside + choice.memory,
+                                          .used = beside + choice.memory - untouched,
                                           .process = process + pass->other - pass->counted};
     if (pass->stage == LODE_STAGE_CALIBRATE)
         rank->kept = choice.kept;
@@ -119,13 +127,18 @@ static lode_status_t backward_pass(lode_forecast_t *forecast, lode_forecast_rank
     return run_pass(forecast, rank, &pass, scratch);
 }
 
-/* Forward passes over a text beside `other` bytes and its ids, all of which count. */
+/* A forward pass over a text beside `other` bytes and its ids, all of which count. */
+static pass_t forward(lode_stage_t stage, const lode_forecast_text_t *text, int64_t variants,
+                      int64_t other) {
+    const int64_t held = other + text->tokens * (int64_t)(2 * sizeof(int32_t));
+    return (pass_t){
+        .stage = stage, .text = text, .variants = variants, .counted = held, .other = held};
+}
+
 static lode_status_t forward_pass(const lode_forecast_t *forecast, lode_forecast_rank_t *rank,
                                   lode_stage_t stage, const lode_forecast_text_t *text,
                                   int64_t variants, int64_t other, int64_t *scratch) {
-    const int64_t held = other + text->tokens * (int64_t)(2 * sizeof(int32_t));
-    const pass_t pass = {
-        .stage = stage, .text = text, .variants = variants, .counted = held, .other = held};
+    const pass_t pass = forward(stage, text, variants, other);
     return run_pass(forecast, rank, &pass, scratch);
 }
 
@@ -144,8 +157,9 @@ static lode_status_t superweight(lode_forecast_t *forecast, lode_forecast_rank_t
     const lode_forecast_texts_t *texts = &forecast->texts;
     lode_stage_size_t size;
     LODE_TRY(lode_forecast_superweight(&size, forecast));
-    LODE_TRY(forward_pass(forecast, rank, LODE_STAGE_SUPERWEIGHT, &texts->prompts, 1, size.memory,
-                          scratch));
+    pass_t search = forward(LODE_STAGE_SUPERWEIGHT, &texts->prompts, 1, size.memory);
+    search.headless = true;
+    LODE_TRY(run_pass(forecast, rank, &search, scratch));
     if (texts->stopwords.sequences == 0)
         return LODE_OK;
     return forward_pass(forecast, rank, LODE_STAGE_SUPERWEIGHT, &texts->stopwords, 1, size.memory,
@@ -163,12 +177,14 @@ static lode_status_t quantize(lode_forecast_t *forecast, lode_forecast_rank_t *r
         hold(forecast, rank, LODE_STAGE_QUANTIZE, size.memory);
         return LODE_OK;
     }
-    lode_forecast_text_t text;
+    lode_forecast_text_t text = {0};
     lode_status_t status =
         lode_forecast_first(&text, calibration, sequences, forecast->config->micro_batch);
+    pass_t search = forward(LODE_STAGE_QUANTIZE, &text, models,
+                            size.memory + calibration->tokens * (int64_t)sizeof(double));
+    search.headless = true;
     if (status == LODE_OK)
-        status = forward_pass(forecast, rank, LODE_STAGE_QUANTIZE, &text, models,
-                              size.memory + calibration->tokens * (int64_t)sizeof(double), scratch);
+        status = run_pass(forecast, rank, &search, scratch);
     lode_forecast_text_free(&text);
     return status;
 }
