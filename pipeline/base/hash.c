@@ -51,6 +51,15 @@ void lode_hash_text(const lode_hash_t *hash, char digest[LODE_DIGEST_TEXT]) {
              (unsigned long long)value.low64);
 }
 
+lode_status_t lode_hash_bytes(char digest[LODE_DIGEST_TEXT], const void *bytes, size_t length) {
+    lode_hash_t *hash;
+    LODE_TRY(lode_hash_create(&hash));
+    lode_hash_add(hash, bytes, length);
+    lode_hash_text(hash, digest);
+    lode_hash_destroy(&hash);
+    return LODE_OK;
+}
+
 lode_status_t lode_sha256_text(char digest[LODE_SHA256_TEXT], const void *bytes, size_t length) {
     unsigned char raw[EVP_MAX_MD_SIZE];
     unsigned int size = 0;

@@ -18,6 +18,10 @@ void lode_hash_add_text(lode_hash_t *hash, const char *text);
 /* The digest of everything added so far, as 32 lower-case hexadecimal digits. */
 void lode_hash_text(const lode_hash_t *hash, char digest[LODE_DIGEST_TEXT]);
 
+/* The digest of a buffer alone. Errors: LODE_ERR_MEMORY. */
+LODE_MUST_USE lode_status_t lode_hash_bytes(char digest[LODE_DIGEST_TEXT], const void *bytes,
+                                            size_t length);
+
 /* SHA-256 of a buffer, for provenance that others check with their own tools. */
 LODE_MUST_USE lode_status_t lode_sha256_text(char digest[LODE_SHA256_TEXT], const void *bytes,
                                              size_t length);

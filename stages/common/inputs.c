@@ -6,15 +6,10 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#include "audit/version.h"
 #include "base/file.h"
 #include "base/log.h"
 #include "base/memory.h"
-#include "common/variants.h"
-#include "common/version.h"
-#include "model/companion.h"
 #include "model/prefix.h"
-#include "probe/probe.h"
 #include "store/lock.h"
 
 struct lode_inputs {
@@ -115,15 +110,6 @@ static void remember(lode_inputs_t *inputs, const char *key, const char *path, c
 
 /* --- files ---------------------------------------------------------------------------------- */
 
-static lode_status_t hash_bytes(char digest[LODE_DIGEST_TEXT], const void *data, size_t size) {
-    lode_hash_t *hash;
-    LODE_TRY(lode_hash_create(&hash));
-    lode_hash_add(hash, data, size);
-    lode_hash_text(hash, digest);
-    lode_hash_destroy(&hash);
-    return LODE_OK;
-}
-
 lode_status_t lode_inputs_file(char digest[LODE_DIGEST_TEXT], lode_inputs_t *inputs,
                                const lode_comm_t *comm, const char *path) {
     lode_status_t status = LODE_OK;
@@ -132,7 +118,7 @@ lode_status_t lode_inputs_file(char digest[LODE_DIGEST_TEXT], lode_inputs_t *inp
         lode_mapping_t mapping;
         status = lode_file_map(&mapping, path);
         if (status == LODE_OK) {
-            status = hash_bytes(digest, mapping.data, mapping.size);
+            status = lode_hash_bytes(digest, mapping.data, mapping.size);
             lode_file_unmap(&mapping);
         }
         if (status == LODE_OK)
@@ -222,7 +208,7 @@ static lode_status_t hash_weights(char digest[LODE_DIGEST_TEXT], const lode_run_
         /* Each part was set by one rank and is zero on the others. */
         MPI_Allreduce(MPI_IN_PLACE, parts, (int)(count * LODE_DIGEST_TEXT), MPI_UNSIGNED_CHAR,
                       MPI_MAX, run->comm->comm);
-        status = hash_bytes(digest, parts, (size_t)count * LODE_DIGEST_TEXT);
+        status = lode_hash_bytes(digest, parts, (size_t)count * LODE_DIGEST_TEXT);
     }
     free(parts);
     return lode_comm_agree(run->comm, status);
@@ -268,10 +254,10 @@ lode_status_t lode_inputs_model(char digest[LODE_DIGEST_TEXT], lode_inputs_t *in
         LODE_TRY(weights_digest(pair[1], inputs, run));
     else
         memset(pair[1], 0, sizeof pair[1]);
-    return lode_comm_agree(run->comm, hash_bytes(digest, pair, sizeof pair));
+    return lode_comm_agree(run->comm, lode_hash_bytes(digest, pair, sizeof pair));
 }
 
-/* --- stages --------------------------------------------------------------------------------- */
+/* --- runs ----------------------------------------------------------------------------------- */
 
 static lode_status_t note_input(lode_run_t *run, const char *digest, const char *path) {
     return lode_buffer_printf(&run->inputs, "%s  %s\n", digest, path);
@@ -349,385 +335,4 @@ lode_status_t lode_inputs_prepare(lode_run_t *run, lode_inputs_t *inputs) {
     free(texts.merged);
     free(texts.prefix);
     return status != LODE_OK ? status : lode_comm_agree(run->comm, local);
-}
-
-/* Adds the integers of a long list, a piece at a time: those of training take gigabytes. */
-static lode_status_t hash_list(lode_hash_t *hash, lode_store_t *store, const char *name,
-                               int64_t count) {
-    const int64_t piece = 1 << 20;
-    int64_t *values;
-    LODE_TRY(LODE_NEW_RAW(&values, piece, "integers"));
-    lode_status_t status = LODE_OK;
-    for (int64_t first = 0; first < count && status == LODE_OK; first += piece) {
-        const int64_t length = count - first < piece ? count - first : piece;
-        status = lode_store_read(store, name, &first, &length, LODE_TYPE_I64, values);
-        if (status == LODE_OK)
-            lode_hash_add(hash, values, (size_t)length * sizeof *values);
-    }
-    free(values);
-    return status;
-}
-
-/* Adds a dataset of integers, where there is one. */
-static lode_status_t hash_dataset(lode_hash_t *hash, lode_store_t *store, const char *name) {
-    int64_t *values = NULL, count, shape[LODE_STORE_MAX_AXES];
-    int axes;
-    if (!lode_store_has(store, name))
-        return LODE_OK;
-    LODE_TRY(lode_store_shape(store, name, &axes, shape));
-    if (axes == 1) {
-        lode_hash_add_text(hash, name);
-        lode_hash_add(hash, &shape[0], sizeof shape[0]);
-        return hash_list(hash, store, name, shape[0]);
-    }
-    LODE_TRY(lode_store_read_all(store, name, LODE_TYPE_I64, &values, &count));
-    lode_hash_add_text(hash, name);
-    lode_hash_add(hash, &count, sizeof count);
-    lode_hash_add(hash, values, (size_t)count * sizeof *values);
-    free(values);
-    return LODE_OK;
-}
-
-static lode_status_t hash_perplexity(lode_hash_t *hash, lode_store_t *store,
-                                     const lode_config_perplexity_t *entry) {
-    static const char *const attributes[] = {"bos", "prefix", "words", "bytes"};
-    char group[512], name[520];
-    snprintf(group, sizeof group, "/perplexity/%s", entry->name);
-    for (size_t i = 0; i < sizeof attributes / sizeof *attributes; i++) {
-        int64_t value = 0;
-        LODE_TRY(lode_store_get_attribute_i64(store, group, attributes[i], &value));
-        lode_hash_add(hash, &value, sizeof value);
-    }
-    snprintf(name, sizeof name, "%s/ids", group);
-    LODE_TRY(hash_dataset(hash, store, name));
-    snprintf(name, sizeof name, "%s/offsets", group);
-    return hash_dataset(hash, store, name);
-}
-
-static lode_status_t hash_task(lode_hash_t *hash, lode_store_t *store,
-                               const lode_config_task_t *entry) {
-    static const char *const parts[] = {"ids", "offsets", "context", "first", "gold", "characters"};
-    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
-        char name[512];
-        snprintf(name, sizeof name, "/tasks/%s/%s", entry->name, parts[i]);
-        LODE_TRY(hash_dataset(hash, store, name));
-    }
-    return LODE_OK;
-}
-
-/* The texts of the causal checks: their own, and of the perplexities only the one that they use. */
-static lode_status_t hash_probe(lode_hash_t *hash, lode_store_t *store,
-                                const lode_config_t *config) {
-    const lode_config_perplexity_t *entry;
-    LODE_TRY(hash_dataset(hash, store, "/probe/ids"));
-    LODE_TRY(hash_dataset(hash, store, "/probe/offsets"));
-    LODE_TRY(lode_probe_perplexity(&entry, config));
-    if (!entry)
-        return LODE_OK;
-    lode_hash_add_text(hash, lode_protocol_name(entry->protocol));
-    lode_hash_add(hash, &entry->length, sizeof entry->length);
-    return hash_perplexity(hash, store, entry);
-}
-
-/* All datasets of integers in a group and those below it. */
-static lode_status_t hash_group(lode_hash_t *hash, lode_store_t *store, const char *group) {
-    char **names;
-    int64_t count;
-    LODE_TRY(lode_store_list(store, group, &names, &count));
-    lode_status_t status = LODE_OK;
-    for (int64_t i = 0; i < count && status == LODE_OK; i++) {
-        lode_buffer_t path = {0};
-        lode_type_t type;
-        status = lode_buffer_printf(&path, "%s/%s", group, names[i]);
-        if (status == LODE_OK)
-            status = lode_store_type(store, path.data, &type) == LODE_OK
-                         ? hash_dataset(hash, store, path.data)
-                         : hash_group(hash, store, path.data);
-        lode_buffer_free(&path);
-    }
-    lode_store_list_free(&names, count);
-    return status;
-}
-
-/* What training reads. */
-static lode_status_t hash_training(lode_hash_t *hash, lode_store_t *store) {
-    static const char *const extents[] = {"train_length", "train_sequences",
-                                          "validation_sequences"};
-    LODE_TRY(hash_dataset(hash, store, "/train/ids"));
-    LODE_TRY(hash_dataset(hash, store, "/validation/ids"));
-    for (size_t i = 0; i < sizeof extents / sizeof *extents; i++) {
-        int64_t value;
-        LODE_TRY(lode_store_get_attribute_i64(store, "/", extents[i], &value));
-        lode_hash_add(hash, &value, sizeof value);
-    }
-    return LODE_OK;
-}
-
-/* Digest of the ids that a stage works on, by rank 0. The statistics depend on the calibration's
- * alone, so that another evaluation text leaves them complete. */
-static lode_status_t hash_ids(char digest[LODE_DIGEST_TEXT], lode_store_t *store,
-                              const lode_run_t *run, lode_stage_t stage) {
-    const lode_config_evaluate_t *evaluate = &run->config->evaluate;
-    lode_hash_t *hash;
-    LODE_TRY(lode_hash_create(&hash));
-    lode_status_t status = LODE_OK;
-    const bool calibration = stage != LODE_STAGE_EVALUATE && stage != LODE_STAGE_SUPERWEIGHT &&
-                             stage != LODE_STAGE_TRAIN;
-    if (stage == LODE_STAGE_TRAIN)
-        status = hash_training(hash, store);
-    if (stage == LODE_STAGE_PROBE)
-        status = hash_probe(hash, store, run->config);
-    if (stage == LODE_STAGE_SUPERWEIGHT)
-        status = hash_group(hash, store, "/superweight");
-    if (calibration && status == LODE_OK) {
-        status = hash_dataset(hash, store, "/calibration/ids");
-        if (status == LODE_OK)
-            status = hash_dataset(hash, store, "/calibration/offsets");
-    }
-    for (int64_t i = 0; stage == LODE_STAGE_EVALUATE && i < evaluate->perplexity_count; i++)
-        if (status == LODE_OK)
-            status = hash_perplexity(hash, store, &evaluate->perplexity[i]);
-    for (int64_t i = 0; stage == LODE_STAGE_EVALUATE && i < evaluate->task_count; i++)
-        if (status == LODE_OK)
-            status = hash_task(hash, store, &evaluate->tasks[i]);
-    lode_hash_text(hash, digest);
-    lode_hash_destroy(&hash);
-    return status;
-}
-
-static lode_status_t ids_digest(char digest[LODE_DIGEST_TEXT], lode_run_t *run,
-                                lode_stage_t stage) {
-    lode_store_t *store;
-    LODE_TRY(lode_run_open(&store, run, LODE_STAGE_TOKENIZE));
-    lode_status_t status = LODE_OK;
-    if (run->comm->rank == 0)
-        status = hash_ids(digest, store, run, stage);
-    lode_store_close(&store);
-    LODE_TRY(lode_comm_agree(run->comm, status));
-    return lode_comm_broadcast(run->comm, digest, LODE_DIGEST_TEXT, 0);
-}
-
-static lode_status_t hash_companions(char digest[LODE_DIGEST_TEXT], const char *folder) {
-    char **names;
-    int64_t count;
-    lode_hash_t *hash;
-    LODE_TRY(lode_companion_list(&names, &count, folder));
-    lode_status_t status = lode_hash_create(&hash);
-    for (int64_t i = 0; i < count && status == LODE_OK; i++) {
-        char *path;
-        lode_mapping_t mapping = {0};
-        status = lode_path_join(&path, folder, names[i]);
-        if (status != LODE_OK)
-            break;
-        status = lode_file_map(&mapping, path);
-        lode_hash_add_text(hash, names[i]);
-        lode_hash_add(hash, &mapping.size, sizeof mapping.size);
-        lode_hash_add(hash, mapping.data, mapping.size);
-        lode_file_unmap(&mapping);
-        free(path);
-    }
-    if (hash)
-        lode_hash_text(hash, digest);
-    lode_hash_destroy(&hash);
-    lode_companion_free(&names, count);
-    return status;
-}
-
-/* Digest of the files beside the weights, which an export copies, by rank 0. */
-static lode_status_t companions_digest(lode_run_t *run) {
-    lode_status_t status = LODE_OK;
-    if (run->comm->rank == 0)
-        status = hash_companions(run->companion_digest, run->model->path);
-    LODE_TRY(lode_comm_agree(run->comm, status));
-    return lode_comm_broadcast(run->comm, run->companion_digest, LODE_DIGEST_TEXT, 0);
-}
-
-/* Digest of the published coordinates that super weights are compared with, by rank 0. */
-static lode_status_t add_known(lode_hash_t *hash, const lode_run_t *run) {
-    const char *path = run->config->superweight.known;
-    char digest[LODE_DIGEST_TEXT] = "";
-    lode_status_t status = LODE_OK;
-    if (run->comm->rank == 0 && *path) {
-        lode_mapping_t mapping;
-        status = lode_file_map(&mapping, path);
-        if (status == LODE_OK) {
-            status = hash_bytes(digest, mapping.data, mapping.size);
-            lode_file_unmap(&mapping);
-        }
-    }
-    LODE_TRY(lode_comm_agree(run->comm, status));
-    LODE_TRY(lode_comm_broadcast(run->comm, digest, LODE_DIGEST_TEXT, 0));
-    lode_hash_add_text(hash, digest);
-    return LODE_OK;
-}
-
-/* What all variants are made from, and the names of those that no key of the stage decides. */
-static lode_status_t add_variants(lode_hash_t *hash, const lode_run_t *run) {
-    static const lode_stage_t sources[] = {LODE_STAGE_COMPENSATE, LODE_STAGE_SUPERWEIGHT,
-                                           LODE_STAGE_QUANTIZE};
-    lode_variant_t *variants;
-    int64_t count;
-    lode_hash_add_text(hash, run->fingerprint[LODE_STAGE_PRUNE]);
-    for (size_t i = 0; i < sizeof sources / sizeof *sources; i++)
-        if (lode_stage_wanted(run->config, sources[i]))
-            lode_hash_add_text(hash, run->fingerprint[sources[i]]);
-    LODE_TRY(lode_comm_agree(run->comm, lode_variants_list(&variants, &count, run->config)));
-    for (int64_t v = 0; v < count; v++)
-        if (!variants[v].pruned)
-            lode_hash_add_text(hash, variants[v].name);
-    lode_variants_free(&variants, count);
-    return LODE_OK;
-}
-
-/* What the original is compared by, and the folders' contents. */
-static lode_status_t add_audit(lode_hash_t *hash, lode_run_t *run, lode_inputs_t *inputs) {
-    char calibration[LODE_DIGEST_TEXT], evaluation[LODE_DIGEST_TEXT];
-    LODE_TRY(ids_digest(calibration, run, LODE_STAGE_AUDIT));
-    LODE_TRY(ids_digest(evaluation, run, LODE_STAGE_EVALUATE));
-    lode_hash_add_text(hash, run->model_digest);
-    lode_hash_add_text(hash, calibration);
-    lode_hash_add_text(hash, evaluation);
-    lode_hash_add_text(hash, run->fingerprint[LODE_STAGE_CLASSIFY]);
-    if (lode_stage_wanted(run->config, LODE_STAGE_SUPERWEIGHT))
-        lode_hash_add_text(hash, run->fingerprint[LODE_STAGE_SUPERWEIGHT]);
-    return lode_audit_hash(hash, run, inputs);
-}
-
-/* What a tokenizer is made from: the corpus, and the special tokens that config.json numbers. */
-static lode_status_t add_tokenizer(lode_hash_t *hash, lode_run_t *run, lode_inputs_t *inputs) {
-    char corpus[LODE_DIGEST_TEXT];
-    LODE_TRY(lode_inputs_file(corpus, inputs, run->comm, run->config->train.corpus));
-    lode_hash_add_text(hash, corpus);
-    lode_hash_add(hash, &run->architecture.bos, sizeof run->architecture.bos);
-    lode_hash_add(hash, &run->architecture.eos, sizeof run->architecture.eos);
-    return LODE_OK;
-}
-
-/* What the ids come of: the texts, and the tokenizer, which must be there where it is made. */
-static lode_status_t add_texts(lode_hash_t *hash, lode_run_t *run, lode_inputs_t *inputs) {
-    const lode_config_t *config = run->config;
-    const bool trained = lode_config_is_trained(config, run->model);
-    if (lode_stage_wanted_of(config, run->model, LODE_STAGE_TOKENIZER)) {
-        char tokenizer[LODE_DIGEST_TEXT];
-        lode_store_t *store;
-        LODE_TRY(lode_run_open(&store, run, LODE_STAGE_TOKENIZER));
-        lode_store_close(&store);
-        LODE_TRY(lode_inputs_file(tokenizer, inputs, run->comm, run->tokenizer));
-        lode_hash_add_text(hash, run->fingerprint[LODE_STAGE_TOKENIZER]);
-        lode_hash_add_text(hash, tokenizer);
-    }
-    lode_hash_add_text(hash, run->text_digest);
-    lode_hash_add(hash, &run->architecture.bos, sizeof run->architecture.bos);
-    lode_hash_add(hash, &run->architecture.eos, sizeof run->architecture.eos);
-    if (trained) /* which texts there are */
-        lode_hash_add_text(hash, lode_train_from_name(config->train.from));
-    return LODE_OK;
-}
-
-/* What training begins with, and its ids. The files beside the weights are copied as they are when
- * a folder is written: a changed README must not have a model trained again. */
-static lode_status_t add_train(lode_hash_t *hash, lode_run_t *run) {
-    char ids[LODE_DIGEST_TEXT];
-    LODE_TRY(ids_digest(ids, run, LODE_STAGE_TRAIN));
-    lode_hash_add_text(hash, run->model_digest);
-    lode_hash_add_text(hash, ids);
-    if (lode_stage_wanted_of(run->config, run->model, LODE_STAGE_TOKENIZER))
-        lode_hash_add_text(hash, run->fingerprint[LODE_STAGE_TOKENIZER]);
-    return LODE_OK;
-}
-
-/* What goes into a stage's fingerprint beside its keys. */
-static lode_status_t add_dependencies(lode_hash_t *hash, lode_run_t *run, lode_inputs_t *inputs,
-                                      lode_stage_t stage) {
-    char ids[LODE_DIGEST_TEXT];
-    const bool moments = lode_stage_wanted(run->config, LODE_STAGE_MOMENTS);
-    const bool compensate = lode_stage_wanted(run->config, LODE_STAGE_COMPENSATE);
-    const bool superweight = lode_stage_wanted(run->config, LODE_STAGE_SUPERWEIGHT);
-    switch (stage) {
-    case LODE_STAGE_TOKENIZER:
-        LODE_TRY(add_tokenizer(hash, run, inputs));
-        break;
-    case LODE_STAGE_TOKENIZE:
-        LODE_TRY(add_texts(hash, run, inputs));
-        break;
-    case LODE_STAGE_TRAIN:
-        LODE_TRY(add_train(hash, run));
-        break;
-    case LODE_STAGE_CALIBRATE:
-    case LODE_STAGE_ACCUMULATE:
-    case LODE_STAGE_MOMENTS:
-        LODE_TRY(ids_digest(ids, run, stage));
-        lode_hash_add_text(hash, run->model_digest);
-        lode_hash_add_text(hash, ids);
-        break;
-    case LODE_STAGE_CLASSIFY:
-        lode_hash_add_text(hash, run->fingerprint[LODE_STAGE_ACCUMULATE]);
-        break;
-    case LODE_STAGE_SUPERWEIGHT: /* the fingerprint of classify has the model's digest */
-        LODE_TRY(ids_digest(ids, run, stage));
-        LODE_TRY(add_known(hash, run));
-        lode_hash_add_text(hash, run->fingerprint[LODE_STAGE_CLASSIFY]);
-        lode_hash_add_text(hash, ids);
-        break;
-    case LODE_STAGE_SPECTRA:
-    case LODE_STAGE_PRUNE:
-        lode_hash_add_text(hash, run->fingerprint[LODE_STAGE_CALIBRATE]);
-        lode_hash_add_text(hash, run->fingerprint[LODE_STAGE_CLASSIFY]);
-        if (moments)
-            lode_hash_add_text(hash, run->fingerprint[LODE_STAGE_MOMENTS]);
-        break;
-    case LODE_STAGE_COMPENSATE:
-        lode_hash_add_text(hash, run->fingerprint[LODE_STAGE_PRUNE]);
-        break;
-    case LODE_STAGE_QUANTIZE: /* that of prune has those of classify and accumulate */
-        LODE_TRY(ids_digest(ids, run, stage));
-        lode_hash_add_text(hash, run->fingerprint[LODE_STAGE_PRUNE]);
-        if (compensate)
-            lode_hash_add_text(hash, run->fingerprint[LODE_STAGE_COMPENSATE]);
-        if (superweight)
-            lode_hash_add_text(hash, run->fingerprint[LODE_STAGE_SUPERWEIGHT]);
-        lode_hash_add_text(hash, ids);
-        break;
-    case LODE_STAGE_EVALUATE:
-        LODE_TRY(ids_digest(ids, run, stage));
-        LODE_TRY(add_variants(hash, run));
-        lode_hash_add_text(hash, ids);
-        break;
-    case LODE_STAGE_PROBE:
-        LODE_TRY(ids_digest(ids, run, stage));
-        lode_hash_add_text(hash, run->fingerprint[LODE_STAGE_CALIBRATE]);
-        lode_hash_add_text(hash, run->fingerprint[LODE_STAGE_CLASSIFY]);
-        lode_hash_add_text(hash, ids);
-        break;
-    case LODE_STAGE_EXPORT:
-        LODE_TRY(companions_digest(run));
-        lode_hash_add_text(hash, run->companion_digest);
-        lode_hash_add_text(hash, run->model_digest);
-        lode_hash_add_text(hash, run->model->name); /* folders are named after both */
-        lode_hash_add_text(hash, run->point);
-        LODE_TRY(add_variants(hash, run));
-        break;
-    case LODE_STAGE_AUDIT:
-        LODE_TRY(add_audit(hash, run, inputs));
-        break;
-    case LODE_STAGE_COUNT:
-        break;
-    }
-    return LODE_OK;
-}
-
-lode_status_t lode_inputs_fingerprint(lode_run_t *run, lode_inputs_t *inputs, lode_stage_t stage) {
-    const int32_t revision = LODE_RESULTS_REVISION;
-    lode_hash_t *hash;
-    lode_status_t status = lode_comm_agree(run->comm, lode_hash_create(&hash));
-    if (status == LODE_OK) {
-        lode_hash_add(hash, &revision, sizeof revision);
-        status = add_dependencies(hash, run, inputs, stage);
-    }
-    if (status == LODE_OK)
-        status = lode_config_stage_hash(run->config, lode_stage_name(stage), hash);
-    if (status == LODE_OK)
-        lode_hash_text(hash, run->fingerprint[stage]);
-    lode_hash_destroy(&hash);
-    return lode_comm_agree(run->comm, status);
 }

@@ -1,6 +1,6 @@
-/* stages/common/inputs: fingerprints of what a run reads.
+/* stages/common/inputs: digests of what a run reads.
  *
- * A fingerprint is of contents. Files that have kept their size and time of modification since they
+ * A digest is of contents. Files that have kept their size and time of modification since they
  * were last hashed are not read again: <results>/<name>/.fingerprints.json remembers, like git's
  * index. Weights are hashed by the ranks that own them, tensor by tensor.
  */
@@ -29,13 +29,5 @@ LODE_MUST_USE lode_status_t lode_inputs_model(char digest[LODE_DIGEST_TEXT], lod
 
 /* Fills run->model_digest, run->text_digest and run->inputs. Collective. */
 LODE_MUST_USE lode_status_t lode_inputs_prepare(lode_run_t *run, lode_inputs_t *inputs);
-
-/* Fills run->fingerprint[stage], what the stage's file must carry to be complete and unchanged:
- * from the contents of what it reads, the experiment's keys, the fingerprints of the stages before,
- * which are set already, and the results revision. After tokenize its file must exist, since what
- * counts is its ids, and before audit the folders that it reads. `inputs` remembers the digests of
- * these folders; NULL where audit is not asked about. Collective. */
-LODE_MUST_USE lode_status_t lode_inputs_fingerprint(lode_run_t *run, lode_inputs_t *inputs,
-                                                    lode_stage_t stage);
 
 #endif

@@ -13,7 +13,7 @@
 #include "base/memory.h"
 #include "calibrate/calibrate.h"
 #include "classify/classify.h"
-#include "common/inputs.h"
+#include "common/fingerprint.h"
 #include "common/outline.h"
 #include "common/statistics.h"
 #include "compensate/compensate.h"
@@ -148,7 +148,7 @@ static void warn_of_merged(const driver_t *driver, const lode_config_t *config,
  * later one reads it, which finds out by itself. */
 static lode_status_t decide(driver_t *driver, lode_run_t *run, lode_stage_t stage, bool *needed) {
     *needed = false;
-    LODE_TRY(lode_inputs_fingerprint(run, driver->inputs, stage));
+    LODE_TRY(lode_fingerprint_stage(run, driver->inputs, stage));
     if (!(driver->request->stages >> stage & 1))
         return LODE_OK;
     verdict_t verdict;
@@ -398,7 +398,7 @@ static lode_status_t know_training(driver_t *driver, lode_run_t *run) {
     LODE_TRY(lode_inputs_prepare(run, driver->inputs));
     for (int s = 0; s <= LODE_STAGE_TRAIN; s++)
         if (lode_stage_wanted_of(run->config, run->model, (lode_stage_t)s))
-            LODE_TRY(lode_inputs_fingerprint(run, driver->inputs, (lode_stage_t)s));
+            LODE_TRY(lode_fingerprint_stage(run, driver->inputs, (lode_stage_t)s));
     return LODE_OK;
 }
 

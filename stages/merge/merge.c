@@ -8,7 +8,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "base/memory.h"
-#include "common/inputs.h"
+#include "common/fingerprint.h"
 #include "common/statistics.h"
 #include "merge/part.h"
 #include "store/lock.h"
@@ -370,7 +370,7 @@ static lode_status_t merge_file(merge_t *merge, int file) {
     /* tokenize.h5 has no settings; those of the first statistics stand in its provenance. */
     merge->run.config = merge->parts[0].config[file == 0 ? 1 : file];
     if (stage != LODE_STAGE_TOKENIZE)
-        LODE_TRY(lode_inputs_fingerprint(&merge->run, NULL, stage));
+        LODE_TRY(lode_fingerprint_stage(&merge->run, NULL, stage));
     LODE_TRY(lode_run_create(&merge->store, &merge->run, stage));
     lode_status_t status = fill_file(merge, file);
     return lode_run_finish(&merge->store, &merge->run, stage, status);

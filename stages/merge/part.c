@@ -6,7 +6,7 @@
 
 #include "base/file.h"
 #include "base/memory.h"
-#include "common/inputs.h"
+#include "common/fingerprint.h"
 
 const lode_stage_t lode_merge_stages[LODE_MERGE_FILES] = {
     LODE_STAGE_TOKENIZE, LODE_STAGE_CALIBRATE, LODE_STAGE_ACCUMULATE, LODE_STAGE_MOMENTS};
@@ -111,7 +111,7 @@ static lode_status_t check_file(const lode_merge_part_t *part, lode_run_t *run, 
     const lode_stage_t stage = lode_merge_stages[file];
     char *found = NULL;
     run->config = part->config[file];
-    LODE_TRY(lode_inputs_fingerprint(run, NULL, stage));
+    LODE_TRY(lode_fingerprint_stage(run, NULL, stage));
     lode_status_t status =
         lode_store_get_attribute_text(part->store[file], "/provenance", "fingerprint", &found);
     if (status == LODE_OK && strcmp(found, run->fingerprint[stage]) != 0)

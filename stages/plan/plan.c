@@ -103,7 +103,7 @@ static lode_status_t parse_bytes(int64_t *bytes, const char *text) {
 
 /* --- sweeps ---------------------------------------------------------------------------------- */
 
-/* Stages on whose results a stage depends, as its fingerprint has it (common/inputs.h). */
+/* Stages on whose results a stage depends, as its fingerprint has it (common/fingerprint.h). */
 static unsigned before(lode_stage_t stage) {
     const unsigned tokenize = 1u << LODE_STAGE_TOKENIZER | 1u << LODE_STAGE_TOKENIZE,
                    statistics = tokenize | 1u << LODE_STAGE_CALIBRATE | 1u << LODE_STAGE_ACCUMULATE,

@@ -40,15 +40,6 @@ static lode_status_t check_model(const lode_run_t *run) {
                      run->model->path, BOS, EOS, (int)model->bos, (int)model->eos);
 }
 
-static lode_status_t digest_of(char digest[LODE_DIGEST_TEXT], const void *bytes, size_t size) {
-    lode_hash_t *hash;
-    LODE_TRY(lode_hash_create(&hash));
-    lode_hash_add(hash, bytes, size);
-    lode_hash_text(hash, digest);
-    lode_hash_destroy(&hash);
-    return LODE_OK;
-}
-
 /* Writes tokenizer.json, and only what the stages that follow can read. */
 static lode_status_t write_tokenizer(char digest[LODE_DIGEST_TEXT],
                                      const lode_bpe_trained_t *trained, const char *path) {
@@ -59,7 +50,7 @@ static lode_status_t write_tokenizer(char digest[LODE_DIGEST_TEXT],
         status = lode_tokenizer_parse(&tokenizer, json.data, json.length, path);
     lode_tokenizer_destroy(&tokenizer);
     if (status == LODE_OK)
-        status = digest_of(digest, json.data, json.length);
+        status = lode_hash_bytes(digest, json.data, json.length);
     if (status == LODE_OK)
         status = lode_file_write_atomic(path, json.data, json.length);
     lode_buffer_free(&json);
@@ -165,7 +156,7 @@ bool lode_tokenizer_present(const lode_run_t *run) {
         return false;
     find_digest(wanted, run);
     if (lode_file_map(&mapping, run->tokenizer) == LODE_OK) {
-        if (digest_of(found, mapping.data, mapping.size) != LODE_OK)
+        if (lode_hash_bytes(found, mapping.data, mapping.size) != LODE_OK)
             *found = '\0';
         lode_file_unmap(&mapping);
     }
