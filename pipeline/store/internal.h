@@ -108,7 +108,7 @@ lode_status_t lode_store_stick(lode_store_t *store, lode_status_t status);
 /* The store's sticky error as this rank's current one. Local. */
 LODE_MUST_USE lode_status_t lode_store_sticky(const lode_store_t *store);
 
-/* --- journal.c, for the store ---------------------------------------------------------------- */
+/* --- journal.c and journal_marks.c, for the store --------------------------------------------- */
 
 /* Whether datasets are only laid out yet, since those of an interrupted run may be taken over. */
 bool lode_journal_waits(const lode_store_t *store);
