@@ -76,6 +76,57 @@ static void zero_unless(bool accumulate, lode_real_t *y, int64_t count) {
         memset(y, 0, (size_t)count * sizeof *y);
 }
 
+/* A matrix as one direction uses it: C[tokens, results] = A[tokens, places]·op(W), where each sum
+ * goes over `places`. */
+typedef struct direction {
+    int64_t results, places;
+    bool upright; /* a stored line is of one result, and BLAS must turn it */
+} direction_t;
+
+static direction_t direction_of(const lode_weight_t *weight, bool backward) {
+    return (direction_t){.results = backward ? weight->in : weight->out,
+                         .places = backward ? weight->out : weight->in,
+                         .upright = weight->transposed == backward};
+}
+
+/* A product with a matrix that must be converted: blocks of its results, and in each of them blocks
+ * of places, whose products add up in the result as BLAS itself adds those of its own blocks. */
+static void multiply_converted(const lode_weight_t *weight, direction_t way, int64_t tokens,
+                               const lode_real_t *a, bool accumulate, lode_real_t *c,
+                               lode_real_t *workspace) {
+    const block_t block = block_of(way.results, way.places);
+    const CBLAS_TRANSPOSE transpose = way.upright ? CblasTrans : CblasNoTrans;
+    for (int64_t result = 0; result < way.results; result += block.width) {
+        const int64_t left = way.results - result, width = left < block.width ? left : block.width;
+        for (int64_t place = 0; place < way.places; place += block.depth) {
+            const int64_t rest = way.places - place,
+                          depth = rest < block.depth ? rest : block.depth;
+            if (way.upright)
+                convert_block(workspace, weight, result, width, place, depth);
+            else
+                convert_block(workspace, weight, place, depth, result, width);
+            gemm(transpose, tokens, width, depth, a + place, way.places, workspace,
+                 way.upright ? depth : width, accumulate || place > 0, c + result, way.results);
+        }
+    }
+}
+
+static void multiply(const lode_weight_t *weight, bool backward, int64_t tokens,
+                     const lode_real_t *a, bool accumulate, lode_real_t *c,
+                     lode_real_t *workspace) {
+    const direction_t way = direction_of(weight, backward);
+    if (tokens == 0 || way.results == 0)
+        return;
+    if (way.places == 0) /* BLAS need not touch C where its sums are empty */
+        zero_unless(accumulate, c, tokens * way.results);
+    else if (readable_in_place(weight))
+        gemm(way.upright ? CblasTrans : CblasNoTrans, tokens, way.results, way.places, a,
+             way.places, (const lode_real_t *)weight->data, weight->pitch, accumulate, c,
+             way.results);
+    else
+        multiply_converted(weight, way, tokens, a, accumulate, c, workspace);
+}
+
 static void add_bias(const lode_weight_t *weight, int64_t tokens, lode_real_t *y) {
     const int64_t out = weight->out;
     const int32_t *index = weight->row_index;
@@ -87,80 +138,15 @@ static void add_bias(const lode_weight_t *weight, int64_t tokens, lode_real_t *y
             y[t * out + i] += weight->bias[index ? index[i] : i];
 }
 
-/* A product with a matrix that must be converted: blocks of its rows, and in each of them blocks of
- * its columns, whose products add up in the result as BLAS itself adds those of its own blocks. */
-static void forward_converted(const lode_weight_t *weight, int64_t tokens, const lode_real_t *x,
-                              bool accumulate, lode_real_t *y, lode_real_t *workspace) {
-    const int64_t in = weight->in, out = weight->out;
-    const block_t block = block_of(out, in);
-    for (int64_t row = 0; row < out; row += block.width) {
-        const int64_t rows = out - row < block.width ? out - row : block.width;
-        for (int64_t col = 0; col < in; col += block.depth) {
-            const int64_t cols = in - col < block.depth ? in - col : block.depth;
-            const bool add = accumulate || col > 0;
-            if (weight->transposed) {
-                convert_block(workspace, weight, col, cols, row, rows);
-                gemm(CblasNoTrans, tokens, rows, cols, x + col, in, workspace, rows, add, y + row,
-                     out);
-            } else {
-                convert_block(workspace, weight, row, rows, col, cols);
-                gemm(CblasTrans, tokens, rows, cols, x + col, in, workspace, cols, add, y + row,
-                     out);
-            }
-        }
-    }
-}
-
 void lode_linear_forward(const lode_weight_t *weight, int64_t tokens, const lode_real_t *x,
                          bool accumulate, lode_real_t *y, lode_real_t *workspace) {
-    const int64_t in = weight->in, out = weight->out;
-    if (tokens == 0 || out == 0)
-        return;
-    if (in == 0) /* BLAS need not touch C where k = 0 */
-        zero_unless(accumulate, y, tokens * out);
-    else if (readable_in_place(weight))
-        gemm(weight->transposed ? CblasNoTrans : CblasTrans, tokens, out, in, x, in,
-             (const lode_real_t *)weight->data, weight->pitch, accumulate, y, out);
-    else
-        forward_converted(weight, tokens, x, accumulate, y, workspace);
+    multiply(weight, false, tokens, x, accumulate, y, workspace);
     add_bias(weight, tokens, y);
-}
-
-/* Likewise: blocks of columns, and in each of them blocks of rows. */
-static void backward_converted(const lode_weight_t *weight, int64_t tokens, const lode_real_t *dy,
-                               bool accumulate, lode_real_t *dx, lode_real_t *workspace) {
-    const int64_t in = weight->in, out = weight->out;
-    const block_t block = block_of(in, out);
-    for (int64_t col = 0; col < in; col += block.width) {
-        const int64_t cols = in - col < block.width ? in - col : block.width;
-        for (int64_t row = 0; row < out; row += block.depth) {
-            const int64_t rows = out - row < block.depth ? out - row : block.depth;
-            const bool add = accumulate || row > 0;
-            if (weight->transposed) {
-                convert_block(workspace, weight, col, cols, row, rows);
-                gemm(CblasTrans, tokens, cols, rows, dy + row, out, workspace, rows, add, dx + col,
-                     in);
-            } else {
-                convert_block(workspace, weight, row, rows, col, cols);
-                gemm(CblasNoTrans, tokens, cols, rows, dy + row, out, workspace, cols, add,
-                     dx + col, in);
-            }
-        }
-    }
 }
 
 void lode_linear_backward(const lode_weight_t *weight, int64_t tokens, const lode_real_t *dy,
                           bool accumulate, lode_real_t *dx, lode_real_t *workspace) {
-    const int64_t in = weight->in, out = weight->out;
-    if (tokens == 0 || in == 0)
-        return;
-    if (out == 0)
-        zero_unless(accumulate, dx, tokens * in);
-    else if (readable_in_place(weight))
-        gemm(weight->transposed ? CblasTrans : CblasNoTrans, tokens, in, out, dy, out,
-             (const lode_real_t *)weight->data, weight->pitch, accumulate, dx, in);
-    else
-        backward_converted(weight, tokens, dy, accumulate, dx, workspace);
+    multiply(weight, true, tokens, dy, accumulate, dx, workspace);
 }
 
 /* Columns whose sums over the tokens one thread holds at once; and tokens of one product: no more
