@@ -65,7 +65,7 @@ static lode_status_t check_option(const lode_family_option_t *option, json_t *ro
 }
 
 static lode_status_t check_options(const lode_family_t *family, json_t *root, const char *name) {
-    for (const lode_family_option_t *option = family->options; option->key; option++)
+    for (const lode_family_option_t *option = family->options; option && option->key; option++)
         LODE_TRY(check_option(option, root, name));
     for (const lode_family_option_t *option = lode_family_common_options(); option->key; option++)
         if (!lode_family_reads(family, option->key))
@@ -135,7 +135,7 @@ static lode_status_t read_tables(lode_architecture_t *out, const lode_family_t *
         LODE_TRY(lode_setting_real(&value, root, real->key, name));
         memcpy(base + real->field, &value, sizeof value);
     }
-    for (const lode_family_switch_t *entry = family->switches; entry->key; entry++) {
+    for (const lode_family_switch_t *entry = family->switches; entry && entry->key; entry++) {
         bool value = entry->preset;
         LODE_TRY(lode_setting_bool(&value, root, entry->key, name));
         memcpy(base + entry->field, &value, sizeof value);

@@ -56,17 +56,24 @@ static const lode_family_option_t common_options[] = {
 #define V LODE_EXTENT_VOCAB
 #define P LODE_EXTENT_POSITIONS
 
-/* Keys that all but GPT-2 have. */
-#define LLAMA_KEYS                                                                                 \
-    .heads_key = "num_attention_heads", .kv_heads_key = "num_key_value_heads",                     \
-    .head_dim_key = "head_dim", .tied_key = "tie_word_embeddings", .prefix = "model."
-
 enum {
     DEFAULT_ROTARY = 1u << LODE_ROTARY_DEFAULT,
     LONGROPE_ROTARY = 1u << LODE_ROTARY_LONGROPE,
     ALL_ROTARY = DEFAULT_ROTARY | LONGROPE_ROTARY | 1u << LODE_ROTARY_LINEAR |
                  1u << LODE_ROTARY_DYNAMIC | 1u << LODE_ROTARY_LLAMA3 | 1u << LODE_ROTARY_YARN,
 };
+
+/* What all but GPT-2 have from Llama; and those that also have its activation and positions. */
+#define LLAMA_KEYS                                                                                 \
+    .heads_key = "num_attention_heads", .kv_heads_key = "num_key_value_heads",                     \
+    .head_dim_key = "head_dim", .tied_key = "tie_word_embeddings", .prefix = "model."
+#define SILU .activation_key = "hidden_act", .activation_preset = LODE_ACTIVATION_SILU
+#define LLAMA_LIKE LLAMA_KEYS, SILU, .rotary_kinds = ALL_ROTARY
+
+/* Constants: blocks of Llama, and their norms. */
+#define GATED_RMS .gated = true, .norm = LODE_NORM_RMS
+#define NORMS_BEFORE .attention_norm = true, .ffn_norm = true
+#define NORMS_BEHIND .attention_post_norm = true, .ffn_post_norm = true
 
 /* Sizes under the names that all but GPT-2 use. */
 #define COMMON_SIZES(positions)                                                                    \
@@ -111,13 +118,13 @@ enum {
     [LODE_ROLE_GATE] = MATRIX("layers.#.mlp.gate_proj.weight", M, D),                              \
     [LODE_ROLE_UP] = MATRIX("layers.#.mlp.up_proj.weight", M, D),                                  \
     [LODE_ROLE_DOWN] = MATRIX("layers.#.mlp.down_proj.weight", D, M)
+/* Biases are there where a constant or a switch of the family says so. */
+#define LLAMA_MATRICES ATTENTION_MATRICES, ATTENTION_BIASES, FFN_MATRICES, EMBEDDING_AND_HEAD
 #define PRE_NORMS                                                                                  \
     [LODE_ROLE_ATTENTION_NORM] = VECTOR("layers.#.input_layernorm.weight", D),                     \
     [LODE_ROLE_FFN_NORM] = VECTOR("layers.#.post_attention_layernorm.weight", D),                  \
     [LODE_ROLE_FINAL_NORM] = VECTOR("norm.weight", D)
 
-static const lode_family_option_t no_options[] = {{0}};
-static const lode_family_switch_t no_switches[] = {{0}};
 static const lode_family_switch_t attention_switches[] = {
     {"attention_bias", FIELD(attention_bias), false},
     {"attention_bias", FIELD(output_bias), false},
@@ -193,26 +200,18 @@ static const lode_family_t families[LODE_MODEL_TYPE_COUNT] = {
     [LODE_MODEL_LLAMA] =
         {
             .model_type = "llama",
-            LLAMA_KEYS,
-            .constant =
-                {.gated = true, .norm = LODE_NORM_RMS, .attention_norm = true, .ffn_norm = true},
+            LLAMA_LIKE,
+            .constant = {GATED_RMS, NORMS_BEFORE},
             .sizes = sizes_2048,
             .reals = rms_1e6,
             .switches = llama_switches,
-            .options = no_options,
-            .activation_key = "hidden_act",
-            .activation_preset = LODE_ACTIVATION_SILU,
             .ffn_bias_key = "mlp_bias",
-            .rotary_kinds = ALL_ROTARY,
             .bos_preset = 1,
             .eos_preset = 2,
             .tensors =
                 {
                     PRE_NORMS,
-                    ATTENTION_MATRICES,
-                    ATTENTION_BIASES,
-                    FFN_MATRICES,
-                    EMBEDDING_AND_HEAD,
+                    LLAMA_MATRICES,
                     [LODE_ROLE_GATE_BIAS] = VECTOR_IF("layers.#.mlp.gate_proj.bias", M, ffn_bias),
                     [LODE_ROLE_UP_BIAS] = VECTOR_IF("layers.#.mlp.up_proj.bias", M, ffn_bias),
                     [LODE_ROLE_DOWN_BIAS] = VECTOR_IF("layers.#.mlp.down_proj.bias", D, ffn_bias),
@@ -221,88 +220,50 @@ static const lode_family_t families[LODE_MODEL_TYPE_COUNT] = {
     [LODE_MODEL_MISTRAL] =
         {
             .model_type = "mistral",
-            LLAMA_KEYS,
-            .constant =
-                {.gated = true, .norm = LODE_NORM_RMS, .attention_norm = true, .ffn_norm = true},
+            LLAMA_LIKE,
+            .constant = {GATED_RMS, NORMS_BEFORE},
             .sizes = sizes_131072,
             .reals = rms_1e6,
-            .switches = no_switches,
-            .options = no_options,
             .kv_heads_preset = 8,
-            .activation_key = "hidden_act",
-            .activation_preset = LODE_ACTIVATION_SILU,
             .window = LODE_FAMILY_WINDOW_ALL,
             .window_preset = 4096,
-            .rotary_kinds = ALL_ROTARY,
             .bos_preset = 1,
             .eos_preset = 2,
-            .tensors =
-                {
-                    PRE_NORMS,
-                    ATTENTION_MATRICES,
-                    FFN_MATRICES,
-                    EMBEDDING_AND_HEAD,
-                },
+            .tensors = {PRE_NORMS, LLAMA_MATRICES},
         },
     [LODE_MODEL_QWEN2] =
         {
             .model_type = "qwen2",
-            LLAMA_KEYS,
-            .constant = {.gated = true,
-                         .norm = LODE_NORM_RMS,
-                         .attention_norm = true,
-                         .ffn_norm = true,
-                         .attention_bias = true},
+            LLAMA_LIKE,
+            .constant = {GATED_RMS, NORMS_BEFORE, .attention_bias = true},
             .sizes = sizes_32768,
             .reals = rms_1e6,
-            .switches = no_switches,
             .options = qwen2_options,
             .kv_heads_preset = 32,
-            .activation_key = "hidden_act",
-            .activation_preset = LODE_ACTIVATION_SILU,
             .window = LODE_FAMILY_WINDOW_UPPER,
             .window_preset = 4096,
-            .rotary_kinds = ALL_ROTARY,
             .bos_preset = -1,
             .eos_preset = -1,
-            .tensors =
-                {
-                    PRE_NORMS,
-                    ATTENTION_MATRICES,
-                    ATTENTION_BIASES,
-                    FFN_MATRICES,
-                    EMBEDDING_AND_HEAD,
-                },
+            .tensors = {PRE_NORMS, LLAMA_MATRICES},
         },
     [LODE_MODEL_QWEN3] =
         {
             .model_type = "qwen3",
-            LLAMA_KEYS,
-            .constant = {.gated = true,
-                         .norm = LODE_NORM_RMS,
-                         .attention_norm = true,
-                         .ffn_norm = true,
-                         .qk_norm = LODE_QK_NORM_HEAD},
+            LLAMA_LIKE,
+            .constant = {GATED_RMS, NORMS_BEFORE, .qk_norm = LODE_QK_NORM_HEAD},
             .sizes = sizes_32768,
             .reals = rms_1e6,
             .switches = attention_switches,
-            .options = no_options,
             .kv_heads_preset = 32,
             .head_dim_preset = 128,
-            .activation_key = "hidden_act",
-            .activation_preset = LODE_ACTIVATION_SILU,
             .window = LODE_FAMILY_WINDOW_UPPER,
             .window_preset = 4096,
-            .rotary_kinds = ALL_ROTARY,
             .bos_preset = -1,
             .eos_preset = -1,
             .tensors =
                 {
                     PRE_NORMS,
-                    ATTENTION_MATRICES,
-                    ATTENTION_BIASES,
-                    FFN_MATRICES,
-                    EMBEDDING_AND_HEAD,
+                    LLAMA_MATRICES,
                     [LODE_ROLE_Q_NORM] = VECTOR("layers.#.self_attn.q_norm.weight", HEAD),
                     [LODE_ROLE_K_NORM] = VECTOR("layers.#.self_attn.k_norm.weight", HEAD),
                 },
@@ -310,53 +271,28 @@ static const lode_family_t families[LODE_MODEL_TYPE_COUNT] = {
     [LODE_MODEL_OLMO] =
         {
             .model_type = "olmo",
-            LLAMA_KEYS,
-            .constant = {.gated = true,
-                         .norm = LODE_NORM_LAYER,
-                         .norm_eps = 1e-5,
-                         .attention_norm = true,
-                         .ffn_norm = true},
+            LLAMA_LIKE,
+            .constant = {.gated = true, .norm = LODE_NORM_LAYER, .norm_eps = 1e-5, NORMS_BEFORE},
             .sizes = sizes_2048,
             .reals = olmo_reals,
             .switches = attention_switches,
-            .options = no_options,
-            .activation_key = "hidden_act",
-            .activation_preset = LODE_ACTIVATION_SILU,
-            .rotary_kinds = ALL_ROTARY,
             .bos_preset = -1,
             .eos_preset = 50279,
-            .tensors =
-                {
-                    ATTENTION_MATRICES,
-                    ATTENTION_BIASES,
-                    FFN_MATRICES,
-                    EMBEDDING_AND_HEAD,
-                },
+            .tensors = {LLAMA_MATRICES},
         },
     [LODE_MODEL_OLMO2] =
         {
             .model_type = "olmo2",
-            LLAMA_KEYS,
-            .constant = {.gated = true,
-                         .norm = LODE_NORM_RMS,
-                         .attention_post_norm = true,
-                         .ffn_post_norm = true,
-                         .qk_norm = LODE_QK_NORM_WHOLE},
+            LLAMA_LIKE,
+            .constant = {GATED_RMS, NORMS_BEHIND, .qk_norm = LODE_QK_NORM_WHOLE},
             .sizes = sizes_2048,
             .reals = rms_1e5,
             .switches = attention_switches,
-            .options = no_options,
-            .activation_key = "hidden_act",
-            .activation_preset = LODE_ACTIVATION_SILU,
-            .rotary_kinds = ALL_ROTARY,
             .bos_preset = -1,
             .eos_preset = 50279,
             .tensors =
                 {
-                    ATTENTION_MATRICES,
-                    ATTENTION_BIASES,
-                    FFN_MATRICES,
-                    EMBEDDING_AND_HEAD,
+                    LLAMA_MATRICES,
                     [LODE_ROLE_Q_NORM] = VECTOR("layers.#.self_attn.q_norm.weight", QUERY),
                     [LODE_ROLE_K_NORM] = VECTOR("layers.#.self_attn.k_norm.weight", KEY_VALUE),
                     [LODE_ROLE_ATTENTION_POST_NORM] =
@@ -370,17 +306,10 @@ static const lode_family_t families[LODE_MODEL_TYPE_COUNT] = {
         {
             .model_type = "gemma2",
             LLAMA_KEYS,
-            .constant = {.gated = true,
-                         .norm = LODE_NORM_RMS,
-                         .norm_offset = true,
-                         .attention_norm = true,
-                         .attention_post_norm = true,
-                         .ffn_norm = true,
-                         .ffn_post_norm = true},
+            .constant = {GATED_RMS, .norm_offset = true, NORMS_BEFORE, NORMS_BEHIND},
             .sizes = sizes_8192,
             .reals = gemma2_reals,
             .switches = attention_switches,
-            .options = no_options,
             .kv_heads_preset = 4,
             .head_dim_preset = 256,
             .activation_key = "hidden_activation",
@@ -396,10 +325,7 @@ static const lode_family_t families[LODE_MODEL_TYPE_COUNT] = {
             .eos_preset = 1,
             .tensors =
                 {
-                    ATTENTION_MATRICES,
-                    ATTENTION_BIASES,
-                    FFN_MATRICES,
-                    EMBEDDING_AND_HEAD,
+                    LLAMA_MATRICES,
                     [LODE_ROLE_ATTENTION_NORM] = VECTOR("layers.#.input_layernorm.weight", D),
                     [LODE_ROLE_ATTENTION_POST_NORM] =
                         VECTOR("layers.#.post_attention_layernorm.weight", D),
@@ -413,14 +339,10 @@ static const lode_family_t families[LODE_MODEL_TYPE_COUNT] = {
         {
             .model_type = "phi3",
             LLAMA_KEYS,
-            .constant =
-                {.gated = true, .norm = LODE_NORM_RMS, .attention_norm = true, .ffn_norm = true},
+            SILU,
+            .constant = {GATED_RMS, NORMS_BEFORE},
             .sizes = sizes_4096,
             .reals = rms_1e5,
-            .switches = no_switches,
-            .options = no_options,
-            .activation_key = "hidden_act",
-            .activation_preset = LODE_ACTIVATION_SILU,
             .window = LODE_FAMILY_WINDOW_ALL,
             .partial_rotary = true,
             .rotary_kinds = DEFAULT_ROTARY | LONGROPE_ROTARY,
@@ -444,15 +366,13 @@ static const lode_family_t families[LODE_MODEL_TYPE_COUNT] = {
         {
             .model_type = "gpt2",
             .constant = {.norm = LODE_NORM_LAYER,
-                         .attention_norm = true,
-                         .ffn_norm = true,
+                         NORMS_BEFORE,
                          .attention_bias = true,
                          .output_bias = true,
                          .ffn_bias = true,
                          .learned_positions = true},
             .sizes = gpt2_sizes,
             .reals = gpt2_reals,
-            .switches = no_switches,
             .options = gpt2_options,
             .aliases = gpt2_aliases,
             .heads_key = "n_head",

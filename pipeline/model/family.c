@@ -11,10 +11,10 @@ bool lode_family_reads(const lode_family_t *family, const char *key) {
     for (const lode_family_real_t *real = family->reals; real->key; real++)
         if (strcmp(real->key, key) == 0)
             return true;
-    for (const lode_family_switch_t *entry = family->switches; entry->key; entry++)
+    for (const lode_family_switch_t *entry = family->switches; entry && entry->key; entry++)
         if (strcmp(entry->key, key) == 0)
             return true;
-    for (const lode_family_option_t *option = family->options; option->key; option++)
+    for (const lode_family_option_t *option = family->options; option && option->key; option++)
         if (strcmp(option->key, key) == 0)
             return true;
     if (family->attention_scalar_key && strcmp(family->attention_scalar_key, key) == 0)

@@ -117,15 +117,15 @@ typedef struct lode_family_tensor {
     size_t only_if;         /* offset of a bool in lode_architecture_t; 0: always */
 } lode_family_tensor_t;
 
-/* Lists end with an entry whose key is NULL. */
+/* Lists end with an entry whose key is NULL; those that may be empty may be NULL. */
 typedef struct lode_family {
     const char *model_type;
     lode_architecture_t constant; /* what is the same in all models of the family */
     const lode_family_size_t *sizes;
     const lode_family_real_t *reals;
-    const lode_family_switch_t *switches;
-    const lode_family_option_t *options; /* of this family, before those refused in all */
-    const lode_family_alias_t *aliases;  /* ends with {NULL, NULL}; NULL: none */
+    const lode_family_switch_t *switches; /* may be empty, as may the next two */
+    const lode_family_option_t *options;  /* of this family, before those refused in all */
+    const lode_family_alias_t *aliases;
     const char *heads_key;
     const char *kv_heads_key; /* NULL: as many as heads */
     int64_t kv_heads_preset;  /* where absent; 0, and null: as many as heads */
