@@ -8,7 +8,7 @@
 
 /* The data set in hand. */
 typedef struct data {
-    lode_evaluate_set_t set; /* first: it is the context of lode_evaluate_set_edit */
+    lode_evaluate_set_t set; /* first: see lode_evaluate_losses_t */
     const lode_config_perplexity_t *entry;
     lode_windows_t windows;
     int32_t bos;    /* token before the text, −1 for none */
@@ -49,41 +49,12 @@ static lode_status_t create_datasets(data_t *data) {
     return LODE_OK;
 }
 
-/* Takes what this stage was computed before, in part or for other settings. Collective. */
-static lode_status_t take_earlier(data_t *data) {
-    lode_evaluate_work_t *work = data->set.work;
-    const int64_t sequences = data->set.sequences;
-    const lode_reuse_kind_t kind = {
-        .group = "/perplexity", .axes = 1, .shape = {data->windows.targets}};
-    for (int64_t v = 0; v < data->set.variants; v++)
-        data->set.items[v].done =
-            lode_store_done(work->store, data->set.part, v * sequences, sequences);
-    if (!*work->group)
-        LODE_TRY(
-            lode_reuse_take(work->store, work->run, &kind, data->set.items, data->set.variants));
-    lode_status_t status = LODE_OK;
-    for (int64_t v = 0; v < data->set.variants && status == LODE_OK; v++)
-        if (data->set.items[v].found && work->run->comm->rank == 0) /* which has written it */
-            status = lode_store_mark(work->store, data->set.part, v * sequences, sequences);
-    return lode_comm_agree(work->run->comm, status);
-}
-
-static lode_status_t run_variants(data_t *data) {
-    lode_evaluate_work_t *work = data->set.work;
-    LODE_TRY(lode_comm_agree(work->run->comm, lode_evaluate_set_select(&data->set)));
-    const int64_t text = data->windows.text.offsets[data->windows.windows];
-    const lode_evaluation_t evaluation = {.stage = work->stage,
-                                          .text = &data->windows.text,
-                                          .variants = data->set.computed,
-                                          .parent = data->set.parent,
-                                          .start = data->set.start,
-                                          .other = lode_evaluate_edits_memory(work) +
-                                                   text * (int64_t)sizeof(int32_t),
-                                          .context = data,
-                                          .edit = lode_evaluate_set_edit,
-                                          .losses = on_losses,
-                                          .done = lode_evaluate_set_done};
-    return lode_evaluation_run(work->run, &evaluation);
+static lode_status_t compute(data_t *data) {
+    const lode_windows_t *windows = &data->windows;
+    const lode_reuse_kind_t kind = {.group = "/perplexity", .axes = 1, .shape = {windows->targets}};
+    const int64_t tokens = windows->text.offsets[windows->windows];
+    LODE_TRY(lode_evaluate_set_take(&data->set, &kind, data->set.part, data->set.sequences));
+    return lode_evaluate_set_run(&data->set, tokens * (int64_t)sizeof(int32_t), on_losses);
 }
 
 static void data_free(data_t *data) {
@@ -115,9 +86,7 @@ lode_status_t lode_evaluate_perplexity(lode_evaluate_work_t *work, int64_t index
     data_t data;
     lode_status_t status = open_entry(&data, work, index);
     if (status == LODE_OK)
-        status = take_earlier(&data);
-    if (status == LODE_OK)
-        status = run_variants(&data);
+        status = compute(&data);
     if (status == LODE_OK)
         status = lode_store_synchronise(work->store);
     for (int64_t v = 0; status == LODE_OK && v < data.set.variants; v++)

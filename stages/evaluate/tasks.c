@@ -14,7 +14,7 @@ enum { PATH_BYTES = LODE_EVALUATE_PATH };
 
 /* The task in hand. */
 typedef struct data {
-    lode_evaluate_set_t set; /* first: it is the context of lode_evaluate_set_edit */
+    lode_evaluate_set_t set; /* first: see lode_evaluate_losses_t */
     const lode_config_task_t *entry;
     lode_requests_t requests;
     int32_t *characters; /* [items, width] */
@@ -122,25 +122,6 @@ static lode_status_t create_datasets(const data_t *data) {
     return describe_items(data);
 }
 
-/* Takes what this stage was computed before, in part or for other settings. Collective. */
-static lode_status_t take_earlier(data_t *data) {
-    lode_evaluate_work_t *work = data->set.work;
-    const lode_reuse_kind_t kind = {.group = "/tasks",
-                                    .beside = "/task_greedy",
-                                    .axes = 2,
-                                    .shape = {data->requests.items, data->requests.width}};
-    for (int64_t v = 0; v < data->set.variants; v++)
-        data->set.items[v].done = lode_store_done(work->store, data->table, v, 1);
-    if (!*work->group)
-        LODE_TRY(
-            lode_reuse_take(work->store, work->run, &kind, data->set.items, data->set.variants));
-    lode_status_t status = LODE_OK;
-    for (int64_t v = 0; v < data->set.variants && status == LODE_OK; v++)
-        if (data->set.items[v].found && work->run->comm->rank == 0) /* which has written it */
-            status = lode_store_mark(work->store, data->table, v, 1);
-    return lode_comm_agree(work->run->comm, status);
-}
-
 /* --- computing ------------------------------------------------------------------------------ */
 
 static lode_status_t on_losses(void *context, int64_t variant, const lode_batch_t *batch,
@@ -214,23 +195,19 @@ static lode_status_t write_tables(const data_t *data) {
     return status;
 }
 
-static lode_status_t run_variants(data_t *data) {
+static lode_status_t compute(data_t *data) {
     const lode_evaluate_work_t *work = data->set.work;
     const lode_comm_t *comm = work->run->comm;
-    LODE_TRY(lode_comm_agree(comm, lode_evaluate_set_select(&data->set)));
-    const lode_evaluation_t evaluation = {
-        .stage = work->stage,
-        .text = &data->requests.text,
-        .variants = data->set.computed,
-        .parent = data->set.parent,
-        .start = data->set.start,
-        .other = lode_evaluate_edits_memory(work) + lode_requests_memory(&data->requests) +
-                 data->set.sequences * (int64_t)(sizeof *data->sums + sizeof *data->flags),
-        .context = data,
-        .edit = lode_evaluate_set_edit,
-        .losses = on_losses,
-        .done = lode_evaluate_set_done};
-    LODE_TRY(lode_evaluation_run(work->run, &evaluation));
+    const lode_requests_t *requests = &data->requests;
+    const lode_reuse_kind_t kind = {.group = "/tasks",
+                                    .beside = "/task_greedy",
+                                    .axes = 2,
+                                    .shape = {requests->items, requests->width}};
+    const int64_t answers =
+        data->set.sequences * (int64_t)(sizeof *data->sums + sizeof *data->flags);
+    LODE_TRY(lode_evaluate_set_take(&data->set, &kind, data->table, 1));
+    LODE_TRY(
+        lode_evaluate_set_run(&data->set, lode_requests_memory(requests) + answers, on_losses));
     LODE_TRY(lode_store_synchronise(work->scratch));
     return lode_comm_agree(comm, comm->rank == 0 ? write_tables(data) : LODE_OK);
 }
@@ -353,10 +330,8 @@ lode_status_t lode_evaluate_task(lode_evaluate_work_t *work, int64_t index) {
     lode_status_t status = open_task(&data, work, index);
     if (status == LODE_OK) {
         warn_of_length(&data);
-        status = take_earlier(&data);
+        status = compute(&data);
     }
-    if (status == LODE_OK)
-        status = run_variants(&data);
     if (status == LODE_OK)
         status = lode_store_synchronise(work->store);
     for (int64_t v = 0; status == LODE_OK && v < data.set.variants; v++)

@@ -31,17 +31,12 @@ lode_status_t lode_evaluate_edit(void *context, int64_t variant, int64_t layer,
     return LODE_OK;
 }
 
-lode_status_t lode_evaluate_set_edit(void *context, int64_t variant, int64_t layer,
-                                     lode_layer_edit_t *edit) {
-    const lode_evaluate_set_t *set = context;
-    return lode_evaluate_edit(set->work, set->selected[variant], layer, edit);
-}
-
 lode_status_t lode_evaluate_set_create(lode_evaluate_set_t *set, lode_evaluate_work_t *work,
                                        const char *group, const char *name, bool pruned,
                                        const lode_text_t *text) {
     *set = (lode_evaluate_set_t){.work = work,
                                  .name = name,
+                                 .text = text,
                                  .sequences = text->sequences,
                                  .variants = pruned ? 1 + work->variant_count : 1};
     LODE_TRY(LODE_NEW(&set->items, set->variants, "results"));
@@ -66,24 +61,23 @@ void lode_evaluate_set_free(lode_evaluate_set_t *set) {
     *set = (lode_evaluate_set_t){0};
 }
 
-bool lode_evaluate_set_done(void *context, const lode_batch_t *batch) {
-    const lode_evaluate_set_t *set = context;
-    for (int64_t i = 0; i < set->computed; i++)
-        if (!lode_store_done(set->losses, set->part,
-                             set->selected[i] * set->sequences + batch->first_sequence,
-                             batch->sequences.count))
-            return false;
-    return true;
+lode_status_t lode_evaluate_set_take(lode_evaluate_set_t *set, const lode_reuse_kind_t *kind,
+                                     int part, int64_t units) {
+    const lode_evaluate_work_t *work = set->work;
+    for (int64_t v = 0; v < set->variants; v++)
+        set->items[v].done = lode_store_done(work->store, part, v * units, units);
+    if (!*work->group)
+        LODE_TRY(lode_reuse_take(work->store, work->run, kind, set->items, set->variants));
+    lode_status_t status = LODE_OK;
+    for (int64_t v = 0; v < set->variants && status == LODE_OK; v++)
+        if (set->items[v].found && work->run->comm->rank == 0) /* which has written it */
+            status = lode_store_mark(work->store, part, v * units, units);
+    return lode_comm_agree(work->run->comm, status);
 }
 
-lode_status_t lode_evaluate_set_mark(const lode_evaluate_set_t *set, int64_t computed,
-                                     const lode_batch_t *batch) {
-    return lode_store_mark(set->losses, set->part,
-                           set->selected[computed] * set->sequences + batch->first_sequence,
-                           batch->sequences.count);
-}
-
-lode_status_t lode_evaluate_set_select(lode_evaluate_set_t *set) {
+/* Selects the variants that are neither done nor found in earlier results, and says how many these
+ * are. */
+static lode_status_t select_variants(lode_evaluate_set_t *set) {
     const lode_edit_digests_t *digests = &set->work->digests;
     int64_t equal = 0, found = 0;
     set->computed = 0;
@@ -102,4 +96,46 @@ lode_status_t lode_evaluate_set_select(lode_evaluate_set_t *set) {
                   set->work->stage, set->name, (long long)set->variants,
                   set->variants == 1 ? "variant" : "variants", (long long)equal, (long long)found);
     return LODE_OK;
+}
+
+/* A lode_edit_callback_t by variants that are computed. */
+static lode_status_t edit_computed(void *context, int64_t variant, int64_t layer,
+                                   lode_layer_edit_t *edit) {
+    const lode_evaluate_set_t *set = context;
+    return lode_evaluate_edit(set->work, set->selected[variant], layer, edit);
+}
+
+/* Whether an interrupted run has all that is computed of a micro-batch. */
+static bool is_done(void *context, const lode_batch_t *batch) {
+    const lode_evaluate_set_t *set = context;
+    for (int64_t i = 0; i < set->computed; i++)
+        if (!lode_store_done(set->losses, set->part,
+                             set->selected[i] * set->sequences + batch->first_sequence,
+                             batch->sequences.count))
+            return false;
+    return true;
+}
+
+lode_status_t lode_evaluate_set_run(lode_evaluate_set_t *set, int64_t bytes,
+                                    lode_evaluate_losses_t losses) {
+    const lode_evaluate_work_t *work = set->work;
+    LODE_TRY(lode_comm_agree(work->run->comm, select_variants(set)));
+    const lode_evaluation_t evaluation = {.stage = work->stage,
+                                          .text = set->text,
+                                          .variants = set->computed,
+                                          .parent = set->parent,
+                                          .start = set->start,
+                                          .other = lode_evaluate_edits_memory(work) + bytes,
+                                          .context = set,
+                                          .edit = edit_computed,
+                                          .losses = losses,
+                                          .done = is_done};
+    return lode_evaluation_run(work->run, &evaluation);
+}
+
+lode_status_t lode_evaluate_set_mark(const lode_evaluate_set_t *set, int64_t computed,
+                                     const lode_batch_t *batch) {
+    return lode_store_mark(set->losses, set->part,
+                           set->selected[computed] * set->sequences + batch->first_sequence,
+                           batch->sequences.count);
 }

@@ -41,6 +41,7 @@ typedef struct lode_evaluate_set {
     int part;             /* of them */
     int64_t sequences;
     const char *name;         /* of the data set */
+    const lode_text_t *text;  /* its sequences */
     int64_t variants;         /* the first so many of the stage */
     lode_reuse_item_t *items; /* [variants] */
     /* Of the variants that are computed: which they are, and what they have in common. */
@@ -62,15 +63,10 @@ const char *lode_evaluate_variant_name(const lode_evaluate_work_t *work, int64_t
 lode_status_t lode_evaluate_edit(void *work, int64_t variant, int64_t layer,
                                  lode_layer_edit_t *edit);
 
-/* A lode_edit_callback_t by variants that are computed; the context is any structure that begins
- * with a lode_evaluate_set_t. Local. */
-lode_status_t lode_evaluate_set_edit(void *set, int64_t variant, int64_t layer,
-                                     lode_layer_edit_t *edit);
-
 /* Names the datasets <group>/<name>/<variant> and works out the digests of what goes there, the
  * losses over `text`. *set is for lode_evaluate_set_free, also on failure.
  *   group    in, "/perplexity"
- *   name     in, of the data set; must stay
+ *   name     in, of the data set; must stay, as must text
  *   pruned   in, whether all variants are evaluated, or the dense model alone
  * Errors: LODE_ERR_MEMORY. Local. */
 LODE_MUST_USE lode_status_t lode_evaluate_set_create(lode_evaluate_set_t *set,
@@ -79,16 +75,27 @@ LODE_MUST_USE lode_status_t lode_evaluate_set_create(lode_evaluate_set_t *set,
                                                      const lode_text_t *text);
 void lode_evaluate_set_free(lode_evaluate_set_t *set); /* leaves {0}. Local. */
 
-/* Whether an interrupted run has all that is computed of a micro-batch, as lode_evaluation_t asks;
- * the context is any structure that begins with a lode_evaluate_set_t. Local. */
-bool lode_evaluate_set_done(void *set, const lode_batch_t *batch);
+/* Takes over what was computed before, by an interrupted run or for other settings: the units
+ * [v·units, (v + 1)·units) of `part` of the stage's store are variant v's results, which look like
+ * `kind`. Errors: LODE_ERR_IO, LODE_ERR_MEMORY. Collective. */
+LODE_MUST_USE lode_status_t lode_evaluate_set_take(lode_evaluate_set_t *set,
+                                                   const lode_reuse_kind_t *kind, int part,
+                                                   int64_t units);
+
+/* lode_evaluation_t's, with any structure that begins with a lode_evaluate_set_t as the context,
+ * and with variants numbered as in set->selected. */
+typedef lode_status_t (*lode_evaluate_losses_t)(void *set, int64_t computed,
+                                                const lode_batch_t *batch, const double *nll,
+                                                const uint8_t *greedy);
+
+/* Computes the losses of the variants that are neither done nor found in earlier results, but for
+ * the sequences that are marked, and says how many variants these are. `bytes` is what the data set
+ * holds on this rank. Errors: those of lode_evaluation_run. Collective. */
+LODE_MUST_USE lode_status_t lode_evaluate_set_run(lode_evaluate_set_t *set, int64_t bytes,
+                                                  lode_evaluate_losses_t losses);
 
 /* Marks the sequences of a micro-batch for variant `computed` of those that are computed. Local. */
 LODE_MUST_USE lode_status_t lode_evaluate_set_mark(const lode_evaluate_set_t *set, int64_t computed,
                                                    const lode_batch_t *batch);
-
-/* Selects the variants that are neither done nor found in earlier results, and says how many these
- * are. Errors: LODE_ERR_MEMORY. Local. */
-LODE_MUST_USE lode_status_t lode_evaluate_set_select(lode_evaluate_set_t *set);
 
 #endif
