@@ -1,92 +1,14 @@
-#include "transformer/pass.h"
+#include "transformer/pass_internal.h"
 
 #include <stdlib.h>
 
 #include "base/log.h"
 #include "base/memory.h"
 #include "base/stop.h"
-#include "kernels/loss.h"
-#include "kernels/norm.h"
-#include "transformer/arena.h"
-#include "transformer/channel.h"
-#include "transformer/notice.h"
 
 enum { TAG_FORWARD = 101, TAG_BACKWARD = 102 };
 
-/* One rank's state during a pass. A replica's micro-batches are numbered from 0, in the order of
- * its share. */
-typedef struct engine {
-    const lode_pass_t *pass;
-    lode_status_t status;    /* this rank's own error */
-    bool sound;              /* neither that nor a marked message so far */
-    lode_plan_share_t share; /* of this replica */
-    lode_plan_t whole, part; /* for its whole micro-batches, and for the one that it shares */
-    int64_t *todo;           /* [todo_count] micro-batches that are not done */
-    int64_t todo_count;
-    int64_t end;        /* first of the replica's micro-batches that is not begun any more */
-    double begun, unit; /* when the last one was, and the most seconds between two */
-    lode_notice_t notice;
-    int64_t variant; /* the stack is prepared for, −1 at first */
-    lode_arena_t arena;
-    lode_channel_t forward_in, forward_out, backward_in, backward_out;
-    int64_t received, sent, messages; /* forward, so far; to be received in all */
-    lode_progress_t progress;
-    const lode_stack_gradient_t *gradient; /* of micro-batch gradient_item, NULL: not wanted */
-    int64_t gradient_item;                 /* −1 at first */
-} engine_t;
-
-/* A variant of a micro-batch. */
-typedef struct work {
-    int64_t item; /* the micro-batch, in the replica's numbers */
-    const lode_batch_t *batch;
-    const lode_plan_t *plan;
-    int64_t variant;
-} work_t;
-
 /* --- setting up ----------------------------------------------------------------------------- */
-
-lode_pass_size_t lode_pass_size(const lode_pass_t *pass) {
-    return (lode_pass_size_t){.architecture = pass->stack ? pass->stack->architecture : NULL,
-                              .layout = pass->layout,
-                              .tokens = pass->batches->max_tokens,
-                              .batches = pass->batches->count,
-                              .variants = pass->variants,
-                              .parent = pass->parent,
-                              .start = pass->start,
-                              .backward = pass->backward};
-}
-
-lode_status_t lode_pass_memory(const lode_pass_size_t *size, lode_pass_memory_t *memory) {
-    lode_arena_shape_t shape;
-    LODE_TRY(lode_arena_shape(&shape, size));
-    *memory = lode_arena_memory(&shape);
-    return LODE_OK;
-}
-
-lode_status_t lode_pass_scratch(const lode_pass_size_t *size, int64_t budget, int64_t *bytes) {
-    lode_arena_shape_t shape;
-    lode_arena_t arena;
-    *bytes = 0;
-    LODE_TRY(lode_arena_shape(&shape, size));
-    if (lode_arena_choose(&arena, &shape, budget, true))
-        *bytes = lode_arena_scratch(&arena);
-    return LODE_OK;
-}
-
-lode_status_t lode_pass_choose(const lode_pass_size_t *size, int64_t budget,
-                               lode_pass_choice_t *choice) {
-    lode_arena_shape_t shape;
-    lode_arena_t arena;
-    LODE_TRY(lode_arena_shape(&shape, size));
-    const bool fits = lode_arena_choose(&arena, &shape, budget, true);
-    if (!fits) /* never below what this is */
-        (void)lode_arena_choose(&arena, &shape, lode_arena_memory(&shape).least, true);
-    *choice = (lode_pass_choice_t){.fits = fits,
-                                   .kept = arena.kept,
-                                   .memory = lode_arena_bytes(&arena),
-                                   .scratch = lode_arena_scratch(&arena)};
-    return LODE_OK;
-}
 
 /* Micro-batches of a replica, the shared one included. */
 static int64_t share_items(const lode_plan_share_t *share) {
@@ -94,7 +16,7 @@ static int64_t share_items(const lode_plan_share_t *share) {
 }
 
 /* What is kept within the budget. */
-static lode_status_t choose_kept(engine_t *engine) {
+static lode_status_t choose_kept(lode_pass_engine_t *engine) {
     const lode_pass_t *pass = engine->pass;
     lode_pass_size_t size = lode_pass_size(pass);
     lode_arena_shape_t shape;
@@ -114,7 +36,7 @@ static lode_status_t choose_kept(engine_t *engine) {
 
 /* Makes the plans of this replica, all ranks of which must know what each of them can keep. `local`
  * is this rank's status so far. Collective over pass->comm, not agreed. */
-static lode_status_t make_plans(engine_t *engine, lode_status_t local) {
+static lode_status_t make_plans(lode_pass_engine_t *engine, lode_status_t local) {
     const lode_pass_t *pass = engine->pass;
     const lode_layout_t *layout = pass->layout;
     const int64_t own[] = {engine->arena.slots, layout->layer_end};
@@ -151,7 +73,7 @@ done:
     return local;
 }
 
-static lode_status_t engine_open(engine_t *engine) {
+static lode_status_t engine_open(lode_pass_engine_t *engine) {
     const lode_pass_t *pass = engine->pass;
     LODE_TRY(make_plans(engine, choose_kept(engine)));
     if (!pass->stack)
@@ -171,7 +93,7 @@ static lode_status_t engine_open(engine_t *engine) {
     return lode_arena_open(&engine->arena, pass->stack, pass->scratch, pass->room);
 }
 
-static void engine_close(engine_t *engine) {
+static void engine_close(lode_pass_engine_t *engine) {
     lode_channel_close(&engine->forward_in);
     lode_channel_close(&engine->forward_out);
     lode_channel_close(&engine->backward_in);
@@ -182,9 +104,9 @@ static void engine_close(engine_t *engine) {
     free(engine->todo);
 }
 
-/* --- helpers of both directions ------------------------------------------------------------- */
+/* --- what becomes of a micro-batch ------------------------------------------------------------ */
 
-static void note(engine_t *engine, lode_status_t status) {
+static void note(lode_pass_engine_t *engine, lode_status_t status) {
     if (status == LODE_OK)
         return;
     if (engine->status == LODE_OK)
@@ -194,18 +116,18 @@ static void note(engine_t *engine, lode_status_t status) {
 }
 
 /* Whether there is something to compute of a micro-batch. */
-static bool is_live(const engine_t *engine, int64_t item) {
+static bool is_live(const lode_pass_engine_t *engine, int64_t item) {
     return engine->sound && item < engine->end;
 }
 
-static lode_mark_t mark_of(const engine_t *engine, int64_t item) {
+static lode_mark_t mark_of(const lode_pass_engine_t *engine, int64_t item) {
     if (!engine->sound)
         return LODE_MARK_FAILED;
     return item < engine->end ? LODE_MARK_SOUND : LODE_MARK_SKIPPED;
 }
 
 /* Takes note of what the neighbour made of a micro-batch. */
-static void heed(engine_t *engine, int64_t item, lode_mark_t mark) {
+static void heed(lode_pass_engine_t *engine, int64_t item, lode_mark_t mark) {
     if (mark == LODE_MARK_FAILED)
         engine->sound = false;
     if (mark == LODE_MARK_SKIPPED && item < engine->end)
@@ -214,7 +136,7 @@ static void heed(engine_t *engine, int64_t item, lode_mark_t mark) {
 
 /* On a feeder, before a micro-batch: whether it is begun. One takes as long to pass through all
  * stages as they take between them. */
-static void consider(engine_t *engine, int64_t item) {
+static void consider(lode_pass_engine_t *engine, int64_t item) {
     const double now = lode_time(), seconds = now - engine->begun;
     if (item > 0 && seconds > engine->unit)
         engine->unit = seconds;
@@ -227,214 +149,27 @@ static void consider(engine_t *engine, int64_t item) {
 }
 
 /* The replica's micro-batch number `item`; the variant is still to be set. */
-static work_t work_of(const engine_t *engine, int64_t item) {
+static lode_pass_work_t work_of(const lode_pass_engine_t *engine, int64_t item) {
     const lode_pass_t *pass = engine->pass;
     const lode_plan_share_t *share = &engine->share;
     const bool whole = item < share->whole;
     const int64_t batch = /* of those to do */
         whole ? item * pass->layout->replicas + pass->layout->replica : share->part_batch;
-    return (work_t){.item = item,
-                    .batch = &pass->batches->batch[engine->todo[batch]],
-                    .plan = whole ? &engine->whole : &engine->part};
+    return (lode_pass_work_t){.item = item,
+                              .batch = &pass->batches->batch[engine->todo[batch]],
+                              .plan = whole ? &engine->whole : &engine->part};
 }
 
-static void progress_messages(engine_t *engine) {
+void lode_pass_progress(lode_pass_engine_t *engine) {
     lode_channel_progress(&engine->forward_in);
     lode_channel_progress(&engine->forward_out);
     lode_channel_progress(&engine->backward_in);
     lode_channel_progress(&engine->backward_out);
 }
 
-/* Where the gradients of a micro-batch's weights are added, NULL for nowhere. */
-static const lode_stack_gradient_t *gradient_of(engine_t *engine, int64_t item,
-                                                const lode_batch_t *batch) {
-    const lode_observer_t *observer = &engine->pass->observer;
-    if (!observer->gradient)
-        return NULL;
-    if (engine->gradient_item != item) {
-        engine->gradient_item = item;
-        engine->gradient = observer->gradient(observer->context, batch);
-    }
-    return engine->gradient;
-}
-
-static lode_status_t check_finite(const lode_pass_t *pass, const lode_real_t *x, int64_t count,
-                                  int64_t layer, int64_t sequence) {
-    /* 0·x is 0, or NaN where x is NaN or infinite. */
-    lode_real_t sum = 0;
-#pragma omp simd reduction(+ : sum)
-    for (int64_t i = 0; i < count; i++)
-        sum += 0 * x[i];
-    if (sum == 0)
-        return LODE_OK;
-    return lode_fail(LODE_ERR_NUMERIC,
-                     "layer %lld gives NaN or infinity on the micro-batch that begins with "
-                     "sequence %lld; %s",
-                     (long long)layer, (long long)sequence,
-                     pass->blame ? pass->blame : "the checkpoint holds such weights, or overflows");
-}
-
 /* --- forward -------------------------------------------------------------------------------- */
 
-/* Hidden states that this rank keeps: those of `variant` before its layer `layer`; NULL where it
- * does not. */
-static lode_real_t *state_of(const engine_t *engine, const work_t *work, int64_t variant,
-                             int64_t layer) {
-    const int64_t slot =
-        lode_plan_slot(work->plan, variant, engine->pass->stack->first_layer + layer);
-    return slot < 0 ? NULL : lode_arena_state(&engine->arena, slot);
-}
-
-/* Where the input of the stack's layer `layer` is put when it is computed. */
-static lode_real_t *input_place(engine_t *engine, const work_t *work, int64_t layer) {
-    lode_real_t *state = state_of(engine, work, work->variant, layer);
-    return state ? state : lode_arena_input(&engine->arena, work->item, layer);
-}
-
-typedef struct input_view {
-    const lode_observer_t *observer;
-    const lode_batch_t *batch;
-    int64_t layer;
-    lode_status_t status;
-} input_view_t;
-
-static void pass_input(void *context, lode_input_t which, const lode_real_t *x) {
-    input_view_t *view = context;
-    if (view->status == LODE_OK)
-        view->status =
-            view->observer->input(view->observer->context, view->batch, view->layer, which, x);
-}
-
-/* Layers from the stack's `layer` on, whose input is `x`. */
-static lode_status_t forward_layers(engine_t *engine, const work_t *work, int64_t layer,
-                                    lode_real_t *x, lode_real_t *last_output) {
-    const lode_pass_t *pass = engine->pass;
-    const lode_batch_t *batch = work->batch;
-    lode_stack_t *stack = pass->stack;
-    for (int64_t l = layer; l < stack->count; l++) {
-        lode_activations_t *act = lode_arena_work(&engine->arena, work->item, l);
-        lode_real_t *y = l + 1 < stack->count ? input_place(engine, work, l + 1) : last_output;
-        const lode_real_t *h, *u;
-        input_view_t view = {
-            .observer = &pass->observer, .batch = batch, .layer = stack->first_layer + l};
-        const lode_tap_t tap = {.context = &view, .input = pass_input};
-        act->x = x;
-        lode_layer_forward_tapped(&stack->layer[l], &batch->sequences, act, y, stack->workspace,
-                                  pass->observer.input ? &tap : NULL, &h, &u);
-        LODE_TRY(view.status);
-        LODE_TRY(check_finite(pass, y, batch->tokens * stack->d, stack->first_layer + l,
-                              batch->first_sequence));
-        if (pass->observer.ffn_forward)
-            LODE_TRY(pass->observer.ffn_forward(pass->observer.context, batch,
-                                                stack->first_layer + l, h, u));
-        if (pass->backward)
-            LODE_TRY(lode_arena_put(&engine->arena, work->item, l, batch->tokens * stack->d));
-        progress_messages(engine);
-        x = y;
-    }
-    return LODE_OK;
-}
-
-typedef struct logits_view {
-    const lode_pass_t *pass;
-    const lode_batch_t *batch;
-    lode_status_t status;
-} logits_view_t;
-
-static void pass_logits(void *context, int64_t first, int64_t rows, const lode_real_t *logits) {
-    logits_view_t *view = context;
-    if (view->status == LODE_OK)
-        view->status = view->pass->observer.logits(view->pass->observer.context,
-                                                   view->batch->first_token + first, rows, logits);
-}
-
-/* Chooses the rows that the head sees, gathers them to the front of arena->final where they are
- * not all, and returns how many there are. */
-static int64_t head_rows(engine_t *engine, const lode_batch_t *batch) {
-    const lode_pass_t *pass = engine->pass;
-    lode_arena_t *arena = &engine->arena;
-    const lode_text_t *text = pass->batches->text;
-    const int64_t d = pass->stack->d;
-    int64_t rows = 0;
-    for (int64_t t = 0; t < batch->tokens; t++) {
-        const int32_t target = text->target[batch->first_token + t];
-        if (pass->compact && target < 0)
-            continue;
-        if (rows != t)
-            memcpy(arena->final + rows * d, arena->final + t * d, (size_t)d * sizeof(lode_real_t));
-        arena->row[rows] = (int32_t)t;
-        arena->target[rows] = target;
-        arena->weight[rows] = text->weight ? text->weight[batch->first_token + t] : 0;
-        rows++;
-    }
-    return rows;
-}
-
-/* Hands the losses on, as those of the variants that equal this one too. */
-static lode_status_t show_losses(engine_t *engine, const work_t *work) {
-    const lode_observer_t *observer = &engine->pass->observer;
-    const lode_plan_t *plan = work->plan;
-    const lode_arena_t *arena = &engine->arena;
-    if (!observer->losses)
-        return LODE_OK;
-    for (int64_t v = work->variant; v < plan->end; v++)
-        if (v == work->variant ||
-            (plan->parent[v] == work->variant && plan->start[v] == plan->layers))
-            LODE_TRY(
-                observer->losses(observer->context, v, work->batch, arena->nll, arena->greedy));
-    return LODE_OK;
-}
-
-/* Final norm, head and loss of one micro-batch; leaves the gradient of the loss with respect to
- * arena->final in arena->gradient. */
-static lode_status_t run_head(engine_t *engine, const work_t *work) {
-    const lode_pass_t *pass = engine->pass;
-    lode_arena_t *arena = &engine->arena;
-    const lode_batch_t *batch = work->batch;
-    const lode_stack_t *stack = pass->stack;
-    const int64_t rows = head_rows(engine, batch);
-    logits_view_t view = {.pass = pass, .batch = batch};
-    const lode_stack_gradient_t *gradient =
-        pass->backward ? gradient_of(engine, work->item, batch) : NULL;
-    lode_norm_forward(&stack->final_norm, rows, arena->final, arena->normed, arena->inverse);
-    lode_loss_run(&(lode_head_loss_t){.head = &stack->head_weight,
-                                      .cap = stack->logit_cap,
-                                      .rows = rows,
-                                      .h = arena->normed,
-                                      .target = arena->target,
-                                      .weight = arena->weight,
-                                      .nll = arena->row_nll,
-                                      .greedy = arena->row_greedy,
-                                      .dh = pass->backward ? arena->normed : NULL,
-                                      .gradient = gradient ? &gradient->head : NULL,
-                                      .callback = pass->observer.logits ? pass_logits : NULL,
-                                      .context = &view,
-                                      .workspace = stack->workspace});
-    LODE_TRY(view.status);
-    memset(arena->nll, 0, (size_t)batch->tokens * sizeof *arena->nll);
-    memset(arena->greedy, 0, (size_t)batch->tokens);
-    for (int64_t r = 0; r < rows; r++) {
-        if (!isfinite(arena->row_nll[r]))
-            return lode_fail(LODE_ERR_NUMERIC,
-                             "the loss is not finite on the micro-batch that begins with sequence "
-                             "%lld; %s",
-                             (long long)batch->first_sequence,
-                             pass->blame
-                                 ? pass->blame
-                                 : "the checkpoint's head holds NaN or infinity, or overflows");
-        arena->nll[arena->row[r]] = arena->row_nll[r];
-        arena->greedy[arena->row[r]] = arena->row_greedy[r];
-    }
-    if (gradient)
-        lode_norm_gradient(&stack->final_norm, rows, arena->normed, arena->final, arena->inverse,
-                           gradient->final_norm, gradient->final_norm_bias, arena->gradient);
-    if (pass->backward)
-        lode_norm_backward(&stack->final_norm, rows, arena->normed, arena->final, arena->inverse,
-                           false, arena->gradient);
-    return show_losses(engine, work);
-}
-
-static lode_status_t prepare_variant(engine_t *engine, const work_t *work) {
+static lode_status_t prepare_variant(lode_pass_engine_t *engine, const lode_pass_work_t *work) {
     const lode_observer_t *observer = &engine->pass->observer;
     if (work->variant == engine->variant)
         return LODE_OK;
@@ -446,7 +181,8 @@ static lode_status_t prepare_variant(engine_t *engine, const work_t *work) {
 }
 
 /* Brings the hidden states of the micro-batch into `x`. */
-static void forward_input(engine_t *engine, const work_t *work, lode_real_t *x) {
+static void forward_input(lode_pass_engine_t *engine, const lode_pass_work_t *work,
+                          lode_real_t *x) {
     const lode_pass_t *pass = engine->pass;
     const lode_batch_t *batch = work->batch;
     if (pass->stack->embedding) {
@@ -466,7 +202,7 @@ static void forward_input(engine_t *engine, const work_t *work, lode_real_t *x) 
 }
 
 /* What this rank has to do with a variant of a micro-batch. */
-static void forward_work(engine_t *engine, const work_t *work) {
+static void forward_work(lode_pass_engine_t *engine, const lode_pass_work_t *work) {
     const lode_pass_t *pass = engine->pass;
     const lode_layout_t *layout = pass->layout;
     const lode_stack_t *stack = pass->stack;
@@ -483,55 +219,24 @@ static void forward_work(engine_t *engine, const work_t *work) {
     lode_real_t *x;
     if (parent >= 0 && start >= layout->first_layer) {
         layer = start - layout->first_layer;
-        x = state_of(engine, work, parent, layer);
+        x = lode_pass_state(engine, work, parent, layer);
     } else {
-        x = stack->count > 0 ? input_place(engine, work, 0) : output;
+        x = stack->count > 0 ? lode_pass_input(engine, work, 0) : output;
         forward_input(engine, work, x);
     }
     const bool live = is_live(engine, work->item);
     if (live)
-        note(engine, forward_layers(engine, work, layer, x, output));
+        note(engine, lode_pass_forward(engine, work, layer, x, output));
     if (layout->next >= 0)
         lode_channel_send(&engine->forward_out, engine->sent++,
                           live ? work->batch->tokens * stack->d : 0, mark_of(engine, work->item));
     else if (is_live(engine, work->item) && work->batch - pass->batches->batch < pass->head_batches)
-        note(engine, run_head(engine, work));
+        note(engine, lode_pass_head(engine, work));
 }
 
 /* --- backward ------------------------------------------------------------------------------- */
 
-/* Runs the gradient `dy` down through this rank's layers, in place, and through the embedding where
- * weights' gradients are wanted. */
-static lode_status_t backward_layers(engine_t *engine, int64_t item, const lode_batch_t *batch,
-                                     lode_real_t *dy) {
-    const lode_pass_t *pass = engine->pass;
-    lode_stack_t *stack = pass->stack;
-    const lode_stack_gradient_t *gradient = gradient_of(engine, item, batch);
-    for (int64_t l = stack->count - 1; l >= 0; l--) {
-        const lode_layer_t *layer = &stack->layer[l];
-        lode_activations_t *act = lode_arena_work(&engine->arena, item, l);
-        LODE_TRY(lode_arena_get(&engine->arena, item, l, batch->tokens * stack->d, &act->x));
-        if (!lode_arena_keeps(&engine->arena, l))
-            lode_layer_forward(layer, &batch->sequences, act, NULL, stack->workspace, NULL, NULL);
-        const lode_real_t *u, *g;
-        const lode_layer_gradient_t *weights = gradient ? &gradient->layer[l] : NULL;
-        lode_layer_backward_ffn(layer, &batch->sequences, act, dy, stack->workspace, weights, &u,
-                                &g);
-        if (pass->observer.ffn_backward)
-            LODE_TRY(pass->observer.ffn_backward(pass->observer.context, batch,
-                                                 stack->first_layer + l, u, g));
-        if (stack->first_layer + l > 0 || weights)
-            lode_layer_backward_rest(layer, &batch->sequences, act, dy, stack->workspace, weights);
-        progress_messages(engine);
-    }
-    if (gradient && stack->embedding) /* the head is done with its rows */
-        lode_stack_embed_gradient(stack, gradient, &batch->sequences,
-                                  pass->batches->text->ids + batch->first_token, dy,
-                                  engine->arena.row);
-    return LODE_OK;
-}
-
-static void backward_item(engine_t *engine, int64_t item) {
+static void backward_item(lode_pass_engine_t *engine, int64_t item) {
     const lode_pass_t *pass = engine->pass;
     const lode_batch_t *batch = work_of(engine, item).batch;
     const int64_t count = batch->tokens * pass->stack->d;
@@ -547,7 +252,7 @@ static void backward_item(engine_t *engine, int64_t item) {
     }
     const bool live = is_live(engine, item);
     if (live)
-        note(engine, backward_layers(engine, item, batch, dy));
+        note(engine, lode_pass_backward(engine, item, batch, dy));
     if (pass->layout->previous >= 0) {
         lode_real_t *out = lode_channel_buffer(&engine->backward_out, item);
         if (live)
@@ -567,7 +272,7 @@ static int64_t cost_of(const lode_pass_t *pass, const lode_plan_t *plan, int64_t
 }
 
 /* Adds to the progress, where the other replicas are taken to be as far. */
-static void show_progress(engine_t *engine, const work_t *work) {
+static void show_progress(lode_pass_engine_t *engine, const lode_pass_work_t *work) {
     const int64_t replicas = engine->pass->layout->replicas;
     lode_notice_look(&engine->notice);
     if (engine->pass->quiet || !is_live(engine, work->item))
@@ -578,7 +283,7 @@ static void show_progress(engine_t *engine, const work_t *work) {
                       work->batch->tokens * replicas);
 }
 
-static void start_progress(engine_t *engine) {
+static void start_progress(lode_pass_engine_t *engine) {
     const lode_pass_t *pass = engine->pass;
     int64_t units = 0;
     if (pass->quiet)
@@ -591,9 +296,9 @@ static void start_progress(engine_t *engine) {
     lode_progress_resume(&engine->progress, units * (pass->batches->count - engine->todo_count));
 }
 
-static void run_forward(engine_t *engine) {
+static void run_forward(lode_pass_engine_t *engine) {
     for (int64_t item = 0; item < share_items(&engine->share); item++) {
-        work_t work = work_of(engine, item);
+        lode_pass_work_t work = work_of(engine, item);
         if (engine->pass->layout->stage == 0)
             consider(engine, item);
         for (work.variant = work.plan->first; work.variant < work.plan->end; work.variant++) {
@@ -603,13 +308,13 @@ static void run_forward(engine_t *engine) {
     }
 }
 
-static void run_both_ways(engine_t *engine) {
+static void run_both_ways(lode_pass_engine_t *engine) {
     const lode_pass_t *pass = engine->pass;
     const int64_t items = share_items(&engine->share);
     for (int64_t step = 0; step < 2 * items; step++) {
         const lode_operation_t operation =
             lode_schedule_operation(pass->layout->stages, pass->layout->stage, items, true, step);
-        const work_t work = work_of(engine, operation.item);
+        const lode_pass_work_t work = work_of(engine, operation.item);
         if (operation.backward) {
             backward_item(engine, operation.item);
             show_progress(engine, &work);
@@ -621,7 +326,7 @@ static void run_both_ways(engine_t *engine) {
     }
 }
 
-static void run_all(engine_t *engine) {
+static void run_all(lode_pass_engine_t *engine) {
     lode_channel_post(&engine->forward_in, 0, engine->messages);
     lode_channel_post(&engine->backward_in, 0, share_items(&engine->share));
     start_progress(engine);
@@ -634,7 +339,7 @@ static void run_all(engine_t *engine) {
 }
 
 /* Lists what there is to do. Local. */
-static lode_status_t list_todo(engine_t *engine) {
+static lode_status_t list_todo(lode_pass_engine_t *engine) {
     const lode_pass_t *pass = engine->pass;
     LODE_TRY(LODE_NEW(&engine->todo, pass->batches->count, "micro-batches"));
     for (int64_t b = 0; b < pass->batches->count; b++)
@@ -644,7 +349,7 @@ static lode_status_t list_todo(engine_t *engine) {
 }
 
 /* The pass's end, once it has run on all ranks. An error goes before a stop. Collective. */
-static lode_status_t conclude(const engine_t *engine) {
+static lode_status_t conclude(const lode_pass_engine_t *engine) {
     const lode_comm_t *comm = engine->pass->comm;
     LODE_TRY(lode_comm_agree(comm, engine->status));
     int left = engine->pass->stack && engine->end < share_items(&engine->share);
@@ -661,7 +366,7 @@ static lode_status_t conclude(const engine_t *engine) {
                                          engine->pass->stage);
 }
 
-static lode_status_t run(engine_t *engine) {
+static lode_status_t run(lode_pass_engine_t *engine) {
     const lode_pass_t *pass = engine->pass;
     LODE_TRY(lode_notice_open(&engine->notice, pass->comm, pass->layout));
     engine->notice.deaf = pass->unstopped;
@@ -673,15 +378,15 @@ static lode_status_t run(engine_t *engine) {
 
 lode_status_t lode_pass_run(const lode_pass_t *pass) {
     LODE_ASSERT(!pass->backward || (pass->variants == 1 && !pass->compact));
-    engine_t engine = {.pass = pass,
-                       .sound = true,
-                       .variant = -1,
-                       .gradient_item = -1,
-                       .end = INT64_MAX,
-                       .forward_in.peer = -1,
-                       .forward_out.peer = -1,
-                       .backward_in.peer = -1,
-                       .backward_out.peer = -1};
+    lode_pass_engine_t engine = {.pass = pass,
+                                 .sound = true,
+                                 .variant = -1,
+                                 .gradient_item = -1,
+                                 .end = INT64_MAX,
+                                 .forward_in.peer = -1,
+                                 .forward_out.peer = -1,
+                                 .backward_in.peer = -1,
+                                 .backward_out.peer = -1};
     for (int i = 0; i < LODE_CHANNEL_DEPTH; i++)
         engine.forward_in.request[i] = engine.forward_out.request[i] =
             engine.backward_in.request[i] = engine.backward_out.request[i] = MPI_REQUEST_NULL;
