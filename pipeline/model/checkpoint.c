@@ -1,4 +1,4 @@
-#include "model/checkpoint.h"
+#include "model/checkpoint_internal.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -9,48 +9,16 @@
 #include "base/file.h"
 #include "base/memory.h"
 #include "model/family.h"
-#include "model/json_text.h"
-#include "model/safetensors.h"
 
-enum { NAME_BYTES = 128, SHAPE_BYTES = 128, SHOWN_SHARDS = 4 };
-
-/* A tensor of any file. */
-typedef struct item {
-    int64_t file, index;
-    int64_t owner;
-    int part_count;
-    lode_tensor_part_t parts[LODE_TENSOR_MAX_PARTS];
-    const char *name;    /* the entry's, or the caller's */
-    const float *memory; /* instead of a file's; NULL otherwise */
-} item_t;
-
-/* Where the weights of a role are. */
-typedef struct slot {
-    const item_t *item; /* NULL where the model has none */
-    int64_t begin;      /* of the part */
-} slot_t;
-
-struct lode_checkpoint {
-    lode_architecture_t architecture;
-    bool in_memory;  /* has no files */
-    char *folder;    /* in memory, words for it */
-    char *tokenizer; /* NULL where there is none */
-    char *config;
-    char *index; /* NULL where the checkpoint is one file */
-    int64_t file_count;
-    lode_safetensors_t **files; /* [file_count], by name */
-    int64_t item_count;
-    item_t *items;     /* [item_count], by name */
-    bool head_is_tied; /* an lm_head.weight of a tied model was found equal to the embedding */
-    slot_t *slots;     /* [L · LODE_LAYER_ROLES + the other roles] */
-};
+enum { NAME_BYTES = 128, SHAPE_BYTES = 128 };
 
 static int64_t slot_count(const lode_checkpoint_t *checkpoint) {
     return checkpoint->architecture.layers * LODE_LAYER_ROLES + LODE_ROLE_COUNT - LODE_LAYER_ROLES;
 }
 
 /* The place of a role; `layer` counts only in the roles of a layer. */
-static slot_t *slot(const lode_checkpoint_t *checkpoint, lode_role_t role, int64_t layer) {
+static lode_checkpoint_slot_t *slot(const lode_checkpoint_t *checkpoint, lode_role_t role,
+                                    int64_t layer) {
     int64_t layers = checkpoint->architecture.layers;
     if (role < LODE_LAYER_ROLES)
         return &checkpoint->slots[layer * LODE_LAYER_ROLES + (int64_t)role];
@@ -58,173 +26,14 @@ static slot_t *slot(const lode_checkpoint_t *checkpoint, lode_role_t role, int64
 }
 
 static const lode_safetensors_entry_t *entry_of(const lode_checkpoint_t *checkpoint,
-                                                const item_t *item) {
+                                                const lode_checkpoint_item_t *item) {
     return lode_safetensors_entry(checkpoint->files[item->file], item->index);
-}
-
-/* --- files ---------------------------------------------------------------------------------- */
-
-static int by_text(const void *a, const void *b) {
-    return strcmp(*(const char *const *)a, *(const char *const *)b);
-}
-
-/* A shard lies in the folder itself: an index must not lead anywhere else. */
-static lode_status_t check_shard_name(const char *shard, const char *tensor, const char *index) {
-    if (!shard || lode_json_text_has_control(shard) || lode_json_text_has_control(tensor))
-        return lode_fail(LODE_ERR_FORMAT,
-                         "%s: \"weight_map\" must map names of tensors to names of files", index);
-    if (shard[0] == '\0' || strchr(shard, '/') || strstr(shard, ".."))
-        return lode_fail(
-            LODE_ERR_FORMAT,
-            "%s: tensor \"%.200s\": \"%.200s\" is no plain name of a file in the folder", index,
-            tensor, shard);
-    return LODE_OK;
-}
-
-/* The sorted names of the shards, without repetitions; the strings stay the map's. */
-static lode_status_t list_shards(const char **shards, int64_t *count, json_t *map,
-                                 const char *index) {
-    const char *tensor;
-    json_t *value;
-    int64_t listed = 0;
-    json_object_foreach(map, tensor, value) {
-        LODE_TRY(check_shard_name(json_string_value(value), tensor, index));
-        shards[listed++] = json_string_value(value);
-    }
-    qsort(shards, (size_t)listed, sizeof shards[0], by_text);
-    *count = 0;
-    for (int64_t i = 0; i < listed; i++)
-        if (*count == 0 || strcmp(shards[*count - 1], shards[i]) != 0)
-            shards[(*count)++] = shards[i];
-    return LODE_OK;
-}
-
-/* Says at once which shards are missing, so that they can be fetched at once. */
-static lode_status_t check_shards_exist(const lode_checkpoint_t *checkpoint, const char **shards,
-                                        int64_t count) {
-    int64_t missing = 0;
-    lode_buffer_t names = {0};
-    lode_status_t status = LODE_OK;
-    for (int64_t i = 0; i < count; i++) {
-        char *path;
-        LODE_GUARD(status, lode_path_join(&path, checkpoint->folder, shards[i]), done);
-        bool exists = lode_file_exists(path);
-        free(path);
-        if (!exists && missing++ < SHOWN_SHARDS)
-            LODE_GUARD(
-                status,
-                lode_buffer_printf(&names, "%s\"%.200s\"", names.length ? ", " : "", shards[i]),
-                done);
-    }
-    if (missing > 0)
-        status = lode_fail(LODE_ERR_INPUT,
-                           "%s: %" PRId64 " of its %" PRId64
-                           " shards are not in the folder: %s%s; fetch the whole checkpoint",
-                           checkpoint->index, missing, count, names.data,
-                           missing > SHOWN_SHARDS ? " …" : "");
-done:
-    lode_buffer_free(&names);
-    return status;
-}
-
-/* Opens the named files of the folder in the given order. */
-static lode_status_t open_files(lode_checkpoint_t *checkpoint, const char *const *names,
-                                int64_t count) {
-    LODE_TRY(LODE_NEW(&checkpoint->files, count, "checkpoint files"));
-    for (int64_t i = 0; i < count; i++) {
-        char *path;
-        LODE_TRY(lode_path_join(&path, checkpoint->folder, names[i]));
-        lode_status_t status = lode_safetensors_open(&checkpoint->files[i], path);
-        free(path);
-        if (status != LODE_OK)
-            return status;
-        checkpoint->file_count++;
-    }
-    return LODE_OK;
-}
-
-/* Every tensor of the map must be in the shard that it names. */
-static lode_status_t check_map(const lode_checkpoint_t *checkpoint, const char **shards,
-                               json_t *map) {
-    const char *tensor;
-    json_t *value;
-    json_object_foreach(map, tensor, value) {
-        const char *shard = json_string_value(value);
-        const char **found =
-            bsearch(&shard, shards, (size_t)checkpoint->file_count, sizeof shards[0], by_text);
-        LODE_ASSERT(found);
-        const lode_safetensors_t *file = checkpoint->files[found - shards];
-        if (lode_safetensors_find(file, tensor) < 0)
-            return lode_fail(LODE_ERR_FORMAT,
-                             "%s: tensor \"%.200s\" is not in %s, where the index places it; index "
-                             "and shards are of different checkpoints",
-                             checkpoint->index, tensor, lode_safetensors_path(file));
-    }
-    return LODE_OK;
-}
-
-static lode_status_t open_map(lode_checkpoint_t *checkpoint, json_t *map) {
-    int64_t capacity = (int64_t)json_object_size(map), count = 0;
-    if (capacity == 0)
-        return lode_fail(LODE_ERR_FORMAT, "%s: \"weight_map\" is missing, empty or no object",
-                         checkpoint->index);
-    const char **shards;
-    LODE_TRY(LODE_NEW(&shards, capacity, "names of shards"));
-    lode_status_t status;
-    LODE_GUARD(status, list_shards(shards, &count, map, checkpoint->index), done);
-    LODE_GUARD(status, check_shards_exist(checkpoint, shards, count), done);
-    LODE_GUARD(status, open_files(checkpoint, shards, count), done);
-    status = check_map(checkpoint, shards, map);
-done:
-    free((void *)shards);
-    return status;
-}
-
-static lode_status_t open_sharded(lode_checkpoint_t *checkpoint) {
-    char *text;
-    size_t size;
-    json_t *root;
-    LODE_TRY(lode_file_read(&text, &size, checkpoint->index));
-    lode_status_t status = lode_json_text_object(&root, text, size, checkpoint->index);
-    free(text);
-    if (status != LODE_OK)
-        return status;
-    status = open_map(checkpoint, json_object_get(root, "weight_map"));
-    json_decref(root);
-    return status;
-}
-
-/* Puts the path of `name` into *out where the folder has such a file, NULL otherwise. */
-static lode_status_t find_file(char **out, const char *folder, const char *name) {
-    LODE_TRY(lode_path_join(out, folder, name));
-    if (!lode_file_exists(*out)) {
-        free(*out);
-        *out = NULL;
-    }
-    return LODE_OK;
-}
-
-static lode_status_t open_weights(lode_checkpoint_t *checkpoint) {
-    static const char *const single = "model.safetensors";
-    char *path;
-    LODE_TRY(find_file(&path, checkpoint->folder, single));
-    bool one_file = path != NULL;
-    free(path);
-    if (one_file)
-        return open_files(checkpoint, &single, 1);
-    LODE_TRY(find_file(&checkpoint->index, checkpoint->folder, "model.safetensors.index.json"));
-    if (checkpoint->index)
-        return open_sharded(checkpoint);
-    return lode_fail(LODE_ERR_INPUT,
-                     "%s: has neither model.safetensors nor model.safetensors.index.json; convert "
-                     "other formats with transformers' save_pretrained()",
-                     checkpoint->folder);
 }
 
 /* --- tensors -------------------------------------------------------------------------------- */
 
 static int by_item_name(const void *a, const void *b) {
-    const item_t *x = a, *y = b;
+    const lode_checkpoint_item_t *x = a, *y = b;
     return strcmp(x->name, y->name);
 }
 
@@ -235,17 +44,17 @@ static lode_status_t list_items(lode_checkpoint_t *checkpoint) {
         total += lode_safetensors_count(checkpoint->files[f]);
     LODE_TRY(LODE_NEW(&checkpoint->items, total, "checkpoint tensors"));
     checkpoint->item_count = total;
-    item_t *item = checkpoint->items;
+    lode_checkpoint_item_t *item = checkpoint->items;
     for (int64_t f = 0; f < checkpoint->file_count; f++) {
         for (int64_t i = 0; i < lode_safetensors_count(checkpoint->files[f]); i++, item++) {
-            *item = (item_t){.file = f, .index = i, .owner = LODE_OWNER_UNUSED};
+            *item = (lode_checkpoint_item_t){.file = f, .index = i, .owner = LODE_OWNER_UNUSED};
             item->name = entry_of(checkpoint, item)->name;
         }
     }
     if (total > 0)
         qsort(checkpoint->items, (size_t)total, sizeof checkpoint->items[0], by_item_name);
     for (int64_t i = 1; i < total; i++) {
-        const item_t *one = &checkpoint->items[i - 1], *two = &checkpoint->items[i];
+        const lode_checkpoint_item_t *one = &checkpoint->items[i - 1], *two = &checkpoint->items[i];
         if (strcmp(one->name, two->name) == 0)
             return lode_fail(LODE_ERR_FORMAT,
                              "%s: holds tensor \"%.200s\", and so does %s; keep one of them",
@@ -255,10 +64,10 @@ static lode_status_t list_items(lode_checkpoint_t *checkpoint) {
     return LODE_OK;
 }
 
-static item_t *find_item(const lode_checkpoint_t *checkpoint, const char *name) {
+static lode_checkpoint_item_t *find_item(const lode_checkpoint_t *checkpoint, const char *name) {
     if (checkpoint->item_count == 0)
         return NULL;
-    item_t key = {.name = name};
+    lode_checkpoint_item_t key = {.name = name};
     return bsearch(&key, checkpoint->items, (size_t)checkpoint->item_count,
                    sizeof checkpoint->items[0], by_item_name);
 }
@@ -272,8 +81,8 @@ static void shape_text(char text[SHAPE_BYTES], const int64_t *shape, int rank) {
     snprintf(text + used, (size_t)(SHAPE_BYTES - used), rank > LODE_TENSOR_MAX_RANK ? ", …]" : "]");
 }
 
-static lode_status_t check_tensor(const lode_checkpoint_t *checkpoint, const item_t *item,
-                                  lode_role_t role) {
+static lode_status_t check_tensor(const lode_checkpoint_t *checkpoint,
+                                  const lode_checkpoint_item_t *item, lode_role_t role) {
     const lode_safetensors_entry_t *entry = entry_of(checkpoint, item);
     const char *path = lode_safetensors_path(checkpoint->files[item->file]);
     int64_t shape[2];
@@ -297,8 +106,8 @@ static lode_status_t check_tensor(const lode_checkpoint_t *checkpoint, const ite
 }
 
 /* Makes the next part of a tensor a role's, and `owner` its owner. */
-static void place(lode_checkpoint_t *checkpoint, item_t *item, lode_role_t role, int64_t layer,
-                  int64_t owner) {
+static void place(lode_checkpoint_t *checkpoint, lode_checkpoint_item_t *item, lode_role_t role,
+                  int64_t layer, int64_t owner) {
     const lode_architecture_t *a = &checkpoint->architecture;
     LODE_ASSERT(item->part_count < LODE_TENSOR_MAX_PARTS);
     const lode_tensor_part_t *last = item->part_count ? &item->parts[item->part_count - 1] : NULL;
@@ -307,7 +116,7 @@ static void place(lode_checkpoint_t *checkpoint, item_t *item, lode_role_t role,
     part->begin = last ? last->begin + last->count : 0;
     part->count = lode_family_extent(a, lode_family(a->model_type)->tensors[role].shape[0]);
     item->owner = owner;
-    *slot(checkpoint, role, layer) = (slot_t){.item = item, .begin = part->begin};
+    *slot(checkpoint, role, layer) = (lode_checkpoint_slot_t){.item = item, .begin = part->begin};
 }
 
 /* Finds the tensor of a role, with or without the family's prefix, and makes `owner` its owner. */
@@ -320,7 +129,7 @@ static lode_status_t assign(lode_checkpoint_t *checkpoint, lode_role_t role, int
         return LODE_OK;
     lode_family_tensor_name(name, sizeof name, family, role, layer, true);
     lode_family_tensor_name(bare, sizeof bare, family, role, layer, false);
-    item_t *item = find_item(checkpoint, name);
+    lode_checkpoint_item_t *item = find_item(checkpoint, name);
     if (checkpoint->in_memory) {
         if (item)
             place(checkpoint, item, role, layer, owner);
@@ -369,10 +178,10 @@ static lode_status_t open_folder(lode_checkpoint_t *checkpoint, const char *fold
     LODE_TRY(lode_strdup(&checkpoint->folder, folder));
     LODE_TRY(lode_path_join(&checkpoint->config, folder, "config.json"));
     LODE_TRY(lode_architecture_read(&checkpoint->architecture, folder));
-    LODE_TRY(open_weights(checkpoint));
+    LODE_TRY(lode_checkpoint_open_weights(checkpoint));
     LODE_TRY(list_items(checkpoint));
     LODE_TRY(assign_all(checkpoint));
-    return find_file(&checkpoint->tokenizer, folder, "tokenizer.json");
+    return lode_checkpoint_find_file(&checkpoint->tokenizer, folder, "tokenizer.json");
 }
 
 lode_status_t lode_checkpoint_open(lode_checkpoint_t **out, const char *folder) {
@@ -392,7 +201,7 @@ static lode_status_t take_memory(lode_checkpoint_t *checkpoint, const lode_memor
     LODE_TRY(LODE_NEW(&checkpoint->items, count, "checkpoint tensors"));
     checkpoint->item_count = count;
     for (int64_t i = 0; i < count; i++)
-        checkpoint->items[i] = (item_t){
+        checkpoint->items[i] = (lode_checkpoint_item_t){
             .owner = LODE_OWNER_UNUSED, .name = tensors[i].name, .memory = tensors[i].data};
     if (count > 0)
         qsort(checkpoint->items, (size_t)count, sizeof checkpoint->items[0], by_item_name);
@@ -443,8 +252,8 @@ const lode_architecture_t *lode_checkpoint_architecture(const lode_checkpoint_t 
 /* --- weights -------------------------------------------------------------------------------- */
 
 /* The whole tensor that a role is in. */
-static lode_status_t map_item(lode_checkpoint_t *checkpoint, const item_t *item, lode_role_t role,
-                              lode_tensor_t *whole) {
+static lode_status_t map_item(lode_checkpoint_t *checkpoint, const lode_checkpoint_item_t *item,
+                              lode_role_t role, lode_tensor_t *whole) {
     if (!item->memory)
         return lode_safetensors_map(checkpoint->files[item->file], item->index, whole);
     *whole = (lode_tensor_t){.data = item->memory, .dtype = LODE_DTYPE_F32};
@@ -455,7 +264,7 @@ static lode_status_t map_item(lode_checkpoint_t *checkpoint, const item_t *item,
 /* Maps a role's tensor and describes its part in it; {0} where the model has none. */
 static lode_status_t map_role(lode_checkpoint_t *checkpoint, lode_role_t role, int64_t layer,
                               lode_tensor_t *out) {
-    const slot_t *place = slot(checkpoint, role, layer);
+    const lode_checkpoint_slot_t *place = slot(checkpoint, role, layer);
     const lode_architecture_t *a = &checkpoint->architecture;
     const lode_family_tensor_t *wanted = &lode_family(a->model_type)->tensors[role];
     *out = (lode_tensor_t){0};
@@ -528,7 +337,7 @@ lode_status_t lode_checkpoint_layer(lode_checkpoint_t *checkpoint, int64_t layer
 void lode_checkpoint_release_layer(lode_checkpoint_t *checkpoint, int64_t layer) {
     LODE_ASSERT(layer >= 0 && layer < checkpoint->architecture.layers);
     for (int role = 0; role < LODE_LAYER_ROLES; role++) {
-        const item_t *item = slot(checkpoint, (lode_role_t)role, layer)->item;
+        const lode_checkpoint_item_t *item = slot(checkpoint, (lode_role_t)role, layer)->item;
         if (item && !item->memory)
             lode_safetensors_unmap(checkpoint->files[item->file], item->index);
     }
@@ -554,8 +363,8 @@ lode_status_t lode_checkpoint_final_norm_bias(lode_checkpoint_t *checkpoint, lod
  * differ. */
 static lode_status_t check_tied_head(lode_checkpoint_t *checkpoint) {
     const lode_family_t *family = lode_family(checkpoint->architecture.model_type);
-    const item_t *own = find_item(checkpoint, family->tensors[LODE_ROLE_HEAD].name);
-    const item_t *tied = slot(checkpoint, LODE_ROLE_EMBEDDING, 0)->item;
+    const lode_checkpoint_item_t *own = find_item(checkpoint, family->tensors[LODE_ROLE_HEAD].name);
+    const lode_checkpoint_item_t *tied = slot(checkpoint, LODE_ROLE_EMBEDDING, 0)->item;
     if (!own || own == tied || checkpoint->in_memory || checkpoint->head_is_tied)
         return LODE_OK;
     const lode_safetensors_entry_t *one = entry_of(checkpoint, own);
@@ -608,7 +417,7 @@ int64_t lode_checkpoint_tensor_count(const lode_checkpoint_t *checkpoint) {
 
 lode_tensor_info_t lode_checkpoint_tensor_info(const lode_checkpoint_t *checkpoint, int64_t index) {
     LODE_ASSERT(index >= 0 && index < checkpoint->item_count);
-    const item_t *item = &checkpoint->items[index];
+    const lode_checkpoint_item_t *item = &checkpoint->items[index];
     const lode_safetensors_entry_t *entry = entry_of(checkpoint, item);
     lode_tensor_info_t info = {
         .name = entry->name,
@@ -634,46 +443,12 @@ lode_tensor_info_t lode_checkpoint_tensor_info(const lode_checkpoint_t *checkpoi
 lode_status_t lode_checkpoint_tensor_bytes(lode_checkpoint_t *checkpoint, int64_t index,
                                            const void **bytes) {
     LODE_ASSERT(index >= 0 && index < checkpoint->item_count);
-    const item_t *item = &checkpoint->items[index];
+    const lode_checkpoint_item_t *item = &checkpoint->items[index];
     return lode_safetensors_map_bytes(checkpoint->files[item->file], item->index, bytes);
 }
 
 void lode_checkpoint_release_tensor(lode_checkpoint_t *checkpoint, int64_t index) {
     LODE_ASSERT(index >= 0 && index < checkpoint->item_count);
-    const item_t *item = &checkpoint->items[index];
+    const lode_checkpoint_item_t *item = &checkpoint->items[index];
     lode_safetensors_unmap(checkpoint->files[item->file], item->index);
-}
-
-const char *lode_checkpoint_folder(const lode_checkpoint_t *checkpoint) {
-    return checkpoint->folder;
-}
-
-int64_t lode_checkpoint_file_count(const lode_checkpoint_t *checkpoint) {
-    return checkpoint->in_memory ? 0 : 1 + (checkpoint->index != NULL) + checkpoint->file_count;
-}
-
-const char *lode_checkpoint_file_path(const lode_checkpoint_t *checkpoint, int64_t index) {
-    LODE_ASSERT(index >= 0 && index < lode_checkpoint_file_count(checkpoint));
-    if (index == 0)
-        return checkpoint->config;
-    if (checkpoint->index && index == 1)
-        return checkpoint->index;
-    return lode_safetensors_path(checkpoint->files[index - 1 - (checkpoint->index != NULL)]);
-}
-
-lode_status_t lode_checkpoint_tokenizer(const lode_checkpoint_t *checkpoint, const char **path) {
-    *path = checkpoint->tokenizer;
-    if (checkpoint->tokenizer)
-        return LODE_OK;
-    char *model = NULL;
-    LODE_TRY(find_file(&model, checkpoint->folder, "tokenizer.model"));
-    const bool convertible = model != NULL;
-    free(model);
-    return lode_fail(LODE_ERR_INPUT,
-                     convertible ? "%s: has tokenizer.model but no tokenizer.json; write one: "
-                                   "python3 -c 'import sys, transformers as t; "
-                                   "t.AutoTokenizer.from_pretrained(sys.argv[1])"
-                                   ".save_pretrained(sys.argv[1])' FOLDER"
-                                 : "%s: has no tokenizer.json; fetch the model's",
-                     checkpoint->folder);
 }
