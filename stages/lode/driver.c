@@ -14,7 +14,6 @@
 #include "calibrate/calibrate.h"
 #include "classify/classify.h"
 #include "common/fingerprint.h"
-#include "common/outline.h"
 #include "common/statistics.h"
 #include "compensate/compensate.h"
 #include "evaluate/evaluate.h"
@@ -22,6 +21,7 @@
 #include "kernels/linear.h"
 #include "lode/check.h"
 #include "lode/finished.h"
+#include "lode/model.h"
 #include "moments/moments.h"
 #include "probe/probe.h"
 #include "prune/prune.h"
@@ -220,112 +220,18 @@ static lode_status_t run_stages(driver_t *driver, lode_run_t *run) {
     return LODE_OK;
 }
 
-/* The weights, or config.json alone where there are none yet. */
-static lode_status_t open_model(lode_run_t *run) {
-    if (!lode_config_is_scratch(run->config, run->model)) {
-        LODE_TRY(lode_checkpoint_open(&run->checkpoint, run->model->path));
-        run->architecture = *lode_checkpoint_architecture(run->checkpoint);
-        return LODE_OK;
-    }
-    lode_outline_t outline;
-    LODE_TRY(lode_outline_open(&outline, run->model->path));
-    run->architecture = outline.architecture;
-    lode_outline_close(&outline);
-    return LODE_OK;
-}
-
-/* The tokenizer: one that is made, or the folder's. */
-static lode_status_t find_tokenizer(lode_run_t *run) {
-    static const char name[] = "tokenizer.json";
-    const char *path;
-    if (lode_stage_wanted_of(run->config, run->model, LODE_STAGE_TOKENIZER))
-        return lode_path_join(&run->tokenizer, run->folder, name);
-    if (!run->checkpoint)
-        return lode_path_join(&run->tokenizer, run->model->path, name);
-    LODE_TRY(lode_checkpoint_tokenizer(run->checkpoint, &path));
-    return lode_strdup(&run->tokenizer, path);
-}
-
-static lode_status_t check_run(const lode_run_t *run) {
-    const lode_architecture_t *a = &run->architecture;
-    const lode_config_model_t *model = run->model;
-    if (lode_config_is_trained(run->config, model))
-        LODE_TRY(lode_config_check_training(run->config, a->max_positions, a->layers, a->vocab,
-                                            model->name));
-    LODE_TRY(lode_config_check_model(run->config, a->max_positions, a->hidden, model->name));
-    return lode_config_check_bos(run->config, a->bos, model->name);
-}
-
 static lode_status_t open_run(lode_run_t *run, driver_t *driver, const lode_config_t *config,
                               const lode_config_model_t *model, const char *point) {
-    char folder[4096];
     *run = (lode_run_t){.comm = driver->comm,
                         .config = config,
                         .model = model,
                         .point = point,
                         .force = driver->request->force};
-    snprintf(folder, sizeof folder, "%s%s%s/%s", driver->folder, *point ? "/" : "", point,
-             model->name);
-    LODE_TRY(lode_strdup(&run->folder, folder));
-    LODE_TRY(LODE_NEW(&run->sound, 1, "stages"));
-    LODE_TRY(open_model(run));
-    LODE_TRY(find_tokenizer(run));
-    LODE_TRY(check_run(run));
-    LODE_TRY(lode_layout_create(&run->layout, &run->architecture, config->calibration.max_length,
-                                driver->comm->size, driver->comm->rank, config->replicas));
+    LODE_TRY(lode_model_open(run, driver->folder));
     if (driver->comm->rank != 0)
         return LODE_OK;
     LODE_TRY(note_merged(driver, config, model->name));
     return lode_directory_create(run->folder);
-}
-
-/* Where losses of the model may be found: what its results were before, and what those of other
- * points are. */
-static lode_status_t list_earlier(const driver_t *driver, lode_run_t *run) {
-    if (driver->request->force)
-        return LODE_OK;
-    LODE_TRY(LODE_NEW(&run->earlier, driver->point_count + 1, "list of results"));
-    LODE_TRY(lode_run_path(&run->earlier[0], run, LODE_STAGE_EVALUATE));
-    run->earlier_count = 1;
-    for (int64_t p = 0; p < driver->point_count; p++) {
-        const char *label = driver->points[p].label;
-        lode_buffer_t path = {0};
-        const lode_status_t status =
-            lode_buffer_printf(&path, "%s%s%s/%s/%s.h5", driver->folder, *label ? "/" : "", label,
-                               run->model->name, lode_stage_name(LODE_STAGE_EVALUATE));
-        if (status == LODE_OK && strcmp(path.data, run->earlier[0]) != 0)
-            run->earlier[run->earlier_count++] = path.data; /* handed over */
-        else
-            lode_buffer_free(&path);
-        LODE_TRY(status);
-    }
-    return LODE_OK;
-}
-
-static void close_run(lode_run_t *run) {
-    for (int64_t i = 0; i < run->earlier_count; i++)
-        free(run->earlier[i]);
-    free(run->earlier);
-    lode_checkpoint_close(&run->checkpoint);
-    lode_buffer_free(&run->inputs);
-    free(run->tokenizer);
-    free(run->folder);
-    free(run->sound);
-    *run = (lode_run_t){0};
-}
-
-static void describe(const lode_run_t *run, const char *point) {
-    const lode_layout_t *layout = &run->layout;
-    const int idle = run->comm->size - layout->replicas * layout->stages;
-    char replicas[96] = "", idling[64] = "";
-    if (layout->replicas > 1)
-        snprintf(replicas, sizeof replicas, ", in %d replicas that share the sequences",
-                 layout->replicas);
-    if (idle > 0)
-        snprintf(idling, sizeof idling, "; %d %s", idle, idle == 1 ? "rank idles" : "ranks idle");
-    lode_log_info("model %s%s%s: %lld layers over %d %s%s%s", run->model->name, *point ? ", " : "",
-                  point, (long long)run->architecture.layers, layout->stages,
-                  layout->stages == 1 ? "rank" : "ranks", replicas, idling);
 }
 
 /* The digest of one finished stage, as a line for the digest of all. Files of other settings, which
@@ -422,7 +328,7 @@ static lode_status_t find_checkpoints(driver_t *driver, const lode_config_t *con
                            "%s/train.h5: missing, of other inputs or settings, or without the "
                            "folders that it lists; run the stage train first",
                            run.folder);
-    close_run(&run);
+    lode_model_close(&run);
     return status;
 }
 
@@ -432,7 +338,7 @@ static lode_status_t run_model(driver_t *driver, const lode_config_t *config,
     int lock = -1;
     lode_status_t status = open_run(&run, driver, config, model, point);
     if (status == LODE_OK)
-        status = list_earlier(driver, &run);
+        status = lode_model_list_earlier(&run, driver->folder, driver->points, driver->point_count);
     if (status == LODE_OK && driver->comm->rank == 0) {
         char *path;
         status = lode_path_join(&path, run.folder, ".lock");
@@ -443,7 +349,7 @@ static lode_status_t run_model(driver_t *driver, const lode_config_t *config,
     }
     status = lode_comm_agree(driver->comm, status);
     if (status == LODE_OK) {
-        describe(&run, point);
+        lode_model_describe(&run);
         status = run_stages(driver, &run);
         if (status == LODE_OK)
             status = lode_comm_agree(driver->comm,
@@ -453,7 +359,7 @@ static lode_status_t run_model(driver_t *driver, const lode_config_t *config,
                 lode_fail_context(status, "model %s%s%s", model->name, *point ? ", " : "", point);
     }
     lode_store_unlock(&lock);
-    close_run(&run);
+    lode_model_close(&run);
     return status;
 }
 
