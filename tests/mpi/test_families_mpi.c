@@ -1,7 +1,6 @@
 /* What is computed of a small checkpoint of every model family, against transformers in float64
  * (tests/golden/families.py): logits, losses, u and its gradient, with the layers on one rank or on
  * several. */
-#include <dirent.h>
 #include <math.h>
 #include <mpi.h>
 #include <stdio.h>
@@ -13,12 +12,10 @@
 #include "kernels/linear.h"
 #include "model/checkpoint.h"
 #include "testing/check.h"
+#include "testing/data.h"
 #include "testing/temporary.h"
 #include "testing/hdf5_read.h"
 #include "transformer/pass.h"
-
-#define FAMILIES "tests/golden/families"
-enum { CASES_MAX = 64, CASES_LEAST = 17 };
 
 /* Largest error that is accepted, relative to the largest value of the array. */
 static const double tolerance = 2e-5;
@@ -237,7 +234,7 @@ static void check_case(const char *name, comparison_t *comparison, int64_t layer
 static void test_case(const char *name) {
     char folder[400];
     lode_checkpoint_t *checkpoint;
-    snprintf(folder, sizeof folder, FAMILIES "/%s", name);
+    snprintf(folder, sizeof folder, LODE_TEST_FAMILIES "/%s", name);
     const lode_status_t status = lode_checkpoint_open(&checkpoint, folder);
     if (status != LODE_OK)
         fprintf(stderr, "%s\n", lode_error_message());
@@ -255,36 +252,11 @@ static void test_case(const char *name) {
     lode_checkpoint_close(&checkpoint);
 }
 
-static int by_name(const void *a, const void *b) {
-    return strcmp(a, b);
-}
-
-/* The cases in the order of their names. */
-static int list_cases(char names[CASES_MAX][64]) {
-    int count = 0;
-    DIR *folder = opendir(FAMILIES);
-    LODE_REQUIRE(folder != NULL);
-    for (struct dirent *entry = readdir(folder); entry; entry = readdir(folder)) {
-        const size_t length = strlen(entry->d_name);
-        if (strchr(entry->d_name, '.') || length >= 64) /* files, and folders of the system */
-            continue;
-        LODE_REQUIRE(count < CASES_MAX);
-        memcpy(names[count++], entry->d_name, length + 1);
-    }
-    closedir(folder);
-    qsort(names, (size_t)count, sizeof *names, by_name);
-    return count;
-}
-
 int main(int argc, char **argv) {
-    char names[CASES_MAX][64];
     MPI_Init(&argc, &argv);
     world = lode_comm_describe(MPI_COMM_WORLD);
     lode_set_threads(1);
-    const int count = list_cases(names);
-    LODE_CHECK(count >= CASES_LEAST);
-    for (int i = 0; i < count; i++)
-        test_case(names[i]);
+    LODE_CHECK(lode_test_families(test_case) >= LODE_TEST_FAMILIES_LEAST);
     const int result = lode_check_result();
     MPI_Finalize();
     return result;

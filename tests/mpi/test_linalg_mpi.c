@@ -26,21 +26,6 @@ static double value(int which, int64_t i, int64_t j) {
     return 2 * lode_random_uniform(key, (uint64_t)j) - 1;
 }
 
-/* Whether all ranks hold the same status and, where it is a failure, message. */
-static bool same_everywhere(lode_status_t status) {
-    char mine[LODE_MESSAGE_MAX + 16], roots[sizeof mine] = "";
-    snprintf(mine, sizeof mine, "%d %s", (int)status,
-             status == LODE_OK ? "" : lode_error_message());
-    memcpy(roots, mine, sizeof mine);
-    MPI_Bcast(roots, (int)sizeof roots, MPI_BYTE, 0, world.comm);
-    return strcmp(mine, roots) == 0;
-}
-
-/* A failure of status `expected` on all ranks, with `part` in the message. */
-static bool fails(lode_status_t status, lode_status_t expected, const char *part) {
-    return same_everywhere(status) && status == expected && strstr(lode_error_message(), part);
-}
-
 /* --- rows in and out ------------------------------------------------------------------------- */
 
 typedef struct rows {
@@ -137,13 +122,13 @@ static void test_faults(lode_grid_t *grid) {
     lode_matrix_t *matrix;
     lode_grid_set_panel(grid, 60);
     LODE_REQUIRE(lode_matrix_create(&matrix, grid, 50, 20, 8) == LODE_OK);
-    LODE_CHECK(fails(lode_matrix_from_rows(matrix, LODE_MATRIX_ALL_RANKS, fill, &rows), LODE_ERR_IO,
-                     "row 33 cannot be read"));
-    LODE_CHECK(fails(lode_matrix_to_rows(matrix, LODE_MATRIX_ALL_RANKS, take, &rows), LODE_ERR_IO,
-                     "row 33 cannot be written"));
+    LODE_CHECK(lode_check_fails(lode_matrix_from_rows(matrix, LODE_MATRIX_ALL_RANKS, fill, &rows),
+                                LODE_ERR_IO, "row 33 cannot be read"));
+    LODE_CHECK(lode_check_fails(lode_matrix_to_rows(matrix, LODE_MATRIX_ALL_RANKS, take, &rows),
+                                LODE_ERR_IO, "row 33 cannot be written"));
     lode_grid_set_panel(grid, LODE_GRID_PANEL);
-    LODE_CHECK(
-        fails(lode_matrix_to_rows_below(matrix, 0, take, &rows), LODE_ERR_INTERNAL, "not square"));
+    LODE_CHECK(lode_check_fails(lode_matrix_to_rows_below(matrix, 0, take, &rows),
+                                LODE_ERR_INTERNAL, "not square"));
     lode_matrix_destroy(&matrix);
 }
 
@@ -169,8 +154,8 @@ static void test_select(lode_grid_t *grid) {
     check_rows(selection, (rows_t){.which = 3, .columns = COLUMNS, .column_index = column_index},
                0);
     row_index[7] = N;
-    LODE_CHECK(fails(lode_matrix_select(selection, matrix, row_index, NULL), LODE_ERR_INTERNAL,
-                     "row or column 37 of 37"));
+    LODE_CHECK(lode_check_fails(lode_matrix_select(selection, matrix, row_index, NULL),
+                                LODE_ERR_INTERNAL, "row or column 37 of 37"));
     lode_grid_set_panel(grid, LODE_GRID_PANEL);
     lode_matrix_destroy(&selection);
     lode_matrix_destroy(&matrix);
@@ -197,7 +182,8 @@ static void test_transposes(lode_grid_t *grid) {
     LODE_REQUIRE(lode_matrix_create(&transpose, grid, 41, 26, 6) == LODE_OK);
     LODE_CHECK(lode_matrix_transpose(transpose, matrix) == LODE_OK);
     LODE_CHECK(wrong_elements(transpose, 4, false, true) == 0);
-    LODE_CHECK(fails(lode_matrix_transpose(matrix, matrix), LODE_ERR_INTERNAL, "26 × 41"));
+    LODE_CHECK(
+        lode_check_fails(lode_matrix_transpose(matrix, matrix), LODE_ERR_INTERNAL, "26 × 41"));
     for (int upper = 0; upper < 2; upper++) {
         square = filled(grid, 5, 45, 45, 4, LODE_MATRIX_ALL_RANKS);
         LODE_CHECK(lode_matrix_symmetrise(square, upper) == LODE_OK);
@@ -208,7 +194,8 @@ static void test_transposes(lode_grid_t *grid) {
     rows_t rows = {.which = 6, .columns = 30, .below = true, .fail_at = -1};
     LODE_CHECK(lode_matrix_to_rows_below(square, LODE_MATRIX_ALL_RANKS, take, &rows) == LODE_OK);
     LODE_CHECK(rows.wrong == 0 && total(rows.seen) == 30);
-    LODE_CHECK(fails(lode_matrix_symmetrise(transpose, false), LODE_ERR_INTERNAL, "not square"));
+    LODE_CHECK(lode_check_fails(lode_matrix_symmetrise(transpose, false), LODE_ERR_INTERNAL,
+                                "not square"));
     lode_grid_set_panel(grid, LODE_GRID_PANEL);
     lode_matrix_destroy(&square);
     lode_matrix_destroy(&transpose);
@@ -237,8 +224,8 @@ static void test_product(lode_grid_t *grid) {
                 worst = fmax(worst, fabs(sum - c->data[lj * c->stride + li]));
             }
         LODE_CHECK(worst < 1e-13);
-        LODE_CHECK(fails(lode_matrix_multiply(a, 1, c, false, b, tb, 0), LODE_ERR_INTERNAL,
-                         "was expected"));
+        LODE_CHECK(lode_check_fails(lode_matrix_multiply(a, 1, c, false, b, tb, 0),
+                                    LODE_ERR_INTERNAL, "was expected"));
         lode_matrix_destroy(&a);
         lode_matrix_destroy(&b);
         lode_matrix_destroy(&c);
@@ -262,8 +249,8 @@ static void test_diagonal(lode_grid_t *grid) {
     diagonal[20] = NAN;
     diagonal[29] = INFINITY;
     lode_matrix_set_diagonal(matrix, diagonal);
-    LODE_CHECK(fails(lode_matrix_check_finite(matrix, "the test matrix"), LODE_ERR_NUMERIC,
-                     "the test matrix: element [20, 20] is nan"));
+    LODE_CHECK(lode_check_fails(lode_matrix_check_finite(matrix, "the test matrix"),
+                                LODE_ERR_NUMERIC, "the test matrix: element [20, 20] is nan"));
     lode_matrix_destroy(&matrix);
 }
 
@@ -279,8 +266,8 @@ static void test_choice(void) {
         LODE_CHECK(rows == expected[i][1] && columns == expected[i][2]);
     }
     lode_grid_t *grid;
-    LODE_CHECK(fails(lode_grid_create(&grid, &world, 1, world.size + 1), LODE_ERR_INTERNAL,
-                     "cannot be laid over"));
+    LODE_CHECK(lode_check_fails(lode_grid_create(&grid, &world, 1, world.size + 1),
+                                LODE_ERR_INTERNAL, "cannot be laid over"));
     LODE_CHECK(grid == NULL);
 }
 
@@ -299,8 +286,8 @@ static void test_share(lode_grid_t *grid) {
     LODE_CHECK(lode_grid_member(grid) == (world.rank < rows * columns));
     LODE_CHECK(lode_grid_member(grid) || bytes == 0);
     lode_matrix_destroy(&matrix);
-    LODE_CHECK(fails(lode_matrix_create(&matrix, grid, 1000000, 1000000, 0), LODE_ERR_UNSUPPORTED,
-                     "take more ranks"));
+    LODE_CHECK(lode_check_fails(lode_matrix_create(&matrix, grid, 1000000, 1000000, 0),
+                                LODE_ERR_UNSUPPORTED, "take more ranks"));
     LODE_CHECK(matrix == NULL);
     LODE_CHECK(lode_matrix_create(&matrix, grid, 0, 5, 0) == LODE_OK);
     lode_matrix_destroy(&matrix);

@@ -113,15 +113,6 @@ static const int64_t AMPLE = INT64_C(1) << 30;
 
 /* --- checks --------------------------------------------------------------------------------- */
 
-/* Whether all ranks hold the same status and message. */
-static bool same_everywhere(lode_status_t status) {
-    char mine[LODE_MESSAGE_MAX + 16], roots[sizeof mine] = "";
-    snprintf(mine, sizeof mine, "%d %s", (int)status, lode_error_message());
-    memcpy(roots, mine, sizeof mine);
-    MPI_Bcast(roots, (int)sizeof roots, MPI_BYTE, 0, world.comm);
-    return strcmp(mine, roots) == 0;
-}
-
 /* A pass without faults: its calls on this rank, and the sum of its losses, which no pass that
  * failed before may change. */
 static int64_t count_calls(setting_t *setting, bool backward, double *sum) {
@@ -142,7 +133,7 @@ static void test_fault(setting_t *setting, bool backward, int victim, int64_t fa
     snprintf(expected, sizeof expected, "rank %d fails at call %lld (", rank, (long long)fail_at);
     LODE_CHECK(status == LODE_ERR_IO);
     LODE_CHECK(strncmp(lode_error_message(), expected, strlen(expected)) == 0);
-    LODE_CHECK(same_everywhere(status));
+    LODE_CHECK(lode_check_same(status));
     if (victim == world.rank)
         LODE_CHECK(fault.calls == fail_at); /* the observer that failed is left alone */
     if (victim < 0)
@@ -177,7 +168,7 @@ static void test_memory(setting_t *setting, bool backward) {
         const lode_status_t status =
             run_pass(setting, &fault, backward, victim == world.rank ? 1 : AMPLE);
         LODE_CHECK(status == (works ? LODE_ERR_MEMORY : LODE_OK));
-        LODE_CHECK(!works || same_everywhere(status));
+        LODE_CHECK(!works || lode_check_same(status));
         LODE_CHECK(!works || fault.calls == 0);
     }
 }

@@ -202,18 +202,6 @@ static lode_status_t run_part(int part) {
     return lode_driver_run(&world, config, &request);
 }
 
-/* Whether all ranks hold the same status and message. */
-static bool same_everywhere(lode_status_t status) {
-    char mine[LODE_MESSAGE_MAX + 16], roots[sizeof mine];
-    snprintf(mine, sizeof mine, "%d %s", (int)status,
-             status == LODE_OK ? "" : lode_error_message());
-    memcpy(roots, mine, sizeof mine);
-    MPI_Bcast(roots, (int)sizeof roots, MPI_BYTE, 0, world.comm);
-    if (strcmp(mine, roots) != 0)
-        fprintf(stderr, "rank %d: %s\nrank 0: %s\n", world.rank, mine, roots);
-    return strcmp(mine, roots) == 0;
-}
-
 static const char *part_name(int part) {
     return part == REPORT ? "report" : lode_stage_name((lode_stage_t)part);
 }
@@ -251,7 +239,7 @@ static void inject(int part, lode_fault_kind_t kind, int victim, int64_t call, b
     const int before = lode_check_failures, files = open_files();
     LODE_REQUIRE(lode_fault_arm(fault, world.rank) == LODE_OK);
     const lode_status_t status = run_part(part);
-    LODE_CHECK(same_everywhere(status));
+    LODE_CHECK(lode_check_same(status));
     int64_t calls = lode_fault_calls(kind);
     LODE_REQUIRE(lode_fault_arm(NULL, world.rank) == LODE_OK);
     MPI_Bcast(&calls, 1, MPI_INT64_T, victim, world.comm);
@@ -346,7 +334,7 @@ static void damage(int part, int reader, uint64_t draw, int64_t seed) {
         flip(path, lode_random_key(seed, "damage", part, 0), draw);
     MPI_Barrier(world.comm);
     const lode_status_t status = run_part(reader);
-    LODE_CHECK(same_everywhere(status));
+    LODE_CHECK(lode_check_same(status));
     /* The report reads some of a file only. */
     LODE_CHECK(status == LODE_ERR_FORMAT || (status == LODE_OK && reader == REPORT));
     LODE_CHECK(status == LODE_OK || strstr(lode_error_message(), path));

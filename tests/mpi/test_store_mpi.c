@@ -132,15 +132,6 @@ static void test_collective_read(void) {
     LODE_CHECK(store == NULL);
 }
 
-/* Whether all ranks hold the same status and message. */
-static bool same_everywhere(lode_status_t status) {
-    char mine[LODE_MESSAGE_MAX + 16], roots[sizeof mine];
-    snprintf(mine, sizeof mine, "%d %s", (int)status, lode_error_message());
-    memcpy(roots, mine, sizeof mine);
-    MPI_Bcast(roots, (int)sizeof roots, MPI_BYTE, 0, world.comm);
-    return strcmp(mine, roots) == 0;
-}
-
 /* Rank `victim` may suddenly write no file beyond 1 MiB, and its part of the data lies there. */
 static void test_failed_write(int victim) {
     lode_store_t *store;
@@ -159,7 +150,7 @@ static void test_failed_write(int victim) {
     LODE_CHECK((status == LODE_ERR_IO) == (world.rank == victim));
     status = lode_store_commit(&store);
     LODE_CHECK(status == LODE_ERR_IO);
-    LODE_CHECK(same_everywhere(status));
+    LODE_CHECK(lode_check_same(status));
     LODE_CHECK(strstr(lode_error_message(), "failed.h5") != NULL);
     LODE_CHECK(strstr(lode_error_message(), "\"rows\"") != NULL);
     LODE_CHECK(store == NULL);
@@ -175,7 +166,7 @@ static void test_failed_creation(void) {
     lode_store_t *store;
     lode_status_t status = lode_store_create(&store, &world, in_folder("no/folder.h5"));
     LODE_CHECK(status == LODE_ERR_IO);
-    LODE_CHECK(same_everywhere(status));
+    LODE_CHECK(lode_check_same(status));
     LODE_REQUIRE(lode_store_create(&store, &world, in_folder("large.h5")) == LODE_OK);
     struct rlimit old, limit;
     getrlimit(RLIMIT_FSIZE, &old);
@@ -186,7 +177,7 @@ static void test_failed_creation(void) {
     const int64_t large = 1 << 20;
     status = lode_store_dataset(store, "large", LODE_TYPE_F64, 1, &large, true);
     LODE_CHECK(status == LODE_ERR_IO);
-    LODE_CHECK(same_everywhere(status));
+    LODE_CHECK(lode_check_same(status));
     LODE_CHECK(strstr(lode_error_message(), "no space for dataset \"large\"") != NULL);
     lode_store_abandon(&store);
     LODE_CHECK(strstr(lode_error_message(), "no space for dataset \"large\"") != NULL);

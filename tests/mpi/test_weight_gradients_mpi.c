@@ -2,7 +2,6 @@
  * against torch's autograd in float64 (tests/golden/family_gradients.py), and of these and a deeper
  * model the same bits from any number of ranks, with activations kept, computed again and spilled.
  */
-#include <dirent.h>
 #include <math.h>
 #include <mpi.h>
 #include <stdio.h>
@@ -18,14 +17,14 @@
 #include "model/checkpoint.h"
 #include "testing/check.h"
 #include "testing/checkpoint.h"
+#include "testing/data.h"
 #include "testing/hdf5_read.h"
 #include "testing/temporary.h"
 #include "transformer/pass.h"
 
-#define FAMILIES "tests/golden/families"
 #define WANTED "tests/golden/family_gradients.h5"
 
-enum { CASES_MAX = 64, CASES_LEAST = 17, FIGURES = 4, MICRO_BATCH = 24 };
+enum { FIGURES = 4, MICRO_BATCH = 24 };
 
 /* Largest error that is accepted of a figure, relative to the gradient's norm. */
 static const double tolerance = 2e-5;
@@ -305,7 +304,7 @@ static void text_free(const lode_text_t *text) {
 static void test_family(const char *name) {
     char path[400], reference[500];
     lode_h5_array_t ids, offsets, want;
-    snprintf(path, sizeof path, FAMILIES "/%s", name);
+    snprintf(path, sizeof path, LODE_TEST_FAMILIES "/%s", name);
     snprintf(reference, sizeof reference, "%s/reference.h5", path);
     hid_t file = lode_h5_open(reference);
     LODE_REQUIRE(file >= 0 && lode_h5_read(&ids, file, "/ids", LODE_H5_I32) &&
@@ -330,29 +329,6 @@ static void test_family(const char *name) {
     lode_h5_free(&ids);
     lode_h5_free(&offsets);
     lode_h5_free(&want);
-}
-
-static int by_name(const void *a, const void *b) {
-    return strcmp(a, b);
-}
-
-static void test_families(void) {
-    char names[CASES_MAX][64];
-    int count = 0;
-    DIR *cases = opendir(FAMILIES);
-    LODE_REQUIRE(cases != NULL);
-    for (struct dirent *entry = readdir(cases); entry; entry = readdir(cases)) {
-        const size_t length = strlen(entry->d_name);
-        if (strchr(entry->d_name, '.') || length >= 64) /* files, and folders of the system */
-            continue;
-        LODE_REQUIRE(count < CASES_MAX);
-        memcpy(names[count++], entry->d_name, length + 1);
-    }
-    closedir(cases);
-    LODE_CHECK(count >= CASES_LEAST);
-    qsort(names, (size_t)count, sizeof *names, by_name);
-    for (int i = 0; i < count; i++)
-        test_family(names[i]);
 }
 
 /* --- a deeper model, and more micro-batches --------------------------------------------------- */
@@ -411,7 +387,7 @@ int main(int argc, char **argv) {
     lode_log_enable(false);
     lode_set_threads(1);
     lode_test_temporary_shared(folder, sizeof folder, &world);
-    test_families();
+    LODE_CHECK(lode_test_families(test_family) >= LODE_TEST_FAMILIES_LEAST);
     test_deep("float", false, LODE_DTYPE_F32);
     test_deep("tied", true, LODE_DTYPE_BF16);
     MPI_Barrier(world.comm);

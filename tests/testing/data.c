@@ -1,7 +1,9 @@
 #include "testing/data.h"
 
+#include <dirent.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 const char *lode_test_data(const char *relative) {
@@ -19,4 +21,20 @@ void lode_test_require(const char *relative) {
         return;
     printf("skipped: the data folder has no %s (set LODE_DATA)\n", relative);
     exit(LODE_TEST_SKIP);
+}
+
+/* Neither files nor folders of the system. */
+static int is_case(const struct dirent *entry) {
+    return strchr(entry->d_name, '.') == NULL;
+}
+
+int lode_test_families(void (*check)(const char *name)) {
+    struct dirent **entries = NULL;
+    const int count = scandir(LODE_TEST_FAMILIES, &entries, is_case, alphasort);
+    for (int i = 0; i < count; i++) {
+        check(entries[i]->d_name);
+        free(entries[i]);
+    }
+    free(entries);
+    return count;
 }

@@ -4,7 +4,6 @@
  * well. */
 #include "testing/cmocka_all.h"
 
-#include <dirent.h>
 #include <math.h>
 #include <mpi.h>
 #include <stdio.h>
@@ -14,10 +13,10 @@
 #include "base/memory.h"
 #include "base/random.h"
 #include "testing/compare.h"
+#include "testing/data.h"
 #include "transformer/pass.h"
 
-#define FAMILIES "tests/golden/families"
-enum { TOKENS = 21, LONGEST = 16, SEQUENCES = 3, CASES_LEAST = 17 };
+enum { TOKENS = 21, LONGEST = 16, SEQUENCES = 3 };
 
 static const int64_t offsets[] = {0, 1, 17, TOKENS}; /* one of them a single token */
 static lode_comm_t self;
@@ -36,7 +35,7 @@ typedef struct family {
 static family_t family_open(const char *name) {
     char folder[400];
     family_t f = {0};
-    snprintf(folder, sizeof folder, FAMILIES "/%s", name);
+    snprintf(folder, sizeof folder, LODE_TEST_FAMILIES "/%s", name);
     LODE_ASSERT_OK(lode_checkpoint_open(&f.checkpoint, folder));
     const lode_architecture_t *architecture = lode_checkpoint_architecture(f.checkpoint);
     f.d = architecture->hidden;
@@ -228,20 +227,14 @@ static void check_pass(const char *name) {
     family_close(&f);
 }
 
+static void check_family(const char *name) {
+    check_edits(name);
+    check_pass(name);
+}
+
 static void families(void **state) {
     (void)state;
-    int cases = 0;
-    DIR *folder = opendir(FAMILIES);
-    assert_non_null(folder);
-    for (struct dirent *entry = readdir(folder); entry; entry = readdir(folder)) {
-        if (strchr(entry->d_name, '.')) /* files, and folders of the system */
-            continue;
-        check_edits(entry->d_name);
-        check_pass(entry->d_name);
-        cases++;
-    }
-    closedir(folder);
-    assert_true(cases >= CASES_LEAST);
+    assert_true(lode_test_families(check_family) >= LODE_TEST_FAMILIES_LEAST);
 }
 
 int main(void) {

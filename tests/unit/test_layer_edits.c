@@ -4,7 +4,6 @@
  * definition. */
 #include "testing/cmocka_all.h"
 
-#include <dirent.h>
 #include <math.h>
 #include <mpi.h>
 #include <stdio.h>
@@ -14,10 +13,10 @@
 #include "base/memory.h"
 #include "base/random.h"
 #include "testing/compare.h"
+#include "testing/data.h"
 #include "transformer/stack.h"
 
-#define FAMILIES "tests/golden/families"
-enum { TOKENS = 21, LONGEST = 16, SEQUENCES = 3, WIDE = 256, CASES_LEAST = 17 };
+enum { TOKENS = 21, LONGEST = 16, SEQUENCES = 3, WIDE = 256 };
 
 static const int64_t offsets[] = {0, 1, 17, TOKENS}; /* one of them a single token */
 static const lode_sequences_t sequences = {SEQUENCES, offsets};
@@ -41,7 +40,7 @@ typedef struct family {
 static void family_open(family_t *f, const char *name) {
     char folder[400];
     *f = (family_t){.name = name};
-    snprintf(folder, sizeof folder, FAMILIES "/%s", name);
+    snprintf(folder, sizeof folder, LODE_TEST_FAMILIES "/%s", name);
     LODE_ASSERT_OK(lode_checkpoint_open(&f->checkpoint, folder));
     const lode_architecture_t *architecture = lode_checkpoint_architecture(f->checkpoint);
     f->d = architecture->hidden;
@@ -325,16 +324,7 @@ static void check_family(const char *name) {
 
 static void test_families(void **state) {
     (void)state;
-    int cases = 0;
-    DIR *directory = opendir(FAMILIES);
-    assert_non_null(directory);
-    for (const struct dirent *entry; (entry = readdir(directory));)
-        if (!strchr(entry->d_name, '.')) {
-            check_family(entry->d_name);
-            cases++;
-        }
-    closedir(directory);
-    assert_true(cases >= CASES_LEAST);
+    assert_true(lode_test_families(check_family) >= LODE_TEST_FAMILIES_LEAST);
 }
 
 int main(int argc, char **argv) {

@@ -2,7 +2,6 @@
  * every family (tests/golden/families.py) for several rank counts, and passes as they run. */
 #include "testing/cmocka_all.h"
 
-#include <dirent.h>
 #include <malloc.h>
 #include <mpi.h>
 #include <stdio.h>
@@ -10,11 +9,11 @@
 
 #include "base/memory.h"
 #include "testing/compare.h"
+#include "testing/data.h"
 #include "testing/temporary.h"
 #include "transformer/pass.h"
 
-#define FAMILIES "tests/golden/families"
-enum { TOKENS = 24, LONGEST = 16, SEQUENCES = 4, CASES_LEAST = 17, VARIANTS = 3 };
+enum { TOKENS = 24, LONGEST = 16, SEQUENCES = 4, VARIANTS = 3 };
 
 static const int64_t offsets[] = {0, 1, 17, TOKENS, TOKENS + 9};
 static lode_comm_t self;
@@ -134,7 +133,7 @@ static void check_pass(lode_checkpoint_t *checkpoint, bool backward, budget_mode
 static void check_family(const char *name) {
     lode_checkpoint_t *checkpoint;
     char folder[400];
-    snprintf(folder, sizeof folder, FAMILIES "/%s", name);
+    snprintf(folder, sizeof folder, LODE_TEST_FAMILIES "/%s", name);
     LODE_ASSERT_OK(lode_checkpoint_open(&checkpoint, folder));
     for (int size = 1; size <= 4; size++)
         for (int rank = 0; rank < size; rank++)
@@ -148,16 +147,7 @@ static void check_family(const char *name) {
 
 static void test_families(void **state) {
     (void)state;
-    int cases = 0;
-    DIR *directory = opendir(FAMILIES);
-    assert_non_null(directory);
-    for (const struct dirent *entry; (entry = readdir(directory));)
-        if (!strchr(entry->d_name, '.')) {
-            check_family(entry->d_name);
-            cases++;
-        }
-    closedir(directory);
-    assert_true(cases >= CASES_LEAST);
+    assert_true(lode_test_families(check_family) >= LODE_TEST_FAMILIES_LEAST);
 }
 
 /* --- models that are not there --------------------------------------------------------------- */
