@@ -64,6 +64,13 @@ LODE_MUST_USE lode_status_t lode_store_write(lode_store_t *store, const char *na
                                              const int64_t *offset, const int64_t *count,
                                              const void *data);
 
+/* Adds a dataset as lode_store_dataset() does, without `fill`, and has rank 0 write all of it,
+ * `data` being of no account on the others. A failed write sticks to the store and fails its
+ * commit; it is a warning here. Collective, same other arguments on all ranks. Errors: those of
+ * lode_store_dataset(). */
+LODE_MUST_USE lode_status_t lode_store_put(lode_store_t *store, const char *name, lode_type_t type,
+                                           int axes, const int64_t *shape, const void *data);
+
 /* Makes everything that any rank has written readable by every rank with lode_store_read() on this
  * store. Returns any rank's sticky error on all. Collective. */
 LODE_MUST_USE lode_status_t lode_store_synchronise(lode_store_t *store);
@@ -109,6 +116,7 @@ void lode_store_abandon(lode_store_t **store);
 
 /* The same, but leaves nothing for a later run. Collective. */
 void lode_store_remove(lode_store_t **store);
+
 /* --- counting --------------------------------------------------------------------------- */
 
 /* A store without a file, for plans: it takes datasets and attributes as one that is written, and

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "base/fault.h"
+#include "base/log.h"
 #include "base/memory.h"
 #include "store/seal.h"
 
@@ -321,6 +322,15 @@ static lode_status_t flush(lode_store_t *store) {
         status = lode_fail(LODE_ERR_IO, "%s: flushing failed: %s; check the disk's space and quota",
                            store->partial, lode_store_reason());
     return lode_store_stick(store, lode_comm_agree(&store->comm, status));
+}
+
+lode_status_t lode_store_put(lode_store_t *store, const char *name, lode_type_t type, int axes,
+                             const int64_t *shape, const void *data) {
+    const int64_t origin[LODE_STORE_MAX_AXES] = {0};
+    LODE_TRY(lode_store_dataset(store, name, type, axes, shape, false));
+    if (store->comm.rank == 0 && lode_store_write(store, name, origin, shape, data) != LODE_OK)
+        lode_log_warning("%s could not be written", name);
+    return LODE_OK;
 }
 
 lode_status_t lode_store_synchronise(lode_store_t *store) {

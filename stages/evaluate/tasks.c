@@ -74,15 +74,10 @@ static void greedy_path(const data_t *data, int64_t variant, char path[PATH_BYTE
 static lode_status_t put_items(const data_t *data, const char *part, int axes,
                                const int32_t *values) {
     const lode_evaluate_work_t *work = data->set.work;
-    const int64_t shape[2] = {data->requests.items, data->requests.width}, offset[2] = {0};
+    const int64_t shape[2] = {data->requests.items, data->requests.width};
     char path[PATH_BYTES];
     snprintf(path, sizeof path, "%s/task_items/%s/%s", work->group, data->entry->name, part);
-    LODE_TRY(lode_store_dataset(work->store, path, LODE_TYPE_I32, axes, shape, false));
-    /* A failed write sticks to the store and fails its commit on all ranks. */
-    if (work->run->comm->rank == 0 &&
-        lode_store_write(work->store, path, offset, shape, values) != LODE_OK)
-        lode_log_warning("%s could not be written", path);
-    return LODE_OK;
+    return lode_store_put(work->store, path, LODE_TYPE_I32, axes, shape, values);
 }
 
 static lode_status_t describe_items(const data_t *data) {

@@ -3,7 +3,6 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "base/log.h"
 #include "probe/work.h"
 
 bool lode_probe_wants(const lode_config_t *config, lode_probe_check_t check) {
@@ -44,13 +43,8 @@ lode_status_t lode_probe_perplexity(const lode_config_perplexity_t **entry,
 lode_status_t lode_probe_put(lode_probe_work_t *work, const char *group, const char *name,
                              lode_type_t type, int axes, const int64_t *shape, const void *data) {
     char path[LODE_PROBE_PATH];
-    const int64_t origin[LODE_STORE_MAX_AXES] = {0};
     snprintf(path, sizeof path, "%s/%s", group, name);
-    LODE_TRY(lode_store_dataset(work->store, path, type, axes, shape, false));
-    if (work->run->comm->rank == 0 &&
-        lode_store_write(work->store, path, origin, shape, data) != LODE_OK)
-        lode_log_warning("%s could not be written", path);
-    return LODE_OK;
+    return lode_store_put(work->store, path, type, axes, shape, data);
 }
 
 static lode_status_t probe_all(lode_probe_work_t *work) {

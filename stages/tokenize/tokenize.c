@@ -145,12 +145,8 @@ static lode_status_t make_output(output_t *output, const lode_run_t *run) {
 
 lode_status_t lode_tokenize_put(lode_store_t *store, const lode_run_t *run, const char *name,
                                 lode_type_t type, int64_t count, const void *data) {
-    const int64_t offset = 0;
     LODE_TRY(lode_comm_broadcast(run->comm, &count, sizeof count, 0));
-    LODE_TRY(lode_store_dataset(store, name, type, 1, &count, false));
-    if (run->comm->rank == 0 && lode_store_write(store, name, &offset, &count, data) != LODE_OK)
-        lode_log_warning("%s could not be written", name);
-    return LODE_OK;
+    return lode_store_put(store, name, type, 1, &count, data);
 }
 
 /* <group>/ids and <group>/offsets. */
