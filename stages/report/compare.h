@@ -67,7 +67,13 @@ LODE_MUST_USE lode_status_t lode_compare_rows(lode_report_case_t *item,
 LODE_MUST_USE lode_status_t lode_compare_page(lode_report_case_t *item,
                                               const lode_comparison_family_t *family, bool open);
 
-/* The same for a family of accuracies. */
+/* Opens the part of the page about a family: which of its variants is `best` ("lowest"), and how
+ * many others it beats. */
+LODE_MUST_USE lode_status_t lode_compare_summary(lode_buffer_t *page,
+                                                 const lode_comparison_family_t *family, bool open,
+                                                 const char *best);
+
+/* The same as lode_compare_page for a family of accuracies. */
 LODE_MUST_USE lode_status_t lode_compare_page_tasks(lode_report_case_t *item,
                                                     const lode_comparison_family_t *family,
                                                     bool open);

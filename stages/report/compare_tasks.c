@@ -137,23 +137,11 @@ static lode_status_t write_variant(lode_buffer_t *page, const lode_comparison_fa
 lode_status_t lode_compare_page_tasks(lode_report_case_t *item,
                                       const lode_comparison_family_t *family, bool open) {
     lode_buffer_t *page = &item->topics[LODE_TOPIC_COMPARISONS];
-    const lode_report_figure_t *best = family->members[0];
     const int64_t rows = family->count < TABLE ? family->count : TABLE;
-    char family_text[LODE_REPORT_FAMILY];
-    int64_t behind = 0;
-    lode_report_family(family_text, &best->variant);
-    for (int64_t i = 1; i < family->count; i++)
-        behind += family->pairs[i].verdict == LODE_VERDICT_BETTER;
-    LODE_TRY(lode_buffer_printf(
-        page, "<details class=\"part\"%s><summary>%s: ", open ? " open" : "", family_text));
-    LODE_TRY(lode_page_text(page, best->variant.name));
-    if (family->count > 1)
-        LODE_TRY(lode_buffer_printf(
-            page, " is highest, and better beyond chance than %lld of %lld others",
-            (long long)behind, (long long)(family->count - 1)));
+    LODE_TRY(lode_compare_summary(page, family, open, "highest"));
     LODE_TRY(lode_buffer_printf(
         page,
-        "</summary>\n<div class=\"wide\" tabindex=\"0\"><table class=\"small\">\n<thead><tr>"
+        "<div class=\"wide\" tabindex=\"0\"><table class=\"small\">\n<thead><tr>"
         "<th>variant</th><th class=\"n\">accuracy</th><th class=\"n\">points to the highest "
         "[95 %%]</th><th>verdict</th>%s</tr></thead>\n<tbody>\n",
         family->to_dense ? "<th class=\"n\">points to dense [95 %]</th><th>verdict</th>" : ""));

@@ -202,24 +202,28 @@ static lode_status_t write_map(lode_buffer_t *page, const lode_comparison_family
     return status;
 }
 
-lode_status_t lode_compare_page(lode_report_case_t *item, const lode_comparison_family_t *family,
-                                bool open) {
-    lode_buffer_t *page = &item->topics[LODE_TOPIC_COMPARISONS];
-    const lode_report_figure_t *best = family->members[0];
+lode_status_t lode_compare_summary(lode_buffer_t *page, const lode_comparison_family_t *family,
+                                   bool open, const char *best) {
+    const lode_report_variant_t *first = &family->members[0]->variant;
     char family_text[LODE_REPORT_FAMILY];
     int64_t behind = 0;
-    lode_report_family(family_text, &best->variant);
+    lode_report_family(family_text, first);
     for (int64_t i = 1; i < family->count; i++)
         behind += family->pairs[i].verdict == LODE_VERDICT_BETTER;
     LODE_TRY(lode_buffer_printf(
         page, "<details class=\"part\"%s><summary>%s: ", open ? " open" : "", family_text));
-    LODE_TRY(lode_page_text(page, best->variant.name));
+    LODE_TRY(lode_page_text(page, first->name));
     if (family->count > 1)
         LODE_TRY(lode_buffer_printf(page,
-                                    " is lowest, and better beyond chance than %lld of %lld "
-                                    "others",
-                                    (long long)behind, (long long)(family->count - 1)));
-    LODE_TRY(lode_buffer_printf(page, "</summary>\n"));
+                                    " is %s, and better beyond chance than %lld of %lld others",
+                                    best, (long long)behind, (long long)(family->count - 1)));
+    return lode_buffer_printf(page, "</summary>\n");
+}
+
+lode_status_t lode_compare_page(lode_report_case_t *item, const lode_comparison_family_t *family,
+                                bool open) {
+    lode_buffer_t *page = &item->topics[LODE_TOPIC_COMPARISONS];
+    LODE_TRY(lode_compare_summary(page, family, open, "lowest"));
     LODE_TRY(write_table(page, family));
     LODE_TRY(write_map(page, family));
     return lode_buffer_printf(page, "</details>\n");

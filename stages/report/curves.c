@@ -346,9 +346,7 @@ lode_status_t lode_figures_curves(lode_plot_t *plot, lode_report_case_t *item) {
     lode_status_t status = LODE_OK;
     for (int64_t begin = 0, end; status == LODE_OK && begin < item->figure_count; begin = end) {
         const lode_report_figure_t *first = &item->figures[begin];
-        for (end = begin + 1; end < item->figure_count; end++)
-            if (!lode_report_same_axis(&item->figures[end], first))
-                break;
+        end = lode_report_axis_end(item, begin);
         if (lode_report_is_derived(first) || first->repeats)
             continue;
         group_t group = {

@@ -11,9 +11,7 @@ lode_status_t lode_report_groups(lode_report_group_t **groups, int64_t *count,
     LODE_TRY(LODE_NEW(groups, item->figure_count + 1, "figures"));
     for (int64_t begin = 0, end; begin < item->figure_count; begin = end) {
         const lode_report_figure_t *first = &item->figures[begin];
-        for (end = begin + 1; end < item->figure_count; end++)
-            if (!lode_report_same_axis(&item->figures[end], first))
-                break;
+        end = lode_report_axis_end(item, begin);
         if (lode_report_is_derived(first) || first->repeats)
             continue;
         lode_report_group_t *group = &(*groups)[(*count)++];

@@ -183,6 +183,14 @@ bool lode_report_same_axis(const lode_report_figure_t *a, const lode_report_figu
            strcmp(a->protocol, b->protocol) == 0 && a->length == b->length;
 }
 
+int64_t lode_report_axis_end(const lode_report_case_t *item, int64_t begin) {
+    int64_t end = begin + 1;
+    while (end < item->figure_count &&
+           lode_report_same_axis(&item->figures[end], &item->figures[begin]))
+        end++;
+    return end;
+}
+
 bool lode_report_is_derived(const lode_report_figure_t *figure) {
     return strcmp(figure->metric, "byte_perplexity") == 0 ||
            strcmp(figure->metric, "bits_per_byte") == 0;

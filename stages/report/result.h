@@ -184,6 +184,9 @@ LODE_MUST_USE lode_status_t lode_report_measure(lode_report_case_t *item,
  * protocol at the same length. */
 bool lode_report_same_axis(const lode_report_figure_t *a, const lode_report_figure_t *b);
 
+/* The place after the last of the figures that share an axis with item->figures[begin]. */
+int64_t lode_report_axis_end(const lode_report_case_t *item, int64_t begin);
+
 /* Whether a figure is one of losses rather than of answers: lower is better. */
 bool lode_report_is_loss(const lode_report_figure_t *figure);
 

@@ -140,9 +140,7 @@ static lode_status_t write_tasks(lode_buffer_t *page, const lode_report_case_t *
     for (int64_t c = 0; c < count; c++)
         for (int64_t begin = 0, end; begin < cases[c].figure_count; begin = end) {
             const lode_report_figure_t *figures = cases[c].figures;
-            for (end = begin + 1; end < cases[c].figure_count; end++)
-                if (!lode_report_same_axis(&figures[end], &figures[begin]))
-                    break;
+            end = lode_report_axis_end(&cases[c], begin);
             if (!is_accuracy(&figures[begin]))
                 continue;
             if (!any)
