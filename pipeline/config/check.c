@@ -40,7 +40,7 @@ static const char *protecting(const lode_config_quantize_t *quantize) {
 
 static const char *holding(const lode_config_quantize_t *quantize) {
     for (int64_t i = 0; quantize->method_count > 0 && i < quantize->activation_count; i++)
-        if (lode_inputs_held(quantize->activations[i]))
+        if (lode_activations_quantized_held(quantize->activations[i]))
             return lode_activations_quantized_name(quantize->activations[i]);
     return NULL;
 }

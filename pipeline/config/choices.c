@@ -373,15 +373,15 @@ bool lode_granularity_equal(lode_granularity_t a, lode_granularity_t b) {
     return a.kind == b.kind && a.size == b.size;
 }
 
-bool lode_inputs_held(lode_activations_quantized_t activations) {
+bool lode_activations_quantized_held(lode_activations_quantized_t activations) {
     return activations == LODE_INPUTS_TOKEN_HELD || activations == LODE_INPUTS_TENSOR_HELD;
 }
 
-bool lode_inputs_smooth(lode_activations_quantized_t activations) {
+bool lode_activations_quantized_smooth(lode_activations_quantized_t activations) {
     return activations == LODE_INPUTS_TOKEN_SMOOTH || activations == LODE_INPUTS_TENSOR_SMOOTH;
 }
 
-bool lode_inputs_tensor(lode_activations_quantized_t activations) {
+bool lode_activations_quantized_tensor(lode_activations_quantized_t activations) {
     return activations == LODE_INPUTS_TENSOR || activations == LODE_INPUTS_TENSOR_HELD ||
            activations == LODE_INPUTS_TENSOR_SMOOTH;
 }

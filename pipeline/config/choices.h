@@ -271,9 +271,9 @@ bool lode_granularity_equal(lode_granularity_t a, lode_granularity_t b);
 
 /* Whether the activations leave the super activation out; whether they need SmoothQuant's scales;
  * whether they have one scale for a sequence. */
-bool lode_inputs_held(lode_activations_quantized_t activations);
-bool lode_inputs_smooth(lode_activations_quantized_t activations);
-bool lode_inputs_tensor(lode_activations_quantized_t activations);
+bool lode_activations_quantized_held(lode_activations_quantized_t activations);
+bool lode_activations_quantized_smooth(lode_activations_quantized_t activations);
+bool lode_activations_quantized_tensor(lode_activations_quantized_t activations);
 
 /* Whether the protection keeps super weights; whether it keeps supernodes. */
 bool lode_protects_super_weight(lode_protection_t protection);

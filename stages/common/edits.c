@@ -23,9 +23,10 @@ static needs_t needs_of(const lode_variant_t *variants, int64_t count) {
         const lode_variant_t *variant = &variants[v];
         needs.pruned |= variant->pruned;
         needs.compensated |= variant->pruned && variant->compensation != LODE_COMPENSATION_NONE;
-        needs.weights |= variant->experiment ||
-                         (variant->quantized && (lode_protects_super_weight(variant->protection) ||
-                                                 lode_inputs_held(variant->activations)));
+        needs.weights |=
+            variant->experiment ||
+            (variant->quantized && (lode_protects_super_weight(variant->protection) ||
+                                    lode_activations_quantized_held(variant->activations)));
         needs.core |= variant->quantized && lode_protects_supernode(variant->protection);
         needs.quantized |= variant->quantized;
         needs.codecs |= variant->quantized || variant->experiment;

@@ -163,7 +163,7 @@ lode_status_t lode_edits_read_quantized(lode_edits_t *edits) {
             for (int which = 0; which < LODE_MATRICES; which++)
                 if (is_quantized(edits, l, (lode_layer_matrix_t)which))
                     LODE_TRY(map_matrix(edits, v, l, (lode_layer_matrix_t)which));
-        if (lode_inputs_smooth(variant->activations))
+        if (lode_activations_quantized_smooth(variant->activations))
             LODE_TRY(map_smooth(edits, variant->base));
         if (keeps_core(variant) && !edits->core)
             LODE_TRY(read_core(edits));
@@ -261,19 +261,19 @@ static void hold_hidden(lode_edits_t *edits, int64_t base, int64_t l, lode_input
 
 static void edit_inputs(lode_edits_t *edits, const lode_variant_t *variant, int64_t l,
                         lode_layer_edit_t *edit) {
-    const bool held = lode_inputs_held(variant->activations);
+    const bool held = lode_activations_quantized_held(variant->activations);
     for (int which = 0; which < LODE_INPUTS; which++) {
         const bool attention = which == LODE_INPUT_ATTENTION || which == LODE_INPUT_OUTPUT;
         lode_input_codec_t *input = &edits->layer[l].input[which];
         if (attention && edits->run->config->quantize.tensors != LODE_QUANTIZED_ALL)
             continue;
-        *input = (lode_input_codec_t){.bits = INPUT_BITS,
-                                      .tensor = lode_inputs_tensor(variant->activations)};
+        *input = (lode_input_codec_t){
+            .bits = INPUT_BITS, .tensor = lode_activations_quantized_tensor(variant->activations)};
         if (held && which == LODE_INPUT_DOWN)
             hold_down(edits, l, edit, input);
         else if (held && which != LODE_INPUT_OUTPUT)
             hold_hidden(edits, variant->base, l, input);
-        if (lode_inputs_smooth(variant->activations))
+        if (lode_activations_quantized_smooth(variant->activations))
             input->smooth = (*smooth_of(edits, variant->base, l))[which];
         edit->input[which] = input;
     }
@@ -283,7 +283,7 @@ static void edit_inputs(lode_edits_t *edits, const lode_variant_t *variant, int6
 
 void lode_edits_of_quantized(lode_edits_t *edits, int64_t v, int64_t l, lode_layer_edit_t *edit) {
     const lode_variant_t *variant = &edits->variants[v];
-    const bool smooth = lode_inputs_smooth(variant->activations);
+    const bool smooth = lode_activations_quantized_smooth(variant->activations);
     /* Mixed precision has 16 bits for what it protects. */
     const uint8_t *core = keeps_core(variant) ? protect_core(edits, l, edit) : NULL;
     for (int i = 0; i < LODE_MATRICES; i++) {

@@ -12,7 +12,7 @@ bool lode_quantize_is_searched(const lode_variant_t *variant) {
 }
 
 bool lode_quantize_is_smoothed(const lode_variant_t *variant) {
-    return variant->quantized && lode_inputs_smooth(variant->activations);
+    return variant->quantized && lode_activations_quantized_smooth(variant->activations);
 }
 
 bool lode_quantize_is_mixed(const lode_variant_t *variant) {
