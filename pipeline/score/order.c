@@ -81,25 +81,26 @@ static lode_status_t sorted_entries(entry_t **entries, const double *values, int
     return LODE_OK;
 }
 
-lode_status_t lode_order_top(int32_t *top, int64_t top_count, const double *values, int64_t count,
-                             const char *what) {
-    LODE_ASSERT(0 <= top_count && top_count <= count);
+/* The first places of `count` values in that direction. */
+static lode_status_t first_entries(int32_t *first, int64_t first_count, const double *values,
+                                   int64_t count, const char *what, direction_t direction) {
     entry_t *entries;
-    LODE_TRY(sorted_entries(&entries, values, count, what, DESCENDING));
-    for (int64_t i = 0; i < top_count; i++)
-        top[i] = entries[i].index;
+    LODE_TRY(sorted_entries(&entries, values, count, what, direction));
+    for (int64_t i = 0; i < first_count; i++)
+        first[i] = entries[i].index;
     free(entries);
     return LODE_OK;
 }
 
+lode_status_t lode_order_top(int32_t *top, int64_t top_count, const double *values, int64_t count,
+                             const char *what) {
+    LODE_ASSERT(0 <= top_count && top_count <= count);
+    return first_entries(top, top_count, values, count, what, DESCENDING);
+}
+
 lode_status_t lode_order_ascending(int32_t *order, const double *values, int64_t count,
                                    const char *what) {
-    entry_t *entries;
-    LODE_TRY(sorted_entries(&entries, values, count, what, ASCENDING));
-    for (int64_t i = 0; i < count; i++)
-        order[i] = entries[i].index;
-    free(entries);
-    return LODE_OK;
+    return first_entries(order, count, values, count, what, ASCENDING);
 }
 
 void lode_order_ranks_of(double *ranks, const int32_t *descending, const double *values,

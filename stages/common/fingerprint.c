@@ -63,16 +63,32 @@ static lode_status_t add_known(lode_hash_t *hash, const lode_run_t *run) {
     return LODE_OK;
 }
 
+/* Adds the fingerprint of a stage before; and that of one which need not be wanted. */
+static void add_stage(lode_hash_t *hash, const lode_run_t *run, lode_stage_t stage) {
+    lode_hash_add_text(hash, run->fingerprint[stage]);
+}
+
+static void add_wanted(lode_hash_t *hash, const lode_run_t *run, lode_stage_t stage) {
+    if (lode_stage_wanted(run->config, stage))
+        add_stage(hash, run, stage);
+}
+
+/* Adds the ids that a stage works on. */
+static lode_status_t add_ids(lode_hash_t *hash, lode_run_t *run, lode_stage_t stage) {
+    char digest[LODE_DIGEST_TEXT];
+    LODE_TRY(lode_ids_digest(digest, run, stage));
+    lode_hash_add_text(hash, digest);
+    return LODE_OK;
+}
+
 /* What all variants are made from, and the names of those that no key of the stage decides. */
 static lode_status_t add_variants(lode_hash_t *hash, const lode_run_t *run) {
-    static const lode_stage_t sources[] = {LODE_STAGE_COMPENSATE, LODE_STAGE_SUPERWEIGHT,
-                                           LODE_STAGE_QUANTIZE};
     lode_variant_t *variants;
     int64_t count;
-    lode_hash_add_text(hash, run->fingerprint[LODE_STAGE_PRUNE]);
-    for (size_t i = 0; i < sizeof sources / sizeof *sources; i++)
-        if (lode_stage_wanted(run->config, sources[i]))
-            lode_hash_add_text(hash, run->fingerprint[sources[i]]);
+    add_stage(hash, run, LODE_STAGE_PRUNE);
+    add_wanted(hash, run, LODE_STAGE_COMPENSATE);
+    add_wanted(hash, run, LODE_STAGE_SUPERWEIGHT);
+    add_wanted(hash, run, LODE_STAGE_QUANTIZE);
     LODE_TRY(lode_comm_agree(run->comm, lode_variants_list(&variants, &count, run->config)));
     for (int64_t v = 0; v < count; v++)
         if (!variants[v].pruned)
@@ -83,15 +99,11 @@ static lode_status_t add_variants(lode_hash_t *hash, const lode_run_t *run) {
 
 /* What the original is compared by, and the folders' contents. */
 static lode_status_t add_audit(lode_hash_t *hash, lode_run_t *run, lode_inputs_t *inputs) {
-    char calibration[LODE_DIGEST_TEXT], evaluation[LODE_DIGEST_TEXT];
-    LODE_TRY(lode_ids_digest(calibration, run, LODE_STAGE_AUDIT));
-    LODE_TRY(lode_ids_digest(evaluation, run, LODE_STAGE_EVALUATE));
     lode_hash_add_text(hash, run->model_digest);
-    lode_hash_add_text(hash, calibration);
-    lode_hash_add_text(hash, evaluation);
-    lode_hash_add_text(hash, run->fingerprint[LODE_STAGE_CLASSIFY]);
-    if (lode_stage_wanted(run->config, LODE_STAGE_SUPERWEIGHT))
-        lode_hash_add_text(hash, run->fingerprint[LODE_STAGE_SUPERWEIGHT]);
+    LODE_TRY(add_ids(hash, run, LODE_STAGE_AUDIT));
+    LODE_TRY(add_ids(hash, run, LODE_STAGE_EVALUATE));
+    add_stage(hash, run, LODE_STAGE_CLASSIFY);
+    add_wanted(hash, run, LODE_STAGE_SUPERWEIGHT);
     return lode_audit_hash(hash, run, inputs);
 }
 
@@ -115,7 +127,7 @@ static lode_status_t add_texts(lode_hash_t *hash, lode_run_t *run, lode_inputs_t
         LODE_TRY(lode_run_open(&store, run, LODE_STAGE_TOKENIZER));
         lode_store_close(&store);
         LODE_TRY(lode_inputs_file(tokenizer, inputs, run->comm, run->tokenizer));
-        lode_hash_add_text(hash, run->fingerprint[LODE_STAGE_TOKENIZER]);
+        add_stage(hash, run, LODE_STAGE_TOKENIZER);
         lode_hash_add_text(hash, tokenizer);
     }
     lode_hash_add_text(hash, run->text_digest);
@@ -129,89 +141,70 @@ static lode_status_t add_texts(lode_hash_t *hash, lode_run_t *run, lode_inputs_t
 /* What training begins with, and its ids. The files beside the weights are copied as they are when
  * a folder is written: a changed README must not have a model trained again. */
 static lode_status_t add_train(lode_hash_t *hash, lode_run_t *run) {
-    char ids[LODE_DIGEST_TEXT];
-    LODE_TRY(lode_ids_digest(ids, run, LODE_STAGE_TRAIN));
     lode_hash_add_text(hash, run->model_digest);
-    lode_hash_add_text(hash, ids);
+    LODE_TRY(add_ids(hash, run, LODE_STAGE_TRAIN));
     if (lode_stage_wanted_of(run->config, run->model, LODE_STAGE_TOKENIZER))
-        lode_hash_add_text(hash, run->fingerprint[LODE_STAGE_TOKENIZER]);
+        add_stage(hash, run, LODE_STAGE_TOKENIZER);
     return LODE_OK;
+}
+
+/* What an export copies, and what it names its folders after. */
+static lode_status_t add_export(lode_hash_t *hash, lode_run_t *run) {
+    LODE_TRY(companions_digest(run));
+    lode_hash_add_text(hash, run->companion_digest);
+    lode_hash_add_text(hash, run->model_digest);
+    lode_hash_add_text(hash, run->model->name);
+    lode_hash_add_text(hash, run->point);
+    return add_variants(hash, run);
 }
 
 /* What goes into a stage's fingerprint beside its keys. */
 static lode_status_t add_dependencies(lode_hash_t *hash, lode_run_t *run, lode_inputs_t *inputs,
                                       lode_stage_t stage) {
-    char ids[LODE_DIGEST_TEXT];
-    const bool moments = lode_stage_wanted(run->config, LODE_STAGE_MOMENTS);
-    const bool compensate = lode_stage_wanted(run->config, LODE_STAGE_COMPENSATE);
-    const bool superweight = lode_stage_wanted(run->config, LODE_STAGE_SUPERWEIGHT);
     switch (stage) {
     case LODE_STAGE_TOKENIZER:
-        LODE_TRY(add_tokenizer(hash, run, inputs));
-        break;
+        return add_tokenizer(hash, run, inputs);
     case LODE_STAGE_TOKENIZE:
-        LODE_TRY(add_texts(hash, run, inputs));
-        break;
+        return add_texts(hash, run, inputs);
     case LODE_STAGE_TRAIN:
-        LODE_TRY(add_train(hash, run));
-        break;
+        return add_train(hash, run);
     case LODE_STAGE_CALIBRATE:
     case LODE_STAGE_ACCUMULATE:
     case LODE_STAGE_MOMENTS:
-        LODE_TRY(lode_ids_digest(ids, run, stage));
         lode_hash_add_text(hash, run->model_digest);
-        lode_hash_add_text(hash, ids);
-        break;
+        return add_ids(hash, run, stage);
     case LODE_STAGE_CLASSIFY:
-        lode_hash_add_text(hash, run->fingerprint[LODE_STAGE_ACCUMULATE]);
-        break;
+        add_stage(hash, run, LODE_STAGE_ACCUMULATE);
+        return LODE_OK;
     case LODE_STAGE_SUPERWEIGHT: /* the fingerprint of classify has the model's digest */
-        LODE_TRY(lode_ids_digest(ids, run, stage));
         LODE_TRY(add_known(hash, run));
-        lode_hash_add_text(hash, run->fingerprint[LODE_STAGE_CLASSIFY]);
-        lode_hash_add_text(hash, ids);
-        break;
+        add_stage(hash, run, LODE_STAGE_CLASSIFY);
+        return add_ids(hash, run, stage);
     case LODE_STAGE_SPECTRA:
     case LODE_STAGE_PRUNE:
-        lode_hash_add_text(hash, run->fingerprint[LODE_STAGE_CALIBRATE]);
-        lode_hash_add_text(hash, run->fingerprint[LODE_STAGE_CLASSIFY]);
-        if (moments)
-            lode_hash_add_text(hash, run->fingerprint[LODE_STAGE_MOMENTS]);
-        break;
+        add_stage(hash, run, LODE_STAGE_CALIBRATE);
+        add_stage(hash, run, LODE_STAGE_CLASSIFY);
+        add_wanted(hash, run, LODE_STAGE_MOMENTS);
+        return LODE_OK;
     case LODE_STAGE_COMPENSATE:
-        lode_hash_add_text(hash, run->fingerprint[LODE_STAGE_PRUNE]);
-        break;
+        add_stage(hash, run, LODE_STAGE_PRUNE);
+        return LODE_OK;
     case LODE_STAGE_QUANTIZE: /* that of prune has those of classify and accumulate */
-        LODE_TRY(lode_ids_digest(ids, run, stage));
-        lode_hash_add_text(hash, run->fingerprint[LODE_STAGE_PRUNE]);
-        if (compensate)
-            lode_hash_add_text(hash, run->fingerprint[LODE_STAGE_COMPENSATE]);
-        if (superweight)
-            lode_hash_add_text(hash, run->fingerprint[LODE_STAGE_SUPERWEIGHT]);
-        lode_hash_add_text(hash, ids);
-        break;
+        add_stage(hash, run, LODE_STAGE_PRUNE);
+        add_wanted(hash, run, LODE_STAGE_COMPENSATE);
+        add_wanted(hash, run, LODE_STAGE_SUPERWEIGHT);
+        return add_ids(hash, run, stage);
     case LODE_STAGE_EVALUATE:
-        LODE_TRY(lode_ids_digest(ids, run, stage));
         LODE_TRY(add_variants(hash, run));
-        lode_hash_add_text(hash, ids);
-        break;
+        return add_ids(hash, run, stage);
     case LODE_STAGE_PROBE:
-        LODE_TRY(lode_ids_digest(ids, run, stage));
-        lode_hash_add_text(hash, run->fingerprint[LODE_STAGE_CALIBRATE]);
-        lode_hash_add_text(hash, run->fingerprint[LODE_STAGE_CLASSIFY]);
-        lode_hash_add_text(hash, ids);
-        break;
+        add_stage(hash, run, LODE_STAGE_CALIBRATE);
+        add_stage(hash, run, LODE_STAGE_CLASSIFY);
+        return add_ids(hash, run, stage);
     case LODE_STAGE_EXPORT:
-        LODE_TRY(companions_digest(run));
-        lode_hash_add_text(hash, run->companion_digest);
-        lode_hash_add_text(hash, run->model_digest);
-        lode_hash_add_text(hash, run->model->name); /* folders are named after both */
-        lode_hash_add_text(hash, run->point);
-        LODE_TRY(add_variants(hash, run));
-        break;
+        return add_export(hash, run);
     case LODE_STAGE_AUDIT:
-        LODE_TRY(add_audit(hash, run, inputs));
-        break;
+        return add_audit(hash, run, inputs);
     case LODE_STAGE_COUNT:
         break;
     }
