@@ -114,10 +114,20 @@ lode_status_t lode_bpe_pairs_add(lode_bpe_pairs_t *pairs, int32_t left, int32_t 
     return LODE_OK;
 }
 
+static void free_places(lode_bpe_pair_t *pair) {
+    free(pair->places);
+    pair->places = NULL;
+    pair->place_count = pair->place_capacity = 0;
+}
+
 void lode_bpe_pairs_remove(lode_bpe_pairs_t *pairs, int32_t left, int32_t right, int64_t count) {
     const int32_t index = find(pairs, left, right);
-    if (index != NONE) /* it may have been forgotten */
-        pairs->list[index].count -= count;
+    if (index == NONE) /* it has been forgotten */
+        return;
+    lode_bpe_pair_t *pair = &pairs->list[index];
+    pair->count -= count;
+    if (index < pairs->settled && pair->count < pairs->least)
+        free_places(pair); /* it will never be taken */
 }
 
 /* --- the heap ------------------------------------------------------------------------------- */
@@ -158,11 +168,16 @@ static lode_status_t push(lode_bpe_pairs_t *pairs, const lode_bpe_pair_t *pair, 
 
 /* --- rounds --------------------------------------------------------------------------------- */
 
-/* Keeps a pair of the round that ends, as the one at pairs->settled; the list has room there. */
-static lode_status_t keep(lode_bpe_pairs_t *pairs, lode_bpe_pair_t pair) {
-    const uint64_t key = make_key(pair.left, pair.right);
-    LODE_TRY(lode_table_add(&pairs->table, key, pairs->settled, "pairs"));
-    return push(pairs, &pair, pairs->settled);
+/* Keeps a pair of the round that ends, as the one at `index` in the list. */
+static lode_status_t keep(lode_bpe_pairs_t *pairs, int32_t index) {
+    lode_bpe_pair_t *pair = &pairs->list[index];
+    const uint64_t key = make_key(pair->left, pair->right);
+    if (pair->place_count < pair->place_capacity) {
+        LODE_TRY(lode_resize(&pair->places, pair->place_count, sizeof *pair->places, "pairs"));
+        pair->place_capacity = pair->place_count;
+    }
+    LODE_TRY(lode_table_add(&pairs->table, key, index, "pairs"));
+    return push(pairs, pair, index);
 }
 
 lode_status_t lode_bpe_pairs_settle(lode_bpe_pairs_t *pairs, int32_t newest) {
@@ -173,17 +188,16 @@ lode_status_t lode_bpe_pairs_settle(lode_bpe_pairs_t *pairs, int32_t newest) {
         LODE_TRY(lode_table_reserve(&pairs->table, 0, "pairs"));
     }
     for (int32_t i = pairs->settled; i < made; i++) {
-        lode_bpe_pair_t pair = pairs->list[i];
-        int32_t *index = this_round(pairs, pair.left, pair.right);
+        lode_bpe_pair_t *pair = &pairs->list[i];
+        int32_t *index = this_round(pairs, pair->left, pair->right);
         if (index)
             *index = NONE;
-        pairs->list[i].places = NULL;
-        if (status == LODE_OK && pair.count >= pairs->least) {
-            status = keep(pairs, pair);
-            pairs->list[pairs->settled++] = pair;
-        } else {
-            free(pair.places);
+        if (status != LODE_OK || pair->count < pairs->least) {
+            free_places(pair);
+            continue;
         }
+        pairs->list[pairs->settled] = *pair;
+        status = keep(pairs, pairs->settled++);
     }
     pairs->count = pairs->settled;
     pairs->newest = newest;
@@ -203,11 +217,10 @@ bool lode_bpe_pairs_take(lode_bpe_pairs_t *pairs, lode_bpe_pair_t *pair) {
         if (pairs->heap_count > 0)
             sink(pairs, last);
         *pair = *now;
+        if (pair->count < pairs->least) /* its places are freed */
+            continue;
         now->places = NULL;
-        now->place_count = now->place_capacity = 0;
-        if (pair->count >= pairs->least)
-            return true;
-        free(pair->places);
+        return true;
     }
     *pair = (lode_bpe_pair_t){0};
     return false;

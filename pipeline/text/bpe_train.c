@@ -193,28 +193,34 @@ enum { BOUNDARY = 0 /* <unk>, which no text is spelt with */, INSIDE = INT32_MIN
 
 typedef struct trainer {
     lode_bpe_trained_t *trained;
-    place_t *places; /* [capacity] */
-    int64_t place_count, capacity;
+    place_t *places;
+    int64_t place_count;
     int64_t *counts; /* [word_capacity] of the words, how often each stands in the text */
     int64_t word_count, word_capacity;
     int32_t *lengths; /* [setting.vocabulary] of the tokens, in characters */
     lode_bpe_pairs_t *pairs;
 } trainer_t;
 
-static lode_status_t add_place(trainer_t *trainer, int32_t token) {
-    if (trainer->place_count == INT32_MAX)
-        return lode_fail(LODE_ERR_UNSUPPORTED,
-                         "a tokenizer cannot be trained on distinct words of more than %d "
-                         "characters; set train.tokenizer.sample",
-                         INT32_MAX);
-    if (trainer->place_count == trainer->capacity) {
-        const int64_t capacity = trainer->capacity ? 2 * trainer->capacity : 1 << 16;
-        LODE_TRY(lode_resize(&trainer->places, capacity, sizeof *trainer->places, "text"));
-        trainer->capacity = capacity;
+/* Room for all words with a boundary behind each and one in front. */
+static lode_status_t make_places(trainer_t *trainer, const lode_bpe_words_t *words) {
+    int64_t most = 1;
+    for (int64_t i = 0; i < lode_bpe_words_count(words); i++) {
+        const char *text;
+        size_t length;
+        (void)lode_bpe_words_word(words, i, &text, &length);
+        most += lode_utf8_count(text, length) + 1;
     }
+    if (most > INT32_MAX)
+        return lode_fail(LODE_ERR_UNSUPPORTED,
+                         "a tokenizer cannot be trained on %lld characters of distinct words, %d "
+                         "at most; set train.tokenizer.sample",
+                         (long long)most, INT32_MAX);
+    return LODE_NEW_RAW(&trainer->places, most, "text");
+}
+
+static void add_place(trainer_t *trainer, int32_t token) {
     trainer->places[trainer->place_count++] =
         (place_t){.token = token, .word = (int32_t)trainer->word_count};
-    return LODE_OK;
 }
 
 /* Ends the word of the places from `start` on, which stands in the text `count` times, if there is
@@ -231,7 +237,7 @@ static lode_status_t end_word(trainer_t *trainer, int64_t start, int64_t count) 
         trainer->word_capacity = capacity;
     }
     trainer->counts[trainer->word_count] = count;
-    LODE_TRY(add_place(trainer, BOUNDARY));
+    add_place(trainer, BOUNDARY);
     trainer->word_count++;
     return LODE_OK;
 }
@@ -243,7 +249,7 @@ static lode_status_t spell_word(trainer_t *trainer, const int32_t *id_of, const 
         uint32_t code_point;
         at += (size_t)lode_utf8_decode(text + at, length - at, &code_point);
         if (id_of[code_point] != 0) {
-            LODE_TRY(add_place(trainer, id_of[code_point]));
+            add_place(trainer, id_of[code_point]);
             continue;
         }
         LODE_TRY(end_word(trainer, start, count));
@@ -258,7 +264,9 @@ static lode_status_t spell_words(trainer_t *trainer, const lode_bpe_words_t *wor
     LODE_TRY(LODE_NEW(&id_of, CODE_POINTS, "characters"));
     lode_status_t status = make_alphabet(trainer->trained, id_of, words, setting);
     if (status == LODE_OK)
-        status = add_place(trainer, BOUNDARY);
+        status = make_places(trainer, words);
+    if (status == LODE_OK)
+        add_place(trainer, BOUNDARY);
     for (int64_t i = 0; i < lode_bpe_words_count(words) && status == LODE_OK; i++) {
         const char *text;
         size_t length;
