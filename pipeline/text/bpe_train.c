@@ -1,6 +1,7 @@
 #include "text/bpe_train.h"
 
 #include <jansson.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -430,6 +431,16 @@ lode_status_t lode_bpe_train(lode_bpe_trained_t **trained, const lode_corpus_t *
         lode_bpe_trained_destroy(&made);
     *trained = made;
     return status;
+}
+
+int64_t lode_bpe_train_memory(const char *head, size_t length, int64_t bytes, int64_t vocabulary) {
+    enum { EACH = 25, TOKEN = 400 }; /* measured: bytes for a byte of distinct words, for a token */
+    const int64_t characters = CODE_POINTS * (int64_t)(sizeof(int32_t) + sizeof(int64_t));
+    double distinct = (double)lode_bpe_words_distinct(head, length);
+    const double half = (double)lode_bpe_words_distinct(head, length / 2);
+    if (half > 0 && distinct > half && bytes > (int64_t)length)
+        distinct *= pow((double)bytes / (double)length, fmin(1, log2(distinct / half)));
+    return characters + EACH * (int64_t)fmin(distinct, 2 * (double)bytes) + TOKEN * vocabulary;
 }
 
 void lode_bpe_trained_destroy(lode_bpe_trained_t **trained) {

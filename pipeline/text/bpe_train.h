@@ -20,7 +20,7 @@
  * A pair knows the places where it stands, a token where it begins and ends, and a heap orders the
  * pairs by counts of which only that on top is kept right. So a merge takes time in proportion to
  * the places it changes, however long the words are: n characters of distinct words take
- * O(n log n), and some 16 n bytes of memory; up to 48 n where every pair of characters is rare.
+ * O(n log n), and 20 to 30 n bytes of memory where a pair counts from two places on.
  *
  * Everything here is Local, runs in one thread, and depends on its arguments alone.
  */
@@ -63,6 +63,13 @@ LODE_MUST_USE lode_status_t lode_bpe_train(lode_bpe_trained_t **trained,
                                            const lode_corpus_t *corpus, lode_bpe_setting_t setting,
                                            const char *name);
 void lode_bpe_trained_destroy(lode_bpe_trained_t **trained);
+
+/* About how many bytes of memory training takes beside the corpus, by the distinct words of the
+ * beginning of a text that has `bytes` bytes: how many more of them its second half has than its
+ * first tells how they go on to grow, from hardly where text is ordinary to with the text where it
+ * has no spaces. Local.
+ *   head, length   the beginning; nothing that is not UTF-8 is counted */
+int64_t lode_bpe_train_memory(const char *head, size_t length, int64_t bytes, int64_t vocabulary);
 
 /* Tokens, = setting.vocabulary; merges; characters of the alphabet, which are the tokens from
  * LODE_BPE_RESERVED on; bytes and lines of the corpus that were read, and distinct words in them.

@@ -269,6 +269,25 @@ int64_t lode_bpe_words_lines(const lode_bpe_words_t *words) {
     return words->lines;
 }
 
+/* Counts the words of a text up to where it is not UTF-8. */
+static lode_status_t count_raw(lode_bpe_words_t *words, const char *text, size_t length) {
+    size_t valid = 0;
+    uint32_t character;
+    for (int bytes = 1; valid < length && bytes > 0; valid += (size_t)bytes)
+        bytes = lode_utf8_decode(text + valid, length - valid, &character);
+    LODE_TRY(lode_table_reserve(&words->table, 0, "words"));
+    return count_words(words, text, valid);
+}
+
+int64_t lode_bpe_words_distinct(const char *text, size_t length) {
+    lode_bpe_words_t *words = NULL;
+    int64_t distinct = 0;
+    if (LODE_NEW(&words, 1, "words") == LODE_OK && count_raw(words, text, length) == LODE_OK)
+        distinct = (int64_t)words->texts.length + words->count;
+    lode_bpe_words_destroy(&words);
+    return distinct;
+}
+
 int64_t lode_bpe_words_word(const lode_bpe_words_t *words, int64_t i, const char **text,
                             size_t *length) {
     LODE_ASSERT(i >= 0 && i < words->count);
