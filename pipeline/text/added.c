@@ -6,6 +6,7 @@
 #include <utf8proc.h>
 
 #include "base/memory.h"
+#include "base/table.h"
 #include "text/field.h"
 #include "text/utf8.h"
 
@@ -19,9 +20,7 @@ typedef struct token {
 
 /* A trie whose edges are in a hash table: (node, byte) → node. Node 0 is the root. */
 typedef struct trie {
-    uint64_t *keys;   /* [mask + 1] node · 256 + byte + 1; 0 is a free slot */
-    int32_t *targets; /* [mask + 1] */
-    uint64_t mask;
+    lode_table_t edges;
     int32_t *tokens; /* [nodes] index of the token that ends here, −1 */
     int32_t nodes;
     bool starts[256];                       /* whether any token starts with the byte */
@@ -37,22 +36,12 @@ struct lode_added {
 
 /* --- the trie ------------------------------------------------------------------------------- */
 
-static uint64_t edge_slot(const trie_t *trie, int32_t node, unsigned char byte) {
-    uint64_t key = ((uint64_t)node << 8 | byte) + 1;
-    uint64_t mixed = key * UINT64_C(0x9E3779B97F4A7C15);
-    uint64_t at = (mixed ^ mixed >> 32) & trie->mask;
-    while (trie->keys[at] && trie->keys[at] != key)
-        at = (at + 1) & trie->mask;
-    return at;
+static uint64_t make_edge(int32_t node, char byte) {
+    return (uint64_t)node << 8 | (unsigned char)byte;
 }
 
 static lode_status_t trie_allocate(trie_t *trie, uint64_t bytes) {
-    uint64_t slots = 16;
-    while (slots < 2 * bytes)
-        slots *= 2;
-    trie->mask = slots - 1;
-    LODE_TRY(LODE_NEW(&trie->keys, (int64_t)slots, "added tokens"));
-    LODE_TRY(LODE_NEW(&trie->targets, (int64_t)slots, "added tokens"));
+    LODE_TRY(lode_table_reserve(&trie->edges, (int64_t)bytes, "added tokens"));
     LODE_TRY(LODE_NEW_RAW(&trie->tokens, (int64_t)bytes + 1, "added tokens"));
     for (uint64_t i = 0; i <= bytes; i++)
         trie->tokens[i] = -1;
@@ -61,30 +50,30 @@ static lode_status_t trie_allocate(trie_t *trie, uint64_t bytes) {
 }
 
 static void trie_free(trie_t *trie) {
-    free(trie->keys);
-    free(trie->targets);
+    lode_table_free(&trie->edges);
     free(trie->tokens);
 }
 
-/* Adds a pattern; returns the token that has it already, −1 if none. */
-static int32_t trie_add(trie_t *trie, const char *pattern, size_t length, int32_t token) {
+/* Adds a pattern; *twin is the token that has it already, −1 if none. */
+static lode_status_t trie_add(trie_t *trie, int32_t *twin, const char *pattern, size_t length,
+                              int32_t token) {
     int32_t node = 0;
     trie->starts[(unsigned char)pattern[0]] = true;
     for (size_t i = 0; i < length; i++) {
-        unsigned char byte = (unsigned char)pattern[i];
+        const unsigned char byte = (unsigned char)pattern[i];
         if (i > 0)
             trie->neighbours[(unsigned char)pattern[i - 1]][byte / 64] |= UINT64_C(1) << byte % 64;
-        uint64_t at = edge_slot(trie, node, byte);
-        if (!trie->keys[at]) {
-            trie->keys[at] = ((uint64_t)node << 8 | byte) + 1;
-            trie->targets[at] = trie->nodes++;
+        const uint64_t edge = make_edge(node, pattern[i]);
+        node = (int32_t)lode_table_find(&trie->edges, edge);
+        if (node < 0) {
+            node = trie->nodes++;
+            LODE_TRY(lode_table_add(&trie->edges, edge, node, "added tokens"));
         }
-        node = trie->targets[at];
     }
-    if (trie->tokens[node] >= 0)
-        return trie->tokens[node];
-    trie->tokens[node] = token;
-    return -1;
+    *twin = trie->tokens[node];
+    if (*twin < 0)
+        trie->tokens[node] = token;
+    return LODE_OK;
 }
 
 /* The longest token at text[at], −1 if none; *end is where it ends. */
@@ -92,10 +81,9 @@ static int32_t trie_match(const trie_t *trie, const char *text, size_t at, size_
                           size_t *end) {
     int32_t node = 0, found = -1;
     for (size_t i = at; i < length; i++) {
-        uint64_t slot = edge_slot(trie, node, (unsigned char)text[i]);
-        if (!trie->keys[slot])
+        node = (int32_t)lode_table_find(&trie->edges, make_edge(node, text[i]));
+        if (node < 0)
             break;
-        node = trie->targets[slot];
         if (trie->tokens[node] >= 0) {
             found = trie->tokens[node];
             *end = i + 1;
@@ -222,7 +210,8 @@ static lode_status_t add_patterns(lode_added_t *added, const lode_normalizer_t *
         const unsigned char last = (unsigned char)pattern->data[pattern->length - 1];
         trie->looks_left[first] |= token->single_word || token->lstrip;
         trie->looks_right[last] |= token->single_word || token->rstrip;
-        int32_t twin = trie_add(trie, pattern->data, pattern->length, i);
+        int32_t twin;
+        LODE_TRY(trie_add(trie, &twin, pattern->data, pattern->length, i));
         if (twin >= 0)
             return lode_fail(LODE_ERR_FORMAT,
                              "%s: \"%.100s\" and \"%.100s\" are found by the same text", where,

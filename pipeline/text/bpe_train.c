@@ -1,6 +1,7 @@
 #include "text/bpe_train.h"
 
 #include <jansson.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -182,59 +183,78 @@ done:
 
 /* --- words as tokens ------------------------------------------------------------------------ */
 
-/* A word, or a part of one between characters that are not in the alphabet. */
-typedef struct spelt {
-    int64_t start, length; /* of the symbols */
-    int64_t count;
-} spelt_t;
+/* The text as tokens. A token of several characters has its id where it begins, the complement of
+ * that where it ends, and INSIDE between, so that its neighbours on both sides are found. */
+typedef struct place {
+    int32_t token; /* BOUNDARY in front of every word and behind the last */
+    int32_t word;
+} place_t;
+
+enum { BOUNDARY = 0 /* <unk>, which no text is spelt with */, INSIDE = INT32_MIN };
 
 typedef struct trainer {
     lode_bpe_trained_t *trained;
-    int32_t *symbols; /* [capacity] token ids, word by word */
-    int64_t symbol_count, capacity;
-    spelt_t *words; /* [word_capacity] */
+    place_t *places;
+    int64_t place_count;
+    int64_t *counts; /* [word_capacity] of the words, how often each stands in the text */
     int64_t word_count, word_capacity;
+    int32_t *lengths; /* [setting.vocabulary] of the tokens, in characters */
     lode_bpe_pairs_t *pairs;
 } trainer_t;
 
-/* Ends the word of the symbols from `start` on, if there is a pair in it. */
+/* Room for all words with a boundary behind each and one in front. */
+static lode_status_t make_places(trainer_t *trainer, const lode_bpe_words_t *words) {
+    int64_t most = 1;
+    for (int64_t i = 0; i < lode_bpe_words_count(words); i++) {
+        const char *text;
+        size_t length;
+        (void)lode_bpe_words_word(words, i, &text, &length);
+        most += lode_utf8_count(text, length) + 1;
+    }
+    if (most > INT32_MAX)
+        return lode_fail(LODE_ERR_UNSUPPORTED,
+                         "a tokenizer cannot be trained on %lld characters of distinct words, %d "
+                         "at most; set train.tokenizer.sample",
+                         (long long)most, INT32_MAX);
+    return LODE_NEW_RAW(&trainer->places, most, "text");
+}
+
+static void add_place(trainer_t *trainer, int32_t token) {
+    trainer->places[trainer->place_count++] =
+        (place_t){.token = token, .word = (int32_t)trainer->word_count};
+}
+
+/* Ends the word of the places from `start` on, which stands in the text `count` times, if there is
+ * a pair in it. A word is here also a part of one between characters that are not in the alphabet.
+ */
 static lode_status_t end_word(trainer_t *trainer, int64_t start, int64_t count) {
-    const int64_t length = trainer->symbol_count - start;
-    if (length < 2) {
-        trainer->symbol_count = start;
+    if (trainer->place_count - start < 2) {
+        trainer->place_count = start;
         return LODE_OK;
     }
     if (trainer->word_count == trainer->word_capacity) {
         const int64_t capacity = trainer->word_capacity ? 2 * trainer->word_capacity : 4096;
-        LODE_TRY(lode_resize(&trainer->words, capacity, sizeof *trainer->words, "words"));
+        LODE_TRY(lode_resize(&trainer->counts, capacity, sizeof *trainer->counts, "words"));
         trainer->word_capacity = capacity;
     }
-    if (trainer->word_count == INT32_MAX)
-        return lode_fail(LODE_ERR_UNSUPPORTED,
-                         "a tokenizer cannot be trained on more than %d distinct words; set "
-                         "train.tokenizer.sample",
-                         INT32_MAX);
-    trainer->words[trainer->word_count++] = (spelt_t){start, length, count};
+    trainer->counts[trainer->word_count] = count;
+    add_place(trainer, BOUNDARY);
+    trainer->word_count++;
     return LODE_OK;
 }
 
 static lode_status_t spell_word(trainer_t *trainer, const int32_t *id_of, const char *text,
                                 size_t length, int64_t count) {
-    int64_t start = trainer->symbol_count;
+    int64_t start = trainer->place_count;
     for (size_t at = 0; at < length;) {
         uint32_t code_point;
         at += (size_t)lode_utf8_decode(text + at, length - at, &code_point);
-        if (id_of[code_point] == 0) {
-            LODE_TRY(end_word(trainer, start, count));
-            start = trainer->symbol_count;
+        if (id_of[code_point] != 0) {
+            add_place(trainer, id_of[code_point]);
             continue;
         }
-        if (trainer->symbol_count == trainer->capacity) {
-            const int64_t capacity = trainer->capacity ? 2 * trainer->capacity : 1 << 16;
-            LODE_TRY(lode_resize(&trainer->symbols, capacity, sizeof *trainer->symbols, "symbols"));
-            trainer->capacity = capacity;
-        }
-        trainer->symbols[trainer->symbol_count++] = id_of[code_point];
+        LODE_TRY(end_word(trainer, start, count));
+        start = trainer->place_count;
     }
     return end_word(trainer, start, count);
 }
@@ -244,6 +264,10 @@ static lode_status_t spell_words(trainer_t *trainer, const lode_bpe_words_t *wor
     int32_t *id_of = NULL;
     LODE_TRY(LODE_NEW(&id_of, CODE_POINTS, "characters"));
     lode_status_t status = make_alphabet(trainer->trained, id_of, words, setting);
+    if (status == LODE_OK)
+        status = make_places(trainer, words);
+    if (status == LODE_OK)
+        add_place(trainer, BOUNDARY);
     for (int64_t i = 0; i < lode_bpe_words_count(words) && status == LODE_OK; i++) {
         const char *text;
         size_t length;
@@ -256,43 +280,40 @@ static lode_status_t spell_words(trainer_t *trainer, const lode_bpe_words_t *wor
 
 /* --- merges --------------------------------------------------------------------------------- */
 
-static lode_status_t count_pairs(trainer_t *trainer) {
-    LODE_TRY(lode_bpe_pairs_create(&trainer->pairs));
-    for (int64_t i = 0; i < trainer->word_count; i++) {
-        const spelt_t word = trainer->words[i];
-        const int32_t *symbol = trainer->symbols + word.start;
-        for (int64_t at = 0; at + 1 < word.length; at++)
-            LODE_TRY(lode_bpe_pairs_add(trainer->pairs, symbol[at], symbol[at + 1], (int32_t)i,
-                                        word.count));
-    }
-    return lode_bpe_pairs_settle(trainer->pairs);
+static lode_status_t count_pairs(trainer_t *trainer, lode_bpe_setting_t setting) {
+    const place_t *places = trainer->places;
+    LODE_TRY(lode_bpe_pairs_create(&trainer->pairs, setting.vocabulary, setting.least));
+    for (int64_t at = 0; at + 1 < trainer->place_count; at++)
+        if (places[at].token != BOUNDARY && places[at + 1].token != BOUNDARY)
+            LODE_TRY(lode_bpe_pairs_add(trainer->pairs, places[at].token, places[at + 1].token,
+                                        (int32_t)at, trainer->counts[places[at].word]));
+    return lode_bpe_pairs_settle(trainer->pairs, (int32_t)trainer->trained->size.tokens);
 }
 
-/* Puts the token `into` wherever a word has the pair; what is merged stands on the left already
- * when the next place is looked at. */
-static lode_status_t merge_word(trainer_t *trainer, int32_t index, const lode_bpe_pair_t *pair,
-                                int32_t into) {
-    spelt_t *word = &trainer->words[index];
+/* Puts the token `into` where a pair stands, if it still stands there; what is merged already
+ * stands on the left of what is not yet. */
+static lode_status_t merge_at(trainer_t *trainer, int32_t first, const lode_bpe_pair_t *pair,
+                              int32_t into) {
+    place_t *places = trainer->places;
     lode_bpe_pairs_t *pairs = trainer->pairs;
-    int32_t *symbol = trainer->symbols + word->start;
-    int64_t kept = 0;
-    for (int64_t at = 0; at < word->length; at++) {
-        if (symbol[at] != pair->left || at + 1 == word->length || symbol[at + 1] != pair->right) {
-            symbol[kept++] = symbol[at];
-            continue;
-        }
-        if (kept > 0) {
-            lode_bpe_pairs_remove(pairs, symbol[kept - 1], pair->left, word->count);
-            LODE_TRY(lode_bpe_pairs_add(pairs, symbol[kept - 1], into, index, word->count));
-        }
-        if (at + 2 < word->length) {
-            lode_bpe_pairs_remove(pairs, pair->right, symbol[at + 2], word->count);
-            LODE_TRY(lode_bpe_pairs_add(pairs, into, symbol[at + 2], index, word->count));
-        }
-        symbol[kept++] = into;
-        at++;
+    const int32_t *lengths = trainer->lengths;
+    const int32_t second = first + lengths[pair->left], behind = second + lengths[pair->right];
+    if (places[first].token != pair->left || places[second].token != pair->right)
+        return LODE_OK;
+    const int64_t count = trainer->counts[places[first].word];
+    const int32_t end = places[first - 1].token, before = end < 0 ? ~end : end;
+    const int32_t next = places[behind].token;
+    if (before != BOUNDARY) {
+        lode_bpe_pairs_remove(pairs, before, pair->left, count);
+        LODE_TRY(lode_bpe_pairs_add(pairs, before, into, first - lengths[before], count));
     }
-    word->length = kept;
+    if (next != BOUNDARY) {
+        lode_bpe_pairs_remove(pairs, pair->right, next, count);
+        LODE_TRY(lode_bpe_pairs_add(pairs, into, next, first, count));
+    }
+    places[second - 1].token = places[second].token = INSIDE;
+    places[first].token = into;
+    places[behind - 1].token = ~into;
     return LODE_OK;
 }
 
@@ -307,20 +328,23 @@ static lode_status_t merge_pair(trainer_t *trainer, const lode_bpe_pair_t *pair)
         status = add_token(trained, text.data);
     lode_buffer_free(&text);
     LODE_TRY(status);
+    trainer->lengths[into] = trainer->lengths[pair->left] + trainer->lengths[pair->right];
     trained->merges[trained->size.merges++] =
         (lode_bpe_merge_t){.left = pair->left, .right = pair->right, .count = pair->count};
-    for (int64_t i = 0; i < pair->word_count; i++)
-        LODE_TRY(merge_word(trainer, pair->words[i], pair, into));
-    return lode_bpe_pairs_settle(trainer->pairs);
+    for (int32_t i = 0; i < pair->place_count; i++)
+        LODE_TRY(merge_at(trainer, pair->places[i], pair, into));
+    return lode_bpe_pairs_settle(trainer->pairs, into + 1);
 }
 
 static lode_status_t merge_pairs(trainer_t *trainer, lode_bpe_setting_t setting, const char *name) {
     lode_bpe_trained_t *trained = trainer->trained;
-    LODE_TRY(count_pairs(trainer));
+    LODE_TRY(LODE_NEW_RAW(&trainer->lengths, setting.vocabulary, "tokens"));
+    for (int64_t id = 0; id < trained->size.tokens; id++)
+        trainer->lengths[id] = 1;
+    LODE_TRY(count_pairs(trainer, setting));
     while (trained->size.tokens < setting.vocabulary) {
-        lode_bpe_pair_t pair = {0};
-        if (!lode_bpe_pairs_take(trainer->pairs, &pair) || pair.count < setting.least) {
-            free(pair.words);
+        lode_bpe_pair_t pair;
+        if (!lode_bpe_pairs_take(trainer->pairs, &pair))
             return lode_fail(
                 LODE_ERR_INPUT,
                 "%s: has enough pairs for a vocabulary of %lld tokens, not of %lld (a pair "
@@ -328,9 +352,8 @@ static lode_status_t merge_pairs(trainer_t *trainer, lode_bpe_setting_t setting,
                 "lower train.tokenizer.vocabulary",
                 name, (long long)trained->size.tokens, (long long)setting.vocabulary,
                 (long long)setting.least);
-        }
         const lode_status_t status = merge_pair(trainer, &pair);
-        free(pair.words);
+        free(pair.places);
         LODE_TRY(status);
     }
     return LODE_OK;
@@ -338,18 +361,22 @@ static lode_status_t merge_pairs(trainer_t *trainer, lode_bpe_setting_t setting,
 
 /* --- training ------------------------------------------------------------------------------- */
 
-static lode_status_t train_on(lode_bpe_trained_t *trained, const lode_bpe_words_t *words,
+/* The words are let go when they are spelt, before there is most to hold. */
+static lode_status_t train_on(lode_bpe_trained_t *trained, lode_bpe_words_t **words,
                               lode_bpe_setting_t setting, const char *name) {
     trainer_t trainer = {.trained = trained};
     lode_status_t status;
     LODE_GUARD(status, LODE_NEW(&trained->starts, setting.vocabulary, "tokens"), done);
     LODE_GUARD(status, LODE_NEW(&trained->merges, setting.vocabulary, "merges"), done);
     LODE_GUARD(status, add_reserved(trained), done);
-    LODE_GUARD(status, spell_words(&trainer, words, setting), done);
+    LODE_GUARD(status, spell_words(&trainer, *words, setting), done);
+    lode_bpe_words_destroy(words);
     status = merge_pairs(&trainer, setting, name);
+    lode_memory_sample();
 done:
-    free(trainer.symbols);
-    free(trainer.words);
+    free(trainer.places);
+    free(trainer.counts);
+    free(trainer.lengths);
     lode_bpe_pairs_destroy(&trainer.pairs);
     return status;
 }
@@ -397,13 +424,23 @@ lode_status_t lode_bpe_train(lode_bpe_trained_t **trained, const lode_corpus_t *
         made->size.bytes = lode_bpe_words_bytes(words);
         made->size.lines = lode_bpe_words_lines(words);
         made->size.words = lode_bpe_words_count(words);
-        status = train_on(made, words, setting, name);
+        status = train_on(made, &words, setting, name);
     }
     lode_bpe_words_destroy(&words);
     if (status != LODE_OK)
         lode_bpe_trained_destroy(&made);
     *trained = made;
     return status;
+}
+
+int64_t lode_bpe_train_memory(const char *head, size_t length, int64_t bytes, int64_t vocabulary) {
+    enum { EACH = 25, TOKEN = 400 }; /* measured: bytes for a byte of distinct words, for a token */
+    const int64_t characters = CODE_POINTS * (int64_t)(sizeof(int32_t) + sizeof(int64_t));
+    double distinct = (double)lode_bpe_words_distinct(head, length);
+    const double half = (double)lode_bpe_words_distinct(head, length / 2);
+    if (half > 0 && distinct > half && bytes > (int64_t)length)
+        distinct *= pow((double)bytes / (double)length, fmin(1, log2(distinct / half)));
+    return characters + EACH * (int64_t)fmin(distinct, 2 * (double)bytes) + TOKEN * vocabulary;
 }
 
 void lode_bpe_trained_destroy(lode_bpe_trained_t **trained) {

@@ -17,8 +17,10 @@
  * id. Those are the rules of the BpeTrainer of the `tokenizers` library, and the merges are its
  * (Sennrich, Haddow, Birch: Neural Machine Translation of Rare Words with Subword Units, 2016).
  *
- * A pair knows the words that it stands in, and a heap orders the pairs by counts of which only
- * that on top is kept right: a merge takes time in proportion to the words it changes.
+ * A pair knows the places where it stands, a token where it begins and ends, and a heap orders the
+ * pairs by counts of which only that on top is kept right. So a merge takes time in proportion to
+ * the places it changes, however long the words are: n characters of distinct words take
+ * O(n log n), and 20 to 30 n bytes of memory where a pair counts from two places on.
  *
  * Everything here is Local, runs in one thread, and depends on its arguments alone.
  */
@@ -56,11 +58,18 @@ typedef struct lode_bpe_trained lode_bpe_trained_t;
  *   name      the corpus, for messages
  * Errors: LODE_ERR_CONFIG (a vocabulary that has no room for bytes and alphabet, or of 2²² tokens
  * or more), LODE_ERR_INPUT (a text with too few pairs for the vocabulary), LODE_ERR_UNSUPPORTED
- * (2³¹ distinct words), LODE_ERR_MEMORY, those of lode_bpe_words_read. */
+ * (2³¹ characters of distinct words), LODE_ERR_MEMORY, those of lode_bpe_words_read. */
 LODE_MUST_USE lode_status_t lode_bpe_train(lode_bpe_trained_t **trained,
                                            const lode_corpus_t *corpus, lode_bpe_setting_t setting,
                                            const char *name);
 void lode_bpe_trained_destroy(lode_bpe_trained_t **trained);
+
+/* About how many bytes of memory training takes beside the corpus, by the distinct words of the
+ * beginning of a text that has `bytes` bytes: how many more of them its second half has than its
+ * first tells how they go on to grow, from hardly where text is ordinary to with the text where it
+ * has no spaces. Local.
+ *   head, length   the beginning; nothing that is not UTF-8 is counted */
+int64_t lode_bpe_train_memory(const char *head, size_t length, int64_t bytes, int64_t vocabulary);
 
 /* Tokens, = setting.vocabulary; merges; characters of the alphabet, which are the tokens from
  * LODE_BPE_RESERVED on; bytes and lines of the corpus that were read, and distinct words in them.

@@ -9,10 +9,10 @@
 
 #include "base/memory.h"
 #include "base/random.h"
+#include "base/table.h"
 #include "text/utf8.h"
 
 typedef struct word {
-    uint64_t hash;
     size_t start, length; /* bytes of the texts */
     int64_t count;
 } word_t;
@@ -21,8 +21,7 @@ struct lode_bpe_words {
     lode_buffer_t texts; /* every word once, one behind the other */
     word_t *list;        /* [capacity] */
     int64_t count, capacity;
-    int64_t *slots; /* [mask + 1] place in the list + 1; 0 is empty */
-    uint64_t mask;
+    lode_table_t table; /* places in the list, by hashes of the words */
     int64_t bytes, lines;
 };
 
@@ -74,42 +73,30 @@ bool lode_bpe_words_divides(uint32_t left, uint32_t right) {
 
 /* --- the words ------------------------------------------------------------------------------ */
 
-static void enter(lode_bpe_words_t *words, int64_t index) {
-    uint64_t at = words->list[index].hash & words->mask;
-    while (words->slots[at])
-        at = (at + 1) & words->mask;
-    words->slots[at] = index + 1;
-}
-
-static lode_status_t grow(lode_bpe_words_t *words) {
-    const int64_t capacity = words->capacity ? 2 * words->capacity : 4096;
-    LODE_TRY(lode_resize(&words->list, capacity, sizeof *words->list, "words"));
-    words->capacity = capacity;
-    free(words->slots);
-    words->mask = 2 * (uint64_t)capacity - 1;
-    LODE_TRY(LODE_NEW(&words->slots, 2 * capacity, "words"));
-    for (int64_t i = 0; i < words->count; i++)
-        enter(words, i);
-    return LODE_OK;
+static lode_status_t add_word(lode_bpe_words_t *words, uint64_t hash, const char *text,
+                              size_t length) {
+    if (words->count == words->capacity) {
+        const int64_t capacity = words->capacity ? 2 * words->capacity : 4096;
+        LODE_TRY(lode_resize(&words->list, capacity, sizeof *words->list, "words"));
+        words->capacity = capacity;
+    }
+    words->list[words->count] =
+        (word_t){.start = words->texts.length, .length = length, .count = 1};
+    LODE_TRY(lode_buffer_append(&words->texts, text, length));
+    return lode_table_add(&words->table, hash, words->count++, "words");
 }
 
 static lode_status_t count_word(lode_bpe_words_t *words, const char *text, size_t length) {
     const uint64_t hash = XXH3_64bits(text, length);
-    if (words->count == words->capacity)
-        LODE_TRY(grow(words));
-    for (uint64_t at = hash & words->mask; words->slots[at]; at = (at + 1) & words->mask) {
-        word_t *word = &words->list[words->slots[at] - 1];
-        if (word->hash == hash && word->length == length &&
-            memcmp(words->texts.data + word->start, text, length) == 0) {
+    uint64_t at = lode_table_home(&words->table, hash);
+    for (int64_t i; (i = lode_table_next(&words->table, hash, &at)) >= 0;) {
+        word_t *word = &words->list[i];
+        if (word->length == length && memcmp(words->texts.data + word->start, text, length) == 0) {
             word->count++;
             return LODE_OK;
         }
     }
-    words->list[words->count] =
-        (word_t){.hash = hash, .start = words->texts.length, .length = length, .count = 1};
-    LODE_TRY(lode_buffer_append(&words->texts, text, length));
-    enter(words, words->count++);
-    return LODE_OK;
+    return add_word(words, hash, text, length);
 }
 
 /* Counts the words of a normalized text. */
@@ -248,7 +235,10 @@ lode_status_t lode_bpe_words_read(lode_bpe_words_t **words, const lode_corpus_t 
     *words = NULL;
     reader_t reader = {.normalizer = normalizer};
     LODE_TRY(LODE_NEW(&reader.words, 1, "words"));
-    const lode_status_t status = read_corpus(&reader, corpus, sample, seed, name);
+    lode_status_t status = lode_table_reserve(&reader.words->table, 0, "words");
+    if (status == LODE_OK)
+        status = read_corpus(&reader, corpus, sample, seed, name);
+    lode_memory_sample();
     lode_buffer_free(&reader.text);
     lode_buffer_free(&reader.spare);
     if (status != LODE_OK)
@@ -262,7 +252,7 @@ void lode_bpe_words_destroy(lode_bpe_words_t **words) {
         return;
     lode_buffer_free(&(*words)->texts);
     free((*words)->list);
-    free((*words)->slots);
+    lode_table_free(&(*words)->table);
     free(*words);
     *words = NULL;
 }
@@ -277,6 +267,25 @@ int64_t lode_bpe_words_bytes(const lode_bpe_words_t *words) {
 
 int64_t lode_bpe_words_lines(const lode_bpe_words_t *words) {
     return words->lines;
+}
+
+/* Counts the words of a text up to where it is not UTF-8. */
+static lode_status_t count_raw(lode_bpe_words_t *words, const char *text, size_t length) {
+    size_t valid = 0;
+    uint32_t character;
+    for (int bytes = 1; valid < length && bytes > 0; valid += (size_t)bytes)
+        bytes = lode_utf8_decode(text + valid, length - valid, &character);
+    LODE_TRY(lode_table_reserve(&words->table, 0, "words"));
+    return count_words(words, text, valid);
+}
+
+int64_t lode_bpe_words_distinct(const char *text, size_t length) {
+    lode_bpe_words_t *words = NULL;
+    int64_t distinct = 0;
+    if (LODE_NEW(&words, 1, "words") == LODE_OK && count_raw(words, text, length) == LODE_OK)
+        distinct = (int64_t)words->texts.length + words->count;
+    lode_bpe_words_destroy(&words);
+    return distinct;
 }
 
 int64_t lode_bpe_words_word(const lode_bpe_words_t *words, int64_t i, const char **text,

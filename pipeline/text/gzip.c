@@ -134,3 +134,21 @@ lode_status_t lode_gzip_file(char **data, size_t *length, const char *path) {
     free(bytes);
     return status;
 }
+
+lode_status_t lode_gzip_head(char **data, size_t *length, const char *path, int most) {
+    *length = 0;
+    LODE_TRY(LODE_NEW_RAW(data, most, "the beginning of a text"));
+    gzFile file = gzopen(path, "rb"); /* which reads other files as they are */
+    const int got = file ? gzread(file, *data, (unsigned)most) : 0;
+    if (file)
+        gzclose(file);
+    if (file && got >= 0) {
+        *length = (size_t)got;
+        return LODE_OK;
+    }
+    free(*data);
+    *data = NULL;
+    if (!file)
+        return lode_fail(LODE_ERR_INPUT, "%s: cannot be read", path);
+    return lode_fail(LODE_ERR_FORMAT, "%s: is damaged; fetch or compress it again", path);
+}

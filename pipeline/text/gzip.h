@@ -22,6 +22,12 @@ LODE_MUST_USE lode_status_t lode_gzip_read(char **data, size_t *length, const ch
 /* lode_file_read(), and decompressed where it is to be. Errors: both functions'. */
 LODE_MUST_USE lode_status_t lode_gzip_file(char **data, size_t *length, const char *path);
 
+/* The beginning of a file, `most` bytes of it, above 0, or fewer where it has no more, decompressed
+ * where it begins as gzip's do; the rest is not read.
+ *   data, length   out: the bytes, the caller's to free; NULL on failure
+ * Errors: LODE_ERR_INPUT (missing or unreadable), LODE_ERR_FORMAT (damaged), LODE_ERR_MEMORY. */
+LODE_MUST_USE lode_status_t lode_gzip_head(char **data, size_t *length, const char *path, int most);
+
 /* "1.3.1": zlib's. Static storage. */
 const char *lode_gzip_version(void);
 

@@ -8,7 +8,7 @@
 
 #include "base/error.h"
 #include "base/memory.h"
-#include "text/bpe.h"
+#include "text/bpe_encode.h"
 
 typedef struct lode_pretokenizer lode_pretokenizer_t;
 

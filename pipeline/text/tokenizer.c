@@ -9,6 +9,7 @@
 #include "base/memory.h"
 #include "text/added.h"
 #include "text/bpe.h"
+#include "text/bpe_encode.h"
 #include "text/field.h"
 #include "text/normalize.h"
 #include "text/pretokenize.h"

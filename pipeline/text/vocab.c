@@ -7,14 +7,14 @@
 #include <xxhash.h>
 
 #include "base/memory.h"
+#include "base/table.h"
 #include "text/field.h"
 
 struct lode_vocab {
-    char *texts;     /* every token with a NUL behind it, in order of the file */
-    size_t *starts;  /* [size] into texts, NONE where no token has the id */
-    size_t *lengths; /* [size] bytes */
-    uint64_t *slots; /* [mask + 1] high half of the hash, id + 1; 0 is empty */
-    uint64_t mask;
+    char *texts;      /* every token with a NUL behind it, in order of the file */
+    size_t *starts;   /* [size] into texts, NONE where no token has the id */
+    size_t *lengths;  /* [size] bytes */
+    lode_table_t ids; /* by hashes of the tokens */
     int32_t size, count;
     size_t longest;
 };
@@ -47,11 +47,7 @@ static lode_status_t measure(lode_vocab_t *vocab, size_t *bytes, const json_t *o
 }
 
 static lode_status_t allocate(lode_vocab_t *vocab, size_t bytes) {
-    uint64_t slots = 16;
-    while (slots < 2 * (uint64_t)vocab->count)
-        slots *= 2;
-    vocab->mask = slots - 1;
-    LODE_TRY(LODE_NEW(&vocab->slots, (int64_t)slots, "vocabulary"));
+    LODE_TRY(lode_table_reserve(&vocab->ids, vocab->count, "vocabulary"));
     LODE_TRY(LODE_NEW_RAW(&vocab->texts, (int64_t)bytes, "vocabulary"));
     LODE_TRY(LODE_NEW_RAW(&vocab->lengths, vocab->size, "vocabulary"));
     LODE_TRY(LODE_NEW_RAW(&vocab->starts, vocab->size, "vocabulary"));
@@ -74,11 +70,7 @@ static lode_status_t fill(lode_vocab_t *vocab, const json_t *object, const char 
         vocab->starts[id] = used;
         vocab->lengths[id] = length;
         used += length + 1;
-        uint64_t hash = XXH3_64bits(token, length);
-        uint64_t at = hash & vocab->mask;
-        while (vocab->slots[at])
-            at = (at + 1) & vocab->mask;
-        vocab->slots[at] = (hash & ~UINT64_C(0xFFFFFFFF)) | (uint64_t)(id + 1);
+        LODE_TRY(lode_table_add(&vocab->ids, XXH3_64bits(token, length), id, "vocabulary"));
     }
     return LODE_OK;
 }
@@ -106,23 +98,18 @@ void lode_vocab_destroy(lode_vocab_t **vocab) {
     free((*vocab)->texts);
     free((*vocab)->starts);
     free((*vocab)->lengths);
-    free((*vocab)->slots);
+    lode_table_free(&(*vocab)->ids);
     free(*vocab);
     *vocab = NULL;
 }
 
 int32_t lode_vocab_find(const lode_vocab_t *vocab, const char *token, size_t length) {
-    uint64_t hash = XXH3_64bits(token, length);
-    uint64_t high = hash & ~UINT64_C(0xFFFFFFFF);
-    for (uint64_t at = hash & vocab->mask; vocab->slots[at]; at = (at + 1) & vocab->mask) {
-        uint64_t slot = vocab->slots[at];
-        if ((slot & ~UINT64_C(0xFFFFFFFF)) != high)
-            continue;
-        int32_t id = (int32_t)(slot & 0xFFFFFFFF) - 1;
+    const uint64_t hash = XXH3_64bits(token, length);
+    uint64_t at = lode_table_home(&vocab->ids, hash);
+    for (int64_t id; (id = lode_table_next(&vocab->ids, hash, &at)) >= 0;)
         if (vocab->lengths[id] == length &&
             memcmp(vocab->texts + vocab->starts[id], token, length) == 0)
-            return id;
-    }
+            return (int32_t)id;
     return -1;
 }
 

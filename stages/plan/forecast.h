@@ -72,6 +72,8 @@ typedef struct lode_forecast_texts {
      * is not trained. */
     int64_t train_blocks, validation_blocks;
     int64_t train_bytes; /* of the text that they come of */
+    /* Of memory that a tokenizer is trained in; 0 where none is. */
+    int64_t tokenizer_bytes;
     lode_known_t train_known;
     /* Of the stage superweight: what super weights are looked for with, and the texts and words of
      * stopword probabilities; without sequences where they are not asked for. */

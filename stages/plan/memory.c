@@ -312,7 +312,10 @@ static lode_status_t rank_memory(lode_forecast_t *forecast, lode_forecast_rank_t
              forecast->texts.train_blocks * forecast->config->train.length *
                  (int64_t)sizeof(int32_t));
     if (forecast->stage[LODE_STAGE_TOKENIZER].wanted)
-        hold(forecast, rank, LODE_STAGE_TOKENIZER, text_bytes(forecast));
+        /* Beside the text there is the file that it comes of, and when that is gone the training.
+         */
+        hold(forecast, rank, LODE_STAGE_TOKENIZER,
+             text_bytes(forecast) + max2(text_bytes(forecast), forecast->texts.tokenizer_bytes));
     if (forecast->scratch)
         return LODE_OK;
     LODE_TRY(statistics(forecast, rank, &scratch[LODE_STAGE_CALIBRATE]));

@@ -9,6 +9,7 @@
 #include "evaluate/requests.h"
 #include "plan/forecast.h"
 #include "plan/internal.h"
+#include "text/bpe_train.h"
 #include "text/corpus.h"
 #include "text/gzip.h"
 #include "text/task.h"
@@ -374,11 +375,27 @@ static void count_training(lode_forecast_texts_t *texts, const lode_run_t *run,
     texts->validation_blocks = held_out;
 }
 
+/* By the beginning of the text; of one that cannot be read, by nothing. */
+static int64_t tokenizer_bytes(const lode_config_train_t *train, int64_t bytes) {
+    enum { HEAD = 1 << 20 };
+    const int64_t sample = train->tokenizer.sample;
+    char *head = NULL;
+    size_t length = 0;
+    if (train->tokenizer.vocabulary <= 0 ||
+        lode_gzip_head(&head, &length, train->corpus, HEAD) != LODE_OK)
+        return 0;
+    const int64_t memory = lode_bpe_train_memory(
+        head, length, sample > 0 ? min2(sample, bytes) : bytes, train->tokenizer.vocabulary);
+    free(head);
+    return memory;
+}
+
 static void training_texts(lode_forecast_texts_t *texts, const lode_run_t *run,
                            lode_store_t *tokenize) {
     if (!lode_config_is_trained(run->config, run->model))
         return;
     texts->train_bytes = text_size(run->config->train.corpus);
+    texts->tokenizer_bytes = tokenizer_bytes(&run->config->train, texts->train_bytes);
     guess_training(texts, run);
     if (tokenize)
         count_training(texts, run, tokenize);

@@ -136,6 +136,98 @@ static void test_lines_of_a_text(void **state) {
     lode_bpe_trained_destroy(&trained);
 }
 
+/* --- long words ----------------------------------------------------------------------------- */
+
+/* How often the pair stands in text [length], overlapping or not. */
+static int64_t places_of(const int32_t *text, int64_t length, int32_t left, int32_t right) {
+    int64_t places = 0;
+    for (int64_t i = 0; i + 1 < length; i++)
+        places += text[i] == left && text[i + 1] == right;
+    return places;
+}
+
+/* The pair in the most places, the lowest of equals, looked for in the whole text. */
+static lode_bpe_merge_t most_frequent(const int32_t *text, int64_t length, int64_t tokens) {
+    lode_bpe_merge_t best = {0};
+    int64_t *counts = calloc((size_t)(tokens * tokens), sizeof *counts);
+    assert_non_null(counts);
+    for (int64_t i = 0; i + 1 < length; i++)
+        counts[text[i] * tokens + text[i + 1]]++;
+    for (int64_t pair = 0; pair < tokens * tokens; pair++)
+        if (counts[pair] > best.count)
+            best = (lode_bpe_merge_t){(int32_t)(pair / tokens), (int32_t)(pair % tokens),
+                                      counts[pair]};
+    free(counts);
+    return best;
+}
+
+/* One word of `letters` different letters, against merging in the plainest way. */
+static void check_long_word(unsigned draw, int letters, int64_t length, int64_t merges) {
+    char *word = malloc((size_t)length + 1);
+    int32_t *text = malloc((size_t)(length + 1) * sizeof *text);
+    assert_non_null(word);
+    assert_non_null(text);
+    const int32_t first = LODE_BPE_RESERVED; /* of "a"; "▁" comes behind all letters */
+    text[0] = first + letters;
+    for (int64_t i = 0; i < length; i++) {
+        draw = draw * 1103515245u + 12345u;
+        /* Half of them go on as eleven letters before, so that tokens become long. */
+        const bool again = i >= 11 + letters && draw >> 31;
+        const int letter = i < letters ? (int)i : (int)((draw >> 16) % (unsigned)letters);
+        word[i] = again ? word[i - 11] : (char)('a' + letter);
+        text[i + 1] = first + word[i] - 'a';
+    }
+    word[length] = '\0';
+    lode_bpe_trained_t *trained = train(word, all_of(first + letters + 1 + merges));
+    int64_t left = length + 1, tokens = first + letters + 1;
+    for (int64_t m = 0; m < merges; m++, tokens++) {
+        const lode_bpe_merge_t want = most_frequent(text, left, tokens);
+        const lode_bpe_merge_t got = lode_bpe_trained_merge(trained, m);
+        assert_int_equal(got.left, want.left);
+        assert_int_equal(got.right, want.right);
+        assert_int_equal(got.count, want.count);
+        assert_int_equal(got.count, places_of(text, left, got.left, got.right));
+        int64_t kept = 0;
+        for (int64_t i = 0; i < left; i++) {
+            const bool is_pair = i + 1 < left && text[i] == want.left && text[i + 1] == want.right;
+            text[kept++] = is_pair ? (int32_t)tokens : text[i];
+            i += is_pair;
+        }
+        left = kept;
+    }
+    lode_bpe_trained_destroy(&trained);
+    free(word);
+    free(text);
+}
+
+static void test_long_words(void **state) {
+    (void)state;
+    for (unsigned draw = 1; draw <= 12; draw++) {
+        check_long_word(draw, 1 + (int)(draw % 4), 300 + draw, 6);
+        check_long_word(draw, 2 + (int)(draw % 6), 3000, 60);
+    }
+}
+
+/* A word of a million letters and thousands of merges, each of few places: takes long where a
+ * merge looks at all of the word. */
+static void test_longest_word(void **state) {
+    (void)state;
+    enum { LENGTH = 1000000, MERGES = 20000 };
+    char *word = malloc(LENGTH + 1);
+    assert_non_null(word);
+    unsigned draw = 1;
+    for (int i = 0; i < LENGTH; i++) {
+        draw = draw * 1103515245u + 12345u;
+        word[i] = (char)('a' + (draw >> 16) % 26);
+    }
+    word[LENGTH] = '\0';
+    lode_bpe_trained_t *trained = train(word, all_of(LODE_BPE_RESERVED + 27 + MERGES));
+    assert_true(lode_bpe_trained_merge(trained, MERGES - 1).count < 20);
+    assert_true(lode_bpe_trained_merge(trained, MERGES - 1).count > 1);
+    lode_bpe_trained_destroy(&trained);
+    free(word);
+}
+
 /* --- the alphabet --------------------------------------------------------------------------- */
 
 /* Of the 16 characters of a text that count, ▁ is 1, a 6, b 4, é 3, ☃ 2. */
@@ -463,6 +555,8 @@ int main(void) {
         cmocka_unit_test(test_ties),
         cmocka_unit_test(test_overlaps),
         cmocka_unit_test(test_lines_of_a_text),
+        cmocka_unit_test(test_long_words),
+        cmocka_unit_test(test_longest_word),
         cmocka_unit_test(test_alphabet),
         cmocka_unit_test(test_left_out),
         cmocka_unit_test(test_round_trip),
