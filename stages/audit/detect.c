@@ -132,8 +132,7 @@ static void say(const table_t *table, const lode_audit_t *audit, const lode_audi
         again += table->again[w];
     for (int64_t i = 0; i < list->count; i++)
         fresh += table->integer[ORIGINAL][i] < 0;
-    lode_log_info("%s: %lld of the original's %lld super weights are found again, and %lld new "
-                  "ones%s",
+    lode_log_info("%s: %lld of the original's %lld super weights are found again, %lld new%s",
                   item->title, (long long)again, (long long)audit->superweights, (long long)fresh,
                   list->limit_reached ? " or more" : "");
 }
