@@ -8,10 +8,10 @@
 enum { DRAWS = 200 };
 #define LEVEL 0.95
 
-/* What all draws of all checkpoints may cost, in additions, about two minutes'; and what ranking a
- * value costs. */
-#define MOST_WORK 1.5e11
-static const double RANKED = 60;
+/* What all draws of all checkpoints may cost, in additions, about a minute and a half; and what
+ * ranking a value costs, measured. */
+#define MOST_WORK 1e11
+static const double RANKED = 30;
 
 const double lode_trajectory_fractions[LODE_TRAJECTORY_FRACTIONS] = {0.005, 0.01, 0.02, 0.05};
 
