@@ -6,11 +6,12 @@
 
 #include "base/memory.h"
 #include "base/random.h"
+#include "score/concentration.h"
 #include "score/order.h"
 #include "score/resample.h"
 #include "score/supernode.h"
 
-/* --- cores of draws ----------------------------------------------------------------------- */
+/* --- draws ------------------------------------------------------------------------------- */
 
 /* Adds up the sequences, each as often as it was drawn, in their order. */
 static double add_sequences(double *values, const lode_trajectory_sums_t *in, const double *times) {
@@ -26,30 +27,51 @@ static double add_sequences(double *values, const lode_trajectory_sums_t *in, co
     return total;
 }
 
-lode_status_t lode_trajectory_cores(int32_t *cores, int64_t draws,
-                                    const lode_trajectory_sums_t *sums, int64_t core_size,
-                                    int64_t seed, int64_t layer) {
-    LODE_ASSERT(1 <= core_size && core_size <= sums->channels && sums->sequences >= 1);
+/* What draw number `d` makes of the values; order [channels] is room. */
+static lode_status_t take_draw(const lode_trajectory_draws_t *draws, int64_t d,
+                               const double *values, int64_t channels, double total,
+                               int32_t *order) {
+    static const char what[] = "loss proxy of a draw";
+    int32_t *core = draws->cores + d * draws->core_size;
+    LODE_TRY(lode_order_top(order, channels, values, channels, what));
+    lode_order_ranks_of(draws->ranks + d * channels, order, values, channels);
+    for (int64_t i = 0; i < draws->core_size; i++)
+        core[i] = total > 0 ? order[i] : -1;
+    for (int64_t f = 0; f < draws->fraction_count; f++)
+        LODE_TRY(lode_supernode_mass(&draws->masses[f * draws->count + d], order,
+                                     lode_supernode_size(draws->fractions[f], channels), values,
+                                     channels));
+    return LODE_OK;
+}
+
+lode_status_t lode_trajectory_draw(const lode_trajectory_draws_t *draws,
+                                   const lode_trajectory_sums_t *sums, int64_t seed,
+                                   int64_t layer) {
+    const int64_t channels = sums->channels;
+    LODE_ASSERT(1 <= draws->core_size && draws->core_size <= channels && sums->sequences >= 1);
     double *values = NULL, *times = NULL;
+    int32_t *order = NULL;
     lode_status_t status;
-    LODE_GUARD(status, LODE_NEW_RAW(&values, sums->channels, "loss proxy of a draw"), done);
+    LODE_GUARD(status, LODE_NEW_RAW(&values, channels, "loss proxy of a draw"), done);
     LODE_GUARD(status, LODE_NEW_RAW(&times, sums->sequences, "bootstrap sequences"), done);
-    for (int64_t d = 0; d < draws; d++) {
-        int32_t *core = cores + d * core_size;
+    LODE_GUARD(status, LODE_NEW_RAW(&order, channels, "order of channels"), done);
+    for (int64_t d = 0; d < draws->count; d++) {
         lode_resample_times(times, sums->sequences, lode_random_key(seed, "trajectory", layer, d));
-        if (add_sequences(values, sums, times) == 0)
-            for (int64_t i = 0; i < core_size; i++)
-                core[i] = -1;
-        else
-            LODE_GUARD(
-                status,
-                lode_order_top(core, core_size, values, sums->channels, "loss proxy of a draw"),
-                done);
+        const double total = add_sequences(values, sums, times);
+        LODE_GUARD(status, take_draw(draws, d, values, channels, total, order), done);
     }
 done:
     free(values);
     free(times);
+    free(order);
     return status;
+}
+
+void lode_trajectory_correlations(double *rhos, int64_t count, const double *ranks,
+                                  const double *lasts, int64_t channels) {
+    for (int64_t d = 0; d < count; d++)
+        rhos[d] = lode_concentration_rank_correlation(ranks + d * channels, lasts + d * channels,
+                                                      channels);
 }
 
 lode_status_t lode_trajectory_overlaps(double *shares, int64_t count, const int32_t *cores,

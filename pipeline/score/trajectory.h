@@ -20,16 +20,32 @@ typedef struct lode_trajectory_sums {
     const double *sums;          /* undivided, ≥ 0 */
 } lode_trajectory_sums_t;
 
-/* Cores of bootstrap draws over sequences (score/resample.h): each draw takes `sequences` of them
- * with replacement, adds up their sums in their order, and takes the core_size channels of largest
- * sum, the lower index first among equals. The draws of one seed and layer are the same for all
- * checkpoints that have as many sequences, so that overlaps of two of them are of paired draws.
- *   cores [draws, core_size] out; −1 throughout a draw in which every sum is 0
+/* What bootstrap draws over sequences (score/resample.h) make of one layer. */
+typedef struct lode_trajectory_draws {
+    int64_t count;           /* draws */
+    int64_t core_size;       /* 1 … channels */
+    const double *fractions; /* [fraction_count] in (0, 1] */
+    int64_t fraction_count;
+    int32_t *cores; /* [count, core_size] out: the channels of largest LP, the lower index first
+                     * among equals; −1 throughout a draw in which every sum is 0 */
+    double *ranks;  /* [count, channels] out: of the LPs, as lode_order_ranks() gives them */
+    double *masses; /* [fraction_count, count] out: as lode_trajectory_masses() has them */
+} lode_trajectory_draws_t;
+
+/* Fills the arrays of `draws`: each draw takes `sequences` of them with replacement and adds up
+ * their sums in their order. The draws of one seed and layer are the same for all checkpoints that
+ * have as many sequences, so that what is compared of two of them is of paired draws.
  *   seed, layer  name the stream
  * Errors: LODE_ERR_NUMERIC (a sum that is not finite), LODE_ERR_MEMORY. */
-LODE_MUST_USE lode_status_t lode_trajectory_cores(int32_t *cores, int64_t draws,
-                                                  const lode_trajectory_sums_t *sums,
-                                                  int64_t core_size, int64_t seed, int64_t layer);
+LODE_MUST_USE lode_status_t lode_trajectory_draw(const lode_trajectory_draws_t *draws,
+                                                 const lode_trajectory_sums_t *sums, int64_t seed,
+                                                 int64_t layer);
+
+/* Spearman's correlation of the draws' LPs with those of the same number of another checkpoint;
+ * NaN where either is constant, as that of an empty draw is.
+ *   rhos [count] out;  ranks, lasts [count, channels] in, as of lode_trajectory_draw() */
+void lode_trajectory_correlations(double *rhos, int64_t count, const double *ranks,
+                                  const double *lasts, int64_t channels);
 
 /* Share of each last core that is in the core of the same number; NaN where either is empty (−1).
  *   shares [count] out;  cores [count, core_size], lasts [count, last_size] in, indices below

@@ -51,7 +51,7 @@ static lode_status_t allocate(lode_audit_t *audit) {
     const int64_t sets = config->evaluate.perplexity_count + config->evaluate.task_count;
     const int64_t folders = config->audit.folder_count;
     LODE_TRY(LODE_NEW(&audit->items, folders, "folders"));
-    LODE_TRY(LODE_NEW(&audit->parts, 1 + folders * sets, "data sets"));
+    LODE_TRY(LODE_NEW(&audit->parts, 2 + folders * sets, "data sets"));
     return LODE_NEW(&audit->scratch_parts, folders * (1 + config->evaluate.task_count),
                     "data sets");
 }
@@ -112,7 +112,7 @@ static lode_status_t read_extents(lode_audit_t *audit) {
         return LODE_OK;
     LODE_TRY(lode_store_shape(audit->superweight, "/weights/layer", &axes, shape));
     audit->superweights = shape[0];
-    return LODE_OK;
+    return lode_superweight_text_read(&audit->prompts, audit->tokenize, "/superweight");
 }
 
 static lode_status_t open_inputs(lode_audit_t *audit) {
@@ -235,8 +235,10 @@ static lode_status_t describe_item(const lode_audit_t *audit, const lode_audit_i
 /* The datasets of an item but its evaluation's, which need the tokenized texts. */
 static lode_status_t create_item(lode_audit_t *audit, lode_audit_item_t *item) {
     LODE_TRY(lode_audit_weights_create(audit, item));
-    if (audit->superweight)
+    if (lode_stage_wanted(audit->run->config, LODE_STAGE_SUPERWEIGHT)) {
         LODE_TRY(lode_audit_superweights_create(audit, item));
+        LODE_TRY(lode_audit_detect_create(audit, item));
+    }
     if (audit->run->config->audit.loss_proxy) {
         LODE_TRY(lode_audit_proxy_create(audit, item));
         item->sequences_part = audit->scratch_part_count++;
@@ -254,6 +256,10 @@ static lode_status_t create_stores(lode_audit_t *audit) {
         LODE_TRY(lode_run_create_scratch(&audit->scratch, run, LODE_STAGE_AUDIT));
     audit->parts[audit->part_count++] =
         (lode_part_t){"layers", audit->count * run->architecture.layers};
+    if (audit->superweight) {
+        audit->detected_part = audit->part_count++;
+        audit->parts[audit->detected_part] = (lode_part_t){"super-weights", audit->count};
+    }
     LODE_TRY(create_original(audit));
     for (int64_t i = 0; i < audit->count; i++) {
         LODE_TRY(create_item(audit, &audit->items[i]));
@@ -314,9 +320,11 @@ static lode_status_t measure_item(lode_audit_t *audit, int64_t index) {
     const lode_config_evaluate_t *evaluate = &audit->run->config->evaluate;
     LODE_TRY(lode_comm_agree(comm, lode_audit_weights(audit, index)));
     LODE_TRY(lode_store_synchronise(audit->store));
-    if (audit->superweight)
+    if (audit->superweight) {
         LODE_TRY(lode_comm_agree(comm,
                                  comm->rank == 0 ? lode_audit_superweights(audit, item) : LODE_OK));
+        LODE_TRY(lode_fail_context(lode_audit_detect(audit, index), "%s", item->version.folder));
+    }
     if (audit->run->config->audit.loss_proxy)
         LODE_TRY(lode_fail_context(lode_audit_proxy(audit, item), "%s", item->version.folder));
     for (int64_t i = 0; i < evaluate->perplexity_count; i++)
@@ -353,6 +361,7 @@ lode_status_t lode_stage_audit(lode_run_t *run) {
     free(audit.items);
     free(audit.parts);
     free(audit.scratch_parts);
+    lode_superweight_text_free(&audit.prompts);
     lode_store_close(&audit.superweight);
     lode_store_close(&audit.evaluate);
     lode_store_close(&audit.classify);
@@ -385,7 +394,10 @@ static lode_status_t count_all(lode_audit_t *audit) {
 
 lode_status_t lode_audit_size(lode_stage_size_t *size, lode_run_t *run,
                               const lode_evaluate_extents_t *extents, int64_t sequences) {
-    lode_audit_t audit = {.run = run, .sequences = sequences, .tokens = 1};
+    lode_audit_t audit = {.run = run,
+                          .sequences = sequences,
+                          .tokens = 1,
+                          .superweights = run->config->superweight.limit};
     set_sizes(&audit);
     *size = (lode_stage_size_t){.memory = lode_audit_weights_memory(run)};
     lode_status_t status = count_all(&audit);

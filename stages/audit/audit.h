@@ -23,9 +23,16 @@
  * core_mass f64 [L]             share of it on the original's core
  * core_overlap f64 [L]          share of the original's core that is in the version's
  * proxy_correlation f64 [L]     Spearman's, with the original's, over the channels the version has
- * superweights/{layer,row,channel} i32, {value,original} f64, survives u8 [weights found]
- *                               value in the version, 0 where the channel is gone; survives: it has
- *                               the sign and at least half of the magnitude
+ * where super weights were looked for, those of the original, in the order of superweight.h5:
+ * superweights/{layer,row,channel} i32, {value,original} f64, {survives,detected} u8 [weights
+ * found] value in the version, 0 where the channel is gone; survives: it has the sign and at least
+ * half of the magnitude; detected: the search of the version finds it, too and those that the same
+ * search (superweight/search.h), with the same prompts, settings and limit, finds in the version,
+ * in the order of finding; [superweight.limit], −1 or NaN behind the last:
+ * detected/{layer,row,channel,original,prompt,token} i32, {value,input,output,ratio_input,
+ * ratio_output} f64             as in superweight.h5 (superweight/superweight.h); channel: −1 for
+ *                               padding; original: its place in superweights, −1 for a new one
+ * detected/limit_reached u8 [1] 1 where there may be more
  * perplexity/<name> f64 [targets], tasks/<name> f64 [items, requests], task_greedy/<name>,
  * task_items/<name>/…           as evaluate.h5 has them for a variant, with their attributes
  *
@@ -48,7 +55,8 @@ LODE_MUST_USE lode_status_t lode_audit_check(const lode_config_t *config, const 
                                              const lode_architecture_t *architecture);
 
 /* What the stage takes for folders that have as many channels as the model, and for so many
- * calibration sequences. Local. */
+ * calibration sequences; the file is counted as if superweight.limit were found in each, and what
+ * the search for them takes in memory is that of superweight/search.h besides. Local. */
 LODE_MUST_USE lode_status_t lode_audit_size(lode_stage_size_t *size, lode_run_t *run,
                                             const lode_evaluate_extents_t *extents,
                                             int64_t sequences);

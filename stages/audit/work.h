@@ -4,6 +4,7 @@
 
 #include "audit/version.h"
 #include "evaluate/work.h"
+#include "superweight/search.h"
 
 enum { LODE_AUDIT_PATH = 512 };
 
@@ -27,7 +28,9 @@ typedef struct lode_audit {
     int part_count, scratch_part_count;
     int64_t sequences, tokens; /* of the calibration */
     int64_t core_size, halo_size;
-    int64_t superweights; /* found in the original */
+    int64_t superweights;            /* found in the original */
+    lode_superweight_text_t prompts; /* that they were found by */
+    int detected_part;               /* of the store: the versions' own, a unit for each item */
 } lode_audit_t;
 
 /* Units of the store's part 0, one for each item and layer. */
@@ -72,5 +75,14 @@ LODE_MUST_USE lode_status_t lode_audit_superweights_create(const lode_audit_t *a
 /* Looks them up in an open version whose layers have been compared. By rank 0. Local. */
 LODE_MUST_USE lode_status_t lode_audit_superweights(const lode_audit_t *audit,
                                                     lode_audit_item_t *item);
+
+/* --- super weights of its own (audit/detect.c) --- */
+
+LODE_MUST_USE lode_status_t lode_audit_detect_create(const lode_audit_t *audit,
+                                                     const lode_audit_item_t *item);
+
+/* Looks for super weights in an open version whose layers have been compared, and says which of
+ * them are the original's. Collective. */
+LODE_MUST_USE lode_status_t lode_audit_detect(lode_audit_t *audit, int64_t index);
 
 #endif

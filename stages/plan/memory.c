@@ -15,6 +15,7 @@
 #include "prune/prune.h"
 #include "quantize/quantize.h"
 #include "spectra/spectra.h"
+#include "superweight/search.h"
 #include "transformer/pass.h"
 
 /* What a process takes that does nothing yet, and a thread of BLAS with the buffers it packs into:
@@ -194,6 +195,15 @@ static lode_status_t audit(lode_forecast_t *forecast, lode_forecast_rank_t *rank
     lode_stage_size_t size;
     LODE_TRY(lode_forecast_audit(&size, forecast));
     hold(forecast, rank, LODE_STAGE_AUDIT, size.memory);
+    if (forecast->stage[LODE_STAGE_SUPERWEIGHT].wanted) {
+        const lode_forecast_text_t *prompts = &forecast->texts.prompts;
+        pass_t search =
+            forward(LODE_STAGE_AUDIT, prompts, 1,
+                    size.memory + lode_superweight_search_memory(&forecast->run, prompts->sequences,
+                                                                 prompts->batches.max_tokens));
+        search.headless = true;
+        LODE_TRY(run_pass(forecast, rank, &search, scratch));
+    }
     if (forecast->config->audit.loss_proxy)
         LODE_TRY(backward_pass(forecast, rank, LODE_STAGE_AUDIT, size.memory, scratch));
     for (int64_t i = 0; i < forecast->texts.count; i++)

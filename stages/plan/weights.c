@@ -49,18 +49,25 @@ lode_status_t lode_forecast_audit(lode_stage_size_t *size, lode_forecast_t *fore
 
 /* --- superweight ----------------------------------------------------------------------------- */
 
-/* A pass over a prompt is little more than one reading of all weights, rank after rank. */
-static lode_status_t superweight(lode_forecast_t *forecast) {
-    static const lode_forecast_version_t whole[] = {{.kept = 1}, {.kept = 1}, {.kept = 1}};
-    const lode_config_superweight_t *config = &forecast->config->superweight;
+static const lode_forecast_version_t whole[] = {{.kept = 1}, {.kept = 1}, {.kept = 1}};
+
+/* A search of one model, by that stage. A pass over a prompt is little more than one reading of all
+ * weights, rank after rank. */
+static lode_status_t find_superweights(lode_forecast_t *forecast, lode_stage_t stage) {
+    const int64_t limit = forecast->config->superweight.limit;
+    const int64_t found = limit < PUBLISHED_MOST ? limit : PUBLISHED_MOST;
     const lode_architecture_t *a = &forecast->model.architecture;
-    lode_forecast_stage_t *stage = &forecast->stage[LODE_STAGE_SUPERWEIGHT];
-    const int64_t found = config->limit < PUBLISHED_MOST ? config->limit : PUBLISHED_MOST;
     for (int64_t i = 0; i <= found; i++)
-        LODE_TRY(lode_forecast_forward(forecast, LODE_STAGE_SUPERWEIGHT, &forecast->texts.prompts,
-                                       whole, 1));
-    stage->seconds += (double)(1 + found) * (double)a->layers * lode_forecast_matrices(a, 1) /
-                      forecast->machine->vector;
+        LODE_TRY(lode_forecast_forward(forecast, stage, &forecast->texts.prompts, whole, 1));
+    forecast->stage[stage].seconds += (double)(1 + found) * (double)a->layers *
+                                      lode_forecast_matrices(a, 1) / forecast->machine->vector;
+    return LODE_OK;
+}
+
+static lode_status_t superweight(lode_forecast_t *forecast) {
+    const lode_config_superweight_t *config = &forecast->config->superweight;
+    lode_forecast_stage_t *stage = &forecast->stage[LODE_STAGE_SUPERWEIGHT];
+    LODE_TRY(find_superweights(forecast, LODE_STAGE_SUPERWEIGHT));
     for (int64_t i = 0; i < config->experiment_count; i++)
         if (config->experiments[i] == LODE_EXPERIMENT_OTHERS_TENSOR ||
             config->experiments[i] == LODE_EXPERIMENT_OTHERS_GLOBAL)
@@ -110,10 +117,9 @@ static lode_status_t quantize(lode_forecast_t *forecast) {
 
 /* --- audit ----------------------------------------------------------------------------------- */
 
-/* Every folder is read and hashed, compared, calibrated and evaluated; the original is evaluated
- * already. */
+/* Every folder is read and hashed, compared, searched, calibrated and evaluated; the original is
+ * evaluated already. */
 static lode_status_t audit(lode_forecast_t *forecast) {
-    static const lode_forecast_version_t whole = {.kept = 1};
     const lode_config_t *config = forecast->config;
     lode_forecast_stage_t *stage = &forecast->stage[LODE_STAGE_AUDIT];
     int64_t folders = 0;
@@ -126,10 +132,13 @@ static lode_status_t audit(lode_forecast_t *forecast) {
                        look(forecast, 1, 2 * LOOKED_AT));
     if (config->audit.loss_proxy)
         LODE_TRY(lode_forecast_statistics(forecast, LODE_STAGE_AUDIT, folders));
-    for (int64_t f = 0; f < folders; f++)
+    for (int64_t f = 0; f < folders; f++) {
+        if (forecast->stage[LODE_STAGE_SUPERWEIGHT].wanted)
+            LODE_TRY(find_superweights(forecast, LODE_STAGE_AUDIT));
         for (int64_t i = 0; i < forecast->texts.count; i++)
             LODE_TRY(lode_forecast_forward(forecast, LODE_STAGE_AUDIT,
-                                           &forecast->texts.evaluation[i], &whole, 1));
+                                           &forecast->texts.evaluation[i], whole, 1));
+    }
     return LODE_OK;
 }
 

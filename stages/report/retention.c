@@ -77,9 +77,17 @@ static double mass_left(const view_t *view, const lode_retention_folder_t *folde
 
 /* --- table -------------------------------------------------------------------------------- */
 
+/* Whether any folder says anything of super weights. */
+static bool has_weights(const view_t *view) {
+    bool any = false;
+    for (int64_t f = 0; f < view->retention->count; f++)
+        any |= view->retention->folders[f].weight_count >= 0;
+    return any;
+}
+
 static lode_status_t write_head(const view_t *view) {
-    static const char *const heads[] = {"#super weights left",
-                                        "#core’s share of the LP",
+    static const char *const weights[] = {"#super weights left", "#found again", "#new ones found"};
+    static const char *const heads[] = {"#core’s share of the LP",
                                         "#of the original’s",
                                         "#core again in core",
                                         "#ρ of the LPs",
@@ -103,6 +111,8 @@ static lode_status_t write_head(const view_t *view) {
         lode_buffer_free(&head);
         LODE_TRY(status);
     }
+    for (size_t i = 0; has_weights(view) && i < sizeof weights / sizeof weights[0]; i++)
+        LODE_TRY(lode_cells_head(view->page, weights[i]));
     for (size_t i = 0; i < sizeof heads / sizeof heads[0]; i++)
         LODE_TRY(lode_cells_head(view->page, heads[i]));
     return lode_cells_body(view->page);
@@ -122,14 +132,18 @@ static lode_status_t write_figure(const view_t *view, const lode_retention_folde
 }
 
 static lode_status_t write_weights(const view_t *view, const lode_retention_folder_t *folder) {
-    int64_t surviving, all;
-    lode_retention_weights(folder, -1, &surviving, &all);
+    const lode_retention_weights_t weights = lode_retention_weights(folder, -1);
+    const bool searched = lode_retention_searched(folder);
     if (folder->weight_count < 0)
-        return lode_cells_digits(view->page, NAN, 3);
-    if (all == 0)
-        return lode_buffer_printf(view->page, "<td class=\"n\">none to lose</td>");
-    return lode_buffer_printf(view->page, "<td class=\"n\">%lld of %lld</td>", (long long)surviving,
-                              (long long)all);
+        LODE_TRY(lode_cells_digits(view->page, NAN, 3));
+    else if (weights.all == 0)
+        LODE_TRY(lode_buffer_printf(view->page, "<td class=\"n\">none to lose</td>"));
+    else
+        LODE_TRY(lode_buffer_printf(view->page, "<td class=\"n\">%lld of %lld</td>",
+                                    (long long)weights.surviving, (long long)weights.all));
+    LODE_TRY(lode_cells_number(
+        view->page, searched && weights.all > 0 ? (double)weights.detected : NAN, 0, ""));
+    return lode_cells_number(view->page, searched ? (double)weights.fresh : NAN, 0, "");
 }
 
 static lode_status_t write_row(const view_t *view, const lode_retention_folder_t *folder,
@@ -142,7 +156,8 @@ static lode_status_t write_row(const view_t *view, const lode_retention_folder_t
     LODE_TRY(lode_cells_row(view->page, folder->name, false));
     for (int t = 0; t < view->text_count; t++)
         LODE_TRY(write_figure(view, folder, view->texts[t]));
-    LODE_TRY(write_weights(view, folder));
+    if (has_weights(view))
+        LODE_TRY(write_weights(view, folder));
     LODE_TRY(lode_cells_number(view->page, 100 * mean[LODE_RETENTION_MASS], 1, " %"));
     LODE_TRY(
         lode_cells_number(view->page, original ? NAN : 100 * mass_left(view, folder), 1, " %"));
@@ -162,7 +177,12 @@ static lode_status_t write_table(const view_t *view) {
         "changed where any weight is another (zeroed ones too), removed where the matrices lack "
         "them. A weight error is ‖Ŵ − W‖ / ‖W‖ over the "
         "gate rows, up rows and down columns of a set. The loss proxy (LP) is measured again in "
-        "each folder.</p>\n"));
+        "each folder.%s</p>\n",
+        has_weights(view) ? " A super weight is left where a folder has it with its sign and at "
+                            "least half of its magnitude; it is found again where the search for "
+                            "super weights, run in the folder with the same prompts and settings, "
+                            "finds it there, too; new ones are what that finds besides."
+                          : ""));
     LODE_TRY(write_head(view));
     LODE_TRY(write_row(view, &view->retention->original, true));
     for (int64_t f = 0; f < view->retention->count; f++)

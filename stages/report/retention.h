@@ -14,6 +14,8 @@
  *   superweights, superweights_surviving     of the original in this layer
  *   metric, dataset, protocol, value, stderr, count  as in summary.csv
  *   value_original, point, path
+ *   superweights_detected, superweights_new  of the original's those that a search of the folder
+ *                                            finds, too; what else it finds in this layer
  * Over all layers, shares and errors are means of the layers. What is not known is empty.
  */
 #ifndef LODE_REPORT_RETENTION_H
@@ -56,8 +58,11 @@ typedef struct lode_retention_folder {
     double mean[LODE_RETENTION_MEASURES];     /* over layers, NaN where not known */
     lode_retention_figure_t *figures;
     int64_t figure_count;
-    int64_t weight_count;             /* super weights of the original; −1 where not known */
-    int32_t *weight_layer, *survives; /* [weight_count] */
+    int64_t weight_count;                  /* super weights of the original; −1 where not known */
+    int32_t *weight_layer, *survives;      /* [weight_count] */
+    int32_t *detected;                     /* [weight_count] found again; NULL where not known */
+    int64_t search_count;                  /* room for what a search finds in the folder */
+    int32_t *found_layer, *found_original; /* [search_count], −1 behind the last; −1: a new one */
 } lode_retention_folder_t;
 
 /* audit.h5 of a case; its arrays are the shelf's. */
@@ -79,9 +84,16 @@ void lode_retention_free(lode_retention_t *retention);
 const lode_retention_figure_t *lode_retention_find(const lode_retention_folder_t *folder,
                                                    const lode_retention_figure_t *like);
 
-/* Super weights that survive, and all of them, in a layer or with −1 in all. */
-void lode_retention_weights(const lode_retention_folder_t *folder, int64_t layer,
-                            int64_t *surviving, int64_t *all);
+/* What has become of super weights. */
+typedef struct lode_retention_weights {
+    int64_t all, surviving;  /* of the original, and those whose value is kept */
+    int64_t detected, fresh; /* found again in the folder, and found there alone */
+} lode_retention_weights_t;
+
+/* Counts them in a layer, or with −1 in all; `searched` says whether the last two are known. */
+lode_retention_weights_t lode_retention_weights(const lode_retention_folder_t *folder,
+                                                int64_t layer);
+bool lode_retention_searched(const lode_retention_folder_t *folder);
 
 /* Appends the case's rows to item->audit. */
 LODE_MUST_USE lode_status_t lode_retention_rows(lode_report_case_t *item,

@@ -143,16 +143,21 @@ static lode_status_t read_weights(lode_retention_t *retention, lode_store_t *sto
                                   const char *group, lode_retention_folder_t *folder) {
     const struct {
         const char *name;
+        int64_t *count;
         int32_t **into;
-    } parts[] = {{"layer", &folder->weight_layer}, {"survives", &folder->survives}};
+    } parts[] = {{"superweights/layer", &folder->weight_count, &folder->weight_layer},
+                 {"superweights/survives", &folder->weight_count, &folder->survives},
+                 {"superweights/detected", &folder->weight_count, &folder->detected},
+                 {"detected/layer", &folder->search_count, &folder->found_layer},
+                 {"detected/original", &folder->search_count, &folder->found_original}};
     lode_buffer_t path = {0};
     lode_status_t status = LODE_OK;
-    folder->weight_count = -1;
-    for (int i = 0; status == LODE_OK && i < 2; i++) {
+    folder->weight_count = folder->search_count = -1;
+    for (size_t i = 0; status == LODE_OK && i < sizeof parts / sizeof *parts; i++) {
         path.length = 0;
-        status = lode_buffer_printf(&path, "%s/superweights/%s", group, parts[i].name);
+        status = lode_buffer_printf(&path, "%s/%s", group, parts[i].name);
         if (status == LODE_OK)
-            status = lode_shelf_i32(&retention->shelf, store, path.data, 1, &folder->weight_count,
+            status = lode_shelf_i32(&retention->shelf, store, path.data, 1, parts[i].count,
                                     parts[i].into);
     }
     lode_buffer_free(&path);
@@ -237,14 +242,25 @@ const lode_retention_figure_t *lode_retention_find(const lode_retention_folder_t
     return NULL;
 }
 
-void lode_retention_weights(const lode_retention_folder_t *folder, int64_t layer,
-                            int64_t *surviving, int64_t *all) {
-    *surviving = *all = 0;
+bool lode_retention_searched(const lode_retention_folder_t *folder) {
+    return folder->weight_count >= 0 && (folder->detected || folder->weight_count == 0) &&
+           folder->found_layer && folder->found_original;
+}
+
+lode_retention_weights_t lode_retention_weights(const lode_retention_folder_t *folder,
+                                                int64_t layer) {
+    const bool searched = lode_retention_searched(folder);
+    lode_retention_weights_t weights = {0};
     for (int64_t i = 0; i < folder->weight_count; i++)
         if (layer < 0 || folder->weight_layer[i] == layer) {
-            ++*all;
-            *surviving += folder->survives[i] != 0;
+            weights.all++;
+            weights.surviving += folder->survives[i] != 0;
+            weights.detected += searched && folder->detected[i] != 0;
         }
+    for (int64_t i = 0; searched && i < folder->search_count; i++)
+        weights.fresh += folder->found_layer[i] >= 0 && folder->found_original[i] < 0 &&
+                         (layer < 0 || folder->found_layer[i] == layer);
+    return weights;
 }
 
 /* --- audit.csv ------------------------------------------------------------------------------ */
@@ -288,15 +304,18 @@ static lode_status_t write_row(lode_report_case_t *item, const lode_retention_t 
         if (i == LODE_RETENTION_MASS)
             LODE_TRY(write_number(out, layer < 0 ? original->mean[i] : mass ? mass[layer] : NAN));
     }
-    int64_t surviving, all;
-    lode_retention_weights(folder, layer, &surviving, &all);
+    const lode_retention_weights_t weights = lode_retention_weights(folder, layer);
     LODE_TRY(folder->weight_count < 0
                  ? lode_buffer_printf(out, ",,")
-                 : lode_buffer_printf(out, ",%lld,%lld", (long long)all, (long long)surviving));
+                 : lode_buffer_printf(out, ",%lld,%lld", (long long)weights.all,
+                                      (long long)weights.surviving));
     LODE_TRY(write_figure(out, original, figure));
     LODE_TRY(write_field(out, item->point));
     LODE_TRY(write_field(out, folder->path));
-    return lode_buffer_append(out, "\n", 1);
+    return lode_retention_searched(folder)
+               ? lode_buffer_printf(out, ",%lld,%lld\n", (long long)weights.detected,
+                                    (long long)weights.fresh)
+               : lode_buffer_printf(out, ",,\n");
 }
 
 lode_status_t lode_retention_rows(lode_report_case_t *item, const lode_retention_t *retention) {
@@ -319,7 +338,7 @@ lode_status_t lode_retention_csv(const lode_report_case_t *cases, int64_t count,
              "weight_error_halo,weight_error_rest,weight_error_attention,zero_core,zero_halo,"
              "zero_rest,zero_attention,core_mass,core_mass_original,core_overlap,"
              "proxy_correlation,superweights,superweights_surviving,metric,dataset,protocol,value,"
-             "stderr,count,value_original,point,path\n"));
+             "stderr,count,value_original,point,path,superweights_detected,superweights_new\n"));
     for (int64_t i = 0; i < count; i++)
         if (cases[i].audit.length > 0)
             LODE_TRY(lode_buffer_append(out, cases[i].audit.data, cases[i].audit.length));

@@ -9,8 +9,10 @@
  * figure of each layer, and then with `layer` "median", of the figures of LODE_TRAJECTORY_LIST that
  * have one, the median over layers with the least and the largest, and with "all" what is of the
  * model as a whole. low and high of a layer are a 95 % bootstrap interval over the calibration
- * sequences, and of perplexities, accuracies and validation losses 1.96 standard errors either way
- * (of the logarithm, for perplexities); empty where there is none. What is not known has no row.
+ * sequences (score/resample.h), of core_overlap and proxy_correlation with the same sequences drawn
+ * for both checkpoints; and of perplexities, accuracies and validation losses 1.96 standard errors
+ * either way (of the logarithm, for perplexities); empty where there is none. What is not known has
+ * no row.
  */
 #ifndef LODE_REPORT_TRAJECTORY_H
 #define LODE_REPORT_TRAJECTORY_H
@@ -65,7 +67,7 @@ typedef struct lode_trajectory {
     lode_trajectory_checkpoint_t *checkpoints; /* [count] ascending by step */
     int64_t count, layers, channels;           /* layers 0: none is classified */
     int64_t last;                              /* that overlaps are with, −1 for none */
-    int64_t draws;                             /* of their intervals, 0 for none */
+    int64_t draws;                             /* of intervals that are made here, 0 for none */
     /* Validation while the series was trained, [validations]; of the series' own model. */
     int64_t validations;
     int64_t *step;
@@ -78,7 +80,7 @@ typedef struct lode_trajectory {
 const char *lode_trajectory_name(lode_trajectory_figure_t figure);
 
 /* Reads the series that cases[first] begins. *trajectory is the caller's, on failure too.
- *   seed  of the bootstrap of overlaps
+ *   seed  of the bootstrap
  * Errors: LODE_ERR_SHAPE where the checkpoints are not of one shape; of the files. */
 LODE_MUST_USE lode_status_t lode_trajectory_read(lode_trajectory_t *trajectory,
                                                  const lode_report_case_t *cases, int64_t count,

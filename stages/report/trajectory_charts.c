@@ -201,6 +201,34 @@ static lode_status_t draw_concentration(const lode_trajectory_view_t *view) {
         view->page);
 }
 
+/* The intervals that are made for the series, for a caption. */
+static void say_intervals(const lode_trajectory_t *trajectory, const char *pairing, char *text,
+                          size_t room) {
+    if (trajectory->draws > 0)
+        snprintf(text, room,
+                 "Bars are 95 %% bootstrap intervals of %lld draws of the calibration sequences%s.",
+                 (long long)trajectory->draws, pairing);
+    else
+        snprintf(text, room, "No intervals: their bootstrap would take too long at this size.");
+}
+
+static lode_status_t draw_fixed(const lode_trajectory_view_t *view) {
+    static const shown_t shown[] = {
+        {LODE_TRAJECTORY_MASS_HALF, "core mass at ρ = 0.5 %", "share of LP, %", 100, false, true,
+         false},
+        {LODE_TRAJECTORY_MASS_ONE, "core mass at ρ = 1 %", NULL, 100, false, true, false},
+        {LODE_TRAJECTORY_MASS_TWO, "core mass at ρ = 2 %", "share of LP, %", 100, false, true,
+         false},
+        {LODE_TRAJECTORY_MASS_FIVE, "core mass at ρ = 5 %", NULL, 100, false, true, false}};
+    char caption[400], intervals[200];
+    say_intervals(view->trajectory, "", intervals, sizeof intervals);
+    snprintf(caption, sizeof caption,
+             "What the channels of largest loss proxy have of it, by layer, as many at each "
+             "checkpoint. %s",
+             intervals);
+    return draw_layers(view, shown, 4, "Core mass at fixed ρ", caption);
+}
+
 static lode_status_t draw_core(const lode_trajectory_view_t *view) {
     static const shown_t shown[] = {{LODE_TRAJECTORY_OVERLAP, "share of the last core in the core",
                                      "%", 100, false, true, true},
@@ -209,14 +237,7 @@ static lode_status_t draw_core(const lode_trajectory_view_t *view) {
                                      false}};
     const lode_trajectory_t *trajectory = view->trajectory;
     char caption[640], intervals[200];
-    if (trajectory->draws > 0)
-        snprintf(intervals, sizeof intervals,
-                 "Bars are 95 %% bootstrap intervals of %lld draws of the calibration sequences, "
-                 "the same ones for both checkpoints.",
-                 (long long)trajectory->draws);
-    else
-        snprintf(intervals, sizeof intervals,
-                 "No intervals: their bootstrap would take too long at this size.");
+    say_intervals(trajectory, ", the same ones for both checkpoints", intervals, sizeof intervals);
     snprintf(caption, sizeof caption,
              "Against the core and the loss proxy of %.96s, step %lld: how much of that core each "
              "checkpoint has as its core already (chance: as many channels at random), and the "
@@ -282,6 +303,7 @@ static lode_status_t draw_entropy(const lode_trajectory_view_t *view) {
 
 lode_status_t lode_trajectory_charts(const lode_trajectory_view_t *view) {
     LODE_TRY(draw_concentration(view));
+    LODE_TRY(draw_fixed(view));
     LODE_TRY(draw_core(view));
     LODE_TRY(draw_activations(view));
     LODE_TRY(draw_spikes(view));

@@ -5,19 +5,13 @@
 #include <string.h>
 
 #include "report/chart.h"
-#include "report/trajectory.h"
+#include "report/trajectory_draws.h"
 #include "score/concentration.h"
-#include "score/resample.h"
 #include "score/trajectory.h"
 
-/* Draws of the overlap's bootstrap, and what all of them may cost: additions of all draws of all
- * checkpoints, about a minute's. */
-enum { DRAWS = 200 };
-#define MOST_WORK 5e10
-#define LEVEL 0.95
-#define STANDARD_ERRORS 1.959963984540054 /* of a normal distribution's LEVEL */
+#define STANDARD_ERRORS 1.959963984540054 /* of the middle 95 % of a normal distribution */
 
-/* A checkpoint's files while it is read, and what later ones are held against. */
+/* A checkpoint's files while they are read, and what others are held against. */
 typedef struct reader {
     lode_trajectory_t *trajectory;
     lode_trajectory_checkpoint_t *checkpoint;
@@ -26,7 +20,6 @@ typedef struct reader {
     int32_t *core;                        /* [layers, core_extent] */
     int64_t core_extent, sequences;
     const double *sums; /* [sequences, layers, channels], mapped; NULL where there is none */
-    int32_t *draws;     /* [layers, draws, core_extent], the shelf's */
 } reader_t;
 
 const char *lode_trajectory_name(lode_trajectory_figure_t figure) {
@@ -95,14 +88,6 @@ static lode_status_t figure_place(reader_t *reader, lode_trajectory_figure_t fig
                           reader->trajectory->layers);
 }
 
-static lode_status_t bounds_place(reader_t *reader, lode_trajectory_figure_t figure) {
-    lode_trajectory_t *trajectory = reader->trajectory;
-    LODE_TRY(
-        lode_shelf_new(&trajectory->shelf, &reader->checkpoint->low[figure], trajectory->layers));
-    return lode_shelf_new(&trajectory->shelf, &reader->checkpoint->high[figure],
-                          trajectory->layers);
-}
-
 /* A dataset [layers] of classify.h5, with its interval where that has one. */
 static lode_status_t read_classified(reader_t *reader, lode_trajectory_figure_t figure,
                                      const char *dataset) {
@@ -116,7 +101,8 @@ static lode_status_t read_classified(reader_t *reader, lode_trajectory_figure_t 
     LODE_TRY(lode_shelf_f64(shelf, reader->classify, name, 2, shape, &bounds));
     if (!bounds || !reader->checkpoint->value[figure])
         return LODE_OK;
-    LODE_TRY(bounds_place(reader, figure));
+    LODE_TRY(lode_shelf_new(shelf, &reader->checkpoint->low[figure], layers));
+    LODE_TRY(lode_shelf_new(shelf, &reader->checkpoint->high[figure], layers));
     for (int64_t l = 0; l < layers; l++) {
         reader->checkpoint->low[figure][l] = bounds[2 * l];
         reader->checkpoint->high[figure][l] = bounds[2 * l + 1];
@@ -185,11 +171,17 @@ static lode_status_t read_superweights(reader_t *reader) {
     return status;
 }
 
+/* Whether what a checkpoint is measured by is there. */
+static bool is_measured(const reader_t *reader) {
+    return reader->loss_proxy && reader->power && reader->core;
+}
+
 static lode_status_t read_files(reader_t *reader) {
     const lode_report_case_t *item = reader->checkpoint->item;
     lode_shelf_t *shelf = &reader->trajectory->shelf;
     const int64_t layers = reader->trajectory->layers, m = reader->trajectory->channels;
     int64_t matrix[2] = {layers, m}, cores[2] = {layers, -1}, sums[3] = {-1, layers, m};
+    int64_t elements;
     int axes;
     LODE_TRY(lode_report_open(&reader->accumulate, item, "accumulate"));
     LODE_TRY(lode_report_open(&reader->classify, item, "classify"));
@@ -211,22 +203,24 @@ static lode_status_t read_files(reader_t *reader) {
                          "dataset \"/sequences/loss_proxy\" does not have the shape of the other "
                          "results; run its stage again (--force)");
     reader->sequences = sums[0];
-    return LODE_OK;
+    return lode_store_map(reader->accumulate, "/sequences/loss_proxy", LODE_TYPE_F64,
+                          (const void **)&reader->sums, &elements);
 }
 
 /* --- figures of one checkpoint --------------------------------------------------------------- */
 
 static lode_status_t measure_masses(reader_t *reader) {
-    static const double fractions[] = {0.005, 0.01, 0.02, 0.05};
+    const double *fractions = lode_trajectory_fractions;
+    enum { COUNT = LODE_TRAJECTORY_FRACTIONS };
     const int64_t m = reader->trajectory->channels;
-    double masses[4], *const *value = reader->checkpoint->value;
-    for (int i = 0; i < 4; i++)
+    double masses[COUNT], *const *value = reader->checkpoint->value;
+    for (int i = 0; i < COUNT; i++)
         LODE_TRY(figure_place(reader, LODE_TRAJECTORY_MASS_HALF + i));
     LODE_TRY(figure_place(reader, LODE_TRAJECTORY_ACTIVATION_MASS));
     for (int64_t l = 0; l < reader->trajectory->layers; l++) {
-        LODE_TRY(lode_trajectory_masses(masses, fractions, 4, reader->loss_proxy + l * m, m,
+        LODE_TRY(lode_trajectory_masses(masses, fractions, COUNT, reader->loss_proxy + l * m, m,
                                         "loss proxy"));
-        for (int i = 0; i < 4; i++)
+        for (int i = 0; i < COUNT; i++)
             value[LODE_TRAJECTORY_MASS_HALF + i][l] = masses[i];
         /* As many channels as the core has: the half keeps the floor from falling below. */
         const int64_t k =
@@ -259,67 +253,31 @@ static lode_status_t measure_reach(reader_t *reader) {
     return LODE_OK;
 }
 
-/* The cores of all draws, where they are not too many; draws of the last checkpoint's too. */
-static lode_status_t draw_cores(reader_t *reader) {
-    lode_trajectory_t *trajectory = reader->trajectory;
-    const int64_t layers = trajectory->layers, k = reader->core_extent;
-    int64_t elements;
-    double *place; /* the shelf has doubles; half of them would be enough */
-    if (trajectory->draws == 0 || reader->sequences < 2)
-        return LODE_OK;
-    LODE_TRY(lode_store_map(reader->accumulate, "/sequences/loss_proxy", LODE_TYPE_F64,
-                            (const void **)&reader->sums, &elements));
-    LODE_TRY(lode_shelf_new(&trajectory->shelf, &place, layers * trajectory->draws * k));
-    reader->draws = (int32_t *)(void *)place;
-    return LODE_OK;
-}
-
-static lode_status_t draw_layer(const reader_t *reader, int64_t layer, int64_t seed) {
-    const lode_trajectory_t *trajectory = reader->trajectory;
-    const int64_t m = trajectory->channels, k = reader->core_extent;
-    const lode_trajectory_sums_t sums = {.channels = m,
-                                         .sequences = reader->sequences,
-                                         .stride = trajectory->layers * m,
-                                         .sums = reader->sums + layer * m};
-    return lode_trajectory_cores(reader->draws + layer * trajectory->draws * k, trajectory->draws,
-                                 &sums, k, seed, layer);
-}
-
-/* Overlap of one layer's core with the last one's, and its interval where both have draws. */
-static lode_status_t compare_layer(reader_t *reader, const reader_t *last, int64_t l) {
-    lode_trajectory_t *trajectory = reader->trajectory;
-    const int64_t m = trajectory->channels, k = reader->core_extent, n = last->core_extent;
+/* One layer's core and loss proxy beside the last ones. */
+static lode_status_t compare_layer(const reader_t *reader, const reader_t *last, int64_t l) {
+    const int64_t m = reader->trajectory->channels, k = reader->core_extent, n = last->core_extent;
     const int32_t *core = reader->core + l * k;
-    double *const *value = reader->checkpoint->value, shares[DRAWS], bounds[2];
+    double *const *value = reader->checkpoint->value;
     LODE_TRY(lode_trajectory_overlaps(&value[LODE_TRAJECTORY_OVERLAP][l], 1, core, k,
                                       last->core + l * n, n, m));
     value[LODE_TRAJECTORY_CHANCE][l] = (double)lode_report_row_length(core, k) / (double)m;
-    LODE_TRY(lode_concentration_spearman(&value[LODE_TRAJECTORY_CORRELATION][l],
-                                         reader->loss_proxy + l * m, last->loss_proxy + l * m, m,
-                                         "loss proxy of two checkpoints"));
-    if (!reader->draws || !last->draws || reader->sequences != last->sequences)
-        return LODE_OK;
-    const int64_t draws = trajectory->draws;
-    LODE_TRY(lode_trajectory_overlaps(shares, draws, reader->draws + l * draws * k, k,
-                                      last->draws + l * draws * n, n, m));
-    lode_resample_interval(bounds, shares, draws, LEVEL);
-    reader->checkpoint->low[LODE_TRAJECTORY_OVERLAP][l] = bounds[0];
-    reader->checkpoint->high[LODE_TRAJECTORY_OVERLAP][l] = bounds[1];
-    return LODE_OK;
+    return lode_concentration_spearman(&value[LODE_TRAJECTORY_CORRELATION][l],
+                                       reader->loss_proxy + l * m, last->loss_proxy + l * m, m,
+                                       "loss proxy of two checkpoints");
 }
 
 static lode_status_t compare_with_last(reader_t *reader, const reader_t *last) {
+    if (!is_measured(reader) || !is_measured(last))
+        return LODE_OK;
     for (int i = LODE_TRAJECTORY_OVERLAP; i <= LODE_TRAJECTORY_CORRELATION; i++)
         LODE_TRY(figure_place(reader, i));
-    if (reader->draws && last->draws && reader->sequences == last->sequences)
-        LODE_TRY(bounds_place(reader, LODE_TRAJECTORY_OVERLAP));
     for (int64_t l = 0; l < reader->trajectory->layers; l++)
         LODE_TRY(compare_layer(reader, last, l));
     return LODE_OK;
 }
 
-/* `last` is the last checkpoint's reader, which may be `reader` itself. */
-static lode_status_t read_checkpoint(reader_t *reader, const reader_t *last, int64_t seed) {
+/* Leaves open what sums are mapped from. */
+static lode_status_t read_checkpoint(reader_t *reader) {
     LODE_TRY(read_files(reader));
     LODE_TRY(read_classified(reader, LODE_TRAJECTORY_MASS, "/core_mass"));
     LODE_TRY(read_classified(reader, LODE_TRAJECTORY_GINI, "/structure/gini"));
@@ -328,34 +286,21 @@ static lode_status_t read_checkpoint(reader_t *reader, const reader_t *last, int
                              "/structure/overlap_activation"));
     LODE_TRY(read_entropy(reader));
     LODE_TRY(read_superweights(reader));
-    if (!reader->loss_proxy || !reader->power || !reader->core)
+    if (!is_measured(reader))
         return LODE_OK;
     LODE_TRY(measure_masses(reader));
-    LODE_TRY(measure_reach(reader));
-    LODE_TRY(draw_cores(reader));
-    for (int64_t l = 0; reader->draws && l < reader->trajectory->layers; l++)
-        LODE_TRY(draw_layer(reader, l, seed));
-    return compare_with_last(reader, last);
+    return measure_reach(reader);
 }
 
-static void close_files(reader_t *reader) {
-    lode_store_close(&reader->accumulate);
+static lode_status_t read_and_close(reader_t *reader) {
+    const lode_status_t status = read_checkpoint(reader);
     lode_store_close(&reader->classify);
     lode_store_close(&reader->calibrate);
     lode_store_close(&reader->superweight);
-    reader->sums = NULL;
+    return lode_fail_context(status, "%s", reader->checkpoint->item->folder);
 }
 
 /* --- the series ------------------------------------------------------------------------------ */
-
-/* Sets how many draws there are: all of them, or none where they would take too long. */
-static void plan_draws(lode_trajectory_t *trajectory) {
-    double work = 0;
-    for (int64_t i = 0; i < trajectory->count; i++)
-        work += (double)trajectory->checkpoints[i].item->sequences;
-    work *= (double)trajectory->layers * (double)trajectory->channels * DRAWS;
-    trajectory->draws = work > 0 && work <= MOST_WORK ? DRAWS : 0;
-}
 
 static lode_status_t read_validation(lode_trajectory_t *trajectory, const lode_report_case_t *cases,
                                      int64_t count) {
@@ -393,22 +338,45 @@ static void assign_validation(lode_trajectory_t *trajectory) {
             }
 }
 
-static lode_status_t read_layers(lode_trajectory_t *trajectory, int64_t seed) {
-    reader_t last = {.trajectory = trajectory,
-                     .checkpoint = &trajectory->checkpoints[trajectory->last]};
-    plan_draws(trajectory);
-    LODE_TRY(lode_shelf_new(&trajectory->shelf, &trajectory->scratch, trajectory->layers));
-    lode_status_t status =
-        lode_fail_context(read_checkpoint(&last, &last, seed), "%s", last.checkpoint->item->folder);
-    close_files(&last);
-    for (int64_t i = 0; status == LODE_OK && i < trajectory->count; i++) {
-        reader_t reader = {.trajectory = trajectory, .checkpoint = &trajectory->checkpoints[i]};
-        if (i == trajectory->last || reader.checkpoint->item->layer_count == 0)
-            continue;
-        status = lode_fail_context(read_checkpoint(&reader, &last, seed), "%s",
-                                   reader.checkpoint->item->folder);
-        close_files(&reader);
+/* readers [count]: {0}; what they open is the caller's to close. */
+static lode_status_t read_all(lode_trajectory_t *trajectory, reader_t *readers) {
+    for (int64_t i = 0; i < trajectory->count; i++) {
+        readers[i] =
+            (reader_t){.trajectory = trajectory, .checkpoint = &trajectory->checkpoints[i]};
+        if (readers[i].checkpoint->item->layer_count > 0)
+            LODE_TRY(read_and_close(&readers[i]));
     }
+    for (int64_t i = 0; i < trajectory->count; i++)
+        LODE_TRY(lode_fail_context(compare_with_last(&readers[i], &readers[trajectory->last]), "%s",
+                                   readers[i].checkpoint->item->folder));
+    return LODE_OK;
+}
+
+static lode_status_t set_intervals(lode_trajectory_t *trajectory, const reader_t *readers,
+                                   int64_t seed) {
+    lode_trajectory_source_t *sources;
+    LODE_TRY(LODE_NEW(&sources, trajectory->count, "checkpoints of a series"));
+    for (int64_t i = 0; i < trajectory->count; i++)
+        sources[i] =
+            (lode_trajectory_source_t){.checkpoint = &trajectory->checkpoints[i],
+                                       .sums = is_measured(&readers[i]) ? readers[i].sums : NULL,
+                                       .sequences = readers[i].sequences,
+                                       .core_size = readers[i].core_extent};
+    const lode_status_t status = lode_trajectory_intervals(trajectory, sources, seed);
+    free(sources);
+    return status;
+}
+
+static lode_status_t read_layers(lode_trajectory_t *trajectory, int64_t seed) {
+    reader_t *readers;
+    LODE_TRY(lode_shelf_new(&trajectory->shelf, &trajectory->scratch, trajectory->layers));
+    LODE_TRY(LODE_NEW(&readers, trajectory->count, "checkpoints of a series"));
+    lode_status_t status = read_all(trajectory, readers);
+    if (status == LODE_OK)
+        status = set_intervals(trajectory, readers, seed);
+    for (int64_t i = 0; i < trajectory->count; i++)
+        lode_store_close(&readers[i].accumulate);
+    free(readers);
     return status;
 }
 

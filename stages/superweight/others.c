@@ -23,9 +23,9 @@ static bool wants(const lode_config_t *config, lode_experiment_t what) {
 }
 
 static bool is_super(const lode_superweight_work_t *work, const lode_outlier_t *weight) {
-    for (int64_t i = 0; i < work->count && weight->matrix == LODE_MATRIX_DOWN; i++)
-        if (work->found[i].layer == weight->layer && work->found[i].row == weight->row &&
-            work->found[i].channel == weight->col)
+    for (int64_t i = 0; i < work->list.count && weight->matrix == LODE_MATRIX_DOWN; i++)
+        if (work->list.found[i].layer == weight->layer && work->list.found[i].row == weight->row &&
+            work->list.found[i].channel == weight->col)
             return true;
     return false;
 }

@@ -37,21 +37,22 @@ static lode_status_t is_member(uint8_t *member, lode_store_t *classify, const ch
 }
 
 static lode_status_t relate_channel(const lode_superweight_work_t *work, double *loss_proxy,
-                                    lode_superweight_t *found) {
+                                    const lode_superweight_t *found,
+                                    lode_superweight_relation_t *relation) {
     const int64_t offset[] = {found->layer, 0}, count[] = {1, work->m};
     const int32_t k = found->channel;
     double sum = 0;
     LODE_TRY(
         lode_store_read(work->accumulate, "/loss_proxy", offset, count, LODE_TYPE_F64, loss_proxy));
-    found->loss_proxy_rank = 0;
+    relation->loss_proxy_rank = 0;
     for (int64_t j = 0; j < work->m; j++) {
         sum += loss_proxy[j];
-        found->loss_proxy_rank +=
+        relation->loss_proxy_rank +=
             loss_proxy[j] > loss_proxy[k] || (j < k && loss_proxy[j] == loss_proxy[k]);
     }
-    found->loss_proxy_share = sum > 0 ? loss_proxy[k] / sum : NAN;
-    LODE_TRY(is_member(&found->core, work->classify, "/core", found));
-    return is_member(&found->halo, work->classify, "/halo", found);
+    relation->loss_proxy_share = sum > 0 ? loss_proxy[k] / sum : NAN;
+    LODE_TRY(is_member(&relation->core, work->classify, "/core", found));
+    return is_member(&relation->halo, work->classify, "/halo", found);
 }
 
 /* --- published ones -------------------------------------------------------------------------- */
@@ -121,14 +122,15 @@ static lode_status_t read_known(lode_superweight_work_t *work, const json_t *roo
 /* Compares both ways and tells what is missing. */
 static void compare_known(lode_superweight_work_t *work) {
     lode_superweight_known_t *known = &work->known;
-    int64_t found = 0, more = work->count;
-    for (int64_t i = 0; i < work->count; i++)
+    int64_t found = 0, more = work->list.count;
+    for (int64_t i = 0; i < work->list.count; i++)
         for (int64_t k = 0; k < known->count; k++)
-            if (known->layer[k] == work->found[i].layer && known->row[k] == work->found[i].row &&
-                known->channel[k] == work->found[i].channel)
-                known->found[k] = work->found[i].known = 1;
-    for (int64_t i = 0; i < work->count; i++)
-        more -= work->found[i].known;
+            if (known->layer[k] == work->list.found[i].layer &&
+                known->row[k] == work->list.found[i].row &&
+                known->channel[k] == work->list.found[i].channel)
+                known->found[k] = work->relation[i].known = 1;
+    for (int64_t i = 0; i < work->list.count; i++)
+        more -= work->relation[i].known;
     for (int64_t k = 0; k < known->count; k++) {
         found += known->found[k];
         const bool inside =
@@ -147,10 +149,11 @@ static void compare_known(lode_superweight_work_t *work) {
 lode_status_t lode_superweight_relate(lode_superweight_work_t *work) {
     const char *path = work->run->config->superweight.known;
     double *loss_proxy;
+    LODE_TRY(LODE_NEW(&work->relation, work->list.count, "super weights"));
     LODE_TRY(LODE_NEW(&loss_proxy, work->m, "loss proxies"));
     lode_status_t status = LODE_OK;
-    for (int64_t i = 0; i < work->count && status == LODE_OK; i++)
-        status = relate_channel(work, loss_proxy, &work->found[i]);
+    for (int64_t i = 0; i < work->list.count && status == LODE_OK; i++)
+        status = relate_channel(work, loss_proxy, &work->list.found[i], &work->relation[i]);
     free(loss_proxy);
     if (status != LODE_OK || !*path)
         return status;

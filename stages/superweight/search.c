@@ -3,7 +3,7 @@
 
 #include "base/log.h"
 #include "base/memory.h"
-#include "superweight/work.h"
+#include "superweight/search.h"
 
 /* --- without what was found ------------------------------------------------------------------ */
 
@@ -15,11 +15,11 @@ static int by_place(const void *a, const void *b) {
 }
 
 /* Lists the super weights of a layer behind `first` in both arrays; returns how many. */
-static int64_t list_layer(const lode_superweight_work_t *work, int64_t layer, int64_t first,
+static int64_t list_layer(const lode_superweight_list_t *list, int64_t layer, int64_t first,
                           lode_superweight_edits_t *edits) {
     int64_t count = 0;
-    for (int64_t i = 0; i < work->count; i++) {
-        const lode_superweight_t *found = &work->found[i];
+    for (int64_t i = 0; i < list->count; i++) {
+        const lode_superweight_t *found = &list->found[i];
         if (found->layer != layer)
             continue;
         edits->restore[first + count++] =
@@ -32,19 +32,19 @@ static int64_t list_layer(const lode_superweight_work_t *work, int64_t layer, in
     return count;
 }
 
-lode_status_t lode_superweight_edit(const lode_superweight_work_t *work, lode_stack_t *stack,
+lode_status_t lode_superweight_edit(const lode_superweight_list_t *list, lode_stack_t *stack,
                                     bool restored, lode_superweight_edits_t *edits) {
     if (!stack)
         return LODE_OK;
     lode_superweight_edits_t made = {0};
-    lode_status_t status = LODE_NEW(&made.held, work->count, "super weights");
+    lode_status_t status = LODE_NEW(&made.held, list->count, "super weights");
     if (status == LODE_OK)
-        status = LODE_NEW(&made.restore, work->count, "super weights");
+        status = LODE_NEW(&made.restore, list->count, "super weights");
     if (status == LODE_OK)
         status = LODE_NEW(&made.codec, stack->count, "super weights");
     int64_t first = 0;
     for (int64_t l = 0; l < stack->count && status == LODE_OK; l++) {
-        const int64_t count = list_layer(work, stack->first_layer + l, first, &made);
+        const int64_t count = list_layer(list, stack->first_layer + l, first, &made);
         made.codec[l] = (lode_codec_t){
             .held = made.held + first, .held_count = count, .dtype = stack->whole[l].down.dtype};
         lode_layer_edit_t edit = {.codec[LODE_MATRIX_DOWN] = &made.codec[l]};
@@ -68,21 +68,20 @@ void lode_superweight_edits_free(lode_superweight_edits_t *edits) {
     *edits = (lode_superweight_edits_t){0};
 }
 
-lode_status_t lode_superweight_pass(const lode_superweight_work_t *work, lode_stack_t *stack,
+lode_status_t lode_superweight_pass(lode_run_t *run, const char *stage, lode_stack_t *stack,
                                     const lode_batches_t *batches, bool head, int64_t other,
                                     const lode_observer_t *observer) {
     const int64_t tokens = batches->text->offsets[batches->text->sequences];
     const lode_pass_t pass = {
-        .stage = "superweight",
-        .comm = work->run->comm,
-        .layout = &work->run->layout,
+        .stage = stage,
+        .comm = run->comm,
+        .layout = &run->layout,
         .stack = stack,
         .batches = batches,
         .variants = 1,
         .head_batches = head ? batches->count : 0,
-        .budget =
-            lode_run_budget(work->run, stack, other + tokens * (int64_t)(2 * sizeof(int32_t))),
-        .scratch = work->run->folder,
+        .budget = lode_run_budget(run, stack, other + tokens * (int64_t)(2 * sizeof(int32_t))),
+        .scratch = run->folder,
         .observer = *observer};
     return lode_pass_run(&pass);
 }
@@ -90,7 +89,11 @@ lode_status_t lode_superweight_pass(const lode_superweight_work_t *work, lode_st
 /* --- looking --------------------------------------------------------------------------------- */
 
 typedef struct search {
-    lode_superweight_work_t *work;
+    lode_superweight_list_t *list;
+    lode_run_t *run;
+    const char *stage;
+    const lode_text_t *prompts;
+    int64_t L; /* layers */
     lode_batches_t batches;
     lode_stack_t *stack;
     lode_superweight_edits_t edits;
@@ -122,7 +125,6 @@ static lode_status_t look(search_t *search, const lode_weight_t *down, int64_t t
 static lode_status_t on_ffn(void *context, const lode_batch_t *batch, int64_t layer,
                             const lode_real_t *h, const lode_real_t *u) {
     search_t *search = context;
-    const lode_superweight_work_t *work = search->work;
     const lode_weight_t *down = &search->stack->layer[layer - search->stack->first_layer].down;
     (void)h;
     lode_linear_forward(down, batch->tokens, u, false, search->y, search->workspace);
@@ -130,17 +132,17 @@ static lode_status_t on_ffn(void *context, const lode_batch_t *batch, int64_t la
         const int64_t first = batch->sequences.offsets[s];
         LODE_TRY(look(search, down, batch->sequences.offsets[s + 1] - first, u + first * down->in,
                       search->y + first * down->out,
-                      &search->seen[(batch->first_sequence + s) * work->L + layer]));
+                      &search->seen[(batch->first_sequence + s) * search->L + layer]));
     }
     return LODE_OK;
 }
 
 static lode_status_t prepare(search_t *search) {
-    lode_superweight_work_t *work = search->work;
-    const lode_run_t *run = work->run;
-    const int64_t prompts = work->prompts.text.sequences;
-    LODE_TRY(lode_batches_create(&search->batches, &work->prompts.text, run->config->micro_batch));
-    LODE_TRY(LODE_NEW(&search->seen, prompts * work->L, "activation traces"));
+    const lode_run_t *run = search->run;
+    const int64_t d = run->architecture.hidden, m = run->architecture.intermediate;
+    const int64_t prompts = search->prompts->sequences;
+    LODE_TRY(lode_batches_create(&search->batches, search->prompts, run->config->micro_batch));
+    LODE_TRY(LODE_NEW(&search->seen, prompts * search->L, "activation traces"));
     if (run->layout.replica < 0)
         return LODE_OK;
     LODE_TRY(lode_stack_create(&search->stack, run->checkpoint, &run->layout,
@@ -154,9 +156,9 @@ static lode_status_t prepare(search_t *search) {
         const int64_t needed = lode_linear_workspace(&coded);
         workspace = needed > workspace ? needed : workspace;
     }
-    search->reals = search->batches.max_tokens * work->d + work->m + workspace;
-    LODE_TRY(LODE_NEW_RAW(&search->y, search->batches.max_tokens * work->d, "layer outputs"));
-    LODE_TRY(LODE_NEW_RAW(&search->row, work->m, "a row of a matrix"));
+    search->reals = search->batches.max_tokens * d + m + workspace;
+    LODE_TRY(LODE_NEW_RAW(&search->y, search->batches.max_tokens * d, "layer outputs"));
+    LODE_TRY(LODE_NEW_RAW(&search->row, m, "a row of a matrix"));
     return LODE_NEW_RAW(&search->workspace, workspace, "work space");
 }
 
@@ -173,80 +175,108 @@ static void search_free(search_t *search) {
 /* Adds the pass in hand to the traces. Each prompt and layer was seen by one rank, and is 0 bytes
  * on the others. Collective. */
 static lode_status_t add_trace(search_t *search) {
-    lode_superweight_work_t *work = search->work;
-    const int64_t places = work->prompts.text.sequences * work->L;
-    const int64_t passes = work->count + 1;
+    lode_superweight_list_t *list = search->list;
+    const lode_comm_t *comm = search->run->comm;
+    const int64_t places = search->prompts->sequences * search->L, passes = list->count + 1;
     int bytes;
     lode_status_t status =
         lode_narrow(&bytes, places * (int64_t)sizeof *search->seen, "activation traces");
     if (status == LODE_OK)
         status =
-            lode_resize(&work->trace, passes * places, sizeof *work->trace, "activation traces");
-    LODE_TRY(lode_comm_agree(work->run->comm, status));
-    MPI_Allreduce(MPI_IN_PLACE, search->seen, bytes, MPI_BYTE, MPI_BOR, work->run->comm->comm);
-    memcpy(work->trace + work->count * places, search->seen, (size_t)bytes);
+            lode_resize(&list->trace, passes * places, sizeof *list->trace, "activation traces");
+    LODE_TRY(lode_comm_agree(comm, status));
+    MPI_Allreduce(MPI_IN_PLACE, search->seen, bytes, MPI_BYTE, MPI_BOR, comm->comm);
+    memcpy(list->trace + list->count * places, search->seen, (size_t)bytes);
     memset(search->seen, 0, (size_t)bytes);
     return LODE_OK;
 }
 
 /* Takes the next super weight from the last trace; *more: there was one. Local, the same on all
  * ranks. */
-static lode_status_t take_next(lode_superweight_work_t *work, bool *more) {
-    const lode_config_superweight_t *config = &work->run->config->superweight;
+static lode_status_t take_next(const search_t *search, bool *more) {
+    lode_superweight_list_t *list = search->list;
+    const lode_config_superweight_t *config = &search->run->config->superweight;
     const lode_spike_limits_t limits = {.relative = config->rule == LODE_SPIKE_RELATIVE,
                                         .ratio = config->ratio,
                                         .absolute = config->absolute,
                                         .product = config->product};
-    const int64_t prompts = work->prompts.text.sequences;
-    const lode_spike_layer_t *last = work->trace + work->count * prompts * work->L;
+    const int64_t prompts = search->prompts->sequences;
+    const lode_spike_layer_t *last = list->trace + list->count * prompts * search->L;
     lode_spike_place_t place;
-    *more = lode_spike_choose(&place, last, prompts, work->L, &limits);
-    work->limit_reached = *more && work->count == config->limit;
-    if (!*more || work->limit_reached) {
+    *more = lode_spike_choose(&place, last, prompts, search->L, &limits);
+    list->limit_reached = *more && list->count == config->limit;
+    if (!*more || list->limit_reached) {
         *more = false;
         return LODE_OK;
     }
-    LODE_TRY(lode_resize(&work->found, work->count + 1, sizeof *work->found, "super weights"));
-    const lode_spike_layer_t *seen = &last[place.prompt * work->L + place.layer];
-    work->found[work->count] = (lode_superweight_t){.layer = (int32_t)place.layer,
+    LODE_TRY(lode_resize(&list->found, list->count + 1, sizeof *list->found, "super weights"));
+    const lode_spike_layer_t *seen = &last[place.prompt * search->L + place.layer];
+    list->found[list->count] = (lode_superweight_t){.layer = (int32_t)place.layer,
                                                     .row = seen->output.index,
                                                     .channel = seen->channel,
                                                     .value = (float)seen->weight,
-                                                    .iteration = (int32_t)work->count,
+                                                    .iteration = (int32_t)list->count,
                                                     .prompt = (int32_t)place.prompt,
                                                     .seen = *seen};
-    work->count++;
+    list->count++;
     return LODE_OK;
 }
 
-static void say_found(const lode_superweight_work_t *work) {
-    const lode_superweight_t *found = &work->found[work->count - 1];
-    lode_log_info("superweight: layer %d, down_proj [%d, %d] = %.4g is a super weight: %.4g at "
-                  "token %d becomes %.4g, %.0f times the rest there",
-                  (int)found->layer, (int)found->row, (int)found->channel, (double)found->value,
-                  found->seen.activation, (int)found->seen.output.token, found->seen.output.value,
+static void say_found(const search_t *search) {
+    const lode_superweight_t *found = &search->list->found[search->list->count - 1];
+    lode_log_info("%s: layer %d, down_proj [%d, %d] = %.4g is a super weight: %.4g at token %d "
+                  "becomes %.4g, %.0f times the rest there",
+                  search->stage, (int)found->layer, (int)found->row, (int)found->channel,
+                  (double)found->value, found->seen.activation, (int)found->seen.output.token,
+                  found->seen.output.value,
                   lode_spike_ratio(found->seen.output.value, found->seen.output_scale));
 }
 
-lode_status_t lode_superweight_search(lode_superweight_work_t *work) {
-    const lode_comm_t *comm = work->run->comm;
-    search_t search = {.work = work};
+static void say_limit(const search_t *search) {
+    lode_log_warning("%s: there are more than superweight.limit = %lld; raise it, or "
+                     "superweight.ratio",
+                     search->stage, (long long)search->run->config->superweight.limit);
+}
+
+lode_status_t lode_superweight_search(lode_superweight_list_t *list, lode_run_t *run,
+                                      const char *stage, const lode_text_t *prompts) {
+    const lode_comm_t *comm = run->comm;
+    search_t search = {.list = list,
+                       .run = run,
+                       .stage = stage,
+                       .prompts = prompts,
+                       .L = run->architecture.layers};
     const lode_observer_t observer = {.context = &search, .ffn_forward = on_ffn};
     lode_status_t status = lode_comm_agree(comm, prepare(&search));
     for (bool more = true; status == LODE_OK && more;) {
         const int64_t other = search.reals * (int64_t)sizeof(lode_real_t);
-        status =
-            lode_superweight_pass(work, search.stack, &search.batches, false, other, &observer);
+        status = lode_superweight_pass(run, stage, search.stack, &search.batches, false, other,
+                                       &observer);
         if (status == LODE_OK)
             status = add_trace(&search);
         if (status == LODE_OK)
-            status = lode_comm_agree(comm, take_next(work, &more));
+            status = lode_comm_agree(comm, take_next(&search, &more));
         if (status != LODE_OK || !more)
             break;
-        say_found(work);
+        say_found(&search);
         status =
-            lode_comm_agree(comm, lode_superweight_edit(work, search.stack, false, &search.edits));
+            lode_comm_agree(comm, lode_superweight_edit(list, search.stack, false, &search.edits));
     }
+    if (list->limit_reached)
+        say_limit(&search);
     search_free(&search);
     return status;
+}
+
+void lode_superweight_list_free(lode_superweight_list_t *list) {
+    free(list->found);
+    free(list->trace);
+    *list = (lode_superweight_list_t){0};
+}
+
+int64_t lode_superweight_search_memory(const lode_run_t *run, int64_t prompts, int64_t longest) {
+    const lode_architecture_t *a = &run->architecture;
+    const int64_t passes = run->config->superweight.limit + 1;
+    return passes * prompts * a->layers * (int64_t)sizeof(lode_spike_layer_t) +
+           longest * a->hidden * (int64_t)sizeof(lode_real_t);
 }

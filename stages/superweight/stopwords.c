@@ -143,10 +143,12 @@ static lode_status_t run_model(lode_superweight_work_t *work, measure_t *measure
     lode_superweight_edits_t edits = {0};
     lode_status_t status = LODE_OK;
     if (model != LODE_SUPERWEIGHT_BEFORE)
-        status = lode_superweight_edit(work, stack, model == LODE_SUPERWEIGHT_RESTORED, &edits);
+        status =
+            lode_superweight_edit(&work->list, stack, model == LODE_SUPERWEIGHT_RESTORED, &edits);
     status = lode_comm_agree(comm, status);
     if (status == LODE_OK)
-        status = lode_superweight_pass(work, stack, batches, true, other, &observer);
+        status =
+            lode_superweight_pass(work->run, "superweight", stack, batches, true, other, &observer);
     if (status == LODE_OK)
         status = reduce(comm, measure, work->stopwords.mean[model]);
     lode_superweight_edits_free(&edits);
@@ -182,7 +184,7 @@ lode_status_t lode_superweight_stopwords_measure(lode_superweight_work_t *work) 
                                    batches.longest, (int)run->config->threads);
     status = lode_comm_agree(run->comm, status);
     /* Without super weights all three are one. */
-    const int models = work->count > 0 ? LODE_SUPERWEIGHT_MODELS : 1;
+    const int models = work->list.count > 0 ? LODE_SUPERWEIGHT_MODELS : 1;
     for (int i = 0; i < models && status == LODE_OK; i++)
         status = run_model(work, &measure, &batches, stack, i);
     for (int i = models; i < LODE_SUPERWEIGHT_MODELS && status == LODE_OK; i++)

@@ -34,26 +34,22 @@ static void work_free(lode_superweight_work_t *work) {
     lode_superweight_text_free(&work->prompts);
     lode_superweight_stopwords_free(&work->stopwords);
     lode_superweight_known_free(&work->known);
-    free(work->found);
-    free(work->trace);
+    lode_superweight_list_free(&work->list);
+    free(work->relation);
     free(work->tensor.item);
     free(work->global.item);
 }
 
 static void say(const lode_superweight_work_t *work) {
     const lode_config_superweight_t *config = &work->run->config->superweight;
-    if (work->limit_reached)
-        lode_log_warning("superweight: there are more than superweight.limit = %lld; raise it, or "
-                         "superweight.ratio",
-                         (long long)config->limit);
-    lode_log_info("superweight: %lld found in %s over %lld prompts", (long long)work->count,
+    lode_log_info("superweight: %lld found in %s over %lld prompts", (long long)work->list.count,
                   work->run->model->name, (long long)config->prompt_count);
 }
 
 /* Collective. */
 static lode_status_t compute(lode_superweight_work_t *work) {
     LODE_TRY(open_inputs(work));
-    LODE_TRY(lode_superweight_search(work));
+    LODE_TRY(lode_superweight_search(&work->list, work->run, "superweight", &work->prompts.text));
     say(work);
     lode_status_t status = LODE_OK;
     if (work->run->comm->rank == 0)
@@ -117,21 +113,20 @@ lode_status_t lode_superweight_size(lode_stage_size_t *size, lode_run_t *run, in
     const lode_architecture_t *a = &run->architecture;
     lode_superweight_work_t work = work_of(run);
     work.prompts.text.sequences = prompts;
-    work.count = config->limit;
+    work.list.count = config->limit;
     work.stopwords.wanted = words > 0;
     work.stopwords.words = words;
     work.stopwords.texts.text.sequences = texts;
     work.tensor.count = a->layers * tensor_share(a, config);
     work.global.count = wants(config, LODE_EXPERIMENT_OTHERS_GLOBAL) ? config->others_count : 0;
-    const int64_t traces =
-        (work.count + 1) * prompts * a->layers * (int64_t)sizeof(lode_spike_layer_t);
     /* Of the ranks' largest weights rank 0 holds all at once, and those that are written besides.
      */
     const int64_t others = (2 * work.tensor.count + (1 + run->comm->size) * work.global.count) *
                            (int64_t)(sizeof(lode_outlier_t) + sizeof(double));
     const int64_t outputs = longest * a->hidden * (int64_t)sizeof(lode_real_t);
     const int64_t probabilities = (texts + longest) * (words + 1) * (int64_t)sizeof(double);
-    *size = (lode_stage_size_t){.memory = traces + others +
-                                          (outputs > probabilities ? outputs : probabilities)};
+    const int64_t search = lode_superweight_search_memory(run, prompts, longest);
+    *size = (lode_stage_size_t){.memory = search + others +
+                                          (probabilities > outputs ? probabilities - outputs : 0)};
     return count_file(&work, &size->file);
 }

@@ -2,7 +2,7 @@
 #include <stdlib.h>
 
 #include "base/memory.h"
-#include "superweight/work.h"
+#include "superweight/search.h"
 
 lode_status_t lode_superweight_text_read(lode_superweight_text_t *text, lode_store_t *tokenize,
                                          const char *group) {

@@ -3,29 +3,16 @@
 #define LODE_STAGES_SUPERWEIGHT_WORK_H
 
 #include "common/run.h"
-#include "kernels/codec.h"
 #include "score/outlier.h"
-#include "score/spike.h"
+#include "superweight/search.h"
 #include "superweight/superweight.h"
-#include "transformer/pass.h"
 
-/* One super weight. */
-typedef struct lode_superweight {
-    int32_t layer, row, channel;
-    float value;               /* Wdown[row, channel] */
-    int32_t iteration, prompt; /* where it was seen */
-    lode_spike_layer_t seen;
-    int32_t loss_proxy_rank; /* of the channel; this and what follows on rank 0 alone */
+/* What a super weight's channel is to the loss, and whether the weight is published. */
+typedef struct lode_superweight_relation {
+    int32_t loss_proxy_rank;
     double loss_proxy_share;
     uint8_t core, halo, known;
-} lode_superweight_t;
-
-/* Sequences of tokenize.h5 without targets. */
-typedef struct lode_superweight_text {
-    lode_text_t text;
-    int64_t *offsets;
-    int32_t *ids, *target;
-} lode_superweight_text_t;
+} lode_superweight_relation_t;
 
 /* Weights, on rank 0; ordered by their places. */
 typedef struct lode_superweight_others {
@@ -64,48 +51,12 @@ typedef struct lode_superweight_work {
     lode_store_t *tokenize, *accumulate, *classify; /* open for reading */
     lode_store_t *store;
     lode_superweight_text_t prompts;
-    lode_superweight_t *found; /* [count], in the order of finding; the same on all ranks */
-    int64_t count;
-    bool limit_reached;
-    lode_spike_layer_t *trace; /* [count + 1, prompts, L]; the same on all ranks */
+    lode_superweight_list_t list;
+    lode_superweight_relation_t *relation; /* [list.count], on rank 0 alone */
     lode_superweight_others_t tensor, global;
     lode_superweight_stopwords_t stopwords;
     lode_superweight_known_t known;
 } lode_superweight_work_t;
-
-/* --- text.c ---------------------------------------------------------------------------------- */
-
-/* Reads <group>/ids and <group>/offsets. *text is for lode_superweight_text_free. Local. */
-LODE_MUST_USE lode_status_t lode_superweight_text_read(lode_superweight_text_t *text,
-                                                       lode_store_t *tokenize, const char *group);
-void lode_superweight_text_free(lode_superweight_text_t *text);
-
-/* --- search.c -------------------------------------------------------------------------------- */
-
-/* What a stack without super weights points at. Initialise with {0}. */
-typedef struct lode_superweight_edits {
-    lode_held_t *held;    /* [found] by layer, then place */
-    lode_held_t *restore; /* the same */
-    lode_codec_t *codec;  /* [layers of the stack] */
-} lode_superweight_edits_t;
-
-/* Makes the stack the model with all super weights found set to 0; `restored` puts their products
- * back. What was there before is replaced; `edits` must stay as long as the stack is used, and be
- * released then. A NULL stack is left alone. Local. */
-LODE_MUST_USE lode_status_t lode_superweight_edit(const lode_superweight_work_t *work,
-                                                  lode_stack_t *stack, bool restored,
-                                                  lode_superweight_edits_t *edits);
-void lode_superweight_edits_free(lode_superweight_edits_t *edits); /* leaves {0} */
-
-/* One pass of a text through the stack; `head`: up to the logits. other: private bytes that the
- * caller holds. Collective. */
-LODE_MUST_USE lode_status_t lode_superweight_pass(const lode_superweight_work_t *work,
-                                                  lode_stack_t *stack,
-                                                  const lode_batches_t *batches, bool head,
-                                                  int64_t other, const lode_observer_t *observer);
-
-/* Finds the super weights, with their traces. Collective. */
-LODE_MUST_USE lode_status_t lode_superweight_search(lode_superweight_work_t *work);
 
 /* --- others.c -------------------------------------------------------------------------------- */
 

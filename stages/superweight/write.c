@@ -74,7 +74,8 @@ static lode_status_t put_array(lode_superweight_work_t *work, const char *group,
 
 /* --- /weights -------------------------------------------------------------------------------- */
 
-static weight_row_t weight_row(const lode_superweight_t *found) {
+static weight_row_t weight_row(const lode_superweight_t *found,
+                               const lode_superweight_relation_t *relation) {
     const lode_spike_layer_t *seen = &found->seen;
     return (weight_row_t){.layer = found->layer,
                           .row = found->row,
@@ -82,17 +83,17 @@ static weight_row_t weight_row(const lode_superweight_t *found) {
                           .iteration = found->iteration,
                           .prompt = found->prompt,
                           .token = seen->output.token,
-                          .loss_proxy_rank = found->loss_proxy_rank,
+                          .loss_proxy_rank = relation->loss_proxy_rank,
                           .value = (double)found->value,
                           .input = seen->activation,
                           .output = seen->output.value,
                           .product = seen->activation * seen->weight,
                           .ratio_input = lode_spike_ratio(seen->activation, seen->input_scale),
                           .ratio_output = lode_spike_ratio(seen->output.value, seen->output_scale),
-                          .loss_proxy_share = found->loss_proxy_share,
-                          .core = found->core,
-                          .halo = found->halo,
-                          .known = found->known};
+                          .loss_proxy_share = relation->loss_proxy_share,
+                          .core = relation->core,
+                          .halo = relation->halo,
+                          .known = relation->known};
 }
 
 static lode_status_t put_weights(lode_superweight_work_t *work) {
@@ -115,17 +116,18 @@ static lode_status_t put_weights(lode_superweight_work_t *work) {
         {"halo", LODE_TYPE_U8, offsetof(weight_row_t, halo)},
         {"known", LODE_TYPE_U8, offsetof(weight_row_t, known)},
     };
+    const lode_superweight_list_t *list = &work->list;
     weight_row_t *rows = NULL;
     lode_status_t status =
-        lode_comm_agree(work->run->comm, LODE_NEW(&rows, work->count, "super weights"));
-    for (int64_t i = 0; i < work->count && work->found && status == LODE_OK; i++)
-        rows[i] = weight_row(&work->found[i]);
+        lode_comm_agree(work->run->comm, LODE_NEW(&rows, list->count, "super weights"));
+    for (int64_t i = 0; i < list->count && work->relation && status == LODE_OK; i++)
+        rows[i] = weight_row(&list->found[i], &work->relation[i]);
     if (status == LODE_OK)
         status = put_columns(work, "/weights", columns, sizeof columns / sizeof *columns, rows,
-                             sizeof *rows, work->count);
+                             sizeof *rows, list->count);
     free(rows);
     return status == LODE_OK ? lode_store_attribute_i64(work->store, "/weights", "limit_reached",
-                                                        work->limit_reached)
+                                                        list->limit_reached)
                              : status;
 }
 
@@ -148,7 +150,7 @@ static lode_status_t put_trace(lode_superweight_work_t *work, int64_t iteration,
     char group[PATH];
     const int64_t prompts = work->prompts.text.sequences;
     const lode_spike_layer_t *seen =
-        work->trace ? work->trace + (iteration * prompts + prompt) * work->L : NULL;
+        work->list.trace ? work->list.trace + (iteration * prompts + prompt) * work->L : NULL;
     for (int64_t l = 0; l < work->L && seen; l++)
         rows[l] = (trace_row_t){.seen = seen[l], .share = lode_spike_share(&seen[l])};
     snprintf(group, sizeof group, "/traces/%lld/%lld", (long long)iteration, (long long)prompt);
@@ -160,7 +162,7 @@ static lode_status_t put_traces(lode_superweight_work_t *work) {
     trace_row_t *rows = NULL;
     lode_status_t status =
         lode_comm_agree(work->run->comm, LODE_NEW(&rows, work->L, "activation traces"));
-    for (int64_t i = 0; i <= work->count && status == LODE_OK; i++)
+    for (int64_t i = 0; i <= work->list.count && status == LODE_OK; i++)
         for (int64_t p = 0; p < work->prompts.text.sequences && status == LODE_OK; p++)
             status = put_trace(work, i, p, rows);
     free(rows);
@@ -268,11 +270,11 @@ static lode_status_t put_stopwords(lode_superweight_work_t *work) {
 static lode_status_t put_known(lode_superweight_work_t *work) {
     static const char group[] = "/known";
     const lode_superweight_known_t *known = &work->known;
-    int64_t counts[] = {known->listed ? known->count : -1, 0, work->count};
+    int64_t counts[] = {known->listed ? known->count : -1, 0, work->list.count};
     for (int64_t k = 0; k < known->count; k++)
         counts[1] += known->found[k];
-    for (int64_t i = 0; i < work->count && work->found; i++)
-        counts[2] -= work->found[i].known;
+    for (int64_t i = 0; i < work->list.count && work->relation; i++)
+        counts[2] -= work->relation[i].known;
     LODE_TRY(lode_comm_broadcast(work->run->comm, counts, sizeof counts, 0));
     const int64_t count = counts[0];
     if (count < 0)

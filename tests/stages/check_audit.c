@@ -259,13 +259,62 @@ static void check_version(check_t *check, const char *version, const table_t *fo
     table_free(&got);
 }
 
+/* What the search of a version has found follows from its table: the original's are where they are,
+ * each once; and of the original's own folder it is what superweight.h5 has. */
+static void check_search(check_t *check, const char *version, const table_t *found) {
+    static const char *const numbers[] = {"input", "output", "ratio_input", "ratio_output"};
+    char path[PATH];
+    const int64_t n = found->layer.count;
+    const bool self = strcmp(version, "self") == 0;
+    snprintf(path, sizeof path, "/folders/%s/detected", version);
+    table_t got = read_table(check, check->audit, path);
+    snprintf(path, sizeof path, "/folders/%s/detected/original", version);
+    lode_h5_array_t original = read_array(check, check->audit, path, LODE_H5_I32);
+    snprintf(path, sizeof path, "/folders/%s/superweights/detected", version);
+    lode_h5_array_t again = read_array(check, check->audit, path, LODE_H5_U8);
+    int64_t count = 0, back = 0, told = 0;
+    bool passed = n > 0 && again.count == n && original.count == got.layer.count;
+    while (passed && count < original.count && got.layer.i32[count] >= 0)
+        count++;
+    for (int64_t i = 0; i < count; i++) {
+        const int32_t at = original.i32[i];
+        back += at >= 0;
+        for (int64_t w = 0; w < n; w++)
+            passed &= (w == at) == (got.layer.i32[i] == found->layer.i32[w] &&
+                                    got.row.i32[i] == found->row.i32[w] &&
+                                    got.channel.i32[i] == found->channel.i32[w]);
+        passed &= !self || (at == i && got.value.f64[i] == found->value.f64[i]);
+    }
+    for (int64_t w = 0; passed && w < n; w++)
+        told += again.u8[w];
+    passed &= count > 0 && told == back && (!self || back == n);
+    for (int i = 0; i < 4 && self && passed; i++) {
+        snprintf(path, sizeof path, "/folders/%s/detected/%s", version, numbers[i]);
+        lode_h5_array_t own = read_array(check, check->audit, path, LODE_H5_F64);
+        snprintf(path, sizeof path, "/weights/%s", numbers[i]);
+        lode_h5_array_t want = read_array(check, check->superweight, path, LODE_H5_F64);
+        passed = want.count == n && own.count >= n &&
+                 memcmp(own.f64, want.f64, (size_t)n * sizeof(double)) == 0;
+        lode_h5_free(&own);
+        lode_h5_free(&want);
+    }
+    snprintf(path, sizeof path, "%s: %lld super weights found, %lld of them of the original's %lld",
+             version, (long long)count, (long long)back, (long long)n);
+    report(check, passed, path, "");
+    lode_h5_free(&again);
+    lode_h5_free(&original);
+    table_free(&got);
+}
+
 static void check_superweights(check_t *check) {
     static const char *const versions[] = {"self", "altered", "sliced"};
     int64_t counts[4] = {0};
     table_t found = read_table(check, check->superweight, "/weights");
     lode_h5_array_t kept = read_array(check, check->want, "kept", LODE_H5_I32);
-    for (size_t i = 0; i < sizeof versions / sizeof *versions; i++)
+    for (size_t i = 0; i < sizeof versions / sizeof *versions; i++) {
         check_version(check, versions[i], &found, &kept, counts);
+        check_search(check, versions[i], &found);
+    }
     report(check, counts[0] > 0 && counts[1] == 1 && counts[2] > 0 && counts[3] == 1,
            "super weights that are as they were, halved, removed, turned", "");
     lode_h5_free(&kept);

@@ -1,12 +1,13 @@
 /* check_trajectory: trajectory.csv against the stage files it is of.
  *
- *     check_trajectory FOLDER LAST MODEL ...
+ *     check_trajectory FOLDER SEED LAST MODEL ...
  *
- * FOLDER is <results>/<name>, LAST the checkpoint that overlaps are with, MODEL … all checkpoints.
- * Every figure that follows from stage files is computed here once more, by plain loops and without
- * Lodestone's scores, and must be in the table, layer by layer and as median with its range.
- * Prints a line for every model; the exit status is 0 where all pass, 1 where any fails, 2 for a
- * wrong command line.
+ * FOLDER is <results>/<name>, SEED the experiment's, LAST the checkpoint that overlaps are with,
+ * MODEL … all checkpoints. Every figure that follows from stage files is computed here once more,
+ * by plain loops and without Lodestone's scores, and must be in the table, layer by layer and as
+ * median with its range; so is every bootstrap interval of the first checkpoint's last layer, of
+ * the same draws. Prints a line for every model; the exit status is 0 where all pass, 1 where any
+ * fails, 2 for a wrong command line.
  */
 #include <math.h>
 #include <stdbool.h>
@@ -14,6 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/random.h"
 #include "testing/hdf5_read.h"
 
 enum { FAILED = 1, USAGE = 2, PATH = 512, FIELDS = 9, MOST_LAYERS = 64 };
@@ -183,8 +185,9 @@ static void check_concentration(check_t *check, const model_t *model) {
                  {"core_mass@0.02", 0.02},
                  {"core_mass@0.05", 0.05}};
     const int64_t m = check->channels;
-    double values[MOST_LAYERS], low[MOST_LAYERS], high[MOST_LAYERS];
+    double values[MOST_LAYERS], low[MOST_LAYERS], high[MOST_LAYERS], any[MOST_LAYERS];
     for (int64_t l = 0; l < check->layers; l++) {
+        any[l] = INFINITY;
         low[l] = model->interval.f64[2 * l];
         high[l] = model->interval.f64[2 * l + 1];
     }
@@ -193,7 +196,7 @@ static void check_concentration(check_t *check, const model_t *model) {
         const int64_t size = (int64_t)floor(fixed[i].fraction * (double)m);
         for (int64_t l = 0; l < check->layers; l++)
             values[l] = mass_of(model->proxy.f64 + l * m, m, size > 1 ? size : 1);
-        compare_layers(check, model, fixed[i].figure, values, NULL, NULL);
+        compare_layers(check, model, fixed[i].figure, values, any, any);
     }
 }
 
@@ -212,7 +215,7 @@ static void check_overlap(check_t *check, const model_t *model, const model_t *l
     }
     compare_layers(check, model, "core_overlap", overlap, any, any);
     compare_layers(check, model, "core_overlap_chance", chance, NULL, NULL);
-    compare_layers(check, model, "proxy_correlation", correlation, NULL, NULL);
+    compare_layers(check, model, "proxy_correlation", correlation, any, any);
     /* The interval is one: of shares, and of a checkpoint with itself without width. */
     for (int64_t l = 0; l < check->layers; l++) {
         char layer[24];
@@ -344,29 +347,104 @@ static void free_model(model_t *model) {
         lode_h5_free(arrays[i]);
 }
 
+/* --- intervals ------------------------------------------------------------------------------- */
+
+enum { DRAWS = 200, DRAWN = 6 };
+
+static int compare_doubles(const void *left, const void *right) {
+    const double *a = left, *b = right;
+    return (*a > *b) - (*a < *b);
+}
+
+/* What is drawn of a layer of two checkpoints, into row `d` of figures [DRAWN][DRAWS]. */
+static void measure_draw(const double *values, const double *lasts, int64_t m, int64_t k, int d,
+                         double figures[DRAWN][DRAWS]) {
+    static const double fractions[] = {0.005, 0.01, 0.02, 0.05};
+    int64_t shared = 0;
+    for (int64_t j = 0; j < m; j++)
+        shared += rank_of(values, m, j) < k && rank_of(lasts, m, j) < k;
+    figures[0][d] = (double)shared / (double)k;
+    figures[1][d] = spearman(values, lasts, m);
+    for (int i = 0; i < 4; i++) {
+        const int64_t size = (int64_t)floor(fractions[i] * (double)m);
+        figures[2 + i][d] = mass_of(values, m, size > 1 ? size : 1);
+    }
+}
+
+/* The percentile interval of 95 %, linear between draws. */
+static double percentile(double *figures, double fraction) {
+    qsort(figures, DRAWS, sizeof *figures, compare_doubles);
+    const double place = fraction * (DRAWS - 1);
+    const int below = (int)place;
+    return figures[below] + (place - below) * (figures[below + 1] - figures[below]);
+}
+
+/* The last layer's intervals, from draws made here. */
+static void check_intervals(check_t *check, const model_t *model, const model_t *last,
+                            const char *folder, int64_t seed) {
+    static const char *const names[DRAWN] = {"core_overlap",    "proxy_correlation",
+                                             "core_mass@0.005", "core_mass@0.01",
+                                             "core_mass@0.02",  "core_mass@0.05"};
+    static const char dataset[] = "/sequences/loss_proxy";
+    static double figures[DRAWN][DRAWS];
+    const int64_t layer = check->layers - 1, m = check->channels, k = model->core.extent[1];
+    lode_h5_array_t own = {0}, other = {0};
+    double *values = calloc(2 * (size_t)m, sizeof *values);
+    char number[24];
+    if (!values || !read_one(&own, folder, model->name, "accumulate", dataset, LODE_H5_F64) ||
+        !read_one(&other, folder, last->name, "accumulate", dataset, LODE_H5_F64)) {
+        check->failed++;
+        return;
+    }
+    for (int d = 0; d < DRAWS; d++) {
+        const uint64_t key = lode_random_key(seed, "trajectory", layer, d);
+        const int64_t sequences = own.extent[0];
+        memset(values, 0, 2 * (size_t)m * sizeof *values);
+        for (int64_t i = 0; i < sequences; i++) {
+            const int64_t s = lode_random_below(key, (uint64_t)i, sequences);
+            for (int64_t j = 0; j < m; j++) {
+                values[j] += own.f64[(s * check->layers + layer) * m + j];
+                values[m + j] += other.f64[(s * check->layers + layer) * m + j];
+            }
+        }
+        measure_draw(values, values + m, m, k, d, figures);
+    }
+    snprintf(number, sizeof number, "%lld", (long long)layer);
+    for (int i = 0; i < DRAWN; i++) {
+        const row_t *row = find(&check->table, model->name, number, names[i]);
+        compare(check, model, number, names[i], row ? strtod(row->field[5], NULL) : NAN,
+                percentile(figures[i], 0.025), percentile(figures[i], 0.975));
+    }
+    free(values);
+    lode_h5_free(&own);
+    lode_h5_free(&other);
+}
+
 int main(int argc, char **argv) {
     check_t check = {0};
     model_t last, model;
     char path[PATH];
-    if (argc < 4) {
-        fprintf(stderr, "usage: check_trajectory FOLDER LAST MODEL ...\n");
+    if (argc < 5) {
+        fprintf(stderr, "usage: check_trajectory FOLDER SEED LAST MODEL ...\n");
         return USAGE;
     }
     snprintf(path, sizeof path, "%s/trajectory.csv", argv[1]);
-    if (!read_table(&check.table, path) || !read_model(&last, argv[1], argv[2])) {
+    if (!read_table(&check.table, path) || !read_model(&last, argv[1], argv[3])) {
         printf("FAIL  %s or its last checkpoint cannot be read\n", path);
         return FAILED;
     }
     check.layers = last.proxy.extent[0];
     check.channels = last.proxy.extent[1];
-    for (int i = 3; i < argc && check.layers <= MOST_LAYERS; i++) {
+    for (int i = 4; i < argc && check.layers <= MOST_LAYERS; i++) {
         const int compared = check.compared, failed = check.failed;
-        const bool is_last = strcmp(argv[i], argv[2]) == 0;
+        const bool is_last = strcmp(argv[i], argv[3]) == 0;
         if (!is_last && !read_model(&model, argv[1], argv[i]))
             return FAILED;
         const model_t *each = is_last ? &last : &model;
         check_concentration(&check, each);
         check_overlap(&check, each, &last);
+        if (i == 4)
+            check_intervals(&check, each, &last, argv[1], strtoll(argv[2], NULL, 10));
         check_activations(&check, each);
         check_superweights(&check, each, argv[1]);
         check_perplexity(&check, each, argv[1]);

@@ -1,16 +1,19 @@
 #!/usr/bin/env bash
 # Super weights that test_plant puts into trained models: found at their coordinates and nowhere
 # else, late spikes that depend on an early one not reported, the same bits on any number of ranks;
-# what is computed with them; and what a user can get wrong.
+# what is computed with them; what other versions of the model have of them; and what a user can get
+# wrong.
 #
 #     tests/stages/superweight.sh
 #
-# LODE, PLANT and CHECK_SUPERWEIGHT name the programs (default: those of build-release), LODE_DATA the
-# data folder: with it, a float32 model of other sizes is looked at too. Exit status: 0 passed, 1 failed.
+# LODE, PLANT, ALTER and CHECK_SUPERWEIGHT name the programs (default: those of build-release),
+# LODE_DATA the data folder: with it, a float32 model of other sizes is looked at too. Exit status: 0
+# passed, 1 failed.
 # shellcheck source=tests/stages/common.sh
 source "$(dirname "$0")/common.sh"
 plant=${PLANT:-$root/build-release/tests/test_plant}
 check=${CHECK_SUPERWEIGHT:-$root/build-release/tests/check_superweight}
+alter=${ALTER:-$root/build-release/tests/test_alter}
 data=${LODE_DATA:-../shared/data}
 kinds=(nothing single pair rows layers late)
 experiment=tests/stages/superweight.cfg
@@ -151,6 +154,68 @@ fi
 lode_run 1 $experiment limit --set "models.[0].path=$work/$name/rows" "${stages[@]}" \
     --set superweight.limit=2
 said "the limit" "there are more than superweight.limit = 2"
+
+# --- found again in other versions --------------------------------------------------------------
+
+# Of one with a single super weight: as it is; with that zeroed; with another planted; with both; and
+# with half of its channels cut out, which are known by a note, or by what they read.
+read -r layer row channel <"$work/$name-single.planted"
+{ read -r _ && read -r other_layer other_row other_channel; } <"$work/$name-layers.planted"
+echo "model.layers.$layer.mlp.down_proj.weight element $row $channel 0" >"$work/zero"
+for pair in single:kept single:zeroed layers:other layers:both; do
+    cp -r "$work/$name/${pair%:*}" "$work/${pair#*:}"
+done
+"$alter" "$work/zeroed" "$work/zero"
+"$alter" "$work/other" "$work/zero"
+folders=
+for folder in kept zeroed other both sliced bare; do
+    folders+="{name=\"$folder\";path=\"$work/$folder\";},"
+done
+versions=(--set "models.[0].path=$work/$name/single" --set 'prune.methods=["scar-lp"]'
+    --set 'prune.sparsity=(0.5)' --set "export=({variant=\"scar-lp@0.5\";path=\"$work/sliced\";})")
+lode_run 2 $experiment versions "${versions[@]}"
+cp -r "$work/sliced" "$work/bare"
+rm "$work/bare/lodestone.json"
+versions+=(--set "audit.folders=(${folders%,})" --set audit.loss_proxy=false)
+lode_run 1 $experiment versions "${versions[@]}"
+# folder: of the original's, surviving, detected; new
+while read -r folder surviving detected new; do
+    got=$(awk -F, -v folder="$folder" '
+        NR == 1 { for (i = 1; i <= NF; i++) at[$i] = i; next }
+        $at["folder"] == folder && $at["layer"] == "all" {
+            print $at["superweights"], $at["superweights_surviving"], $at["superweights_detected"],
+                $at["superweights_new"] }' "$work/versions/superweight/audit.csv")
+    if [ "$got" = "1 $surviving $detected $new" ]; then
+        ok "$folder: $surviving of 1 survives, $detected is found again, $new new"
+    else
+        bad "$folder: 1 $surviving $detected $new expected, $got in audit.csv"
+    fi
+done <<'END'
+kept 1 1 0
+zeroed 0 0 0
+other 0 0 1
+both 1 1 1
+sliced 1 1 0
+bare 1 1 0
+END
+said "a new one is named" "audit of other: layer $other_layer, down_proj [$other_row, $other_channel]"
+versions_folder=superweight/planted
+cp -r "$work/versions" "$work/versions1"
+lode_run 3 $experiment versions "${versions[@]}" --stages audit --force
+same "audited on 3 ranks" versions1/$versions_folder versions/$versions_folder audit
+lode_run 2 $experiment versions "${versions[@]}" --set replicas=2 --stages audit --force
+same "audited by 2 replicas" versions1/$versions_folder versions/$versions_folder audit
+rm "$work/versions/$versions_folder/audit.h5"
+{ LODE_MARKS=kill:20 "$lode" run $experiment --set "results=$work/versions" "${versions[@]}" \
+    --stages audit </dev/null >"$work/log" 2>&1 && bad "not killed"; } 2>/dev/null # says "Killed"
+lode_run 2 $experiment versions "${versions[@]}" --stages audit
+searched=$(sed -n 's/^lode: audit of \([a-z]*\): .* are found again.*/\1/p' "$work/log" | tr '\n' ' ')
+if [ "$searched" = "other both sliced bare " ]; then
+    ok "killed, it goes on with $searched"
+else
+    bad "killed, it goes on with $searched"
+fi
+same "killed" versions1/$versions_folder versions/$versions_folder audit
 
 # --- what a user can get wrong ------------------------------------------------------------------
 

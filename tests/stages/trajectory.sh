@@ -22,7 +22,7 @@ steps=(books3m-step-000043 books3m-step-000151 books3m-step-000389 books3m-step-
 
 lode_run 2 "$study" results "${settings[@]}"
 folder=$work/results/small-trajectory
-"$check" "$folder" books3m books3m "${steps[@]}" || failed=1
+"$check" "$folder" 42 books3m "${steps[@]}" books3m || failed=1
 
 # Rows come in the order of steps.
 order=$(tail -n +2 "$folder/trajectory.csv" | cut -d, -f3 | uniq | tr '\n' ' ')
@@ -40,7 +40,7 @@ fi
 
 # The last step decides what overlaps are with; a checkpoint alone is its own last.
 lode_run 1 "$study" one "${settings[@]}" --model books3m-step-000389
-"$check" "$work/one/small-trajectory" books3m-step-000389 books3m-step-000389 || failed=1
+"$check" "$work/one/small-trajectory" 42 books3m-step-000389 books3m-step-000389 || failed=1
 
 # Draws are of the experiment's seed alone.
 cp "$folder/trajectory.csv" "$work/before.csv"

@@ -163,6 +163,18 @@ static void put_accuracy(lode_store_t *store, const char *group, double accuracy
     LODE_ASSERT_OK(lode_store_attribute_i64(store, path, "items", 500));
 }
 
+/* What a search of a folder has found: one of the original's two super weights, and two new ones.
+ */
+static void put_search(lode_store_t *store, const char *group) {
+    char path[128];
+    snprintf(path, sizeof path, "%s/superweights/detected", group);
+    put_bytes(store, path, 2, (uint8_t[]){0, 1});
+    snprintf(path, sizeof path, "%s/detected/layer", group);
+    put_line(store, path, 4, (int32_t[]){0, 1, 1, -1});
+    snprintf(path, sizeof path, "%s/detected/original", group);
+    put_line(store, path, 4, (int32_t[]){-1, 1, -1, -1});
+}
+
 /* A folder of audit.h5 whose core keeps `mass` of the loss proxy, with or without figures of its
  * super weight. */
 static void put_folder(lode_store_t *store, const char *group, double perplexity, double mass,
@@ -194,6 +206,8 @@ static void put_folder(lode_store_t *store, const char *group, double perplexity
     put_line(store, path, 2, (int32_t[]){1, 1});
     snprintf(path, sizeof path, "%s/superweights/survives", group);
     put_bytes(store, path, 2, (uint8_t[]){1, (uint8_t)survives});
+    if (survives)
+        put_search(store, group);
     LODE_ASSERT_OK(lode_store_attribute_text(store, group, "path", "models/a,b"));
 }
 
@@ -571,7 +585,9 @@ static const char *const columns[] = {"model",
                                       "count",
                                       "value_original",
                                       "point",
-                                      "path"};
+                                      "path",
+                                      "superweights_detected",
+                                      "superweights_new"};
 enum { COLUMNS = sizeof columns / sizeof columns[0] };
 
 static const char *field(char **fields, const char *column) {
@@ -602,6 +618,13 @@ static void check_audit_row(char **fields, int layer, bool second) {
     assert_string_equal(field(fields, "zero_attention"), "");
     near(fields, "superweights", all || layer == 1 ? 2 : 0);
     near(fields, "superweights_surviving", !all && layer != 1 ? 0 : second ? 1 : 2);
+    if (second) { /* which was not searched */
+        assert_string_equal(field(fields, "superweights_detected"), "");
+        assert_string_equal(field(fields, "superweights_new"), "");
+    } else {
+        near(fields, "superweights_detected", all || layer == 1 ? 1 : 0);
+        near(fields, "superweights_new", all ? 2 : layer < 2 ? 1 : 0);
+    }
     assert_string_equal(field(fields, "path"), "models/a,b");
     assert_string_equal(field(fields, "dataset"), !all ? "" : layer == LAYERS ? "books" : "arc");
     assert_string_equal(field(fields, "metric"), !all              ? ""
@@ -629,11 +652,13 @@ static void test_retention(void **state) {
     char *html = build(folder, one_model, 1, 0);
     want(html, "<th scope=\"row\">wanda&lt;50&gt;</th><td class=\"n\">20 <span class=\"point\">"
                "2.000×</span></td><td class=\"n\">50.0 %</td><td class=\"n\">1 of 2</td>"
+               "<td class=\"n\">–</td><td class=\"n\">–</td>"
                "<td class=\"n\">25.0 %</td><td class=\"n\">50.0 %</td><td class=\"n\">75.0 %</td>"
                "<td class=\"n\">0.500</td><td class=\"n\">1.0 %</td><td class=\"n\">11.0 %</td>"
                "<td class=\"n\">21.0 %</td><td class=\"n\">31.0 %</td><td class=\"n\">40.0 %</td>"
                "<td class=\"n\">51.0 %</td><td class=\"n\">–</td><td>similarity</td></tr>");
     want(html, "<th scope=\"row\">original</th><td class=\"n\">10</td><td class=\"n\">–</td>");
+    want(html, "<td class=\"n\">2 of 2</td><td class=\"n\">1</td><td class=\"n\">2</td>");
     want(html, "<b>Accuracy on arc against retention.</b>");
     want(html, "<b>Perplexity on books, gptq at 256 against retention.</b>");
     want(html, "<b>Retention by layer.</b>");

@@ -13,68 +13,120 @@ static double uniform(int64_t stream, int64_t i) {
     return lode_random_uniform(lode_random_key(11, "made-up", stream, 0), (uint64_t)i);
 }
 
-/* Each draw's core against sums taken here and picked one by one. */
-static void test_cores_of_draws(void **state) {
+enum { S = 5, CHANNELS = 30, STRIDE = 37, K = 4, DRAWS = 20, FRACTIONS = 2 };
+static const double one_and_six[FRACTIONS] = {0.01, 0.2}; /* channels */
+
+typedef struct made {
+    int32_t cores[DRAWS * K];
+    double ranks[DRAWS * CHANNELS], masses[FRACTIONS * DRAWS];
+} made_t;
+
+static lode_trajectory_draws_t into(made_t *made) {
+    return (lode_trajectory_draws_t){.count = DRAWS,
+                                     .core_size = K,
+                                     .fractions = one_and_six,
+                                     .fraction_count = FRACTIONS,
+                                     .cores = made->cores,
+                                     .ranks = made->ranks,
+                                     .masses = made->masses};
+}
+
+/* One draw's core, ranks and masses against its values, picked one by one. */
+static void check_draw(const made_t *made, int d, const double values[CHANNELS]) {
+    double left[CHANNELS], sum = 0, taken = 0;
+    memcpy(left, values, sizeof left);
+    for (int j = 0; j < CHANNELS; j++) {
+        double rank = 0.5;
+        for (int i = 0; i < CHANNELS; i++)
+            rank += values[i] < values[j] ? 1 : values[i] == values[j] ? 0.5 : 0;
+        assert_true(made->ranks[d * CHANNELS + j] == rank);
+        sum += values[j];
+    }
+    for (int k = 0; k < 6; k++) {
+        int best = 0;
+        for (int j = 1; j < CHANNELS; j++)
+            if (left[j] > left[best])
+                best = j;
+        if (k < K)
+            assert_int_equal(made->cores[d * K + k], best);
+        taken += left[best];
+        left[best] = -1;
+        if (k == 0)
+            assert_true(made->masses[d] == taken / sum);
+    }
+    assert_true(fabs(made->masses[DRAWS + d] - taken / sum) < 1e-14);
+}
+
+static void test_draws(void **state) {
     (void)state;
-    enum { S = 5, M = 30, STRIDE = 37, K = 4, DRAWS = 20 };
-    double sums[S * STRIDE], times[S], total[M];
-    int32_t cores[DRAWS * K], again[DRAWS * K];
+    static made_t made, again;
+    double sums[S * STRIDE], times[S], total[CHANNELS];
     int different = 0;
     for (int i = 0; i < S * STRIDE; i++)
         sums[i] = uniform(1, i) < 0.3 ? 0 : uniform(2, i) * uniform(2, i);
     const lode_trajectory_sums_t in = {
-        .channels = M, .sequences = S, .stride = STRIDE, .sums = sums};
-    LODE_ASSERT_OK(lode_trajectory_cores(cores, DRAWS, &in, K, 9, 2));
+        .channels = CHANNELS, .sequences = S, .stride = STRIDE, .sums = sums};
+    const lode_trajectory_draws_t first = into(&made), second = into(&again);
+    LODE_ASSERT_OK(lode_trajectory_draw(&first, &in, 9, 2));
     for (int d = 0; d < DRAWS; d++) {
         lode_resample_times(times, S, lode_random_key(9, "trajectory", 2, d));
-        for (int j = 0; j < M; j++) {
+        for (int j = 0; j < CHANNELS; j++) {
             total[j] = 0;
             for (int s = 0; s < S; s++)
                 total[j] += times[s] * sums[s * STRIDE + j];
         }
-        for (int k = 0; k < K; k++) {
-            int best = 0;
-            for (int j = 1; j < M; j++)
-                if (total[j] > total[best])
-                    best = j;
-            assert_int_equal(cores[d * K + k], best);
-            total[best] = -1;
-        }
-        different += memcmp(cores, cores + d * K, sizeof *cores * K) != 0;
+        check_draw(&made, d, total);
+        different += memcmp(made.cores, made.cores + d * K, sizeof *made.cores * K) != 0;
     }
     assert_true(different > 0);
-    LODE_ASSERT_OK(lode_trajectory_cores(again, DRAWS, &in, K, 9, 2));
-    assert_memory_equal(cores, again, sizeof cores);
-    LODE_ASSERT_OK(lode_trajectory_cores(again, DRAWS, &in, K, 9, 3));
-    assert_memory_not_equal(cores, again, sizeof cores);
+    LODE_ASSERT_OK(lode_trajectory_draw(&second, &in, 9, 2));
+    assert_memory_equal(&made, &again, sizeof made);
+    LODE_ASSERT_OK(lode_trajectory_draw(&second, &in, 9, 3));
+    assert_memory_not_equal(made.cores, again.cores, sizeof made.cores);
     sums[7] = NAN;
-    LODE_ASSERT_FAILS(lode_trajectory_cores(again, DRAWS, &in, K, 9, 2), LODE_ERR_NUMERIC,
-                      "loss proxy");
+    LODE_ASSERT_FAILS(lode_trajectory_draw(&second, &in, 9, 2), LODE_ERR_NUMERIC, "loss proxy");
 }
 
-/* A draw that takes only sequences without any loss has no core. */
-static void test_empty_draws(void **state) {
+/* Of two sequences a draw takes one twice, or both once; what that gives is known by hand. A draw
+ * that takes only the sequence without any loss has no core and no mass, and no correlation. */
+static void test_two_sequences(void **state) {
     (void)state;
-    enum { DRAWS = 40 };
-    const double sums[] = {0, 0, 0, 1, 3, 2};
+    enum { COUNT = 40 };
+    const double sums[] = {0, 0, 0, 1, 3, 2}, lasts[] = {6, 0, 0, 0, 3, 1}, half = 0.7;
     const lode_trajectory_sums_t in = {.channels = 3, .sequences = 2, .stride = 3, .sums = sums};
-    int32_t cores[2 * DRAWS];
-    double shares[DRAWS];
-    int64_t empty = 0;
-    LODE_ASSERT_OK(lode_trajectory_cores(cores, DRAWS, &in, 2, 1, 0));
-    LODE_ASSERT_OK(lode_trajectory_overlaps(shares, DRAWS, cores, 2, cores, 2, 3));
-    for (int d = 0; d < DRAWS; d++) {
-        if (cores[2 * d] < 0) {
-            assert_int_equal(cores[2 * d + 1], -1);
-            assert_true(isnan(shares[d]));
-            empty++;
-        } else {
-            assert_int_equal(cores[2 * d], 1);
-            assert_int_equal(cores[2 * d + 1], 2);
-            assert_true(shares[d] == 1);
-        }
+    const lode_trajectory_sums_t last = {.channels = 3, .sequences = 2, .stride = 3, .sums = lasts};
+    int32_t cores[2][2 * COUNT];
+    double ranks[2][3 * COUNT], masses[2][COUNT], shares[COUNT], rhos[COUNT], times[2];
+    int seen[3] = {0};
+    for (int i = 0; i < 2; i++) {
+        const lode_trajectory_draws_t draws = {.count = COUNT,
+                                               .core_size = 2,
+                                               .fractions = &half,
+                                               .fraction_count = 1,
+                                               .cores = cores[i],
+                                               .ranks = ranks[i],
+                                               .masses = masses[i]};
+        LODE_ASSERT_OK(lode_trajectory_draw(&draws, i ? &last : &in, 1, 0));
     }
-    assert_true(empty > 0 && empty < DRAWS);
+    LODE_ASSERT_OK(lode_trajectory_overlaps(shares, COUNT, cores[0], 2, cores[1], 2, 3));
+    lode_trajectory_correlations(rhos, COUNT, ranks[0], ranks[1], 3);
+    for (int d = 0; d < COUNT; d++) {
+        lode_resample_times(times, 2, lode_random_key(1, "trajectory", 0, d));
+        seen[(int)times[1]]++;
+        if (times[1] == 0) { /* 0 0 0 beside 12 0 0 */
+            assert_true(cores[0][2 * d] == -1 && cores[0][2 * d + 1] == -1);
+            assert_true(isnan(shares[d]) && isnan(masses[0][d]) && isnan(rhos[d]));
+            assert_true(masses[1][d] == 1);
+            continue;
+        }
+        assert_true(cores[0][2 * d] == 1 && cores[0][2 * d + 1] == 2);
+        assert_true(fabs(masses[0][d] - 5.0 / 6) < 1e-15);
+        /* 1 3 2 beside 6 3 1: ranks 1 3 2 and 3 2 1; or twice that beside 0 6 2: the same order */
+        assert_true(shares[d] == (times[1] == 1 ? 0.5 : 1));
+        assert_true(fabs(rhos[d] - (times[1] == 1 ? -0.5 : 1)) < 1e-15);
+        assert_true(fabs(masses[1][d] - (times[1] == 1 ? 0.9 : 1)) < 1e-15);
+    }
+    assert_true(seen[0] > 0 && seen[1] > 0 && seen[2] > 0);
 }
 
 static void test_overlaps(void **state) {
@@ -136,8 +188,8 @@ static void test_reach(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_cores_of_draws), cmocka_unit_test(test_empty_draws),
-        cmocka_unit_test(test_overlaps),       cmocka_unit_test(test_masses),
+        cmocka_unit_test(test_draws),    cmocka_unit_test(test_two_sequences),
+        cmocka_unit_test(test_overlaps), cmocka_unit_test(test_masses),
         cmocka_unit_test(test_reach),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
