@@ -82,12 +82,14 @@ lode_train_slot_t lode_train_best_state(const lode_train_t *train, int64_t missi
 }
 
 /* What is missing of a step. */
-static void describe(char text[96], const lode_train_record_t *record, int64_t missing) {
+static void describe(char text[96], const lode_train_t *train, int64_t missing) {
+    const lode_train_record_t *record = &train->record;
     const int64_t checkpoint = lode_train_record_checkpoint(record, missing);
     if (!lode_train_record_trained(record, missing))
         snprintf(text, 96, "there is no state of step %lld", (long long)missing - 1);
     else if (checkpoint >= 0 && !*record->digest[checkpoint])
-        snprintf(text, 96, "the checkpoint of step %lld is not there", (long long)missing);
+        snprintf(text, 96, "the checkpoint of step %lld is not there in %s", (long long)missing,
+                 lode_dtype_name(train->folders.dtype));
     else
         snprintf(text, 96, "the validation loss after step %lld is not known", (long long)missing);
 }
@@ -96,7 +98,7 @@ void lode_train_say_again(const lode_train_t *train, int64_t missing) {
     char what[96];
     if (!lode_train_record_trained(&train->record, 1))
         return; /* nothing was done */
-    describe(what, &train->record, missing);
+    describe(what, train, missing);
     lode_log_warning("train: %s%s; training begins again at step 0", what,
                      lode_train_record_trained(&train->record, missing)
                          ? ", and no state of that step or before"
