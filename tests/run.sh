@@ -19,10 +19,10 @@ set -euo pipefail
 # others take too long.
 sanitize_tests='^(unit\.|mpi\.|fuzz\.|stages\.golden\.quickstart)'
 
-# What valgrind runs: unit.<name>. Of these store and edits start MPI, which keeps memory to the end:
+# What valgrind runs: unit.<name>. Of these store, edits and trainer start MPI, which keeps memory to the end:
 # their accesses are checked, their leaks are left to the sanitizers. The tokenizer comes first, since
 # it needs two minutes; kernels and their gradients would need more, and are left to the sanitizers.
-valgrind_tests=(tokenizer store edits config checkpoint families architecture rotary safetensors
+valgrind_tests=(tokenizer store edits trainer config checkpoint families architecture rotary safetensors
     spill corpus gzip bpe_train text_golden task answer channel halo control structure mask probe random
     score supernode partition schedule plan batch protocol compare check_rules writer input spike bits
     retention)
@@ -152,7 +152,7 @@ valgrind_one() {
     local program=$PWD/build-valgrind/tests/test_$1 log=$PWD/build-valgrind/valgrind-$1.log status=0
     local options=(--leak-check=full "--show-leak-kinds=definite,indirect"
         "--errors-for-leak-kinds=definite,indirect")
-    if [ "$1" = store ] || [ "$1" = edits ]; then
+    if [ "$1" = store ] || [ "$1" = edits ] || [ "$1" = trainer ]; then
         options=(--leak-check=no)
         if [ -r /usr/share/openmpi/openmpi-valgrind.supp ]; then
             options+=(--suppressions=/usr/share/openmpi/openmpi-valgrind.supp)

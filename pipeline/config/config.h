@@ -84,7 +84,8 @@ typedef struct lode_config_train {
     int64_t *checkpoints; /* ascending; with lode_config_checkpoint_at() the last step too */
     int64_t checkpoint_count;
     lode_train_dtype_t dtype;
-    int64_t save; /* steps between states */
+    int64_t save;    /* steps between states */
+    bool keep_state; /* that of the last step */
     lode_config_validation_t validation;
     lode_config_tokenizer_t tokenizer;
     lode_config_entropy_t entropy;
@@ -391,6 +392,12 @@ int64_t lode_config_train_batches(const lode_config_t *config);
  * the experiment or of models, paths, memory or replicas. Another stage is LODE_ERR_USAGE. */
 LODE_MUST_USE lode_status_t lode_config_stage_hash(const lode_config_t *config, const char *stage,
                                                    lode_hash_t *hash);
+
+/* Adds the keys of training that decide its weights after any number of steps: those of the stage
+ * train but for what it writes and measures, and for train.steps where neither the learning rate
+ * nor the weight of the entropy depends on it. */
+LODE_MUST_USE lode_status_t lode_config_weights_hash(const lode_config_t *config,
+                                                     lode_hash_t *hash);
 
 /* Appends the first of the keys that decide the numbers of `stage` in which two experiments differ,
  * with its two values: "calibration.loss is \"mean\" and \"sum\""; nothing where they agree. Keys

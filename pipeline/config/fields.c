@@ -248,6 +248,26 @@ lode_status_t lode_config_stage_hash(const lode_config_t *config, const char *st
     return status;
 }
 
+/* Whether what a step does depends on how many there will be. */
+static bool is_timed(const lode_config_train_t *train) {
+    return train->decay != LODE_DECAY_CONSTANT ||
+           (train->entropy.weight > 0 && train->entropy.schedule != LODE_SCHEDULE_CONSTANT);
+}
+
+lode_status_t lode_config_weights_hash(const lode_config_t *config, lode_hash_t *hash) {
+    int64_t count;
+    const lode_key_t *keys = lode_schema(&count);
+    lode_buffer_t text = {0};
+    lode_status_t status = LODE_OK;
+    for (int64_t i = 0; i < count && status == LODE_OK; i++)
+        if (keys[i].stages & LODE_DECIDES_TRAIN && !keys[i].spares_weights)
+            status = hash_key(&keys[i], config, &text, hash);
+    if (status == LODE_OK && is_timed(&config->train))
+        status = hash_key(lode_schema_find("train.steps"), config, &text, hash);
+    lode_buffer_free(&text);
+    return status;
+}
+
 /* Appends "key is x and y" where the key's values differ. */
 static lode_status_t compare_field(const lode_key_t *key, const lode_config_t *a,
                                    const lode_config_t *b, lode_buffer_t *text) {

@@ -10,6 +10,7 @@ static const lode_key_t train[] = {
      .high = 1 << 30,
      AT(train.steps),
      .stages = LODE_DECIDES_TRAIN,
+     .spares_weights = true, /* see lode_config_weights_hash */
      .meaning = "steps that every model is trained for, after which its checkpoints are analysed; "
                 "0: nothing is trained"},
     {.path = "train.from",
@@ -171,6 +172,7 @@ static const lode_key_t train[] = {
      AT(train.checkpoints),
      COUNT(train.checkpoint_count),
      .stages = LODE_DECIDES_TRAIN,
+     .spares_weights = true,
      .meaning = "steps after which the weights are written as a Hugging Face folder and analysed, "
                 "0 before the first; after the last step always"},
     {.path = "train.dtype",
@@ -179,6 +181,7 @@ static const lode_key_t train[] = {
      .choices = lode_train_dtype_choices,
      AT(train.dtype),
      .stages = LODE_DECIDES_TRAIN,
+     .spares_weights = true,
      .meaning = "type of the weights in these folders"},
     {.path = "train.save",
      .type = LODE_KEY_INTEGER,
@@ -187,6 +190,12 @@ static const lode_key_t train[] = {
      .high = 1 << 30,
      AT(train.save),
      .meaning = "steps between states that an interrupted training goes on from"},
+    {.path = "train.keep_state",
+     .type = LODE_KEY_BOOLEAN,
+     .fallback = "false",
+     AT(train.keep_state),
+     .meaning = "whether the state of the last step stays when training is complete, so that more "
+                "steps can go on from it: three times the weights in F32"},
     {.path = "train.validation.corpus",
      .type = LODE_KEY_PATH,
      .may_be_empty = true,
@@ -220,6 +229,7 @@ static const lode_key_t train[] = {
      .high = 1 << 30,
      AT(train.validation.every),
      .stages = LODE_DECIDES_TRAIN,
+     .spares_weights = true,
      .meaning = "steps between measurements; 0: only before the first and after the last step"},
     {.path = "train.tokenizer.vocabulary",
      .type = LODE_KEY_INTEGER,

@@ -64,6 +64,7 @@ typedef struct lode_key {
     size_t count_offset; /* of lists: where their int64_t count is */
     size_t element;      /* of lists of groups: bytes of an element */
     unsigned stages;     /* LODE_DECIDES_… */
+    bool spares_weights; /* of those that decide train: not the weights after any number of steps */
     const char *meaning;
 } lode_key_t;
 

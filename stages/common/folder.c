@@ -260,3 +260,10 @@ bool lode_folder_is(const char *path, const char digest[LODE_DIGEST_TEXT]) {
     json_decref(note);
     return same;
 }
+
+void lode_folder_text(char text[LODE_DIGEST_TEXT], const char *path, const char *key) {
+    json_t *note = read_note(path);
+    const char *found = json_string_value(json_object_get(note, key));
+    snprintf(text, LODE_DIGEST_TEXT, "%s", found && strlen(found) < LODE_DIGEST_TEXT ? found : "");
+    json_decref(note);
+}

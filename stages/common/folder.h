@@ -35,4 +35,8 @@ void lode_folder_abandon(const char *path);
  * this "digest". Never fails. */
 bool lode_folder_is(const char *path, const char digest[LODE_DIGEST_TEXT]);
 
+/* The text that a folder's lodestone.json has under `key`; "" where it has none, or one that is
+ * longer than a digest. Never fails. */
+void lode_folder_text(char text[LODE_DIGEST_TEXT], const char *path, const char *key);
+
 #endif

@@ -237,7 +237,7 @@ void lode_run_tidy(const lode_run_t *run, lode_stage_t stage) {
         lode_buffer_free(&path);
     }
     if (stage == LODE_STAGE_TRAIN)
-        lode_train_tidy(run->folder);
+        lode_train_tidy(run->folder, run->config->train.keep_state);
 }
 
 static lode_status_t libraries_text(lode_buffer_t *text) {

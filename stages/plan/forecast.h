@@ -133,7 +133,7 @@ typedef struct lode_forecast {
     lode_forecast_stage_t stage[LODE_STAGE_COUNT];
     int64_t spilled[LODE_STAGE_COUNT]; /* by passes of all ranks, in files without names */
     int64_t exports;                   /* bytes of folders that export writes */
-    int64_t checkpoints;               /* bytes of folders that train writes */
+    int64_t checkpoints;               /* bytes of folders and states that train leaves */
     int64_t disk, temporary; /* of all result files; the most that is there only for a while */
     double reading; /* seconds of the first run alone: every rank reads its weights to hash them */
     double seconds; /* of all stages, and that */

@@ -179,8 +179,10 @@ static lode_status_t put_stages(lode_buffer_t *text, const lode_forecast_t *fore
                                 lode_plan_bytes(scratch, forecast->temporary),
                                 lode_plan_seconds(seconds, forecast->seconds)));
     if (forecast->checkpoints > 0)
-        LODE_TRY(lode_buffer_printf(text, "folders of checkpoints: %s\n",
-                                    lode_plan_bytes(disk, forecast->checkpoints)));
+        LODE_TRY(
+            lode_buffer_printf(text, "folders of checkpoints%s: %s\n",
+                               forecast->config->train.keep_state ? ", and the last state" : "",
+                               lode_plan_bytes(disk, forecast->checkpoints)));
     if (forecast->exports > 0)
         LODE_TRY(lode_buffer_printf(text, "exported folders: %s\n",
                                     lode_plan_bytes(disk, forecast->exports)));

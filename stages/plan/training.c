@@ -189,8 +189,10 @@ lode_status_t lode_forecast_train_time(lode_forecast_t *forecast) {
     LODE_TRY(lay_out(&first, forecast, 0));
     LODE_TRY(step_seconds(&step, &forward, &stage->bubble, forecast, &first));
     const double saves = floor(steps / (double)max2(1, train->save));
-    /* Of the scratch on disk two states; what passes spill is added to it elsewhere. */
-    const double written = saves * (double)stage->scratch / 2 + (double)forecast->checkpoints;
+    /* Two states are on disk, one of them in place of scratch where it is kept; what passes spill
+     * is added to that elsewhere. */
+    const double states = train->keep_state ? 1 : 2;
+    const double written = saves * (double)stage->scratch / states + (double)forecast->checkpoints;
     stage->tokens = train->steps * train->batch * train->length;
     stage->seconds =
         steps * step +

@@ -47,9 +47,10 @@ static lode_status_t make_config(char **config, const char *model, lode_dtype_t 
 
 lode_status_t lode_train_folders_create(lode_train_folders_t *folders, const lode_run_t *run,
                                         const lode_layout_t *layout,
-                                        const lode_inventory_t *inventory, lode_dtype_t dtype) {
+                                        const lode_inventory_t *inventory, const char *course,
+                                        lode_dtype_t dtype) {
     *folders = (lode_train_folders_t){
-        .run = run, .layout = layout, .inventory = inventory, .dtype = dtype};
+        .run = run, .layout = layout, .inventory = inventory, .course = course, .dtype = dtype};
     return make_config(&folders->config, run->model->path, dtype);
 }
 
@@ -65,6 +66,21 @@ lode_status_t lode_train_folder_path(char **path, const char *folder, int64_t st
         status = lode_path_join(path, folder, name.data);
     lode_buffer_free(&name);
     return status;
+}
+
+void lode_train_folder_find(char digest[LODE_DIGEST_TEXT], const lode_train_folders_t *folders,
+                            int64_t step) {
+    char *path, course[LODE_DIGEST_TEXT], dtype[LODE_DIGEST_TEXT];
+    *digest = '\0';
+    if (lode_train_folder_path(&path, folders->run->folder, step) != LODE_OK)
+        return;
+    lode_folder_text(course, path, "training");
+    lode_folder_text(dtype, path, "dtype");
+    lode_folder_text(digest, path, "digest");
+    if (strcmp(course, folders->course) != 0 ||
+        strcmp(dtype, lode_dtype_name(folders->dtype)) != 0 || !lode_folder_is(path, digest))
+        *digest = '\0';
+    free(path);
 }
 
 /* --- tensors --------------------------------------------------------------------------------- */
@@ -199,11 +215,10 @@ static lode_status_t make_note(char **text, const lode_train_folders_t *folders,
             json_array_append_new(files, json_string(companions->name[i]));
     if (companions->trained)
         json_array_append_new(files, json_string(tokenizer_name));
-    json_t *note = json_pack(
-        "{s:s, s:s, s:s, s:I, s:I, s:s, s:s, s:s, s:o}", "lodestone", lode_version(), "commit",
-        lode_commit(), "series", run->model->name, "step", (json_int_t)step, "steps",
-        (json_int_t)run->config->train.steps, "dtype", lode_dtype_name(folders->dtype), "training",
-        run->fingerprint[LODE_STAGE_TRAIN], "digest", digest, "files", files);
+    json_t *note = json_pack("{s:s, s:s, s:s, s:I, s:s, s:s, s:s, s:o}", "lodestone",
+                             lode_version(), "commit", lode_commit(), "series", run->model->name,
+                             "step", (json_int_t)step, "dtype", lode_dtype_name(folders->dtype),
+                             "training", folders->course, "digest", digest, "files", files);
     *text = note ? json_dumps(note, JSON_INDENT(1)) : NULL;
     json_decref(note);
     return *text ? LODE_OK : lode_fail(LODE_ERR_MEMORY, "no memory for %s", lode_folder_note);

@@ -11,6 +11,7 @@ typedef struct lode_train_folders {
     const lode_run_t *run;
     const lode_layout_t *layout;       /* of the training */
     const lode_inventory_t *inventory; /* of the folders' dtype */
+    const char *course;                /* of the weights (train/course.h) */
     lode_dtype_t dtype;
     char *config; /* config.json */
 } lode_train_folders_t;
@@ -21,11 +22,16 @@ LODE_MUST_USE lode_status_t lode_train_folders_create(lode_train_folders_t *fold
                                                       const lode_run_t *run,
                                                       const lode_layout_t *layout,
                                                       const lode_inventory_t *inventory,
-                                                      lode_dtype_t dtype);
+                                                      const char *course, lode_dtype_t dtype);
 void lode_train_folders_free(lode_train_folders_t *folders); /* leaves {0}. Local. */
 
 /* Path of the folder of a step in that of the run, the caller's. Local. */
 LODE_MUST_USE lode_status_t lode_train_folder_path(char **path, const char *folder, int64_t step);
+
+/* The digest of a step's folder as it is on disk, complete and of these weights; "" where it is
+ * not. For one rank. Local. */
+void lode_train_folder_find(char digest[LODE_DIGEST_TEXT], const lode_train_folders_t *folders,
+                            int64_t step);
 
 /* Writes the folder of a step, unless it is there with the same contents and run->force is not set.
  *   digest   out, of config.json and all tensors as they are written, in the order of the model

@@ -4,7 +4,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/log.h"
 #include "base/memory.h"
 #include "common/folder.h"
 #include "train/train.h"
@@ -169,43 +168,16 @@ static lode_status_t open_folders(lode_train_t *train) {
         status = lode_inventory_create(&train->inventory, &run->architecture, dtype);
     if (status == LODE_OK)
         status = lode_train_folders_create(&train->folders, run, &train->layout, &train->inventory,
-                                           dtype);
+                                           train->course.weights, dtype);
     if (status == LODE_OK && run->comm->rank == 0)
         status = check_folders(train);
     return lode_comm_agree(run->comm, status);
 }
 
-/* --- where to begin ------------------------------------------------------------------------- */
-
-/* The first step whose folder the record has and the disk has not; −1 where all are there. */
-static int64_t find_lost(const lode_train_t *train) {
-    const lode_train_record_t *record = &train->record;
-    for (int64_t i = 0; i < record->checkpoints; i++) {
-        char *path;
-        if (!*record->digest[i])
-            continue;
-        const int64_t step = record->checkpoint_step[i];
-        if (lode_train_folder_path(&path, train->run->folder, step) != LODE_OK)
-            return step;
-        const bool there = lode_folder_is(path, record->digest[i]);
-        free(path);
-        if (!there)
-            return step;
-    }
-    return -1;
-}
-
-/* Weights as they are before the first step, and nothing else. Local. */
+/* Weights as they are before the first step. Local. */
 static lode_status_t begin(lode_train_t *train) {
     const lode_run_t *run = train->run;
     const lode_config_train_t *keys = &run->config->train;
-    const lode_trainer_moments_t moments = lode_trainer_moments(train->trainer);
-    for (int64_t i = 0; i < moments.end - moments.begin; i++)
-        moments.first[i] = moments.second[i] = 0;
-    lode_train_record_free(&train->record);
-    LODE_TRY(lode_train_record_create(&train->record, run->config, run->architecture.layers));
-    train->step = 0;
-    train->saved = -1;
     if (keys->from == LODE_TRAIN_CHECKPOINT)
         return lode_parameters_load(train->parameters, run->checkpoint);
     lode_parameters_initialise(train->parameters, run->config->seed, keys->init.deviation,
@@ -213,37 +185,19 @@ static lode_status_t begin(lode_train_t *train) {
     return LODE_OK;
 }
 
-/* Goes on from the state on disk, or begins. Collective. */
-static lode_status_t find_step(lode_train_t *train) {
-    const lode_run_t *run = train->run;
-    const lode_train_share_t share = lode_train_share(train);
-    int64_t lost = -1;
-    LODE_TRY(lode_train_state_load(run, &share, &train->record, &train->step));
-    train->saved = train->step;
-    if (train->step >= 0) {
-        lost = run->comm->rank == 0 ? find_lost(train) : -1;
-        LODE_TRY(lode_comm_broadcast(run->comm, &lost, sizeof lost, 0));
-        if (lost < 0) {
-            lode_run_say_resumed("train", train->step, run->config->train.steps, "steps");
-            return LODE_OK;
-        }
-        lode_log_warning("train: the checkpoint of step %lld is not there any more; training "
-                         "begins again",
-                         (long long)lost);
-    }
-    return lode_comm_agree(run->comm, begin(train));
-}
-
 /* --- all of it ------------------------------------------------------------------------------ */
 
 lode_status_t lode_train_open(lode_train_t *train, lode_run_t *run) {
-    *train = (lode_train_t){.run = run, .saved = -1};
+    *train = (lode_train_t){.run = run};
     LODE_TRY(open_text(train));
+    LODE_TRY(lode_train_course_find(&train->course, run, &train->text, &train->validation));
     LODE_TRY(open_trainer(train));
     LODE_TRY(open_folders(train));
-    LODE_TRY(find_step(train));
-    return lode_comm_agree(run->comm,
-                           run->comm->rank == 0 ? lode_train_check_space(train) : LODE_OK);
+    LODE_TRY(lode_train_find_known(train));
+    lode_status_t status = begin(train);
+    if (status == LODE_OK && run->comm->rank == 0)
+        status = lode_train_check_space(train);
+    return lode_comm_agree(run->comm, status);
 }
 
 void lode_train_close(lode_train_t *train) {

@@ -42,8 +42,9 @@ static lode_status_t list_checkpoints(lode_train_record_t *record, const lode_co
     return LODE_NEW(&record->digest, record->checkpoints, "checkpoints");
 }
 
-static int64_t find_step(const int64_t *steps, int64_t count, int64_t step) {
-    int64_t first = 0, end = count; /* they ascend */
+/* Index of the first of them that is not below `step`; they ascend. */
+static int64_t lower_bound(const int64_t *steps, int64_t count, int64_t step) {
+    int64_t first = 0, end = count;
     while (first < end) {
         const int64_t middle = first + (end - first) / 2;
         if (steps[middle] < step)
@@ -51,6 +52,11 @@ static int64_t find_step(const int64_t *steps, int64_t count, int64_t step) {
         else
             end = middle;
     }
+    return first;
+}
+
+static int64_t find_step(const int64_t *steps, int64_t count, int64_t step) {
+    const int64_t first = lower_bound(steps, count, step);
     return first < count && steps[first] == step ? first : -1;
 }
 
@@ -60,6 +66,27 @@ int64_t lode_train_record_validation(const lode_train_record_t *record, int64_t 
 
 int64_t lode_train_record_checkpoint(const lode_train_record_t *record, int64_t step) {
     return find_step(record->checkpoint_step, record->checkpoints, step);
+}
+
+/* --- what is missing ------------------------------------------------------------------------- */
+
+bool lode_train_record_trained(const lode_train_record_t *record, int64_t step) {
+    return !isnan(record->curve[LODE_TRAIN_LOSS][step - 1]);
+}
+
+int64_t lode_train_record_missing(const lode_train_record_t *record, int64_t step) {
+    int64_t missing = step + 1;
+    while (missing <= record->steps && lode_train_record_trained(record, missing))
+        missing++;
+    const int64_t v = lower_bound(record->validation_step, record->validations, step + 1);
+    for (int64_t i = v; i < record->validations && record->validation_step[i] < missing; i++)
+        if (isnan(record->loss[i]))
+            missing = record->validation_step[i];
+    const int64_t c = lower_bound(record->checkpoint_step, record->checkpoints, step + 1);
+    for (int64_t i = c; i < record->checkpoints && record->checkpoint_step[i] < missing; i++)
+        if (!*record->digest[i])
+            missing = record->checkpoint_step[i];
+    return missing <= record->steps ? missing : -1;
 }
 
 /* --- the record ------------------------------------------------------------------------------ */
@@ -156,19 +183,8 @@ lode_status_t lode_train_record_digests(lode_store_t *store, const lode_train_re
     return LODE_OK;
 }
 
-static lode_status_t read_item(lode_store_t *store, const item_t *item) {
-    const int64_t offset[2] = {0, 0};
-    int64_t shape[LODE_STORE_MAX_AXES];
-    int axes;
-    LODE_TRY(lode_store_shape(store, item->name, &axes, shape));
-    if (axes != item->axes || memcmp(shape, item->shape, (size_t)axes * sizeof *shape) != 0)
-        return lode_fail(LODE_ERR_SHAPE,
-                         "train-state.h5: \"%s\" is of another training; delete the file",
-                         item->name);
-    return lode_store_read(store, item->name, offset, shape, item->type, item->data);
-}
-
-static lode_status_t read_digest(char digest[LODE_DIGEST_TEXT], lode_store_t *store, int64_t step) {
+lode_status_t lode_train_record_digest(char digest[LODE_DIGEST_TEXT], lode_store_t *store,
+                                       int64_t step) {
     char name[NAME_BYTES], *text;
     digest_name(name, step);
     *digest = '\0';
@@ -180,12 +196,76 @@ static lode_status_t read_digest(char digest[LODE_DIGEST_TEXT], lode_store_t *st
     return LODE_OK;
 }
 
-lode_status_t lode_train_record_read(lode_train_record_t *record, lode_store_t *store) {
-    item_t items[ITEMS];
-    list_items(items, record);
-    for (int i = 0; i < ITEMS; i++)
-        LODE_TRY(read_item(store, &items[i]));
-    for (int64_t i = 0; i < record->checkpoints; i++)
-        LODE_TRY(read_digest(record->digest[i], store, record->checkpoint_step[i]));
-    return LODE_OK;
+/* --- taking over ----------------------------------------------------------------------------- */
+
+/* Reads a whole dataset, which must have `want` elements. *values is the caller's, also on failure.
+ */
+static lode_status_t read_values(void *values, lode_store_t *store, const char *name,
+                                 lode_type_t type, int64_t want) {
+    int64_t count;
+    LODE_TRY(lode_store_read_all(store, name, type, values, &count));
+    return count == want ? LODE_OK
+                         : lode_fail(LODE_ERR_FORMAT, "\"%s\" has %lld values instead of %lld",
+                                     name, (long long)count, (long long)want);
+}
+
+static lode_status_t take_curves(lode_train_record_t *record, lode_store_t *store) {
+    double *curve[LODE_TRAIN_CURVES] = {0};
+    int64_t steps;
+    lode_status_t status = lode_store_read_all(store, curve_names[LODE_TRAIN_LOSS], LODE_TYPE_F64,
+                                               &curve[LODE_TRAIN_LOSS], &steps);
+    for (int c = LODE_TRAIN_LOSS + 1; c < LODE_TRAIN_CURVES && status == LODE_OK; c++)
+        status = read_values(&curve[c], store, curve_names[c], LODE_TYPE_F64, steps);
+    for (int64_t s = 0; status == LODE_OK && s < steps && s < record->steps; s++)
+        for (int c = 0; c < LODE_TRAIN_CURVES && !isnan(curve[LODE_TRAIN_LOSS][s]); c++)
+            record->curve[c][s] = curve[c][s];
+    for (int c = 0; c < LODE_TRAIN_CURVES; c++)
+        free(curve[c]);
+    return status;
+}
+
+static lode_status_t take_validations(lode_train_record_t *record, lode_store_t *store) {
+    const int64_t layers = record->layers;
+    int64_t *step = NULL, count;
+    double *loss = NULL, *error = NULL, *entropy = NULL;
+    lode_status_t status =
+        lode_store_read_all(store, "/validation/step", LODE_TYPE_I64, &step, &count);
+    if (status == LODE_OK)
+        status = read_values(&loss, store, "/validation/loss", LODE_TYPE_F64, count);
+    if (status == LODE_OK)
+        status = read_values(&error, store, "/validation/stderr", LODE_TYPE_F64, count);
+    if (status == LODE_OK)
+        status = read_values(&entropy, store, "/validation/entropy", LODE_TYPE_F64, count * layers);
+    for (int64_t i = 0; status == LODE_OK && i < count; i++) {
+        const int64_t to = lode_train_record_validation(record, step[i]);
+        if (to < 0 || isnan(loss[i]))
+            continue;
+        record->loss[to] = loss[i];
+        record->error[to] = error[i];
+        memcpy(record->entropy + to * layers, entropy + i * layers,
+               (size_t)layers * sizeof *entropy);
+    }
+    free(step);
+    free(loss);
+    free(error);
+    free(entropy);
+    return status;
+}
+
+lode_status_t lode_train_record_take(lode_train_record_t *record, lode_store_t *store,
+                                     bool validated) {
+    LODE_TRY(take_curves(record, store));
+    return validated ? take_validations(record, store) : LODE_OK;
+}
+
+lode_status_t lode_train_record_share(lode_train_record_t *record, const lode_comm_t *comm) {
+    const size_t n = (size_t)record->validations * sizeof(double);
+    for (int c = 0; c < LODE_TRAIN_CURVES; c++)
+        LODE_TRY(
+            lode_comm_broadcast(comm, record->curve[c], (size_t)record->steps * sizeof(double), 0));
+    LODE_TRY(lode_comm_broadcast(comm, record->loss, n, 0));
+    LODE_TRY(lode_comm_broadcast(comm, record->error, n, 0));
+    LODE_TRY(lode_comm_broadcast(comm, record->entropy, n * (size_t)record->layers, 0));
+    return lode_comm_broadcast(comm, record->digest, (size_t)record->checkpoints * LODE_DIGEST_TEXT,
+                               0);
 }

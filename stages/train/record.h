@@ -1,10 +1,12 @@
-/* stages/train/record: what a training has shown so far: its curves, its validations, and the
- * digests of its checkpoints. Every rank has all of it.
+/* stages/train/record: what is known of a training: its curves, its validations, and the digests of
+ * its checkpoints. Every rank has all of it. What is known need not end at one step: a checkpoint
+ * in the middle may have been lost, and a longer training knows less than it asks for.
  */
 #ifndef LODE_STAGES_TRAIN_RECORD_H
 #define LODE_STAGES_TRAIN_RECORD_H
 
 #include "base/hash.h"
+#include "comm/context.h"
 #include "config/config.h"
 #include "store/store.h"
 
@@ -50,9 +52,26 @@ void lode_train_record_write(lode_store_t *store, const lode_train_record_t *rec
 LODE_MUST_USE lode_status_t lode_train_record_digests(lode_store_t *store,
                                                       const lode_train_record_t *record);
 
-/* Reads all that back, into a record that was created for the same experiment. Errors:
- * LODE_ERR_SHAPE where the file is of another one, those of reading. Local. */
-LODE_MUST_USE lode_status_t lode_train_record_read(lode_train_record_t *record,
-                                                   lode_store_t *store);
+/* Takes over what the store of another training knows, of the same weights step for step, with as
+ * many steps, checkpoints and validations as it had; the losses of validations only where
+ * `validated`, which says that they are of the same text. Errors: LODE_ERR_FORMAT where the file
+ * does not have what such files have, those of reading; what was taken until then stays. Local. */
+LODE_MUST_USE lode_status_t lode_train_record_take(lode_train_record_t *record, lode_store_t *store,
+                                                   bool validated);
+
+/* Reads the digest of a step's checkpoint, "" where the store has none. Local. */
+LODE_MUST_USE lode_status_t lode_train_record_digest(char digest[LODE_DIGEST_TEXT],
+                                                     lode_store_t *store, int64_t step);
+
+/* Gives all ranks what rank 0 knows. Collective. */
+LODE_MUST_USE lode_status_t lode_train_record_share(lode_train_record_t *record,
+                                                    const lode_comm_t *comm);
+
+/* The first step after `step` of which something is not known, be it of its update, of a validation
+ * or a checkpoint after it; −1 where there is none. Local. */
+int64_t lode_train_record_missing(const lode_train_record_t *record, int64_t step);
+
+/* Whether the curves have the update of a step from 1 on. Local. */
+bool lode_train_record_trained(const lode_train_record_t *record, int64_t step);
 
 #endif

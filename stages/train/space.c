@@ -17,13 +17,18 @@ static int64_t folders_to_come(const lode_train_t *train) {
     return bytes;
 }
 
-/* Of a state's bytes, those that the one on disk does not have already: the next one is complete
- * before it goes. */
+/* Of a state's bytes, those that the one whose place it takes does not have already: the next one
+ * is complete before that goes. */
 static lode_status_t state_to_come(int64_t *bytes, const lode_train_t *train) {
+    const int64_t missing = lode_train_record_missing(&train->record, 0);
     struct stat info;
     char *path;
+    *bytes = 0;
+    if (missing < 0)
+        return LODE_OK;
+    const lode_train_slot_t slot = lode_train_slot(train, missing);
     LODE_TRY(lode_train_state_bytes(bytes, &train->parameters->inventory, &train->record));
-    LODE_TRY(lode_train_state_path(&path, train->run->folder));
+    LODE_TRY(lode_train_state_path(&path, train->run->folder, slot));
     *bytes = 2 * *bytes - (stat(path, &info) == 0 ? info.st_size : 0);
     free(path);
     return LODE_OK;

@@ -24,13 +24,14 @@ static void tensor_name(char name[NAME_BYTES], array_t array, const lode_invento
     snprintf(name, NAME_BYTES, "%s/%s", groups[array], inventory->list[index].name);
 }
 
-lode_status_t lode_train_state_path(char **path, const char *folder) {
-    return lode_path_join(path, folder, "train-state.h5");
+lode_status_t lode_train_state_path(char **path, const char *folder, lode_train_slot_t slot) {
+    return lode_path_join(path, folder,
+                          slot == LODE_TRAIN_LATEST ? "train-state.h5" : "train-state-earlier.h5");
 }
 
-void lode_train_tidy(const char *folder) {
+void lode_train_state_remove(const char *folder, lode_train_slot_t slot) {
     char *path;
-    if (lode_train_state_path(&path, folder) != LODE_OK)
+    if (lode_train_state_path(&path, folder, slot) != LODE_OK)
         return;
     unlink(path);
     lode_store_discard(path);
@@ -142,35 +143,37 @@ static lode_status_t create_datasets(lode_store_t *store, const lode_inventory_t
 }
 
 static lode_status_t write_state(lode_store_t *store, const lode_run_t *run,
-                                 const lode_train_share_t *share, const lode_train_record_t *record,
-                                 int64_t step) {
+                                 const lode_train_course_t *course, const lode_train_share_t *share,
+                                 const lode_train_record_t *record, int64_t step) {
     const lode_provenance_t provenance = {.stage = "train-state",
-                                          .fingerprint = run->fingerprint[LODE_STAGE_TRAIN],
+                                          .fingerprint = course->weights,
                                           .version = lode_version(),
                                           .commit = lode_commit(),
                                           .ranks = run->comm->size,
                                           .threads = run->config->threads};
     LODE_TRY(create_datasets(store, &share->parameters->inventory, record));
     LODE_TRY(lode_store_attribute_i64(store, "/", "step", step));
-    LODE_TRY(lode_train_record_digests(store, record));
+    LODE_TRY(lode_store_attribute_text(store, "/", "validation", course->validation));
     LODE_TRY(lode_store_provenance(store, &provenance));
     if (run->comm->rank == 0)
         lode_train_record_write(store, record);
     return lode_comm_agree(run->comm, move_all(write_slab, store, share));
 }
 
-lode_status_t lode_train_state_save(const lode_run_t *run, const lode_train_share_t *share,
+lode_status_t lode_train_state_save(const lode_run_t *run, lode_train_slot_t slot,
+                                    const lode_train_course_t *course,
+                                    const lode_train_share_t *share,
                                     const lode_train_record_t *record, int64_t step) {
     char *path = NULL;
     lode_store_t *store = NULL;
     lode_status_t status = check_finite(share);
     if (status == LODE_OK)
-        status = lode_train_state_path(&path, run->folder);
+        status = lode_train_state_path(&path, run->folder, slot);
     status = lode_comm_agree(run->comm, status);
     if (status == LODE_OK)
         status = lode_store_create(&store, run->comm, path);
     if (status == LODE_OK) {
-        status = write_state(store, run, share, record, step);
+        status = write_state(store, run, course, share, record, step);
         if (status == LODE_OK)
             status = lode_store_commit(&store);
         else
@@ -191,13 +194,13 @@ lode_status_t lode_train_state_bytes(int64_t *bytes, const lode_inventory_t *inv
 
 /* --- loading -------------------------------------------------------------------------------- */
 
-/* Whether there is a state of this run's fingerprint; says so where there is another. */
-static bool is_usable(const lode_run_t *run, const char *path) {
+/* Whether there is a state of this course; says so where there is another. */
+static bool is_usable(const lode_run_t *run, const lode_train_course_t *course, const char *path) {
     char found[LODE_DIGEST_TEXT];
     if (run->force || !lode_file_exists(path))
         return false;
     lode_store_fingerprint(path, found);
-    if (strcmp(found, run->fingerprint[LODE_STAGE_TRAIN]) == 0)
+    if (strcmp(found, course->weights) == 0)
         return true;
     lode_log_warning("train: %s is of other settings or inputs, and cannot be gone on from; the "
                      "next state takes its place",
@@ -205,35 +208,62 @@ static bool is_usable(const lode_run_t *run, const char *path) {
     return false;
 }
 
-static lode_status_t read_state(lode_store_t *store, const lode_run_t *run, const char *path,
-                                const lode_train_share_t *share, lode_train_record_t *record,
-                                int64_t *step) {
-    LODE_TRY(lode_store_verify(store));
-    lode_status_t status = lode_store_get_attribute_i64(store, "/", "step", step);
-    if (status == LODE_OK && (*step < 0 || *step > record->steps))
-        status = lode_fail(LODE_ERR_FORMAT, "%s: is of step %lld, of %lld; delete the file", path,
-                           (long long)*step, (long long)record->steps);
-    if (status == LODE_OK)
-        status = lode_train_record_read(record, store);
-    if (status == LODE_OK)
-        status = move_all(read_slab, store, share);
-    return lode_comm_agree(run->comm, status);
+static lode_status_t take_record(lode_store_t *store, const lode_train_course_t *course,
+                                 lode_train_record_t *record, int64_t *step) {
+    char *validation;
+    int64_t done;
+    LODE_TRY(lode_store_get_attribute_i64(store, "/", "step", &done));
+    if (done < 1)
+        return lode_fail(LODE_ERR_FORMAT, "it is of step %lld", (long long)done);
+    LODE_TRY(lode_store_get_attribute_text(store, "/", "validation", &validation));
+    const bool validated = strcmp(validation, course->validation) == 0;
+    free(validation);
+    LODE_TRY(lode_train_record_take(record, store, validated));
+    *step = done;
+    return LODE_OK;
 }
 
-lode_status_t lode_train_state_load(const lode_run_t *run, const lode_train_share_t *share,
-                                    lode_train_record_t *record, int64_t *step) {
+lode_status_t lode_train_state_find(const lode_run_t *run, lode_train_slot_t slot,
+                                    const lode_train_course_t *course, lode_train_record_t *record,
+                                    int64_t *step) {
+    const lode_comm_t alone = lode_comm_alone();
+    char *path;
+    lode_store_t *store = NULL;
+    *step = -1;
+    LODE_TRY(lode_train_state_path(&path, run->folder, slot));
+    lode_status_t status =
+        is_usable(run, course, path) ? lode_store_open(&store, &alone, path) : LODE_OK;
+    if (store)
+        status = lode_fail_context(take_record(store, course, record, step),
+                                   "%s: damaged; delete the file", path);
+    lode_store_close(&store);
+    free(path);
+    return status;
+}
+
+static lode_status_t read_state(lode_store_t *store, const lode_comm_t *comm, const char *path,
+                                const lode_train_share_t *share, int64_t step) {
+    int64_t found;
+    LODE_TRY(lode_store_verify(store));
+    lode_status_t status = lode_store_get_attribute_i64(store, "/", "step", &found);
+    if (status == LODE_OK && found != step)
+        status = lode_fail(LODE_ERR_FORMAT, "%s: is of step %lld, of %lld a moment ago", path,
+                           (long long)found, (long long)step);
+    if (status == LODE_OK)
+        status = move_all(read_slab, store, share);
+    return lode_comm_agree(comm, status);
+}
+
+lode_status_t lode_train_state_load(const lode_run_t *run, lode_train_slot_t slot,
+                                    const lode_train_share_t *share, int64_t step) {
     char *path = NULL;
     lode_store_t *store = NULL;
-    lode_status_t status = lode_train_state_path(&path, run->folder);
-    int usable = run->comm->rank == 0 && status == LODE_OK && is_usable(run, path);
-    *step = -1;
-    status = lode_comm_agree(run->comm, status);
+    lode_status_t status =
+        lode_comm_agree(run->comm, lode_train_state_path(&path, run->folder, slot));
     if (status == LODE_OK)
-        status = lode_comm_broadcast(run->comm, &usable, sizeof usable, 0);
-    if (status == LODE_OK && usable)
         status = lode_store_open(&store, run->comm, path);
     if (store)
-        status = read_state(store, run, path, share, record, step);
+        status = read_state(store, run->comm, path, share, step);
     lode_store_close(&store);
     free(path);
     return status;

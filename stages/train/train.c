@@ -17,7 +17,9 @@ typedef struct loop {
     lode_train_t *train;
     lode_progress_t progress;
     double step_seconds, save_seconds, due_seconds; /* due: a validation and a checkpoint */
+    bool stepped;                                   /* to where it stands, by an update */
     bool saving;                                    /* a state is being saved, or could not be */
+    int64_t saved; /* the step last saved or gone on from, which need not be saved; 0: none */
 } loop_t;
 
 /* --- between steps -------------------------------------------------------------------------- */
@@ -26,14 +28,15 @@ typedef struct loop {
 static lode_status_t save(loop_t *loop) {
     lode_train_t *train = loop->train;
     const lode_train_share_t share = lode_train_share(train);
+    const lode_train_slot_t slot = lode_train_slot(train, train->step);
     const double begun = lode_time();
     loop->saving = true;
-    LODE_TRY(
-        lode_fail_context(lode_train_state_save(train->run, &share, &train->record, train->step),
-                          "state of step %lld", (long long)train->step));
+    LODE_TRY(lode_fail_context(lode_train_state_save(train->run, slot, &train->course, &share,
+                                                     &train->record, train->step),
+                               "state of step %lld", (long long)train->step));
     loop->saving = false;
     loop->save_seconds = lode_time() - begun;
-    train->saved = train->step;
+    loop->saved = train->state[slot] = train->step;
     return LODE_OK;
 }
 
@@ -63,7 +66,8 @@ static lode_status_t write_checkpoint(lode_train_t *train, int64_t i) {
     return LODE_OK;
 }
 
-/* What is due after the steps that are done. Collective. */
+/* What is due after the steps that are done, and is not known. A folder that is passed on the way
+ * is compared with the weights, which costs nothing to speak of. Collective. */
 static lode_status_t arrive(loop_t *loop) {
     lode_train_t *train = loop->train;
     const lode_train_record_t *record = &train->record;
@@ -73,7 +77,7 @@ static lode_status_t arrive(loop_t *loop) {
     if (validation >= 0 && isnan(record->loss[validation]))
         LODE_TRY(lode_fail_context(validate(train, validation), "validation after step %lld",
                                    (long long)train->step));
-    if (checkpoint >= 0 && !*record->digest[checkpoint])
+    if (checkpoint >= 0 && (!*record->digest[checkpoint] || loop->stepped))
         LODE_TRY(lode_fail_context(write_checkpoint(train, checkpoint), "checkpoint of step %lld",
                                    (long long)train->step));
     if (validation >= 0 || checkpoint >= 0)
@@ -119,6 +123,7 @@ static lode_status_t take_step(loop_t *loop) {
     gather_ids(train, step);
     LODE_TRY(lode_trainer_step(train->trainer, step, train->ids, &result));
     LODE_TRY(note_step(loop, step, &result));
+    loop->stepped = true;
     loop->step_seconds = lode_time() - begun;
     return LODE_OK;
 }
@@ -134,15 +139,52 @@ static lode_status_t look_for_stop(const loop_t *loop) {
                           loop->step_seconds + loop->save_seconds + (due ? loop->due_seconds : 0));
 }
 
-/* Collective. */
+static void start_progress(loop_t *loop) {
+    const lode_train_t *train = loop->train;
+    lode_progress_start(&loop->progress, "train", "step", train->run->config->train.steps);
+    lode_progress_resume(&loop->progress, train->step);
+}
+
+/* Goes on from a state, if there is one ahead before which nothing is missing. Collective. */
+static lode_status_t leap(loop_t *loop, int64_t missing, bool *leapt) {
+    lode_train_t *train = loop->train;
+    const lode_run_t *run = train->run;
+    const lode_train_share_t share = lode_train_share(train);
+    const lode_train_slot_t slot = lode_train_best_state(train, missing);
+    *leapt = slot != LODE_TRAIN_SLOTS;
+    if (!*leapt)
+        return LODE_OK;
+    LODE_TRY(lode_train_state_load(run, slot, &share, train->state[slot]));
+    loop->saved = train->step = train->state[slot];
+    loop->stepped = false;
+    if (slot == LODE_TRAIN_LATEST && run->comm->rank == 0)
+        lode_train_state_remove(run->folder, LODE_TRAIN_EARLIER);
+    if (slot == LODE_TRAIN_LATEST)
+        train->state[LODE_TRAIN_EARLIER] = -1;
+    lode_log_info("train: going on from the state of step %lld of %lld", (long long)train->step,
+                  (long long)run->config->train.steps);
+    start_progress(loop);
+    return LODE_OK;
+}
+
+/* From where the training stands, step by step, until nothing is missing. Collective. */
 static lode_status_t run_steps(loop_t *loop) {
     lode_train_t *train = loop->train;
     const lode_config_train_t *keys = &train->run->config->train;
+    int64_t missing = 0;
     for (;;) {
+        bool leapt;
         LODE_TRY(arrive(loop));
-        if (train->step == keys->steps)
+        if (train->step >= missing)
+            missing = lode_train_record_missing(&train->record, train->step);
+        if (missing < 0)
             return LODE_OK;
-        if (train->step % keys->save == 0 && train->step > 0 && train->step != train->saved)
+        LODE_TRY(leap(loop, missing, &leapt));
+        if (leapt)
+            continue;
+        if (train->step == 0)
+            lode_train_say_again(train, missing);
+        if (train->step % keys->save == 0 && train->step > 0 && train->step != loop->saved)
             LODE_TRY(save(loop));
         LODE_TRY(look_for_stop(loop));
         LODE_TRY(take_step(loop));
@@ -150,13 +192,13 @@ static lode_status_t run_steps(loop_t *loop) {
 }
 
 /* Says what to do about numbers that are not finite, where that has not been said. */
-static lode_status_t advise(const lode_train_t *train) {
+static lode_status_t advise(const loop_t *loop) {
     static const char remedy[] = "; lower train.learning_rate, or raise train.warmup";
     char kept[96] = "", message[LODE_MESSAGE_MAX];
     snprintf(message, sizeof message, "%s", lode_error_message());
-    if (train->saved > 0)
+    if (loop->saved > 0)
         snprintf(kept, sizeof kept, "; the state of step %lld is kept, for the same settings",
-                 (long long)train->saved);
+                 (long long)loop->saved);
     return lode_fail(LODE_ERR_NUMERIC, "train: %.1800s%s%s", message,
                      strstr(message, "train.learning_rate") ? "" : remedy, kept);
 }
@@ -168,8 +210,8 @@ static lode_status_t keep(loop_t *loop, lode_status_t status) {
     if (status == LODE_OK || status == LODE_ERR_COMM)
         return status;
     if (status == LODE_ERR_NUMERIC)
-        return advise(train);
-    if (train->step == 0 || train->step == train->saved || loop->saving)
+        return advise(loop);
+    if (train->step == 0 || train->step == loop->saved || loop->saving)
         return status;
     snprintf(message, sizeof message, "%s", lode_error_message());
     const lode_status_t saved = save(loop);
@@ -182,34 +224,50 @@ static lode_status_t keep(loop_t *loop, lode_status_t status) {
     return lode_fail(status, "%s", message);
 }
 
-/* Collective. */
-static lode_status_t run_training(lode_train_t *train) {
+/* Keeps the last state for more steps, unless it or a later one is there. Collective. */
+static lode_status_t keep_last(loop_t *loop) {
+    const lode_train_t *train = loop->train;
     const lode_config_train_t *keys = &train->run->config->train;
-    loop_t loop = {.train = train};
+    if (!keys->keep_state || train->step < keys->steps ||
+        train->state[LODE_TRAIN_LATEST] >= keys->steps)
+        return LODE_OK;
+    return save(loop);
+}
+
+/* Collective. */
+static lode_status_t run_training(loop_t *loop) {
+    const lode_train_t *train = loop->train;
     int64_t bytes;
     LODE_TRY(lode_comm_agree(
         train->run->comm,
         lode_train_state_bytes(&bytes, &train->parameters->inventory, &train->record)));
-    loop.save_seconds = (double)bytes / SAVED_A_SECOND;
-    lode_progress_start(&loop.progress, "train", "step", keys->steps);
-    lode_progress_resume(&loop.progress, train->step);
-    const lode_status_t status = run_steps(&loop);
+    loop->save_seconds = (double)bytes / SAVED_A_SECOND;
+    start_progress(loop);
+    lode_status_t status = run_steps(loop);
     if (status == LODE_OK)
-        lode_progress_end(&loop.progress);
-    return keep(&loop, status);
+        lode_progress_end(&loop->progress);
+    if (status == LODE_OK && train->step < train->record.steps)
+        lode_log_info("train: what comes after step %lld is known, and is not done again",
+                      (long long)train->step);
+    if (status == LODE_OK)
+        status = keep_last(loop);
+    return keep(loop, status);
 }
 
 /* --- the stage ------------------------------------------------------------------------------ */
 
 /* What train.h5 says of the training as a whole. Collective. */
-static lode_status_t put_attributes(lode_store_t *store, const lode_run_t *run, int64_t blocks) {
+static lode_status_t put_attributes(lode_store_t *store, const lode_train_t *train) {
+    const lode_run_t *run = train->run;
     const lode_config_train_t *keys = &run->config->train;
     const int64_t targets = keys->batch * (keys->length - 1);
     LODE_TRY(lode_store_attribute_i64(store, "/", "steps", keys->steps));
-    LODE_TRY(lode_store_attribute_i64(store, "/", "sequences", blocks));
+    LODE_TRY(lode_store_attribute_i64(store, "/", "sequences", train->text.sequences));
     LODE_TRY(lode_store_attribute_i64(store, "/", "length", keys->length));
     LODE_TRY(lode_store_attribute_i64(store, "/", "batch", keys->batch));
     LODE_TRY(lode_store_attribute_i64(store, "/", "targets", targets));
+    LODE_TRY(lode_store_attribute_text(store, "/", "training", train->course.weights));
+    LODE_TRY(lode_store_attribute_text(store, "/", "validation", train->course.validation));
     return lode_store_attribute_i64(store, "/", "parameters",
                                     lode_architecture_parameters(&run->architecture));
 }
@@ -218,35 +276,45 @@ static lode_status_t put_attributes(lode_store_t *store, const lode_run_t *run, 
 static lode_status_t write_result(lode_store_t *store, const lode_train_t *train) {
     LODE_TRY(lode_train_record_datasets(store, &train->record));
     LODE_TRY(lode_train_record_digests(store, &train->record));
-    LODE_TRY(put_attributes(store, train->run, train->text.sequences));
+    LODE_TRY(put_attributes(store, train));
     if (train->run->comm->rank == 0)
         lode_train_record_write(store, &train->record);
     return LODE_OK;
 }
 
+void lode_train_tidy(const char *folder, bool keep_state) {
+    if (!keep_state)
+        lode_train_state_remove(folder, LODE_TRAIN_LATEST);
+    lode_train_state_remove(folder, LODE_TRAIN_EARLIER);
+}
+
 lode_status_t lode_stage_train(lode_run_t *run) {
     lode_train_t train = {0};
+    loop_t loop = {.train = &train};
     lode_store_t *store;
     LODE_TRY(lode_run_create(&store, run, LODE_STAGE_TRAIN));
     lode_status_t status = lode_train_open(&train, run);
     if (status == LODE_OK)
-        status = run_training(&train);
+        status = run_training(&loop);
     const bool trained = status == LODE_OK;
     if (trained)
         status = write_result(store, &train);
     status = lode_run_finish(&store, run, LODE_STAGE_TRAIN, status);
     if (trained) /* what has been learnt does not depend on a file that could not be written */
-        status = keep(&(loop_t){.train = &train}, status);
+        status = keep(&loop, status);
+    const lode_config_train_t *keys = &run->config->train;
+    const bool kept = keys->keep_state && train.state[LODE_TRAIN_LATEST] >= keys->steps;
     lode_train_close(&train);
     if (status == LODE_OK && run->comm->rank == 0)
-        lode_train_tidy(run->folder);
+        lode_train_tidy(run->folder, kept);
     return status;
 }
 
 /* Whether the folder of a step is as train.h5 says. */
-static bool is_present(const lode_run_t *run, int64_t step, const char *digest) {
-    char *path;
-    if (lode_train_folder_path(&path, run->folder, step) != LODE_OK)
+static bool is_present(const lode_run_t *run, lode_store_t *store, int64_t step) {
+    char *path, digest[LODE_DIGEST_TEXT];
+    if (lode_train_record_digest(digest, store, step) != LODE_OK ||
+        lode_train_folder_path(&path, run->folder, step) != LODE_OK)
         return false;
     const bool present = *digest && lode_folder_is(path, digest);
     free(path);
@@ -263,9 +331,9 @@ bool lode_train_present(const lode_run_t *run) {
     bool present =
         lode_train_record_create(&record, run->config, run->architecture.layers) == LODE_OK &&
         lode_store_open(&store, &alone, path) == LODE_OK &&
-        lode_train_record_read(&record, store) == LODE_OK;
-    for (int64_t i = 0; i < record.checkpoints && present; i++)
-        present = is_present(run, record.checkpoint_step[i], record.digest[i]);
+        lode_train_record_take(&record, store, true) == LODE_OK; /* it can be read */
+    for (int64_t i = 0; i < lode_config_checkpoint_total(run->config) && present; i++)
+        present = is_present(run, store, lode_config_checkpoint_at(run->config, i));
     lode_store_close(&store);
     lode_train_record_free(&record);
     free(path);

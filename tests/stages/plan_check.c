@@ -5,7 +5,8 @@
  * Runs the experiment, then forecasts its first model and, where that is trained, the last of its
  * checkpoints, and compares, for every stage, the size of its file and the private memory that its
  * provenance has: within 15 %, or, of what is small, 8 MB and 64 kB; 12 MB in stages after those
- * that spread matrices over ranks. So are the folders of the checkpoints, all together.
+ * that spread matrices over ranks. So are the folders of the checkpoints, all together, with the
+ * state that stays beside them.
  */
 #include <dirent.h>
 #include <math.h>
@@ -92,6 +93,15 @@ static int64_t folder_bytes(const lode_config_t *config) {
     return bytes;
 }
 
+/* Of the state that a training of the model has left, 0 where it has left none. */
+static int64_t state_bytes(const lode_config_t *config, const lode_config_model_t *model) {
+    char path[4096];
+    struct stat info;
+    snprintf(path, sizeof path, "%s/%s/%s/train-state.h5", config->results, config->name,
+             model->name);
+    return stat(path, &info) == 0 ? (int64_t)info.st_size : 0;
+}
+
 /* Forecasts one model of the experiment and compares. */
 static lode_status_t check_model(const lode_config_t *config, const lode_config_model_t *model,
                                  int ranks, int *wrong) {
@@ -112,8 +122,9 @@ static lode_status_t check_model(const lode_config_t *config, const lode_config_
     if (status == LODE_OK)
         status = compare(&forecast, wrong);
     if (status == LODE_OK && forecast.stage[LODE_STAGE_TRAIN].wanted)
-        *wrong += !is_close("folders", "train", (double)forecast.checkpoints,
-                            (double)folder_bytes(config), FOLDER_FLOOR);
+        *wrong +=
+            !is_close("folders", "train", (double)forecast.checkpoints,
+                      (double)(folder_bytes(config) + state_bytes(config, model)), FOLDER_FLOOR);
     lode_forecast_free(&forecast);
     return status;
 }

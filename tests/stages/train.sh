@@ -219,15 +219,81 @@ else
     bad "the result cannot be written: no state among" "$work/ending/train/tiny"/*
 fi
 
-# One that goes on begins again where a checkpoint is gone.
+# One that goes on begins again where a checkpoint is gone; not for that of step 0.
 LODE_FAULT=write:call=150 fails 8 '' broken "${tall[@]}" --set train.save=1000
 cp -r "$work/broken" "$work/changed"
 lode_run 1 $experiment changed "${training[@]}" "${short[@]}"
 said "a state of other settings" "train-state.h5 is of other settings or inputs, and cannot be gone on from"
-rm -r "$work/broken/train/tiny/step-000000"
+cp -r "$work/broken" "$work/broken0"
+rm -r "$work/broken0/train/tiny/step-000000" "$work/broken/train/tiny/step-000007"
+lode_run 1 $experiment broken0 "${training[@]}" "${tall[@]}"
+said "the checkpoint of step 0 gone" "going on from the state of step "
+said "the checkpoint of step 0 gone: it is there again" "the checkpoint of step 0 is written"
+alike "the checkpoint of step 0 gone" tall/train/tiny broken0/train/tiny 000000 000007 000040 000090 000100
 lode_run 1 $experiment broken "${training[@]}" "${tall[@]}"
-said "a checkpoint gone" "the checkpoint of step 0 is not there any more; training begins again"
+said "a checkpoint gone" "the checkpoint of step 7 is not there in BF16, and no state of that step or before; training begins again at step 0"
 alike "a checkpoint gone" tall/train/tiny broken/train/tiny 000000 000007 000040 000090 000100
+
+# --- other settings that leave the weights as they are --------------------------------------------
+
+# What was trained before, whose last state stays; then others from there, against ones from nothing.
+same_weights=("${training[@]}" --set train.decay=constant --set train.warmup=2 --set train.save=5)
+base=("${same_weights[@]}" --set train.steps=12 --set train.checkpoints='[0,4,8]'
+    --set train.validation.every=4)
+lode_run 2 $experiment base "${base[@]}" --set train.keep_state=true
+if [ -s "$work/base/train/tiny/train-state.h5" ]; then ok "the last state stays"; else bad "no state stays"; fi
+lode_run 1 $experiment base "${base[@]}" --set train.keep_state=true
+if [ -s "$work/base/train/tiny/train-state.h5" ] && grep -q 'train: complete' "$work/log"; then
+    ok "and when there is nothing to do, too"
+else
+    bad "the state went: $(cat "$work/log")"
+fi
+
+# changed NAME RANKS TEXT STEPS KEY=VALUE ...: the base with these keys, which must say TEXT and be what
+# one rank makes of them from nothing, with checkpoints at STEPS
+changed() {
+    local name=$1 ranks=$2 text=$3 steps=$4 settings=("${same_weights[@]}") key
+    shift 4
+    for key; do settings+=(--set "$key"); done
+    lode_run 1 $experiment "$name-fresh" "${settings[@]}"
+    if [ ! -d "$work/$name" ]; then cp -r "$work/base" "$work/$name"; fi
+    lode_run "$ranks" $experiment "$name" "${settings[@]}"
+    said "$name" "$text"
+    # shellcheck disable=SC2086
+    alike "$name, $ranks ranks" "$name-fresh/train/tiny" "$name/train/tiny" $steps
+}
+more=(train.steps=20 'train.checkpoints=[0,4,14]' train.validation.every=4)
+changed longer 3 "going on from the state of step 12 of 20" "000000 000004 000014 000020" "${more[@]}"
+cp -r "$work/longer" "$work/fewer"
+cp -r "$work/longer" "$work/gone"
+changed fewer 1 "what comes after step 0 is known, and is not done again" "000014 000020" \
+    train.steps=20 'train.checkpoints=[14]' train.validation.every=8
+rm -r "$work/gone/train/tiny/step-000004"
+changed gone 2 "no state of that step or before; training begins again at step 0" \
+    "000000 000004 000014 000020" "${more[@]}"
+said "and no more than 4 steps" "what comes after step 4 is known, and is not done again"
+changed other-validation 2 "going on from the state of step 12 of 20" "000000 000020" train.steps=20 \
+    'train.checkpoints=[0]' train.dtype=f32 train.validation.sequences=6 train.validation.every=0
+changed unknown-validation 1 "the validation loss after step 3 is not known, and no state of that step or before; training begins again at step 0" \
+    "000012" train.steps=12 'train.checkpoints=[]' train.validation.every=3
+changed between 3 "the checkpoint of step 6 is not there in BF16" "000006 000014 000020" train.steps=20 \
+    'train.checkpoints=[6,14]' train.validation.every=4
+said "and then" "going on from the state of step 12 of 20"
+
+# The same, killed while it is behind the state that it will go on from.
+cp -r "$work/base" "$work/behind"
+between=("${same_weights[@]}" --set train.steps=20 --set 'train.checkpoints=[6,14]' --set train.save=1
+    --set train.validation.every=4)
+behind=0
+for call in 400 600; do
+    LODE_FAULT=kill:call=$call start 1 behind "${between[@]}"
+    await
+    if [ -e "$work/behind/train/tiny/train-state-earlier.h5" ]; then behind=$((behind + 1)); fi
+done
+lode_run 3 $experiment behind "${between[@]}"
+if [ "$behind" -eq 2 ]; then ok "killed behind a state: $behind times"; else bad "never killed behind a state"; fi
+said "and then" "going on from the state of step 12 of 20"
+alike "killed behind a state" between-fresh/train/tiny behind/train/tiny 000006 000014 000020
 
 # --- from a checkpoint, with the entropy in the loss ---------------------------------------------
 
@@ -252,6 +318,24 @@ if cmp -s "$work/own/train/own/tokenizer.json" "$work/own/train/own/step-000004/
 else
     bad "with a tokenizer of its own:" "$(cat "$work/log")" "$work"/own/train/own/step-000004/*
 fi
+
+# Killed on the way to it, and to its ids.
+training=(--stages "tokenizer,tokenize,train")
+kills=0
+for call in 8 30 50 70; do
+    rm -rf "$work/fault"
+    LODE_FAULT=kill:call=$call start 1 fault "${own[@]}"
+    await
+    if [ "$status" -eq 137 ] && [ ! -e "$work/fault/train/own/train.h5" ]; then kills=$((kills + 1)); fi
+    lode_run 2 $experiment fault "${training[@]}" "${own[@]}"
+    if ! diff -r "$work/own/train/own" "$work/fault/train/own" -x '*.h5' -x '*.lock' >"$work/diff" ||
+        [ "$("$lode" digest "$work/fault/train/own/tokenizer.h5")" != \
+            "$("$lode" digest "$work/own/train/own/tokenizer.h5")" ]; then
+        bad "with a tokenizer of its own, killed at write $call: $(cat "$work/diff")"
+    fi
+done
+if [ "$kills" -ge 3 ]; then ok "killed at $kills writes, some of the tokenizer"; else bad "only $kills kills at writes"; fi
+training=(--stages "tokenize,train")
 lode_run 1 $experiment own "${own[@]}"
 
 # --- the checkpoints are models -------------------------------------------------------------------

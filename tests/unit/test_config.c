@@ -1552,6 +1552,7 @@ static void test_stage_hashes(void **state) {
                      LODE_DECIDES_TOKENIZE | LODE_DECIDES_TRAIN);
     assert_int_equal(lode_schema_find("train.corpus")->stages, 0);
     assert_int_equal(lode_schema_find("train.save")->stages, 0);
+    assert_int_equal(lode_schema_find("train.keep_state")->stages, 0);
     assert_int_equal(lode_schema_find("train.groups")->stages, LODE_DECIDES_TRAIN);
     assert_int_equal(lode_schema_find("train.entropy.layers")->stages, LODE_DECIDES_TRAIN);
     assert_int_equal(lode_schema_find("train.tokenizer.vocabulary")->stages,
@@ -1564,6 +1565,53 @@ static void test_stage_hashes(void **state) {
                       "compensate, quantize, "
                       "evaluate, probe, export and audit");
     lode_config_destroy(&config);
+}
+
+/* Whether two trainings have the same weights after the same number of steps. */
+static bool same_weights(const char *one, const char *other) {
+    const char *text[] = {one, other};
+    char digest[2][LODE_DIGEST_TEXT];
+    for (int i = 0; i < 2; i++) {
+        lode_config_t *config = load(text[i], NULL, 0);
+        lode_hash_t *hash;
+        LODE_ASSERT_OK(lode_hash_create(&hash));
+        LODE_ASSERT_OK(lode_config_weights_hash(config, hash));
+        lode_hash_text(hash, digest[i]);
+        lode_hash_destroy(&hash);
+        lode_config_destroy(&config);
+    }
+    return strcmp(digest[0], digest[1]) == 0;
+}
+
+static void test_weights_hash(void **state) {
+    (void)state;
+#define STEPS(steps, keys) BASE "train = { steps = " steps "; corpus = \"b\";\n " keys "};\n"
+#define CONSTANT "decay = \"constant\"; "
+#define ENTROPY(weight, schedule) "entropy = { weight = " weight "; schedule = \"" schedule "\"; };"
+    const char base[] = STEPS("10", CONSTANT);
+    assert_true(
+        same_weights(base, STEPS("10", CONSTANT "checkpoints = [ 3 ]; dtype = \"f32\"; save "
+                                                "= 3; keep_state = true;")));
+    assert_true(same_weights(base, STEPS("10", CONSTANT "validation = { corpus = \"v\"; every = 3; "
+                                                        "sequences = 7; };")));
+    assert_false(same_weights(base, STEPS("10", CONSTANT "batch = 17;")));
+    assert_false(same_weights(base, STEPS("10", CONSTANT "warmup = 3;")));
+    assert_false(same_weights(base, STEPS("10", CONSTANT "from = \"scratch\";")));
+    assert_false(same_weights(base, "seed = 43; " STEPS("10", CONSTANT)));
+    assert_false(same_weights(base, "micro_batch = 43; " STEPS("10", CONSTANT)));
+    assert_false(same_weights(base, "threads = 2; " STEPS("10", CONSTANT)));
+    assert_true(same_weights(base, "memory = \"7M\"; replicas = 2; " STEPS("10", CONSTANT)));
+    /* the number of steps, where anything depends on it */
+    assert_true(same_weights(base, STEPS("20", CONSTANT)));
+    assert_false(same_weights(STEPS("10", ""), STEPS("20", "")));
+    assert_false(
+        same_weights(STEPS("10", "decay = \"linear\";"), STEPS("20", "decay = \"linear\";")));
+    assert_false(same_weights(STEPS("10", CONSTANT ENTROPY("1.0", "linear")),
+                              STEPS("20", CONSTANT ENTROPY("1.0", "linear"))));
+    assert_true(same_weights(STEPS("10", CONSTANT ENTROPY("0.0", "linear")),
+                             STEPS("20", CONSTANT ENTROPY("0.0", "linear"))));
+    assert_true(same_weights(STEPS("10", CONSTANT ENTROPY("1.0", "constant")),
+                             STEPS("20", CONSTANT ENTROPY("1.0", "constant"))));
 }
 
 static void test_check_model(void **state) {
@@ -1760,6 +1808,7 @@ int main(void) {
         cmocka_unit_test(test_sweep),
         cmocka_unit_test(test_wrong_sweeps),
         cmocka_unit_test(test_stage_hashes),
+        cmocka_unit_test(test_weights_hash),
         cmocka_unit_test(test_check_model),
         cmocka_unit_test(test_check_training),
         cmocka_unit_test(test_check_bos),

@@ -13,6 +13,7 @@
 #include "base/memory.h"
 #include "testing/compare.h"
 #include "testing/temporary.h"
+#include "train/record.h"
 #include "train/slab.h"
 #include "train/state.h"
 #include "train/train.h"
@@ -87,6 +88,95 @@ static void test_due(void **state) {
                (const int64_t[]){0, 10}, 1, (const int64_t[]){10});
 }
 
+/* --- what is known -------------------------------------------------------------------------- */
+
+static void know(lode_train_record_t *record, int64_t steps) {
+    for (int64_t s = 0; s < steps; s++)
+        for (int c = 0; c < LODE_TRAIN_CURVES; c++)
+            record->curve[c][s] = c == LODE_TRAIN_ENTROPY ? NAN : 10 * c + (double)s;
+}
+
+/* What is missing of a training is found wherever it is. */
+static void test_missing(void **state) {
+    lode_config_t *config =
+        parse_config("steps = 10; from = \"scratch\"; checkpoints = [ 0, 3, 6 ]; "
+                     "validation = { corpus = \"v.txt\"; every = 5; };");
+    lode_train_record_t record;
+    (void)state;
+    LODE_ASSERT_OK(lode_train_record_create(&record, config, 3));
+    assert_int_equal(lode_train_record_missing(&record, 0), 1);
+    assert_int_equal(lode_train_record_missing(&record, 4), 5);
+    know(&record, 10);
+    assert_int_equal(lode_train_record_missing(&record, 0), 3); /* what is due at 0 is before */
+    snprintf(record.digest[1], LODE_DIGEST_TEXT, "%032d", 1);
+    assert_int_equal(lode_train_record_missing(&record, 0), 5);
+    record.loss[1] = 1;
+    assert_int_equal(lode_train_record_missing(&record, 0), 6);
+    assert_int_equal(lode_train_record_missing(&record, 6), 10);
+    snprintf(record.digest[2], LODE_DIGEST_TEXT, "%032d", 1);
+    snprintf(record.digest[3], LODE_DIGEST_TEXT, "%032d", 1);
+    assert_int_equal(lode_train_record_missing(&record, 0), 10);
+    record.loss[2] = 1;
+    assert_int_equal(lode_train_record_missing(&record, 0), -1);
+    record.curve[LODE_TRAIN_LOSS][7] = NAN;
+    assert_int_equal(lode_train_record_missing(&record, 0), 8);
+    assert_false(lode_train_record_trained(&record, 8));
+    assert_true(lode_train_record_trained(&record, 7));
+    lode_train_record_free(&record);
+    lode_config_destroy(&config);
+}
+
+/* Another experiment takes what it shares with the one that a file is of: shorter or longer, with
+ * other validations. */
+static void check_taken(const char *train, bool validated, int64_t curve, double at_5) {
+    const lode_comm_t alone = lode_comm_alone();
+    char path[1024];
+    lode_config_t *config =
+        parse_config("steps = 10; validation = { corpus = \"v\"; every = 5; };");
+    lode_train_record_t record;
+    lode_store_t *store;
+    snprintf(path, sizeof path, "%s/record.h5", lode_test_temporary());
+    LODE_ASSERT_OK(lode_train_record_create(&record, config, 3));
+    know(&record, 8);
+    record.loss[1] = 5.5;
+    record.error[1] = 0.5;
+    record.entropy[4] = 4.5;
+    LODE_ASSERT_OK(lode_store_create(&store, &alone, path));
+    LODE_ASSERT_OK(lode_train_record_datasets(store, &record));
+    lode_train_record_write(store, &record);
+    LODE_ASSERT_OK(lode_store_commit(&store));
+    lode_train_record_free(&record);
+    lode_config_destroy(&config);
+
+    config = parse_config(train);
+    LODE_ASSERT_OK(lode_train_record_create(&record, config, 3));
+    LODE_ASSERT_OK(lode_store_open(&store, &alone, path));
+    LODE_ASSERT_OK(lode_train_record_take(&record, store, validated));
+    lode_store_close(&store);
+    for (int64_t s = 0; s < record.steps; s++) {
+        assert_int_equal(isnan(record.curve[1][s]) ? 0 : 1, s < curve);
+        assert_true(s >= curve || record.curve[1][s] == 10 + (double)s);
+    }
+    const int64_t five = lode_train_record_validation(&record, 5);
+    for (int64_t i = 0; i < record.validations; i++)
+        assert_true(i == five && at_5 > 0 ? record.loss[i] == at_5 && record.error[i] == 0.5 &&
+                                                record.entropy[3 * i + 1] == 4.5
+                                          : isnan(record.loss[i]));
+    lode_train_record_free(&record);
+    lode_config_destroy(&config);
+    assert_int_equal(unlink(path), 0);
+}
+
+static void test_taken(void **state) {
+    (void)state;
+    check_taken("steps = 10; validation = { corpus = \"v\"; every = 5; };", true, 8, 5.5);
+    check_taken("steps = 10; validation = { corpus = \"v\"; every = 5; };", false, 8, 0);
+    check_taken("steps = 20; validation = { corpus = \"v\"; every = 1; };", true, 8, 5.5);
+    check_taken("steps = 5; validation = { corpus = \"v\"; };", true, 5, 5.5);
+    check_taken("steps = 6; validation = { corpus = \"v\"; every = 4; };", true, 6, 0);
+    check_taken("steps = 3;", true, 3, 0);
+}
+
 /* --- the state ------------------------------------------------------------------------------ */
 
 static const char model[] =
@@ -146,7 +236,6 @@ static void fill_part(part_t *part) {
             part->record.curve[c][s] = 100 * c + (double)s;
     part->record.loss[0] = 7.5;
     part->record.entropy[2] = 1.25;
-    snprintf(part->record.digest[0], LODE_DIGEST_TEXT, "%032d", 12);
 }
 
 static void assert_part(const part_t *part) {
@@ -166,8 +255,6 @@ static void assert_part(const part_t *part) {
     assert_true(part->record.curve[2][5] == 205 && isnan(part->record.curve[2][6]));
     assert_true(part->record.loss[0] == 7.5 && isnan(part->record.loss[1]));
     assert_true(part->record.entropy[2] == 1.25);
-    assert_int_equal(strtol(part->record.digest[0], NULL, 10), 12);
-    assert_string_equal(part->record.digest[1], "");
 }
 
 /* The plan of a state's file is what it takes, but for some attributes. */
@@ -175,7 +262,7 @@ static void check_bytes(const part_t *part, const char *folder) {
     struct stat info;
     char *path;
     int64_t bytes;
-    LODE_ASSERT_OK(lode_train_state_path(&path, folder));
+    LODE_ASSERT_OK(lode_train_state_path(&path, folder, LODE_TRAIN_LATEST));
     assert_int_equal(stat(path, &info), 0);
     free(path);
     LODE_ASSERT_OK(
@@ -191,40 +278,68 @@ static void check_states(const char *tied) {
     char *folder = NULL, text[1024];
     lode_architecture_t architecture;
     part_t whole, part;
+    lode_train_course_t course;
     int64_t step;
     LODE_ASSERT_OK(lode_strdup(&folder, lode_test_temporary()));
     lode_run_t run = {.comm = &alone, .config = config, .folder = folder};
-    snprintf(run.fingerprint[LODE_STAGE_TRAIN], LODE_DIGEST_TEXT, "%032d", 1);
+    snprintf(course.weights, LODE_DIGEST_TEXT, "%032d", 1);
+    snprintf(course.validation, LODE_DIGEST_TEXT, "%032d", 2);
     snprintf(text, sizeof text, model, tied);
     LODE_ASSERT_OK(lode_architecture_parse(&architecture, text, strlen(text), "config.json"));
 
     create_part(&whole, &architecture, config, 1, 0, 1);
-    LODE_ASSERT_OK(lode_train_state_load(&run, &whole.share, &whole.record, &step));
+    LODE_ASSERT_OK(lode_train_state_find(&run, LODE_TRAIN_LATEST, &course, &whole.record, &step));
     assert_int_equal(step, -1); /* there is none */
     fill_part(&whole);
-    LODE_ASSERT_OK(lode_train_state_save(&run, &whole.share, &whole.record, 6));
+    LODE_ASSERT_OK(
+        lode_train_state_save(&run, LODE_TRAIN_LATEST, &course, &whole.share, &whole.record, 6));
+    LODE_ASSERT_OK(
+        lode_train_state_save(&run, LODE_TRAIN_EARLIER, &course, &whole.share, &whole.record, 2));
     check_bytes(&whole, folder);
 
     for (int size = 1; size <= 5; size++)
         for (int replicas = 1; replicas <= 2 && replicas <= size; replicas++)
             for (int rank = 0; rank < size; rank++) {
                 create_part(&part, &architecture, config, size, rank, replicas);
-                LODE_ASSERT_OK(lode_train_state_load(&run, &part.share, &part.record, &step));
+                LODE_ASSERT_OK(
+                    lode_train_state_find(&run, LODE_TRAIN_LATEST, &course, &part.record, &step));
                 assert_int_equal(step, 6);
+                LODE_ASSERT_OK(lode_train_state_load(&run, LODE_TRAIN_LATEST, &part.share, 6));
                 assert_part(&part);
                 free_part(&part);
             }
+    LODE_ASSERT_OK(lode_train_state_find(&run, LODE_TRAIN_EARLIER, &course, &whole.record, &step));
+    assert_int_equal(step, 2);
+    LODE_ASSERT_FAILS(lode_train_state_load(&run, LODE_TRAIN_EARLIER, &whole.share, 6),
+                      LODE_ERR_FORMAT, "is of step 2");
 
     /* Weights that are no numbers do not take the place of some that are. */
     whole.share.parameters->weights[whole.share.parameters->list[2].offset] = NAN;
-    assert_int_equal(lode_train_state_save(&run, &whole.share, &whole.record, 7), LODE_ERR_NUMERIC);
-    LODE_ASSERT_OK(lode_train_state_load(&run, &whole.share, &whole.record, &step));
+    assert_int_equal(
+        lode_train_state_save(&run, LODE_TRAIN_LATEST, &course, &whole.share, &whole.record, 7),
+        LODE_ERR_NUMERIC);
+    LODE_ASSERT_OK(lode_train_state_find(&run, LODE_TRAIN_LATEST, &course, &whole.record, &step));
     assert_int_equal(step, 6);
 
-    run.fingerprint[LODE_STAGE_TRAIN][0] = '5'; /* of other settings */
-    LODE_ASSERT_OK(lode_train_state_load(&run, &whole.share, &whole.record, &step));
+    /* Validations of another text are not taken, and nothing of other weights, or with --force. */
+    create_part(&part, &architecture, config, 1, 0, 1);
+    course.validation[0] = '5';
+    LODE_ASSERT_OK(lode_train_state_find(&run, LODE_TRAIN_LATEST, &course, &part.record, &step));
+    assert_int_equal(step, 6);
+    assert_true(isnan(part.record.loss[0]) && part.record.curve[2][5] == 205);
+    free_part(&part);
+    run.force = true;
+    LODE_ASSERT_OK(lode_train_state_find(&run, LODE_TRAIN_LATEST, &course, &whole.record, &step));
     assert_int_equal(step, -1);
-    lode_train_tidy(folder);
+    run.force = false;
+    course.weights[0] = '5';
+    LODE_ASSERT_OK(lode_train_state_find(&run, LODE_TRAIN_LATEST, &course, &whole.record, &step));
+    assert_int_equal(step, -1);
+    lode_train_tidy(folder, true);
+    course.weights[0] = '0';
+    LODE_ASSERT_OK(lode_train_state_find(&run, LODE_TRAIN_LATEST, &course, &whole.record, &step));
+    assert_int_equal(step, 6);
+    lode_train_tidy(folder, false);
     assert_int_equal(rmdir(folder), 0); /* nothing is left */
     assert_int_equal(lode_directory_create(folder), LODE_OK);
     free_part(&whole);
@@ -244,10 +359,9 @@ static void test_state_tied(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_slabs),
-        cmocka_unit_test(test_due),
-        cmocka_unit_test(test_state),
-        cmocka_unit_test(test_state_tied),
+        cmocka_unit_test(test_slabs),   cmocka_unit_test(test_due),
+        cmocka_unit_test(test_missing), cmocka_unit_test(test_taken),
+        cmocka_unit_test(test_state),   cmocka_unit_test(test_state_tied),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
