@@ -6,7 +6,7 @@
 
 #include "base/memory.h"
 #include "common/edit_hash.h"
-#include "transformer/pass.h"
+#include "common/stacked.h"
 
 /* --- what variants have in common ------------------------------------------------------------ */
 
@@ -158,33 +158,19 @@ static lode_status_t on_losses(void *context, int64_t variant, const lode_batch_
 /* Runs the micro-batches that are not `done`. Collective. */
 static lode_status_t run_batches(const lode_run_t *run, lode_evaluation_t *evaluation,
                                  const lode_batches_t *batches, const uint8_t *done) {
-    lode_stack_t *stack = NULL;
-    lode_status_t status = LODE_OK;
-    if (run->layout.replica >= 0)
-        status = lode_stack_create(&stack, run->checkpoint, &run->layout, batches->max_tokens,
-                                   batches->longest, (int)run->config->threads);
-    status = lode_comm_agree(run->comm, status);
-    if (status == LODE_OK) {
-        const int64_t tokens = evaluation->text->offsets[evaluation->text->sequences];
-        const int64_t other = evaluation->other + tokens * (int64_t)(2 * sizeof(int32_t));
-        const lode_pass_t pass = {
-            .stage = evaluation->stage,
-            .comm = run->comm,
-            .layout = &run->layout,
-            .stack = stack,
-            .batches = batches,
-            .variants = evaluation->variants,
-            .parent = evaluation->parent,
-            .start = evaluation->start,
-            .compact = true,
-            .head_batches = batches->count,
-            .budget = lode_run_budget(run, stack, other),
-            .done = done,
-            .observer = {.context = evaluation, .variant = on_variant, .losses = on_losses}};
-        status = lode_pass_run(&pass);
-    }
-    lode_stack_destroy(&stack);
-    return status;
+    const int64_t tokens = evaluation->text->offsets[evaluation->text->sequences];
+    const lode_pass_t pass = {
+        .stage = evaluation->stage,
+        .batches = batches,
+        .variants = evaluation->variants,
+        .parent = evaluation->parent,
+        .start = evaluation->start,
+        .compact = true,
+        .head_batches = batches->count,
+        .done = done,
+        .observer = {.context = evaluation, .variant = on_variant, .losses = on_losses}};
+    return lode_stacked_pass(run, pass,
+                             evaluation->other + tokens * (int64_t)(2 * sizeof(int32_t)));
 }
 
 static lode_status_t run_pass(const lode_run_t *run, lode_evaluation_t *evaluation) {

@@ -1,6 +1,6 @@
-/* stages/common/inputs: digests of what a run reads.
+/* stages/common/inputs: fingerprints of what a run reads.
  *
- * A digest is of contents. Files that have kept their size and time of modification since they
+ * A fingerprint is of contents. Files that have kept their size and time of modification since they
  * were last hashed are not read again: <results>/<name>/.fingerprints.json remembers, like git's
  * index. Weights are hashed by the ranks that own them, tensor by tensor.
  */

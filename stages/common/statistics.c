@@ -7,6 +7,7 @@
 #include "base/memory.h"
 #include "calibrate/calibrate.h"
 #include "common/spool.h"
+#include "common/stacked.h"
 #include "moments/moments.h"
 
 enum { PATH_BYTES = 512 };
@@ -92,31 +93,17 @@ lode_status_t lode_statistic_reduce(lode_store_t *store, const lode_run_t *run,
 static lode_status_t run_batches(const lode_run_t *run, const lode_statistics_pass_t *statistics,
                                  const uint8_t *done) {
     const lode_batches_t *batches = statistics->batches;
-    lode_stack_t *stack = NULL;
-    lode_status_t status = LODE_OK;
-    if (run->layout.replica >= 0)
-        status = lode_stack_create(&stack, run->checkpoint, &run->layout, batches->max_tokens,
-                                   batches->longest, (int)run->config->threads);
-    status = lode_comm_agree(run->comm, status);
-    if (status == LODE_OK) {
-        const int64_t ids = batches->text->offsets[batches->text->sequences] *
-                            (int64_t)(2 * sizeof(int32_t) + sizeof(double));
-        const lode_pass_t pass = {.stage = statistics->stage,
-                                  .comm = run->comm,
-                                  .layout = &run->layout,
-                                  .stack = stack,
-                                  .batches = batches,
-                                  .variants = 1,
-                                  .backward = statistics->backward,
-                                  .head_batches = statistics->head_batches,
-                                  .budget = lode_run_budget(run, stack, ids + statistics->other),
-                                  .done = done,
-                                  .scratch = run->folder,
-                                  .observer = statistics->observer};
-        status = lode_pass_run(&pass);
-    }
-    lode_stack_destroy(&stack);
-    return status;
+    const int64_t tokens = batches->text->offsets[batches->text->sequences];
+    const lode_pass_t pass = {.stage = statistics->stage,
+                              .batches = batches,
+                              .variants = 1,
+                              .backward = statistics->backward,
+                              .head_batches = statistics->head_batches,
+                              .done = done,
+                              .scratch = run->folder,
+                              .observer = statistics->observer};
+    const int64_t text = tokens * (int64_t)(2 * sizeof(int32_t) + sizeof(double));
+    return lode_stacked_pass(run, pass, statistics->other + text);
 }
 
 lode_status_t lode_statistics_pass(const lode_run_t *run, const lode_statistics_pass_t *pass) {
