@@ -434,7 +434,7 @@ lode_status_t lode_bpe_train(lode_bpe_trained_t **trained, const lode_corpus_t *
 }
 
 int64_t lode_bpe_train_memory(const char *head, size_t length, int64_t bytes, int64_t vocabulary) {
-    enum { EACH = 25, TOKEN = 400 }; /* measured: bytes for a byte of distinct words, for a token */
+    enum { EACH = 22, TOKEN = 200 }; /* bytes by character of distinct words, by token: measured */
     const int64_t characters = CODE_POINTS * (int64_t)(sizeof(int32_t) + sizeof(int64_t));
     double distinct = (double)lode_bpe_words_distinct(head, length);
     const double half = (double)lode_bpe_words_distinct(head, length / 2);

@@ -283,7 +283,7 @@ int64_t lode_bpe_words_distinct(const char *text, size_t length) {
     lode_bpe_words_t *words = NULL;
     int64_t distinct = 0;
     if (LODE_NEW(&words, 1, "words") == LODE_OK && count_raw(words, text, length) == LODE_OK)
-        distinct = (int64_t)words->texts.length + words->count;
+        distinct = lode_utf8_count(words->texts.data, words->texts.length) + words->count;
     lode_bpe_words_destroy(&words);
     return distinct;
 }

@@ -51,8 +51,8 @@ int64_t lode_bpe_words_count(const lode_bpe_words_t *words);
 int64_t lode_bpe_words_bytes(const lode_bpe_words_t *words);
 int64_t lode_bpe_words_lines(const lode_bpe_words_t *words);
 
-/* Bytes of the distinct words of a text as it is, up to where it is not UTF-8, and one for each; 0
- * where memory is short. */
+/* Characters of the distinct words of a text as it is, up to where it is not UTF-8, and one for
+ * each; 0 where memory is short. */
 int64_t lode_bpe_words_distinct(const char *text, size_t length);
 
 /* Word `i`, in the order in which they come first: *length bytes of UTF-8, at least one, the

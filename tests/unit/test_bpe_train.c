@@ -228,6 +228,29 @@ static void test_longest_word(void **state) {
     free(word);
 }
 
+/* The forecast of memory: with the text where every word is new, hardly where all are known, and
+ * never less for more. */
+static void test_forecast(void **state) {
+    (void)state;
+    enum { LENGTH = 100000 };
+    char *text = malloc(LENGTH);
+    assert_non_null(text);
+    memset(text, 'a', LENGTH);
+    const int64_t none = lode_bpe_train_memory(text, 0, 0, 300);
+    const int64_t once = lode_bpe_train_memory(text, LENGTH, LENGTH, 300);
+    const int64_t tenfold = lode_bpe_train_memory(text, LENGTH, 10 * LENGTH, 300);
+    assert_true(once - none > 20 * LENGTH && once - none < 30 * LENGTH);
+    assert_true(llabs(tenfold - none - 10 * (once - none)) < (once - none) / 10);
+    for (int i = 3; i < LENGTH; i += 4)
+        text[i] = ' ';
+    const int64_t known = lode_bpe_train_memory(text, LENGTH, 10 * LENGTH, 300);
+    assert_true(known >= none && known - none < 1000);
+    assert_true(lode_bpe_train_memory(text, LENGTH, LENGTH, 30000) > once - 23 * LENGTH);
+    text[4] = '\xFF'; /* what is behind is not counted */
+    assert_true(lode_bpe_train_memory(text, LENGTH, LENGTH, 300) - none < 500);
+    free(text);
+}
+
 /* --- the alphabet --------------------------------------------------------------------------- */
 
 /* Of the 16 characters of a text that count, ▁ is 1, a 6, b 4, é 3, ☃ 2. */
@@ -551,21 +574,14 @@ static void test_library(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_by_hand),
-        cmocka_unit_test(test_ties),
-        cmocka_unit_test(test_overlaps),
-        cmocka_unit_test(test_lines_of_a_text),
-        cmocka_unit_test(test_long_words),
-        cmocka_unit_test(test_longest_word),
-        cmocka_unit_test(test_alphabet),
-        cmocka_unit_test(test_left_out),
-        cmocka_unit_test(test_round_trip),
-        cmocka_unit_test(test_cuts),
-        cmocka_unit_test(test_no_token_over_a_cut),
-        cmocka_unit_test(test_refusals),
-        cmocka_unit_test(test_sample),
-        cmocka_unit_test(test_memory),
-        cmocka_unit_test(test_library),
+        cmocka_unit_test(test_by_hand),    cmocka_unit_test(test_ties),
+        cmocka_unit_test(test_overlaps),   cmocka_unit_test(test_lines_of_a_text),
+        cmocka_unit_test(test_long_words), cmocka_unit_test(test_longest_word),
+        cmocka_unit_test(test_forecast),   cmocka_unit_test(test_alphabet),
+        cmocka_unit_test(test_left_out),   cmocka_unit_test(test_round_trip),
+        cmocka_unit_test(test_cuts),       cmocka_unit_test(test_no_token_over_a_cut),
+        cmocka_unit_test(test_refusals),   cmocka_unit_test(test_sample),
+        cmocka_unit_test(test_memory),     cmocka_unit_test(test_library),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

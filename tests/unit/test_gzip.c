@@ -180,11 +180,40 @@ static void test_corpus_refused(void **state) {
     lode_buffer_free(&packed);
 }
 
+/* The beginning of a file, whatever it is made of. */
+static void test_head(void **state) {
+    (void)state;
+    lode_buffer_t packed = {0};
+    char *path, *head;
+    size_t length;
+    LODE_ASSERT_OK(lode_path_join(&path, lode_test_temporary(), "head"));
+    pack(&packed, "one\ntwo\n", 8);
+    for (int compressed = 0; compressed < 2; compressed++) {
+        const char *bytes = compressed ? packed.data : "one\ntwo\n";
+        LODE_ASSERT_OK(lode_file_write_atomic(path, bytes, compressed ? packed.length : 8));
+        for (int most = 1; most < 12; most++) {
+            LODE_ASSERT_OK(lode_gzip_head(&head, &length, path, most));
+            assert_int_equal(length, most < 8 ? most : 8);
+            assert_memory_equal(head, "one\ntwo\n", length);
+            free(head);
+        }
+    }
+    packed.data[packed.length / 2] ^= 0x55;
+    LODE_ASSERT_OK(lode_file_write_atomic(path, packed.data, packed.length));
+    LODE_ASSERT_FAILS(lode_gzip_head(&head, &length, path, 100), LODE_ERR_FORMAT, "damaged");
+    assert_null(head);
+    LODE_ASSERT_FAILS(lode_gzip_head(&head, &length, "/nowhere/head", 100), LODE_ERR_INPUT,
+                      "/nowhere/head");
+    free(path);
+    lode_buffer_free(&packed);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_members), cmocka_unit_test(test_lengths),
         cmocka_unit_test(test_damage),  cmocka_unit_test(test_memory),
         cmocka_unit_test(test_corpus),  cmocka_unit_test(test_corpus_refused),
+        cmocka_unit_test(test_head),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
