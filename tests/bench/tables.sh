@@ -94,7 +94,9 @@ audit() {
             mass = before > 0 && field("core_mass") != "" ? field("core_mass") / before : ""
             printf "| %s | %.4g | %s | %s | %s | %s | %s | %s | %s | %s | %s |\n", field("folder"),
                 field("value"), percent(mass), percent(field("core_overlap")),
-                (field("superweights") > 0 ? field("superweights_surviving") " of " field("superweights") : "–"),
+                (field("superweights") > 0 ? field("superweights_surviving") " of " field("superweights") : "–") \
+                    (field("superweights_detected") != "" ? ", " field("superweights_detected") \
+                        " found again, " field("superweights_new") " new" : ""),
                 percent(field("core_zeroed")), percent(field("core_changed")),
                 percent(field("core_removed")), percent(field("weight_error_core")),
                 percent(field("weight_error_halo")), percent(field("weight_error_rest"))
