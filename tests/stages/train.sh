@@ -220,7 +220,7 @@ else
 fi
 
 # One that goes on begins again where a checkpoint is gone; not for that of step 0.
-LODE_FAULT=write:call=150 fails 8 '' broken "${tall[@]}" --set train.save=1000
+LODE_FAULT=write:call=185 fails 8 'checkpoint of step 40' broken "${tall[@]}" --set train.save=1000
 cp -r "$work/broken" "$work/changed"
 lode_run 1 $experiment changed "${training[@]}" "${short[@]}"
 said "a state of other settings" "train-state.h5 is of other settings or inputs, and cannot be gone on from"
@@ -249,10 +249,10 @@ else
     bad "the state went: $(cat "$work/log")"
 fi
 
-# changed NAME RANKS TEXT STEPS KEY=VALUE ...: the base with these keys, which must say TEXT and be what
-# one rank makes of them from nothing, with checkpoints at STEPS
+# changed NAME RANKS TEXT FOLDERS KEY=VALUE ...: the base with these keys, which must say TEXT and be what
+# one rank makes of them from nothing, with checkpoints at the steps FOLDERS
 changed() {
-    local name=$1 ranks=$2 text=$3 steps=$4 settings=("${same_weights[@]}") key
+    local name=$1 ranks=$2 text=$3 folders=$4 settings=("${same_weights[@]}") key
     shift 4
     for key; do settings+=(--set "$key"); done
     lode_run 1 $experiment "$name-fresh" "${settings[@]}"
@@ -260,7 +260,7 @@ changed() {
     lode_run "$ranks" $experiment "$name" "${settings[@]}"
     said "$name" "$text"
     # shellcheck disable=SC2086
-    alike "$name, $ranks ranks" "$name-fresh/train/tiny" "$name/train/tiny" $steps
+    alike "$name, $ranks ranks" "$name-fresh/train/tiny" "$name/train/tiny" $folders
 }
 more=(train.steps=20 'train.checkpoints=[0,4,14]' train.validation.every=4)
 changed longer 3 "going on from the state of step 12 of 20" "000000 000004 000014 000020" "${more[@]}"
