@@ -174,6 +174,7 @@ static lode_status_t make_alphabet(lode_bpe_trained_t *trained, int32_t *id_of,
     for (uint32_t c = 0; c < CODE_POINTS; c++)
         if (c == SPACE_MARK || (counts[c] > 0 && !is_control(c)))
             list[total++] = (character_t){c, counts[c]};
+    lode_memory_sample();
     status = add_alphabet(trained, id_of, list, total, setting);
 done:
     free(counts);

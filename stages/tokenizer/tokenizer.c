@@ -115,14 +115,14 @@ lode_status_t lode_stage_tokenizer(lode_run_t *run) {
     lode_store_t *store = NULL;
     outcome_t outcome = {0};
     const double start = lode_time();
-    lode_status_t status =
-        lode_comm_agree(run->comm, run->comm->rank == 0 ? train(&trained, &outcome, run) : LODE_OK);
-    if (status == LODE_OK)
-        status = lode_comm_broadcast(run->comm, &outcome, sizeof outcome, 0);
-    if (status == LODE_OK)
-        status = lode_run_create(&store, run, LODE_STAGE_TOKENIZER);
+    lode_status_t status = lode_run_create(&store, run, LODE_STAGE_TOKENIZER);
     if (status == LODE_OK) {
-        status = write_store(store, run, trained, &outcome);
+        status = lode_comm_agree(run->comm,
+                                 run->comm->rank == 0 ? train(&trained, &outcome, run) : LODE_OK);
+        if (status == LODE_OK)
+            status = lode_comm_broadcast(run->comm, &outcome, sizeof outcome, 0);
+        if (status == LODE_OK)
+            status = write_store(store, run, trained, &outcome);
         status = lode_run_finish(&store, run, LODE_STAGE_TOKENIZER, status);
     }
     if (status == LODE_OK)
