@@ -349,10 +349,12 @@ static lode_status_t merge_pairs(trainer_t *trainer, lode_bpe_setting_t setting,
             return lode_fail(
                 LODE_ERR_INPUT,
                 "%s: has enough pairs for a vocabulary of %lld tokens, not of %lld (a pair "
-                "counts if it stands in %lld places or more); train on more text or "
+                "counts if it stands in %lld places or more); %s or "
                 "lower train.tokenizer.vocabulary",
                 name, (long long)trained->size.tokens, (long long)setting.vocabulary,
-                (long long)setting.least);
+                (long long)setting.least,
+                setting.sample > 0 ? "raise train.tokenizer.sample, train on more text"
+                                   : "train on more text");
         const lode_status_t status = merge_pair(trainer, &pair);
         free(pair.places);
         LODE_TRY(status);

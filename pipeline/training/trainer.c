@@ -8,6 +8,8 @@
 
 enum { TAG_TIED = 121 };
 
+static const double largest_gradient = 1e19; /* norm, after clipping: √FLT_MAX is 1.8e19 */
+
 /* --- gradients -------------------------------------------------------------------------------- */
 
 /* The canonical number of the micro-batch at a place of a step's list: replica r takes those at
@@ -199,11 +201,15 @@ lode_status_t lode_trainer_step(lode_trainer_t *trainer, int64_t step, const int
     LODE_TRY(lode_comm_agree(trainer->comm, status));
     add_totals(trainer);
     conclude(trainer, result);
-    if (!isfinite(result->gradient_norm))
-        return lode_fail(LODE_ERR_NUMERIC,
-                         "step %lld: the gradient is not finite; lower train.learning_rate, or "
-                         "raise train.warmup",
-                         (long long)step);
+    /* Beyond that, squares of elements have no place in the second moment, and steps would be 0. */
+    if (!(result->gradient_norm * lode_clip_factor(result->gradient_norm, setting->clip) <=
+          largest_gradient))
+        return lode_fail(
+            LODE_ERR_NUMERIC,
+            "step %lld: the norm of the gradient is %.3g; lower train.learning_rate%s, "
+            "or raise train.warmup",
+            (long long)step, result->gradient_norm,
+            result->entropy_weight > 0 ? " or train.entropy.weight" : "");
     if (works)
         update(trainer, step, result, gradient);
     return LODE_OK;

@@ -6,6 +6,7 @@
 
 #include "audit/audit.h"
 #include "base/file.h"
+#include "base/memory.h"
 #include "common/outline.h"
 #include "common/run.h"
 #include "common/statistics.h"
@@ -58,6 +59,10 @@ typedef struct subject {
     lode_architecture_t architecture;
     lode_tokenizer_t *tokenizer; /* NULL where it is yet to be made */
 } subject_t;
+
+typedef struct shape {
+    int64_t layers, channels;
+} shape_t;
 
 /* A model from scratch has no weights. */
 static lode_status_t open_scratch(subject_t *subject, const lode_config_t *config) {
@@ -129,13 +134,38 @@ static lode_status_t check_versions(const subject_t *subject, const lode_config_
     return LODE_OK;
 }
 
-static lode_status_t check_model(const lode_config_t *config, const char *point,
+/* The report compares the channels of all models of a series; one that another training makes from
+ * a model is of its shape. shapes [models]: in, of those before this one, 0 where they are not
+ * looked at; out, its own. */
+static lode_status_t check_series(shape_t *shapes, const lode_config_t *config,
+                                  const subject_t *subject) {
+    const int64_t index = subject->model - config->models;
+    const lode_architecture_t *a = &subject->architecture;
+    shapes[index] = (shape_t){.layers = a->layers, .channels = a->intermediate};
+    for (int64_t i = 0; i < index && *subject->model->series; i++) {
+        const shape_t *other = &shapes[i];
+        if (other->layers == 0 || strcmp(config->models[i].series, subject->model->series) != 0)
+            continue;
+        if (other->layers != a->layers || other->channels != a->intermediate)
+            return lode_fail(LODE_ERR_SHAPE,
+                             "series \"%s\": model \"%s\" has %lld layers of %lld channels, "
+                             "\"%s\" %lld of %lld; give models of another shape another series",
+                             subject->model->series, subject->model->name, (long long)a->layers,
+                             (long long)a->intermediate, config->models[i].name,
+                             (long long)other->layers, (long long)other->channels);
+    }
+    return LODE_OK;
+}
+
+static lode_status_t check_model(shape_t *shapes, const lode_config_t *config, const char *point,
                                  const lode_config_model_t *model, const char *only, bool verbose) {
     subject_t subject = {.model = model};
     lode_status_t status = lode_config_is_scratch(config, model) ? open_scratch(&subject, config)
                                                                  : open_weights(&subject);
     if (status == LODE_OK)
         status = check_subject(&subject, config);
+    if (status == LODE_OK)
+        status = check_series(shapes, config, &subject);
     if (status == LODE_OK)
         status = check_versions(&subject, config, point, only);
     if (status == LODE_OK && verbose)
@@ -215,23 +245,33 @@ static lode_status_t check_superweight(const lode_config_superweight_t *superwei
     return LODE_OK;
 }
 
+static lode_status_t check_models(const lode_config_t *config, const char *point, const char *only,
+                                  bool verbose) {
+    shape_t *shapes;
+    int64_t checked = 0;
+    LODE_TRY(LODE_NEW(&shapes, config->model_count, "shapes of models"));
+    lode_status_t status = LODE_OK;
+    for (int64_t i = 0; i < config->model_count && status == LODE_OK; i++) {
+        if (!is_needed(config, only, &config->models[i]))
+            continue;
+        status = check_model(shapes, config, point, &config->models[i], only, verbose);
+        checked++;
+    }
+    free(shapes);
+    LODE_TRY(status);
+    if (checked > 0)
+        return LODE_OK;
+    return lode_fail(LODE_ERR_USAGE,
+                     "--model %s: the experiment has no model of that name; the first is \"%s\"",
+                     only, config->models[0].name);
+}
+
 lode_status_t lode_check_inputs(const lode_config_t *config, const char *point, const char *model,
                                 bool verbose) {
     const lode_config_perplexity_t *probed;
-    int64_t checked = 0;
     LODE_TRY(lode_export_check(config, point, model));
     LODE_TRY(lode_probe_perplexity(&probed, config));
-    for (int64_t i = 0; i < config->model_count; i++) {
-        if (!is_needed(config, model, &config->models[i]))
-            continue;
-        LODE_TRY(check_model(config, point, &config->models[i], model, verbose));
-        checked++;
-    }
-    if (checked == 0)
-        return lode_fail(LODE_ERR_USAGE,
-                         "--model %s: the experiment has no model of that name; the "
-                         "first is \"%s\"",
-                         model, config->models[0].name);
+    LODE_TRY(check_models(config, point, model, verbose));
     LODE_TRY(check_training(config, verbose));
     LODE_TRY(check_calibration(config, model, verbose));
     if (*config->probe.corpus)

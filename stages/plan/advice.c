@@ -22,8 +22,8 @@ static lode_status_t note_refusals(lode_plan_advice_t *advice, const lode_foreca
         char needs[LODE_PLAN_TEXT], allows[LODE_PLAN_TEXT];
         for (int s = 0; s < forecast->stages; s++) {
             const lode_forecast_memory_t *memory = &forecast->rank[s].memory[stage];
-            if (memory->least - memory->process > most) {
-                most = memory->least - memory->process;
+            if (lode_forecast_setting(memory, memory->least) > most) {
+                most = lode_forecast_setting(memory, memory->least);
                 rank = s;
             }
         }
@@ -168,10 +168,10 @@ static lode_status_t note_training(lode_plan_advice_t *advice, const lode_foreca
         return LODE_OK;
     for (int s = 0; s < forecast->stages; s++) {
         const lode_forecast_memory_t *memory = &forecast->rank[s].memory[LODE_STAGE_TRAIN];
-        if (memory->used - memory->process > used)
-            used = memory->used - memory->process;
-        if (memory->all - memory->process > all)
-            all = memory->all - memory->process;
+        if (lode_forecast_setting(memory, memory->used) > used)
+            used = lode_forecast_setting(memory, memory->used);
+        if (lode_forecast_setting(memory, memory->all) > all)
+            all = lode_forecast_setting(memory, memory->all);
     }
     LODE_TRY(lode_buffer_printf(
         &advice->notes, "training: %lld blocks of %lld tokens (%s), seen %.2f times\n",

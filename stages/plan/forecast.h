@@ -98,6 +98,7 @@ typedef struct lode_forecast_memory {
     int64_t all;     /* with which it computes nothing twice */
     int64_t used;    /* within `memory` of the experiment; least where that is too little */
     int64_t process; /* of these, what a process takes before it does anything: not in `memory` */
+    int64_t idle;    /* what `memory` must leave room for beside these, though it is not touched */
 } lode_forecast_memory_t;
 
 /* A stage of the pipeline: the ranks of all replicas that own the same layers. */

@@ -8,6 +8,8 @@
 
 /* Whether a stage keeps to the experiment's `memory`, or refuses to run where it cannot. */
 bool lode_forecast_budgeted(lode_stage_t stage);
+/* What `memory` must be for a rank to take one of the stage's figures, `bytes`. */
+int64_t lode_forecast_setting(const lode_forecast_memory_t *memory, int64_t bytes);
 
 /* Ids in tokenize.h5. */
 int64_t lode_forecast_ids(const lode_forecast_texts_t *texts);

@@ -364,12 +364,16 @@ lode_status_t lode_forecast_memory(lode_forecast_t *forecast) {
 
 /* --- nodes, and how many ranks --------------------------------------------------------------- */
 
+int64_t lode_forecast_setting(const lode_forecast_memory_t *memory, int64_t bytes) {
+    return bytes - memory->process + memory->idle;
+}
+
 bool lode_forecast_fits(const lode_forecast_t *forecast) {
     for (int s = 0; s < forecast->stages; s++)
         for (int stage = 0; stage < LODE_STAGE_COUNT; stage++) {
             const lode_forecast_memory_t *memory = &forecast->rank[s].memory[stage];
             if (lode_forecast_budgeted((lode_stage_t)stage) &&
-                memory->least - memory->process > forecast->config->memory)
+                lode_forecast_setting(memory, memory->least) > forecast->config->memory)
                 return false;
         }
     return true;

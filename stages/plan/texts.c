@@ -323,19 +323,19 @@ static lode_status_t superweight_texts(lode_forecast_texts_t *texts, const lode_
 
 /* --- training -------------------------------------------------------------------------------- */
 
-/* Bytes of a text, by the size of its file; of a compressed one as its last four say, which is the
- * size of the last part modulo 2³²; where that cannot be all, three times the file's. */
+/* Bytes of a text, by the size of its file; of one that is compressed, whatever its name, as its
+ * last four bytes say, which is the size of the last part modulo 2³²; where that cannot be all,
+ * three times the file's. */
 static int64_t text_size(const char *path) {
-    const size_t length = strlen(path);
     FILE *file = fopen(path, "rb");
-    unsigned char last[4] = {0};
+    unsigned char first[2] = {0}, last[4] = {0};
     int64_t bytes = 0;
     if (!file)
         return 0;
-    if (length > 3 && strcmp(path + length - 3, ".gz") == 0) {
-        if (fseek(file, -4, SEEK_END) == 0 && fread(last, 1, 4, file) == 4)
-            bytes = (int64_t)((uint32_t)last[3] << 24 | (uint32_t)last[2] << 16 |
-                              (uint32_t)last[1] << 8 | last[0]);
+    const bool packed = fread(first, 1, 2, file) == 2 && first[0] == 0x1f && first[1] == 0x8b;
+    if (packed && fseek(file, -4, SEEK_END) == 0 && fread(last, 1, 4, file) == 4) {
+        bytes = (int64_t)((uint32_t)last[3] << 24 | (uint32_t)last[2] << 16 |
+                          (uint32_t)last[1] << 8 | last[0]);
         if (bytes + bytes / 64 + 1024 < (int64_t)ftell(file))
             bytes = 3 * (int64_t)ftell(file);
     } else if (fseek(file, 0, SEEK_END) == 0) {

@@ -54,15 +54,17 @@ static lode_status_t rank_memory(lode_forecast_memory_t *memory, int64_t *spille
     lode_stage_size_t stage;
     lode_pass_memory_t needs;
     lode_pass_choice_t choice;
+    const int64_t idle = untouched(&forecast->model.architecture);
     int64_t folders;
     LODE_TRY(lode_forecast_train(&stage, &folders, forecast, layout));
+    const int64_t beside = process + stage.memory - idle;
     LODE_TRY(lode_pass_memory(&size, &needs));
     LODE_TRY(lode_pass_choose(&size, config->memory - stage.memory, &choice));
-    *memory = (lode_forecast_memory_t){.least = process + stage.memory + needs.least,
-                                       .all = process + stage.memory + needs.all,
-                                       .used = process + stage.memory + choice.memory -
-                                               untouched(&forecast->model.architecture),
-                                       .process = process};
+    *memory = (lode_forecast_memory_t){.least = beside + needs.least,
+                                       .all = beside + needs.all,
+                                       .used = beside + choice.memory,
+                                       .process = process,
+                                       .idle = idle};
     *spilled = choice.scratch;
     return LODE_OK;
 }

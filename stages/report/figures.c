@@ -262,13 +262,8 @@ static lode_status_t scatter_script(lode_buffer_t *script, const lode_report_cas
                                     (long long)chosen[panel], item->layers[chosen[panel]].spearman,
                                     panel == 0 ? "loss proxy" : "", x[panel].low / 1.6,
                                     x[panel].high * 1.6, y[panel].low / 1.6, y[panel].high * 1.6));
-        for (int axis = 0; axis < 2; axis++) {
-            const lode_range_t *range = axis ? &y[panel] : &x[panel];
-            double decades = log10(range->high / range->low) + 0.4;
-            double step = fmax(1, ceil(decades / (axis ? 6 : 4)));
-            LODE_TRY(lode_buffer_printf(script, "set %ctics 1e%g\nset format %c '10^{%%T}'\n",
-                                        axis ? 'y' : 'x', step, axis ? 'y' : 'x'));
-        }
+        LODE_TRY(lode_plot_power_tics(script, 'x', x[panel].low, x[panel].high, 4));
+        LODE_TRY(lode_plot_power_tics(script, 'y', y[panel].low, y[panel].high, 6));
         LODE_TRY(lode_buffer_printf(script,
                                     "plot $rest%d with points pt 7 ps 0.22 lc rgb '#99565f6b', "
                                     "$core%d with points pt 7 ps 0.42 lc rgb '#D55E00'\n",

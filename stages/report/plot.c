@@ -68,6 +68,22 @@ lode_status_t lode_plot_log_tics(lode_buffer_t *script, char axis, double low, d
     return lode_buffer_printf(script, ")\n");
 }
 
+lode_status_t lode_plot_power_tics(lode_buffer_t *script, char axis, double low, double high,
+                                   int most) {
+    const double first = log10(low) - 0.2, last = log10(high) + 0.2;
+    const int step = (int)fmax(1, ceil((last - first) / most));
+    const char *comma = "";
+    if (step <= 3)
+        return lode_buffer_printf(script, "set %ctics 1e%d\nset format %c '10^{%%T}'\n", axis, step,
+                                  axis);
+    LODE_TRY(lode_buffer_printf(script, "set %ctics (", axis));
+    for (int decade = (int)ceil(first / step) * step; decade <= last; decade += step) {
+        LODE_TRY(lode_buffer_printf(script, "%s'10^{%d}' 1e%d", comma, decade, decade));
+        comma = ", ";
+    }
+    return lode_buffer_printf(script, ")\n");
+}
+
 /* --- the child process ------------------------------------------------------------------ */
 
 /* Starts gnuplot on files that are already complete or empty, so that no pipe can fill up. Returns

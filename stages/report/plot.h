@@ -25,6 +25,12 @@ LODE_MUST_USE lode_status_t lode_plot_text(lode_buffer_t *script, const char *te
 LODE_MUST_USE lode_status_t lode_plot_log_tics(lode_buffer_t *script, char axis, double low,
                                                double high);
 
+/* Tics at powers of ten alone, some `most` of them, of the logarithmic axis of low … high. gnuplot
+ * sets those of a few decades by itself, with small ones between them; where they are many decades
+ * apart, it would count the small ones out one by one, for hours. */
+LODE_MUST_USE lode_status_t lode_plot_power_tics(lode_buffer_t *script, char axis, double low,
+                                                 double high, int most);
+
 /* Runs the script and appends the figure, an <svg> element titled `title` that needs nothing
  * outside itself. Where gnuplot is missing or fails, appends nothing, sets *drawn to false and
  * plot->reason, and warns the first time. Errors: LODE_ERR_IO, LODE_ERR_MEMORY. */

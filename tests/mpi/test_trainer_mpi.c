@@ -322,6 +322,22 @@ static void test_failures(void) {
     trained_close(&trained);
 }
 
+/* A gradient whose squares have no place in the second moment would make steps of 0. */
+static void test_too_large(void) {
+    const run_t run = {.family = "llama", .entropy_weight = 1e30};
+    const lode_trainer_setting_t setting = setting_of(&run);
+    lode_trainer_result_t result;
+    int32_t ids[BATCH * LENGTH];
+    trained_t trained;
+    trained_open(&trained, &run, &world, 0);
+    start(&trained, &setting);
+    make_ids(ids, 1, trained.parameters->architecture->vocab);
+    LODE_CHECK(lode_trainer_step(trained.trainer, 1, ids, &result) == LODE_ERR_NUMERIC);
+    LODE_CHECK(strstr(lode_error_message(), "step 1") != NULL);
+    LODE_CHECK(strstr(lode_error_message(), "or train.entropy.weight") != NULL);
+    trained_close(&trained);
+}
+
 static float number_of(int rank, int64_t i) {
     return (float)(lode_random_uniform((uint64_t)rank, (uint64_t)i) - 0.5) * (float)(1 + rank);
 }
@@ -454,6 +470,7 @@ int main(int argc, char **argv) {
         test_gradient(&pulled);
     }
     test_failures();
+    test_too_large();
     if (world.size <= 3)
         test_faults();
     const int result = lode_check_result();

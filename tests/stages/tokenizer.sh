@@ -108,6 +108,8 @@ refused 'a vocabulary above the model'\''s' 'train.tokenizer.vocabulary: 705 is 
 printf 'so short a text\n' >"$work/short.txt"
 refused 'too short a text' "$work/short.txt: has enough pairs for a vocabulary of" \
     --set "train.corpus=$work/short.txt"
+refused 'too small a sample' 'raise train.tokenizer.sample, train on more text or lower' \
+    --set train.tokenizer.sample=2000
 refused 'a gzip file that is cut off' "$work/cut.gz: the gzip file is cut off" \
     --set "train.corpus=$work/cut.gz"
 refused 'a missing text' "$work/no.txt" --set "train.corpus=$work/no.txt"

@@ -52,4 +52,14 @@ if cmp -s "$work/before.csv" "$folder/trajectory.csv"; then
 else
     bad "lode report: trajectory.csv differs"
 fi
+
+# Channels of models of different shapes cannot be compared, which is said before anything is computed.
+shapes="({name=\"books3m\";path=\"$data/models/books3m\";series=\"s\";step=1;},
+         {name=\"stories\";path=\"$data/models/stories260k\";series=\"s\";step=2;})"
+if "$lode" run "$study" "${settings[@]}" --set "results=$work/shapes" --set "models=$shapes" \
+    >"$work/log" 2>&1 || [ -e "$work/shapes/small-trajectory/books3m" ]; then
+    bad "models of two shapes in a series: $(cat "$work/log")"
+else
+    said "models of two shapes in a series" '"stories" has 5 layers of 172 channels, "books3m" 6 of 576'
+fi
 exit "$failed"

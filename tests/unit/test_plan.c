@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <zlib.h>
 
 #include "testing/cmocka_all.h"
 
@@ -167,6 +168,57 @@ static void test_budgets(void **state) {
     assert_true(fits[0] && fits[1] && fits[2] && !fits[3]);
 }
 
+static const lode_architecture_t small = {.model_type = LODE_MODEL_LLAMA,
+                                          .gated = true,
+                                          .layers = 3,
+                                          .hidden = 64,
+                                          .intermediate = 96,
+                                          .heads = 4,
+                                          .kv_heads = 2,
+                                          .head_dim = 16,
+                                          .vocab = 100,
+                                          .max_positions = 128,
+                                          .norm_eps = 1e-5,
+                                          .rotary = {.kind = LODE_ROTARY_DEFAULT, .theta = 10000},
+                                          .bos = 1,
+                                          .eos = 2};
+
+/* Training: no rank takes more than keeps everything, nor less than the least; a text is as long as
+ * what is in it, whatever the name of its file says of compression. */
+static void test_training(void **state) {
+    (void)state;
+    static const char line[] = "a line of text that is longer than it is when compressed\n";
+    enum { LINES = 2000 };
+    const char *const overrides[] = {"calibration.max_length=64",
+                                     "evaluate.perplexity.[0].length=64"};
+    const char *folder = lode_test_temporary();
+    lode_buffer_t text = {0};
+    lode_forecast_t forecast;
+    lode_config_t *config;
+    char path[512];
+    snprintf(path, sizeof path, "%s/text.dat", folder);
+    gzFile file = gzopen(path, "wb");
+    for (int i = 0; i < LINES; i++)
+        assert_int_equal(gzwrite(file, line, sizeof line - 1), sizeof line - 1);
+    assert_int_equal(gzclose(file), Z_OK);
+    LODE_ASSERT_OK(lode_test_write_config(folder, &small));
+    LODE_ASSERT_OK(lode_buffer_printf(&text, experiment, folder, "8G", folder));
+    LODE_ASSERT_OK(lode_buffer_printf(
+        &text, "train = { steps = 5; from = \"scratch\"; corpus = \"%s\"; length = 64; };\n",
+        path));
+    LODE_ASSERT_OK(lode_config_load_text(&config, text.data, "test", overrides, 2));
+    LODE_ASSERT_OK(
+        lode_forecast_make(&forecast, config, &config->models[0], "", &machine, 1, false));
+    const lode_forecast_memory_t *memory = &forecast.rank[0].memory[LODE_STAGE_TRAIN];
+    assert_true(forecast.stage[LODE_STAGE_TRAIN].wanted);
+    assert_true(memory->process < memory->least && memory->least <= memory->used);
+    assert_int_equal(memory->used, memory->all);
+    assert_int_equal(forecast.texts.train_bytes, LINES * (sizeof line - 1));
+    lode_forecast_free(&forecast);
+    lode_config_destroy(&config);
+    lode_buffer_free(&text);
+}
+
 /* --- what is printed, and what is refused ----------------------------------------------------- */
 
 static lode_status_t print(lode_plan_request_t request) {
@@ -191,21 +243,6 @@ static void test_texts(void **state) {
     assert_string_equal(lode_plan_seconds(text, 200), "3 min 20 s");
     assert_string_equal(lode_plan_seconds(text, 7500), "2 h 05 min");
 }
-
-static const lode_architecture_t small = {.model_type = LODE_MODEL_LLAMA,
-                                          .gated = true,
-                                          .layers = 3,
-                                          .hidden = 64,
-                                          .intermediate = 96,
-                                          .heads = 4,
-                                          .kv_heads = 2,
-                                          .head_dim = 16,
-                                          .vocab = 100,
-                                          .max_positions = 128,
-                                          .norm_eps = 1e-5,
-                                          .rotary = {.kind = LODE_ROTARY_DEFAULT, .theta = 10000},
-                                          .bos = 1,
-                                          .eos = 2};
 
 static void test_errors(void **state) {
     (void)state;
@@ -263,6 +300,7 @@ int main(void) {
         cmocka_unit_test(test_published_shapes), cmocka_unit_test(test_fewest_ranks),
         cmocka_unit_test(test_budgets),          cmocka_unit_test(test_texts),
         cmocka_unit_test(test_errors),           cmocka_unit_test(test_sweep),
+        cmocka_unit_test(test_training),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

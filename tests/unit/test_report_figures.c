@@ -12,6 +12,7 @@
 #include "base/random.h"
 #include "report/chart.h"
 #include "report/heatmap.h"
+#include "report/plot.h"
 #include "report/report.h"
 #include "score/paired.h"
 #include "testing/cmocka_all.h"
@@ -629,13 +630,27 @@ static void test_many_variants(void **state) {
     free(html);
 }
 
+/* Tics that are many decades apart are listed: gnuplot would not come to an end with them. */
+static void test_power_tics(void **state) {
+    (void)state;
+    lode_buffer_t script = {0};
+    LODE_ASSERT_OK(lode_plot_power_tics(&script, 'x', 2e-3, 5e4, 4));
+    assert_string_equal(script.data, "set xtics 1e2\nset format x '10^{%T}'\n");
+    lode_buffer_free(&script);
+    LODE_ASSERT_OK(lode_plot_power_tics(&script, 'y', 3e-81, 2e-2, 6));
+    assert_string_equal(script.data, "set ytics ('10^{-70}' 1e-70, '10^{-56}' 1e-56, "
+                                     "'10^{-42}' 1e-42, '10^{-28}' 1e-28, '10^{-14}' 1e-14)\n");
+    lode_buffer_free(&script);
+}
+
 int main(int argc, char **argv) {
     MPI_Init(&argc, &argv);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_quantiles),     cmocka_unit_test(test_chart),
         cmocka_unit_test(test_heatmap),       cmocka_unit_test(test_every_figure),
         cmocka_unit_test(test_partial_files), cmocka_unit_test(test_wrong_shapes),
-        cmocka_unit_test(test_comparisons),   cmocka_unit_test(test_many_variants),
+        cmocka_unit_test(test_power_tics),    cmocka_unit_test(test_comparisons),
+        cmocka_unit_test(test_many_variants),
     };
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
     MPI_Finalize();
