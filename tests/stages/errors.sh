@@ -80,6 +80,9 @@ fails() {
             wrong "the exit status is not $status on $ranks ranks"
         [ "$(grep -c '^lode: error: ' stderr)" -eq 1 ] || wrong "not exactly one error line"
         if grep -v '^lode: ' stderr >others; then wrong "there are other lines"; fi
+        if [ "$status" -ne "$memory" ] && grep -q 'peak private' stderr; then
+            wrong "it says how much memory it took"
+        fi
         error=$(grep -m 1 '^lode: error: ' stderr || true)
         for pattern in "${patterns[@]}"; do
             grep -q -E -e "$pattern" <<<"$error" || wrong "the message has no \"$pattern\""
