@@ -10,6 +10,6 @@ const char *lode_commit(void);
 
 /* Raised by whoever changes what a stage computes or stores: results of another revision are not
  * taken for complete. A new commit or version alone does not void results. */
-enum { LODE_RESULTS_REVISION = 5 };
+enum { LODE_RESULTS_REVISION = 6 };
 
 #endif
