@@ -365,6 +365,11 @@ set_bad $config 'export=({variant="dense";path="out/a";},{variant="lp@0.5";path=
 new_case "one export in another's folder"
 set_bad $config 'export=({variant="dense";path="out/a";},{variant="lp@0.5";path="out";})' -- 'export.\[1\].path' 'lies in the other'
 
+new_case "sparsity that leaves less than the core"
+for command in check run; do
+    fails $config 'prune.sparsity 0.9 removes 43 of the 48' 'only 24 may go' -- "$lode" $command exp.cfg --set 'prune.methods=["scar-lp"]' --set prune.sparsity=0.9 --set classify.core_fraction=0.5
+done
+
 # These depend on what is found: all stages before are complete.
 on="1 3" leaves='*.h5'
 new_case "rate that no mask of the sparsity can have"
