@@ -302,8 +302,9 @@ done:
     return status;
 }
 
-/* Appends a key or a value's text without quotes and a list's brackets, other bytes than a file
- * name's as '_'; *altered where the label then may not tell it from others. */
+/* Appends a key or a value's text without quotes, a list's brackets and the L of wide integers,
+ * other bytes than a file name's as '_'; *altered where the label then may not tell it from others.
+ */
 static lode_status_t append_label_part(lode_buffer_t *label, const char *part, bool *altered) {
     static const char safe[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-";
     size_t length = strlen(part);
@@ -311,6 +312,8 @@ static lode_status_t append_label_part(lode_buffer_t *label, const char *part, b
         part += 2;
         length = length > 4 ? length - 4 : 0;
     }
+    if (length > 1 && part[length - 1] == 'L' && part[length - 2] >= '0' && part[length - 2] <= '9')
+        length--;
     for (size_t i = 0; i < length; i++) {
         if (part[i] == '"')
             continue;

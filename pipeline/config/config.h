@@ -321,10 +321,11 @@ typedef struct lode_config_point {
 } lode_config_point_t;
 
 /* Reads an experiment file. *out is the caller's, NULL on failure.
- * path: in; @include "file" in it is relative to the including file.
- * overrides: in, [override_count] arguments of --set, "key.path=value", applied in order over the
- * file. The value is libconfig text or else a bare string; an element of a list is addressed by
- * its index, "models.[0].path=…"; a single value is accepted for a list of them. */
+ * path: in; @include "file" in it is relative to the including file, or to the working directory
+ * where there is none of the name beside that. overrides: in, [override_count] arguments of --set,
+ * "key.path=value", applied in order over the file. The value is libconfig text or else a bare
+ * string; an element of a list is addressed by its index, "models.[0].path=…"; a single value is
+ * accepted for a list of them. */
 LODE_MUST_USE lode_status_t lode_config_load(lode_config_t **out, const char *path,
                                              const char *const *overrides, int64_t override_count);
 

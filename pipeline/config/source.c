@@ -234,7 +234,8 @@ static lode_status_t scan_include_path(scan_t *scan, char **path) {
                              (long long)scan->line);
 }
 
-/* Path of `included` as seen from the file that names it. */
+/* Path of `included` as seen from the file that names it, or else from the working directory, as
+ * all other paths of an experiment are. */
 static lode_status_t resolve_include(char **path, const char *including, const char *included) {
     const char *slash = strrchr(including, '/');
     if (included[0] == '/' || !slash)
@@ -244,7 +245,10 @@ static lode_status_t resolve_include(char **path, const char *including, const c
     folder[slash - including] = '\0';
     lode_status_t status = lode_path_join(path, folder, included);
     free(folder);
-    return status;
+    if (status != LODE_OK || lode_file_exists(*path) || !lode_file_exists(included))
+        return status;
+    free(*path);
+    return lode_strdup(path, included);
 }
 
 static lode_status_t scan_named_file(scan_t *scan, const char *path) {

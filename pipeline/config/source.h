@@ -2,9 +2,9 @@
  *
  * libconfig 1.5 resolves every @include against one folder, drops the upper half of integers above
  * 32 bits, takes an unclosed comment for the end of the file, and loses memory at a string in the
- * wrong place. So the text is scanned first: includes are put in place relative to their own file,
- * wide integers are marked, and what libconfig must not see is an error here. Internal to
- * config/; everything here is Local.
+ * wrong place. So the text is scanned first: includes are put in place, relative to their own file
+ * or else to the working directory, wide integers are marked, and what libconfig must not see is an
+ * error here. Internal to config/; everything here is Local.
  */
 #ifndef LODE_CONFIG_SOURCE_H
 #define LODE_CONFIG_SOURCE_H

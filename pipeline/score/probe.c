@@ -130,10 +130,10 @@ lode_status_t lode_probe_binned_sample(int32_t *sample, int32_t *bin, int64_t co
     lode_status_t status = lode_order_ascending(order, loss_proxy, channels, "loss proxy");
     for (int64_t b = 0; b < bins && status == LODE_OK; b++) {
         const int64_t first = bin_start(b, bins, channels), end = bin_start(b + 1, bins, channels);
-        /* Shares of the places before the bin and before its end differ by no more than the bin
-         * holds, and the last one is the whole sample. */
-        const int64_t before = bin_start(first, channels, count);
-        const int64_t share = bin_start(end, channels, count) - before;
+        /* A bin that holds one channel too few leaves it to the next; since there are channels
+         * enough, no more than one is ever left, and none by the last bin. */
+        const int64_t wanted = bin_start(b + 1, bins, count) - taken;
+        const int64_t share = wanted < end - first ? wanted : end - first;
         status = draw_from(sample + taken, share, order + first, end - first,
                            lode_random_bits(key, (uint64_t)b));
         sort_channels(sample + taken, share);

@@ -46,8 +46,8 @@ LODE_MUST_USE lode_status_t lode_probe_random_set(int32_t *set, int64_t count, i
 
 /* A sample spread evenly over quantile bins of log LP. Bin b of B is channels ⌊b·m/B⌋ to
  * ⌊(b+1)·m/B⌋ in ascending order of LP, the lower index first among equals: ranks do not change
- * under a logarithm, and channels of LP 0 come first. Every bin gives a share of the sample
- * proportional to its size, to within one channel, drawn uniformly.
+ * under a logarithm, and channels of LP 0 come first. Every bin gives as many channels as any
+ * other, to within one, drawn uniformly; where `bins` divides `count`, as many.
  *   sample [count] out, by bin, ascending within it;  bin [count] out, 0 … bins − 1
  *   loss_proxy [channels] in;  count ≤ channels;  bins ≥ 1, some empty where there are more of them
  *   than channels

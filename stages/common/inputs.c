@@ -14,7 +14,7 @@
 
 struct lode_inputs {
     char *path;    /* of the file that remembers */
-    json_t *known; /* path → [size, seconds, nanoseconds, digest] */
+    json_t *known; /* path → [size, time modified, time changed, digest], a time as two numbers */
     json_t *found; /* what this run has added to it */
 };
 
@@ -80,18 +80,33 @@ void lode_inputs_close(lode_inputs_t **inputs, const lode_comm_t *comm) {
 
 /* --- memory of digests ---------------------------------------------------------------------- */
 
+/* What a file is known by: its size, and the seconds and nanoseconds of its last modification and
+ * of the last change to it or to what is said of it, which no copying program sets back. */
+enum { MARKS = 5 };
+
+static bool read_marks(json_int_t mark[MARKS], const char *path) {
+    struct stat info;
+    if (stat(path, &info) != 0)
+        return false;
+    mark[0] = info.st_size;
+    mark[1] = info.st_mtim.tv_sec;
+    mark[2] = info.st_mtim.tv_nsec;
+    mark[3] = info.st_ctim.tv_sec;
+    mark[4] = info.st_ctim.tv_nsec;
+    return true;
+}
+
 /* The digest remembered under `key` if the file at `path` is as it was then. */
 static bool recall(const lode_inputs_t *inputs, const char *key, const char *path,
                    char digest[LODE_DIGEST_TEXT]) {
-    struct stat info;
-    json_int_t size, seconds, nanoseconds;
+    json_int_t known[MARKS], now[MARKS];
     const char *text;
     json_t *entry = json_object_get(inputs->known, key);
-    if (!entry || stat(path, &info) != 0 ||
-        json_unpack(entry, "[IIIs]", &size, &seconds, &nanoseconds, &text) != 0)
+    if (!entry || !read_marks(now, path) ||
+        json_unpack(entry, "[IIIIIs]", &known[0], &known[1], &known[2], &known[3], &known[4],
+                    &text) != 0)
         return false;
-    if (size != info.st_size || seconds != info.st_mtim.tv_sec ||
-        nanoseconds != info.st_mtim.tv_nsec || strlen(text) != LODE_DIGEST_TEXT - 1 ||
+    if (memcmp(known, now, sizeof now) != 0 || strlen(text) != LODE_DIGEST_TEXT - 1 ||
         strspn(text, "0123456789abcdef") != LODE_DIGEST_TEXT - 1)
         return false;
     memcpy(digest, text, LODE_DIGEST_TEXT);
@@ -99,11 +114,10 @@ static bool recall(const lode_inputs_t *inputs, const char *key, const char *pat
 }
 
 static void remember(lode_inputs_t *inputs, const char *key, const char *path, const char *digest) {
-    struct stat info;
-    if (stat(path, &info) != 0)
+    json_int_t now[MARKS];
+    if (!read_marks(now, path))
         return;
-    json_t *entry = json_pack("[IIIs]", (json_int_t)info.st_size, (json_int_t)info.st_mtim.tv_sec,
-                              (json_int_t)info.st_mtim.tv_nsec, digest);
+    json_t *entry = json_pack("[IIIIIs]", now[0], now[1], now[2], now[3], now[4], digest);
     json_object_set(inputs->known, key, entry);
     json_object_set_new(inputs->found, key, entry);
 }

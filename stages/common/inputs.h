@@ -1,8 +1,8 @@
 /* stages/common/inputs: fingerprints of what a run reads.
  *
- * A fingerprint is of contents. Files that have kept their size and time of modification since they
- * were last hashed are not read again: <results>/<name>/.fingerprints.json remembers, like git's
- * index. Weights are hashed by the ranks that own them, tensor by tensor.
+ * A fingerprint is of contents. Files that have kept their size and their times of modification and
+ * change since they were last hashed are not read again: <results>/<name>/.fingerprints.json
+ * remembers, like git's index. Weights are hashed by the ranks that own them, tensor by tensor.
  */
 #ifndef LODE_STAGES_COMMON_INPUTS_H
 #define LODE_STAGES_COMMON_INPUTS_H

@@ -14,6 +14,8 @@
 #include "model/checkpoint.h"
 #include "model/describe.h"
 #include "probe/probe.h"
+#include "score/mask.h"
+#include "score/supernode.h"
 #include "text/corpus.h"
 #include "text/task.h"
 #include "text/tokenizer.h"
@@ -105,6 +107,47 @@ static lode_status_t open_weights(subject_t *subject) {
     return status;
 }
 
+/* How many channels of a layer may go at most. */
+static int64_t removable(const lode_config_t *config, int64_t channels, bool is_protected,
+                         lode_allocation_t allocation) {
+    int64_t kept = is_protected ? lode_supernode_size(config->classify.core_fraction, channels) : 0;
+    int64_t least = (int64_t)(config->prune.floor * (double)channels);
+    if (least < 1)
+        least = 1;
+    if (allocation == LODE_ALLOCATION_GLOBAL && kept < least)
+        kept = least;
+    return channels - kept;
+}
+
+/* That no mask has to remove what is protected, which would otherwise show after all passes. */
+static lode_status_t check_sparsity(const lode_config_t *config, int64_t channels,
+                                    const char *name) {
+    const lode_config_prune_t *prune = &config->prune;
+    double highest = 0;
+    bool is_protected = false;
+    for (int64_t i = 0; i < prune->sparsity_count; i++)
+        highest = prune->sparsity[i] > highest ? prune->sparsity[i] : highest;
+    for (int64_t i = 0; i < prune->method_count; i++)
+        for (int64_t j = 0; j < prune->core_count; j++)
+            is_protected = is_protected ||
+                           lode_mask_core(prune->methods[i], prune->cores[j]) != LODE_CORE_NONE;
+    const int64_t removed = lode_mask_removed(highest, channels);
+    for (int64_t i = 0; prune->method_count > 0 && i < prune->allocation_count; i++) {
+        const int64_t most = removable(config, channels, is_protected, prune->allocation[i]);
+        const bool uniform = prune->allocation[i] == LODE_ALLOCATION_UNIFORM;
+        if (removed > most)
+            return lode_fail(LODE_ERR_CONFIG,
+                             "%s: prune.sparsity %g removes %lld of the %lld channels of a layer "
+                             "of model %s, but only %lld may go%s; lower prune.sparsity%s or "
+                             "classify.core_fraction",
+                             lode_config_where(config, "prune.sparsity"), highest,
+                             (long long)removed, (long long)channels, name, (long long)most,
+                             uniform ? "" : " with global allocation",
+                             uniform ? "" : ", prune.floor");
+    }
+    return LODE_OK;
+}
+
 static lode_status_t check_subject(const subject_t *subject, const lode_config_t *config) {
     const lode_architecture_t *a = &subject->architecture;
     const char *name = subject->model->name;
@@ -112,6 +155,7 @@ static lode_status_t check_subject(const subject_t *subject, const lode_config_t
         LODE_TRY(lode_config_check_training(config, a->max_positions, a->layers, a->vocab, name));
     LODE_TRY(lode_config_check_model(config, a->max_positions, a->hidden, name));
     LODE_TRY(lode_config_check_bos(config, a->bos, name));
+    LODE_TRY(check_sparsity(config, a->intermediate, name));
     for (int64_t i = 0; subject->tokenizer && i < config->evaluate.perplexity_count; i++) {
         int32_t prefix;
         LODE_TRY(lode_tokenize_prefix(&prefix, &config->evaluate.perplexity[i],

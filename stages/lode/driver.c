@@ -468,7 +468,9 @@ lode_status_t lode_driver_run(const lode_comm_t *comm, const lode_config_t *conf
     status = lode_comm_agree(comm, status);
     if (status == LODE_OK)
         status = run_points(&driver, points, count);
-    report_memory(comm, config);
+    /* What failed is all that a failed run should end with, unless it failed for want of memory. */
+    if (status == LODE_OK || status == LODE_STOPPED || status == LODE_ERR_MEMORY)
+        report_memory(comm, config);
     lode_inputs_close(&driver.inputs, comm);
     lode_config_points_destroy(&points, count);
     lode_finished_free(&driver.finished);

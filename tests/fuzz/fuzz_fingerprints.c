@@ -9,12 +9,23 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-/* The bytes with the path of the scratch file for each "@", so that entries can be about it. */
+/* The bytes with the path of the scratch file for each "@", and the time it was changed for each
+ * "#", so that entries can be about it. */
 static void write_memory(const uint8_t *data, size_t size) {
     lode_buffer_t text = {0};
-    for (size_t i = 0; i < size; i++)
-        require((data[i] == '@' ? lode_buffer_printf(&text, "%s", scratch_path("input"))
-                                : lode_buffer_append(&text, data + i, 1)) == LODE_OK);
+    struct stat info;
+    require(stat(scratch_path("input"), &info) == 0);
+    for (size_t i = 0; i < size; i++) {
+        lode_status_t status;
+        if (data[i] == '@')
+            status = lode_buffer_printf(&text, "%s", scratch_path("input"));
+        else if (data[i] == '#')
+            status = lode_buffer_printf(&text, "%lld, %lld", (long long)info.st_ctim.tv_sec,
+                                        (long long)info.st_ctim.tv_nsec);
+        else
+            status = lode_buffer_append(&text, data + i, 1);
+        require(status == LODE_OK);
+    }
     scratch_write(".fingerprints.json", (const uint8_t *)text.data, text.length);
     lode_buffer_free(&text);
 }

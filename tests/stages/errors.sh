@@ -80,6 +80,9 @@ fails() {
             wrong "the exit status is not $status on $ranks ranks"
         [ "$(grep -c '^lode: error: ' stderr)" -eq 1 ] || wrong "not exactly one error line"
         if grep -v '^lode: ' stderr >others; then wrong "there are other lines"; fi
+        if [ "$status" -ne "$memory" ] && grep -q 'peak private' stderr; then
+            wrong "it says how much memory it took"
+        fi
         error=$(grep -m 1 '^lode: error: ' stderr || true)
         for pattern in "${patterns[@]}"; do
             grep -q -E -e "$pattern" <<<"$error" || wrong "the message has no \"$pattern\""
@@ -361,6 +364,11 @@ new_case "two exports to one folder"
 set_bad $config 'export=({variant="dense";path="out/a";},{variant="lp@0.5";path="./out//a/";})' -- 'export.\[1\].path' 'same folder'
 new_case "one export in another's folder"
 set_bad $config 'export=({variant="dense";path="out/a";},{variant="lp@0.5";path="out";})' -- 'export.\[1\].path' 'lies in the other'
+
+new_case "sparsity that leaves less than the core"
+for command in check run; do
+    fails $config 'prune.sparsity 0.9 removes 43 of the 48' 'only 24 may go' -- "$lode" $command exp.cfg --set 'prune.methods=["scar-lp"]' --set prune.sparsity=0.9 --set classify.core_fraction=0.5
+done
 
 # These depend on what is found: all stages before are complete.
 on="1 3" leaves='*.h5'

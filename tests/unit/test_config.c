@@ -1267,6 +1267,24 @@ static void test_includes(void **state) {
     file = write_file("unset.cfg", "@include \"$LODE_TEST_UNSET/x\"\n", 30);
     LODE_ASSERT_FAILS(lode_config_load(&config, file, NULL, 0), LODE_ERR_CONFIG,
                       "unset.cfg:1: @include: path");
+    /* what is not beside its file is looked for from the working directory, as other paths are */
+    char *working = getcwd(NULL, 0);
+    assert_non_null(working);
+    assert_int_equal(chdir(folder), 0);
+    write_file("shared.cfg", "threads = 3;", 12);
+    const char from[] = "@include \"shared.cfg\"\n" BASE;
+    write_file("sub/from.cfg", from, strlen(from));
+    LODE_ASSERT_OK(lode_config_load(&config, "sub/from.cfg", NULL, 0));
+    assert_int_equal(config->threads, 3);
+    assert_string_equal(lode_config_where(config, "threads"), "shared.cfg:1");
+    lode_config_destroy(&config);
+    write_file("sub/shared.cfg", "threads = 4;", 12);
+    LODE_ASSERT_OK(lode_config_load(&config, "sub/from.cfg", NULL, 0));
+    assert_int_equal(config->threads, 4); /* its own folder comes first */
+    lode_config_destroy(&config);
+    assert_int_equal(chdir(working), 0);
+    free(working);
+
     /* no include in a comment or a string */
     config = load(BASE "/*\n@include \"x\"\n*/\nresults = \"\n@include \\\"\";\n", NULL, 0);
     assert_string_equal(config->results, "\n@include \"");
@@ -1353,6 +1371,12 @@ static void test_sweep(void **state) {
     assert_string_equal(points[0].label, "train.entropy.weight=10.0");
     assert_string_equal(points[1].label, "train.entropy.weight=250.0");
     assert_string_equal(points[2].label, "train.entropy.weight=1e-05");
+    lode_config_points_destroy(&points, count);
+    lode_config_destroy(&config);
+    config = parse(BASE "sweep = ( { key = \"memory\"; values = ( \"1G\", \"4G\" ); } );");
+    LODE_ASSERT_OK(lode_config_expand(config, &points, &count));
+    assert_string_equal(points[0].label, "memory=1073741824");
+    assert_string_equal(points[1].label, "memory=4294967296");
     lode_config_points_destroy(&points, count);
     lode_config_destroy(&config);
 
