@@ -119,6 +119,38 @@ static void place(lode_checkpoint_t *checkpoint, lode_checkpoint_item_t *item, l
     *slot(checkpoint, role, layer) = (lode_checkpoint_slot_t){.item = item, .begin = part->begin};
 }
 
+/* Whether a checkpoint that has no `name` has the weight packed instead: GPTQ and AWQ write
+ * "….qweight", compressed-tensors "….weight_packed". */
+static bool is_packed(const lode_checkpoint_t *checkpoint, const char *name) {
+    static const char *const ends[] = {".qweight", ".weight_packed"};
+    const char *dot = strrchr(name, '.');
+    bool found = false;
+    for (size_t i = 0; dot && i < sizeof ends / sizeof *ends && !found; i++) {
+        char packed[NAME_BYTES + 16];
+        snprintf(packed, sizeof packed, "%.*s%s", (int)(dot - name), name, ends[i]);
+        found = find_item(checkpoint, packed) != NULL;
+    }
+    return found;
+}
+
+/* What to do about a tensor that is not there. */
+static lode_status_t fail_missing(const lode_checkpoint_t *checkpoint, lode_role_t role,
+                                  const char *name) {
+    const char *place =
+        checkpoint->index ? checkpoint->index : lode_safetensors_path(checkpoint->files[0]);
+    if (is_packed(checkpoint, name))
+        return lode_fail(
+            LODE_ERR_UNSUPPORTED,
+            "%s: holds \"%s\" packed into integers, and only F32, F16 and BF16 "
+            "weights can be read; dequantize the model, save that, and name its folder",
+            place, name);
+    return lode_fail(LODE_ERR_FORMAT, "%s: has no tensor \"%s\", which config.json asks for%s",
+                     place, name,
+                     role == LODE_ROLE_HEAD ? "; where the head is the embedding, config.json must "
+                                              "say \"tie_word_embeddings\": true"
+                                            : "; fetch the whole checkpoint");
+}
+
 /* Finds the tensor of a role, with or without the family's prefix, and makes `owner` its owner. */
 static lode_status_t assign(lode_checkpoint_t *checkpoint, lode_role_t role, int64_t layer,
                             int64_t owner) {
@@ -140,15 +172,8 @@ static lode_status_t assign(lode_checkpoint_t *checkpoint, lode_role_t role, int
     /* Some programs save what is tied once, under the other name. */
     if (!item && role == LODE_ROLE_EMBEDDING && a->tied)
         item = find_item(checkpoint, family->tensors[LODE_ROLE_HEAD].name);
-    if (!item) {
-        const char *place =
-            checkpoint->index ? checkpoint->index : lode_safetensors_path(checkpoint->files[0]);
-        return lode_fail(
-            LODE_ERR_FORMAT, "%s: has no tensor \"%s\", which config.json asks for%s", place, name,
-            role == LODE_ROLE_HEAD ? "; where the head is the embedding, config.json must say "
-                                     "\"tie_word_embeddings\": true"
-                                   : "; fetch the whole checkpoint");
-    }
+    if (!item)
+        return fail_missing(checkpoint, role, name);
     place(checkpoint, item, role, layer, owner);
     return check_tensor(checkpoint, item, role);
 }

@@ -16,6 +16,7 @@
 #include "probe/probe.h"
 #include "score/mask.h"
 #include "score/supernode.h"
+#include "superweight/superweight.h"
 #include "text/corpus.h"
 #include "text/task.h"
 #include "text/tokenizer.h"
@@ -274,19 +275,17 @@ static lode_status_t check_calibration(const lode_config_t *config, const char *
 }
 
 /* Stopwords with their texts, and what the coordinates found are compared with. */
-static lode_status_t check_superweight(const lode_config_superweight_t *superweight, bool verbose) {
-    char *text;
-    size_t size;
+static lode_status_t check_superweight(const lode_config_t *config, bool verbose) {
+    const lode_config_superweight_t *superweight = &config->superweight;
     if (*superweight->stopwords) {
-        LODE_TRY(check_corpus(superweight->stopwords, LODE_CORPUS_LINES, NULL, verbose));
-        LODE_TRY(
-            check_corpus(superweight->corpus, superweight->format, superweight->field, verbose));
+        LODE_TRY(lode_fail_context(
+            check_corpus(superweight->stopwords, LODE_CORPUS_LINES, NULL, verbose),
+            "%s: superweight.stopwords", lode_config_where(config, "superweight.stopwords")));
+        LODE_TRY(lode_fail_context(
+            check_corpus(superweight->corpus, superweight->format, superweight->field, verbose),
+            "%s: superweight.corpus", lode_config_where(config, "superweight.corpus")));
     }
-    if (!*superweight->known)
-        return LODE_OK;
-    LODE_TRY(lode_file_read(&text, &size, superweight->known));
-    free(text);
-    return LODE_OK;
+    return lode_superweight_known_check(config);
 }
 
 static lode_status_t check_models(const lode_config_t *config, const char *point, const char *only,
@@ -321,7 +320,7 @@ lode_status_t lode_check_inputs(const lode_config_t *config, const char *point, 
     if (*config->probe.corpus)
         LODE_TRY(
             check_corpus(config->probe.corpus, config->probe.format, config->probe.field, verbose));
-    LODE_TRY(check_superweight(&config->superweight, verbose));
+    LODE_TRY(check_superweight(config, verbose));
     for (int64_t i = 0; i < config->evaluate.perplexity_count; i++) {
         const lode_config_perplexity_t *entry = &config->evaluate.perplexity[i];
         LODE_TRY(check_corpus(entry->corpus, entry->format, entry->field, verbose));

@@ -143,11 +143,13 @@ static lode_status_t draw(lode_plot_t *plot, lode_shelf_t *shelf, const plan_t *
                                       .count = KINDS + 1};
     const lode_chart_t chart = {.panels = &panel, .count = 1, .columns = 1, .panel_height = 300};
     lode_cells_bytes(bytes, (double)plan->budget);
-    snprintf(caption, sizeof caption,
-             "Every variant whose size is known. The line joins those that none of their size or "
-             "smaller betters.%s%s%s",
-             plan->budget > 0 ? " The upright line is the budget, " : "",
-             plan->budget > 0 ? bytes : "", plan->budget > 0 ? "." : "");
+    snprintf(
+        caption, sizeof caption,
+        "The dense model and every pruned or quantized variant whose size is known; experiments "
+        "with super weights are left out. The line joins those that none of their size or "
+        "smaller betters.%s%s%s",
+        plan->budget > 0 ? " The upright line is the budget, " : "", plan->budget > 0 ? bytes : "",
+        plan->budget > 0 ? "." : "");
     lode_status_t status = lode_report_group_title(&title, plan->group, true);
     if (status == LODE_OK)
         status = lode_buffer_printf(&title, " against bytes");

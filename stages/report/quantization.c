@@ -122,7 +122,7 @@ static lode_status_t add_chart(lode_plot_t *plot, const lode_report_group_t *gro
     LODE_GUARD(status,
                lode_buffer_printf(&caption,
                                   "Each panel is a quantizer with its granularity, a line what is "
-                                  "kept in 16 bits. Bars are one standard error."),
+                                  "left as stored. Bars are one standard error."),
                done);
     if (left_out > 0)
         LODE_GUARD(

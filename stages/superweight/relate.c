@@ -99,20 +99,36 @@ static lode_status_t take_model(lode_superweight_work_t *work, const json_t *mod
     return LODE_OK;
 }
 
-/* Reads the entry of the list whose name is this model's, in any case of letters. */
-static lode_status_t read_known(lode_superweight_work_t *work, const json_t *root) {
+/* Reads all entries of the list, so that all are sound, and keeps the first whose name is `wanted`,
+ * in any case of letters. */
+static lode_status_t read_models(lode_superweight_work_t *work, const json_t *root,
+                                 const char *wanted) {
     const json_t *models = json_object_get(root, "models");
     size_t index;
     json_t *model;
+    bool kept = false;
     if (!json_is_array(models))
         return wrong_list(work, "it has no array \"models\"");
     json_array_foreach(models, index, model) {
         const json_t *name = json_object_get(model, "name");
         if (!json_is_string(name))
             return wrong_list(work, "a model has no text \"name\"");
-        if (!work->known.listed && strcasecmp(json_string_value(name), work->run->model->name) == 0)
-            LODE_TRY(take_model(work, model));
+        lode_superweight_known_t before = work->known;
+        work->known = (lode_superweight_known_t){0};
+        const lode_status_t status = take_model(work, model);
+        if (status == LODE_OK && !kept && strcasecmp(json_string_value(name), wanted) == 0) {
+            kept = true;
+        } else {
+            lode_superweight_known_free(&work->known);
+            work->known = before;
+        }
+        LODE_TRY(status);
     }
+    return LODE_OK;
+}
+
+static lode_status_t read_known(lode_superweight_work_t *work, const json_t *root) {
+    LODE_TRY(read_models(work, root, work->run->model->name));
     if (!work->known.listed)
         lode_log_warning("%s lists no model %s; nothing is compared",
                          work->run->config->superweight.known, work->run->model->name);
@@ -168,6 +184,26 @@ lode_status_t lode_superweight_relate(lode_superweight_work_t *work) {
     free(text);
     if (status == LODE_OK)
         compare_known(work);
+    return status;
+}
+
+lode_status_t lode_superweight_known_check(const lode_config_t *config) {
+    lode_run_t run = {.config = config, .model = lode_config_model_at(config, 0)};
+    lode_superweight_work_t work = {.run = &run};
+    const char *path = config->superweight.known;
+    char *text;
+    size_t size;
+    json_t *root = NULL;
+    if (!*path)
+        return LODE_OK;
+    LODE_TRY(lode_fail_context(lode_file_read(&text, &size, path), "%s: superweight.known",
+                               lode_config_where(config, "superweight.known")));
+    lode_status_t status = lode_json_text_object(&root, text, size, path);
+    if (status == LODE_OK)
+        status = read_models(&work, root, "");
+    lode_superweight_known_free(&work.known);
+    json_decref(root);
+    free(text);
     return status;
 }
 

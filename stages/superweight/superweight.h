@@ -87,6 +87,10 @@ LODE_MUST_USE lode_status_t lode_superweight_size(lode_stage_size_t *size, lode_
                                                   int64_t prompts, int64_t longest, int64_t words,
                                                   int64_t texts);
 
+/* Refuses a list superweight.known that cannot be read or is none; the stage would, after all that
+ * comes before it. Errors: LODE_ERR_INPUT, LODE_ERR_FORMAT. Local. */
+LODE_MUST_USE lode_status_t lode_superweight_known_check(const lode_config_t *config);
+
 /* Errors: LODE_ERR_NUMERIC where hidden states are not finite, LODE_ERR_FORMAT (superweight.known),
  * LODE_ERR_IO, LODE_ERR_MEMORY. Collective. */
 LODE_MUST_USE lode_status_t lode_stage_superweight(lode_run_t *run);

@@ -40,7 +40,7 @@ reader='
     NR == 1 { for (n in cell) at[cell[n]] = n; next }
 '
 
-# Variants of the dense model, a row for each quantization, columns for what is kept in 16 bits.
+# Variants of the dense model, a row for each quantization, columns for what is left as stored.
 quantization() {
     awk "$reader"'
         field("metric") != "perplexity" || field("protocol") == "" { next }

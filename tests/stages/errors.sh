@@ -338,7 +338,14 @@ set_bad $input "$prompt" 'superweight.stopwords="none.txt"' 'superweight.corpus=
 new_case "no texts of the stopwords"
 set_bad $input "$prompt" 'superweight.stopwords="calibration.txt"' 'superweight.corpus="none.txt"' 'superweight.max_length=16' -- 'none.txt' 'cannot be read'
 new_case "no list of published coordinates"
-set_bad $input "$prompt" 'superweight.known="none.json"' -- 'none.json' 'cannot be read'
+set_bad $input "$prompt" 'superweight.known="none.json"' -- 'superweight.known' 'none.json' 'cannot be read'
+new_case "a list of published super weights with a place between two"
+echo '{"models": [{"name": "other", "weights": [{"layer": 1.5, "row": 0, "channel": 0}]}]}' >list.json
+set_bad $format "$prompt" 'superweight.known="list.json"' -- 'list.json' 'counted from 0'
+new_case "no stopwords"
+: >none.txt
+set_bad $input "$prompt" 'superweight.stopwords="none.txt"' 'superweight.corpus="calibration.txt"' 'superweight.max_length=16' -- 'superweight.stopwords' 'none.txt'
+rm none.txt
 new_case "texts of stopwords longer than the model allows"
 set_bad $config "$prompt" 'superweight.stopwords="calibration.txt"' 'superweight.corpus="calibration.txt"' -- 'superweight.max_length' '64 or less'
 new_case "audit of a model that the experiment lacks"

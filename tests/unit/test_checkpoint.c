@@ -346,6 +346,23 @@ static void names_a_missing_tensor(void **state) {
     }
 }
 
+static void says_that_weights_are_packed(void **state) {
+    (void)state;
+    static const char *const names[] = {"model.layers.1.self_attn.o_proj.qweight",
+                                        "model.layers.2.mlp.down_proj.weight_packed"};
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        lode_test_tensor_t *tensors;
+        int64_t count;
+        char whole[256];
+        const char *folder = list_small(&tensors, &count);
+        snprintf(whole, sizeof whole, "%.*sweight", (int)(strrchr(names[i], '.') + 1 - names[i]),
+                 names[i]);
+        snprintf(pick(tensors, count, whole)->name, sizeof tensors[0].name, "%s", names[i]);
+        refuse_list(folder, tensors, count, LODE_ERR_UNSUPPORTED, "packed into integers");
+        assert_non_null(strstr(lode_error_message(), whole));
+    }
+}
+
 static void names_a_wrong_shape(void **state) {
     (void)state;
     lode_test_tensor_t *tensors;
@@ -561,6 +578,7 @@ int main(void) {
         cmocka_unit_test(takes_a_tied_head_for_the_embedding),
         cmocka_unit_test(names_what_a_folder_lacks),
         cmocka_unit_test(names_a_missing_tensor),
+        cmocka_unit_test(says_that_weights_are_packed),
         cmocka_unit_test(names_a_wrong_shape),
         cmocka_unit_test(names_a_wrong_dtype),
         cmocka_unit_test(names_missing_shards),

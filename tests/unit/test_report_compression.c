@@ -534,6 +534,8 @@ static void test_joint_plan(void **state) {
     make_quantize(model, compressed, COMPRESSED);
     char *html = build(folder, one_model, 1, 3100000);
     want(html, "<b>Perplexity on books, gptq at 256 against bytes.</b>");
+    want(html, "experiments with super weights are left out");
+    want(html, "a line what is left as stored");
     want(html, "<b>Best within 3.10 MB: int4-channel</b>, perplexity 13.00 in 3.00 MB.");
     const char *cursor = strstr(html, "7 of 10 variants are not bettered");
     assert_non_null(cursor);
