@@ -48,6 +48,7 @@ esac
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 cores=$(nproc)
+jobs=$((cores + (cores + 1) / 2)) # tests wait for ranks to start, for each other, and for disks
 passed=0
 failed=0
 skipped=0
@@ -161,7 +162,7 @@ run_tests() {
     local folder=$PWD/build-$1 status=0 before=$failed
     rm -f "$folder/tests.xml"
     say "$1: testing"
-    ctest --test-dir "$folder" -R "$2" --no-tests=error --output-on-failure --parallel "$cores" \
+    ctest --test-dir "$folder" -R "$2" --no-tests=error --output-on-failure --parallel "$jobs" \
         --output-junit "$folder/tests.xml" </dev/null || status=$?
     if [ -s "$folder/tests.xml" ]; then
         verdicts "$folder/tests.xml" >"$folder/verdicts.txt"
