@@ -19,13 +19,20 @@ set -euo pipefail
 # others take too long.
 sanitize_tests='^(unit\.|mpi\.|fuzz\.|stages\.golden\.quickstart)'
 
-# What valgrind runs: unit.<name>. Of these store, edits and trainer start MPI, which keeps memory to the end:
-# their accesses are checked, their leaks are left to the sanitizers. The tokenizer comes first, since
-# it needs two minutes; kernels and their gradients would need more, and are left to the sanitizers.
-valgrind_tests=(tokenizer store edits trainer config checkpoint families architecture rotary safetensors
-    spill corpus gzip bpe_train text_golden task answer channel halo control structure mask probe random
-    score supernode partition schedule plan batch protocol compare check_rules writer input spike bits
+# What valgrind runs: unit.<name>. Of these store, edits and trainer start MPI, which keeps memory to
+# the end: their accesses are checked, their leaks are left to the sanitizers. Those that need one or
+# two minutes come first, so that none runs alone at the end; kernels and their gradients would need
+# more, and are left to the sanitizers.
+valgrind_tests=(plan tokenizer config score store edits trainer checkpoint families architecture rotary
+    safetensors spill corpus gzip bpe_train text_golden task answer channel halo control structure mask
+    probe random supernode partition schedule batch protocol compare check_rules writer input spike bits
     retention)
+
+# What is built, where that is not everything (all of which release and clang compile).
+declare -A targets=(
+    [sanitize]="unit_tests mpi_tests fuzz_tests lode check_golden"
+    [valgrind]="${valgrind_tests[*]/#/test_}"
+)
 
 usage() {
     echo "usage: tests/run.sh [--quick]" >&2
@@ -41,6 +48,7 @@ esac
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 cores=$(nproc)
+jobs=$((cores + (cores + 1) / 2)) # tests wait for ranks to start, for each other, and for disks
 passed=0
 failed=0
 skipped=0
@@ -53,11 +61,18 @@ fi
 
 # What tests write goes to memory where there is plenty: none is about a disk, and waiting for one to
 # sync takes whole stages a fifth of their time.
+scratch=
+declare -A builders=() # the process that builds a configuration
+# shellcheck disable=SC2317 # the trap calls it
+clean_up() {
+    if [ "${#builders[@]}" -gt 0 ]; then kill "${builders[@]}" 2>/dev/null || true; fi
+    if [ -n "$scratch" ]; then rm -rf "$scratch"; fi
+}
+trap clean_up EXIT
 if [ -z "${TMPDIR:-}" ] && [ -w /dev/shm ] &&
     [ "$(df --output=avail -k /dev/shm | tail -n 1)" -gt 4000000 ]; then
-    TMPDIR=$(mktemp -d /dev/shm/lode-tests-XXXXXX)
-    export TMPDIR
-    trap 'rm -rf "$TMPDIR"' EXIT
+    scratch=$(mktemp -d /dev/shm/lode-tests-XXXXXX)
+    export TMPDIR=$scratch
 fi
 
 say() { printf '\n== %s\n' "$*"; }
@@ -74,16 +89,29 @@ fail() {
     failed=$((failed + 1))
 }
 
-# build CONFIGURATION: whether it configures and builds. A warning is an error.
-build() {
-    local log=build-$1/build.log
+# start_build CONFIGURATION JOBS PRIORITY: in the background, with that many compilers, for `built`. A
+# warning is an error.
+start_build() {
     mkdir -p "build-$1"
+    (
+        cmake --preset "$1"
+        # shellcheck disable=SC2086
+        exec nice -n "$3" ninja -C "build-$1" -j "$2" ${targets[$1]:-}
+    ) </dev/null >"build-$1/build.log" 2>&1 &
+    builders[$1]=$!
+}
+
+# built CONFIGURATION: waits for its build, and returns whether it succeeded.
+built() {
+    local log=build-$1/build.log status=0
     say "$1: building"
-    if ! { cmake --preset "$1" && cmake --build --preset "$1" --parallel "$cores"; } >"$log" 2>&1; then
+    wait "${builders[$1]}" || status=$?
+    unset "builders[$1]"
+    if [ "$status" -ne 0 ]; then
         grep -E -A 5 'error|Error|FAILED' "$log" | head -n 40 || tail -n 40 "$log"
         fail "$1 does not build; all of the output is in $log"
-        return 1
     fi
+    return "$status"
 }
 
 # Prints "STATUS NAME<tab>REASON" for each test of ctest's JUnit file, STATUS being one of passed,
@@ -134,7 +162,7 @@ run_tests() {
     local folder=$PWD/build-$1 status=0 before=$failed
     rm -f "$folder/tests.xml"
     say "$1: testing"
-    ctest --test-dir "$folder" -R "$2" --no-tests=error --output-on-failure --parallel "$cores" \
+    ctest --test-dir "$folder" -R "$2" --no-tests=error --output-on-failure --parallel "$jobs" \
         --output-junit "$folder/tests.xml" </dev/null || status=$?
     if [ -s "$folder/tests.xml" ]; then
         verdicts "$folder/tests.xml" >"$folder/verdicts.txt"
@@ -191,14 +219,24 @@ if ! jobs/setup.sh "$needs"; then
     fail "something that the tests need is missing"
     finish
 fi
-if build release; then
+start_build release "$cores" 0
+release=yes
+built release || release=no
+if [ "$quick" = no ]; then
+    # Tests leave a core idle now and then: the other configurations are built meanwhile, with what is
+    # left.
+    for configuration in clang sanitize valgrind; do
+        start_build "$configuration" $((cores > 2 ? cores / 2 : 1)) 19
+    done
+fi
+if [ "$release" = yes ]; then
     run_tests release .
 fi
 if [ "$quick" = no ]; then
-    if build clang; then
+    if built clang; then
         run_tests clang '^unit\.'
     fi
-    if build sanitize; then
+    if built sanitize; then
         # Open MPI unloads its plugins before leaks are looked for; stacks are walked while they are
         # still loaded, by the slow way that needs no frame pointers, and no note is taken of their
         # thread-local blocks, in which LeakSanitizer would look for pointers when they are gone.
@@ -206,7 +244,7 @@ if [ "$quick" = no ]; then
             LSAN_OPTIONS="suppressions=$PWD/tests/lsan.supp:print_suppressions=0" \
             run_tests sanitize "$sanitize_tests"
     fi
-    if build valgrind; then
+    if built valgrind; then
         run_valgrind
     fi
 fi

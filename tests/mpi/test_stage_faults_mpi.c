@@ -34,7 +34,7 @@
 enum {
     REPORT = LODE_STAGE_COUNT, /* what follows the stages */
     PARTS,
-    SECONDS = 60 /* more than any run takes: then a rank hangs */
+    SECONDS = 200 /* more than any run takes: then a rank hangs */
 };
 
 static const lode_architecture_t architecture = {.layers = 3,

@@ -65,7 +65,7 @@ find_ranks() {
 
 # Sets `status` to the run's; one that does not end is a failure.
 await() {
-    local end=$(($(now) + 120000))
+    local end=$(($(now) + 300000))
     status=0
     while kill -0 "$run" 2>/dev/null; do
         if [ "$(now)" -gt "$end" ]; then
