@@ -6,7 +6,7 @@
 #include <utf8proc.h>
 
 #include "base/memory.h"
-#include "base/table.h"
+#include "base/lookup.h"
 #include "text/field.h"
 #include "text/utf8.h"
 
@@ -20,7 +20,7 @@ typedef struct token {
 
 /* A trie whose edges are in a hash table: (node, byte) → node. Node 0 is the root. */
 typedef struct trie {
-    lode_table_t edges;
+    lode_lookup_t edges;
     int32_t *tokens; /* [nodes] index of the token that ends here, −1 */
     int32_t nodes;
     bool starts[256];                       /* whether any token starts with the byte */
@@ -41,7 +41,7 @@ static uint64_t make_edge(int32_t node, char byte) {
 }
 
 static lode_status_t trie_allocate(trie_t *trie, uint64_t bytes) {
-    LODE_TRY(lode_table_reserve(&trie->edges, (int64_t)bytes, "added tokens"));
+    LODE_TRY(lode_lookup_reserve(&trie->edges, (int64_t)bytes, "added tokens"));
     LODE_TRY(LODE_NEW_RAW(&trie->tokens, (int64_t)bytes + 1, "added tokens"));
     for (uint64_t i = 0; i <= bytes; i++)
         trie->tokens[i] = -1;
@@ -50,7 +50,7 @@ static lode_status_t trie_allocate(trie_t *trie, uint64_t bytes) {
 }
 
 static void trie_free(trie_t *trie) {
-    lode_table_free(&trie->edges);
+    lode_lookup_free(&trie->edges);
     free(trie->tokens);
 }
 
@@ -64,10 +64,10 @@ static lode_status_t trie_add(trie_t *trie, int32_t *twin, const char *pattern, 
         if (i > 0)
             trie->neighbours[(unsigned char)pattern[i - 1]][byte / 64] |= UINT64_C(1) << byte % 64;
         const uint64_t edge = make_edge(node, pattern[i]);
-        node = (int32_t)lode_table_find(&trie->edges, edge);
+        node = (int32_t)lode_lookup_find(&trie->edges, edge);
         if (node < 0) {
             node = trie->nodes++;
-            LODE_TRY(lode_table_add(&trie->edges, edge, node, "added tokens"));
+            LODE_TRY(lode_lookup_add(&trie->edges, edge, node, "added tokens"));
         }
     }
     *twin = trie->tokens[node];
@@ -81,7 +81,7 @@ static int32_t trie_match(const trie_t *trie, const char *text, size_t at, size_
                           size_t *end) {
     int32_t node = 0, found = -1;
     for (size_t i = at; i < length; i++) {
-        node = (int32_t)lode_table_find(&trie->edges, make_edge(node, text[i]));
+        node = (int32_t)lode_lookup_find(&trie->edges, make_edge(node, text[i]));
         if (node < 0)
             break;
         if (trie->tokens[node] >= 0) {

@@ -78,7 +78,7 @@ static lode_status_t parse_merges(lode_bpe_t *bpe, const json_t *merges, const c
     size_t count = json_array_size(merges);
     if (count > LODE_TOKEN_ID_LIMIT)
         return lode_fail(LODE_ERR_FORMAT, "%s: more than %d merges", where, LODE_TOKEN_ID_LIMIT);
-    LODE_TRY(lode_table_reserve(&bpe->merges, (int64_t)count, "merges"));
+    LODE_TRY(lode_lookup_reserve(&bpe->merges, (int64_t)count, "merges"));
     lode_buffer_t joined = {0};
     lode_status_t status = LODE_OK;
     for (size_t rank = 0; status == LODE_OK && rank < count; rank++)
@@ -189,7 +189,7 @@ void lode_bpe_destroy(lode_bpe_t **bpe) {
     if (!*bpe)
         return;
     lode_vocab_destroy(&(*bpe)->vocab);
-    lode_table_free(&(*bpe)->merges);
+    lode_lookup_free(&(*bpe)->merges);
     free(*bpe);
     *bpe = NULL;
 }

@@ -13,9 +13,9 @@ static uint64_t make_pair(int32_t left, int32_t right) {
     return (uint64_t)left << 32 | (uint32_t)right;
 }
 
-lode_status_t lode_bpe_merge_add(lode_table_t *merges, int32_t left, int32_t right, int32_t rank,
+lode_status_t lode_bpe_merge_add(lode_lookup_t *merges, int32_t left, int32_t right, int32_t rank,
                                  int32_t into) {
-    return lode_table_set(merges, make_pair(left, right), (int64_t)rank << 32 | into, "merges");
+    return lode_lookup_set(merges, make_pair(left, right), (int64_t)rank << 32 | into, "merges");
 }
 
 lode_status_t lode_bpe_piece_reserve(lode_bpe_piece_t *piece, int64_t symbols) {
@@ -43,15 +43,16 @@ void lode_bpe_piece_free(lode_bpe_piece_t *piece) {
     *piece = (lode_bpe_piece_t){0};
 }
 
-static void rate(lode_bpe_piece_t *piece, const lode_table_t *merges, int64_t left, int64_t right) {
+static void rate(lode_bpe_piece_t *piece, const lode_lookup_t *merges, int64_t left,
+                 int64_t right) {
     const int64_t merge =
-        lode_table_find(merges, make_pair(piece->symbol[left], piece->symbol[right]));
+        lode_lookup_find(merges, make_pair(piece->symbol[left], piece->symbol[right]));
     piece->rank[left] = (uint32_t)((uint64_t)merge >> 32); /* of −1, that is NO_RANK */
     piece->into[left] = (int32_t)(merge & INT32_MAX);
 }
 
 /* Merges by looking for the lowest rank again and again; returns how many symbols are left. */
-static int64_t merge_short(lode_bpe_piece_t *piece, const lode_table_t *merges, int64_t count) {
+static int64_t merge_short(lode_bpe_piece_t *piece, const lode_lookup_t *merges, int64_t count) {
     int32_t *symbol = piece->symbol, *into = piece->into;
     uint32_t *rank = piece->rank;
     for (int64_t i = 0; i + 1 < count; i++)
@@ -111,7 +112,7 @@ static uint64_t heap_pop(uint64_t *heap, int64_t *size) {
     return top;
 }
 
-static void rate_and_push(lode_bpe_piece_t *piece, const lode_table_t *merges, int64_t *size,
+static void rate_and_push(lode_bpe_piece_t *piece, const lode_lookup_t *merges, int64_t *size,
                           int32_t left, int32_t right) {
     rate(piece, merges, left, right);
     if (piece->rank[left] != NO_RANK)
@@ -121,7 +122,7 @@ static void rate_and_push(lode_bpe_piece_t *piece, const lode_table_t *merges, i
 /* Merges with a heap over a doubly linked list. An entry is stale when its position has another
  * rank by now. Every merge takes one entry out and puts two in at most, so 2 · count bounds the
  * heap. */
-static int64_t merge_long(lode_bpe_piece_t *piece, const lode_table_t *merges, int64_t count) {
+static int64_t merge_long(lode_bpe_piece_t *piece, const lode_lookup_t *merges, int64_t count) {
     int32_t *symbol = piece->symbol, *next = piece->next, *previous = piece->previous;
     int64_t size = 0;
     for (int32_t i = 0; i < count; i++) {
@@ -153,7 +154,7 @@ static int64_t merge_long(lode_bpe_piece_t *piece, const lode_table_t *merges, i
     return left;
 }
 
-int64_t lode_bpe_piece_merge(lode_bpe_piece_t *piece, const lode_table_t *merges, int64_t count) {
+int64_t lode_bpe_piece_merge(lode_bpe_piece_t *piece, const lode_lookup_t *merges, int64_t count) {
     return count <= SHORT_PIECE ? merge_short(piece, merges, count)
                                 : merge_long(piece, merges, count);
 }

@@ -5,11 +5,11 @@
 #include <stdint.h>
 
 #include "base/error.h"
-#include "base/table.h"
+#include "base/lookup.h"
 
 /* Adds a merge to a table, or replaces that of the same pair: the ids it joins, its rank and the id
  * that it makes. Errors: LODE_ERR_MEMORY. */
-LODE_MUST_USE lode_status_t lode_bpe_merge_add(lode_table_t *merges, int32_t left, int32_t right,
+LODE_MUST_USE lode_status_t lode_bpe_merge_add(lode_lookup_t *merges, int32_t left, int32_t right,
                                                int32_t rank, int32_t into);
 
 /* The symbols of a piece and the memory to merge them in: initialise with {0}. */
@@ -31,6 +31,6 @@ void lode_bpe_piece_free(lode_bpe_piece_t *piece); /* leaves {0} */
 
 /* Merges `count` symbols, the pair of the lowest rank first and the leftmost of equals, until no
  * pair has one; returns how many are left. Takes O(count · log count). */
-int64_t lode_bpe_piece_merge(lode_bpe_piece_t *piece, const lode_table_t *merges, int64_t count);
+int64_t lode_bpe_piece_merge(lode_bpe_piece_t *piece, const lode_lookup_t *merges, int64_t count);
 
 #endif

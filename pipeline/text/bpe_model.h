@@ -18,7 +18,7 @@ typedef struct lode_bpe_byte {
 
 struct lode_bpe {
     lode_vocab_t *vocab;
-    lode_table_t merges; /* as text/bpe_merge looks them up */
+    lode_lookup_t merges; /* as text/bpe_merge looks them up */
     bool byte_level, byte_fallback, fuse_unknown, ignore_merges;
     bool cut_at_mark;                /* no merge crosses from a non-space to "▁" */
     bool has_unknown;                /* an unknown token is named … */

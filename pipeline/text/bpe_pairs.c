@@ -3,7 +3,7 @@
 #include <stdlib.h>
 
 #include "base/memory.h"
-#include "base/table.h"
+#include "base/lookup.h"
 
 /* A pair in the heap, with the count that it had when it was put there. */
 typedef struct entry {
@@ -18,7 +18,7 @@ struct lode_bpe_pairs {
     lode_bpe_pair_t *list; /* [capacity] */
     int32_t count, capacity;
     int32_t settled;        /* pairs of earlier rounds; the others are this round's */
-    lode_table_t table;     /* places in the list, of the first round and of earlier ones */
+    lode_lookup_t table;    /* places in the list, of the first round and of earlier ones */
     int32_t newest;         /* NONE in the first round */
     int32_t *before, *with; /* [vocabulary] this round's pairs (token, newest), (newest, token) */
     int64_t least;
@@ -40,7 +40,7 @@ lode_status_t lode_bpe_pairs_create(lode_bpe_pairs_t **pairs, int64_t vocabulary
     LODE_GUARD(status, LODE_NEW_RAW(&made->with, vocabulary, "pairs"), done);
     for (int64_t id = 0; id < vocabulary; id++)
         made->before[id] = made->with[id] = NONE;
-    status = lode_table_reserve(&made->table, 0, "pairs");
+    status = lode_lookup_reserve(&made->table, 0, "pairs");
 done:
     if (status != LODE_OK)
         lode_bpe_pairs_destroy(pairs);
@@ -53,7 +53,7 @@ void lode_bpe_pairs_destroy(lode_bpe_pairs_t **pairs) {
     for (int32_t i = 0; i < (*pairs)->count; i++)
         free((*pairs)->list[i].places);
     free((*pairs)->list);
-    lode_table_free(&(*pairs)->table);
+    lode_lookup_free(&(*pairs)->table);
     free((*pairs)->before);
     free((*pairs)->with);
     free((*pairs)->heap);
@@ -70,7 +70,7 @@ static int32_t *this_round(const lode_bpe_pairs_t *pairs, int32_t left, int32_t 
 
 static int32_t find(const lode_bpe_pairs_t *pairs, int32_t left, int32_t right) {
     const int32_t *index = this_round(pairs, left, right);
-    return index ? *index : (int32_t)lode_table_find(&pairs->table, make_key(left, right));
+    return index ? *index : (int32_t)lode_lookup_find(&pairs->table, make_key(left, right));
 }
 
 /* Begins a pair; it is the last in the list. */
@@ -89,7 +89,7 @@ static lode_status_t begin(lode_bpe_pairs_t *pairs, int32_t left, int32_t right)
     if (index)
         *index = pairs->count;
     else
-        LODE_TRY(lode_table_add(&pairs->table, make_key(left, right), pairs->count, "pairs"));
+        LODE_TRY(lode_lookup_add(&pairs->table, make_key(left, right), pairs->count, "pairs"));
     pairs->list[pairs->count++] = (lode_bpe_pair_t){.left = left, .right = right};
     return LODE_OK;
 }
@@ -176,7 +176,7 @@ static lode_status_t keep(lode_bpe_pairs_t *pairs, int32_t index) {
         LODE_TRY(lode_resize(&pair->places, pair->place_count, sizeof *pair->places, "pairs"));
         pair->place_capacity = pair->place_count;
     }
-    LODE_TRY(lode_table_add(&pairs->table, key, index, "pairs"));
+    LODE_TRY(lode_lookup_add(&pairs->table, key, index, "pairs"));
     return push(pairs, pair, index);
 }
 
@@ -184,8 +184,8 @@ lode_status_t lode_bpe_pairs_settle(lode_bpe_pairs_t *pairs, int32_t newest) {
     const int32_t made = pairs->count;
     lode_status_t status = LODE_OK;
     if (pairs->newest == NONE) { /* only pairs that are kept go in again */
-        lode_table_free(&pairs->table);
-        LODE_TRY(lode_table_reserve(&pairs->table, 0, "pairs"));
+        lode_lookup_free(&pairs->table);
+        LODE_TRY(lode_lookup_reserve(&pairs->table, 0, "pairs"));
     }
     for (int32_t i = pairs->settled; i < made; i++) {
         lode_bpe_pair_t *pair = &pairs->list[i];

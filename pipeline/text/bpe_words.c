@@ -9,7 +9,7 @@
 
 #include "base/memory.h"
 #include "base/random.h"
-#include "base/table.h"
+#include "base/lookup.h"
 #include "text/utf8.h"
 
 typedef struct word {
@@ -21,7 +21,7 @@ struct lode_bpe_words {
     lode_buffer_t texts; /* every word once, one behind the other */
     word_t *list;        /* [capacity] */
     int64_t count, capacity;
-    lode_table_t table; /* places in the list, by hashes of the words */
+    lode_lookup_t table; /* places in the list, by hashes of the words */
     int64_t bytes, lines;
 };
 
@@ -83,13 +83,13 @@ static lode_status_t add_word(lode_bpe_words_t *words, uint64_t hash, const char
     words->list[words->count] =
         (word_t){.start = words->texts.length, .length = length, .count = 1};
     LODE_TRY(lode_buffer_append(&words->texts, text, length));
-    return lode_table_add(&words->table, hash, words->count++, "words");
+    return lode_lookup_add(&words->table, hash, words->count++, "words");
 }
 
 static lode_status_t count_word(lode_bpe_words_t *words, const char *text, size_t length) {
     const uint64_t hash = XXH3_64bits(text, length);
-    uint64_t at = lode_table_home(&words->table, hash);
-    for (int64_t i; (i = lode_table_next(&words->table, hash, &at)) >= 0;) {
+    uint64_t at = lode_lookup_home(&words->table, hash);
+    for (int64_t i; (i = lode_lookup_next(&words->table, hash, &at)) >= 0;) {
         word_t *word = &words->list[i];
         if (word->length == length && memcmp(words->texts.data + word->start, text, length) == 0) {
             word->count++;
@@ -235,7 +235,7 @@ lode_status_t lode_bpe_words_read(lode_bpe_words_t **words, const lode_corpus_t 
     *words = NULL;
     reader_t reader = {.normalizer = normalizer};
     LODE_TRY(LODE_NEW(&reader.words, 1, "words"));
-    lode_status_t status = lode_table_reserve(&reader.words->table, 0, "words");
+    lode_status_t status = lode_lookup_reserve(&reader.words->table, 0, "words");
     if (status == LODE_OK)
         status = read_corpus(&reader, corpus, sample, seed, name);
     lode_memory_sample();
@@ -252,7 +252,7 @@ void lode_bpe_words_destroy(lode_bpe_words_t **words) {
         return;
     lode_buffer_free(&(*words)->texts);
     free((*words)->list);
-    lode_table_free(&(*words)->table);
+    lode_lookup_free(&(*words)->table);
     free(*words);
     *words = NULL;
 }
@@ -275,7 +275,7 @@ static lode_status_t count_raw(lode_bpe_words_t *words, const char *text, size_t
     uint32_t character;
     for (int bytes = 1; valid < length && bytes > 0; valid += (size_t)bytes)
         bytes = lode_utf8_decode(text + valid, length - valid, &character);
-    LODE_TRY(lode_table_reserve(&words->table, 0, "words"));
+    LODE_TRY(lode_lookup_reserve(&words->table, 0, "words"));
     return count_words(words, text, valid);
 }
 

@@ -7,14 +7,14 @@
 #include <xxhash.h>
 
 #include "base/memory.h"
-#include "base/table.h"
+#include "base/lookup.h"
 #include "text/field.h"
 
 struct lode_vocab {
-    char *texts;      /* every token with a NUL behind it, in order of the file */
-    size_t *starts;   /* [size] into texts, NONE where no token has the id */
-    size_t *lengths;  /* [size] bytes */
-    lode_table_t ids; /* by hashes of the tokens */
+    char *texts;       /* every token with a NUL behind it, in order of the file */
+    size_t *starts;    /* [size] into texts, NONE where no token has the id */
+    size_t *lengths;   /* [size] bytes */
+    lode_lookup_t ids; /* by hashes of the tokens */
     int32_t size, count;
     size_t longest;
 };
@@ -47,7 +47,7 @@ static lode_status_t measure(lode_vocab_t *vocab, size_t *bytes, const json_t *o
 }
 
 static lode_status_t allocate(lode_vocab_t *vocab, size_t bytes) {
-    LODE_TRY(lode_table_reserve(&vocab->ids, vocab->count, "vocabulary"));
+    LODE_TRY(lode_lookup_reserve(&vocab->ids, vocab->count, "vocabulary"));
     LODE_TRY(LODE_NEW_RAW(&vocab->texts, (int64_t)bytes, "vocabulary"));
     LODE_TRY(LODE_NEW_RAW(&vocab->lengths, vocab->size, "vocabulary"));
     LODE_TRY(LODE_NEW_RAW(&vocab->starts, vocab->size, "vocabulary"));
@@ -70,7 +70,7 @@ static lode_status_t fill(lode_vocab_t *vocab, const json_t *object, const char 
         vocab->starts[id] = used;
         vocab->lengths[id] = length;
         used += length + 1;
-        LODE_TRY(lode_table_add(&vocab->ids, XXH3_64bits(token, length), id, "vocabulary"));
+        LODE_TRY(lode_lookup_add(&vocab->ids, XXH3_64bits(token, length), id, "vocabulary"));
     }
     return LODE_OK;
 }
@@ -98,15 +98,15 @@ void lode_vocab_destroy(lode_vocab_t **vocab) {
     free((*vocab)->texts);
     free((*vocab)->starts);
     free((*vocab)->lengths);
-    lode_table_free(&(*vocab)->ids);
+    lode_lookup_free(&(*vocab)->ids);
     free(*vocab);
     *vocab = NULL;
 }
 
 int32_t lode_vocab_find(const lode_vocab_t *vocab, const char *token, size_t length) {
     const uint64_t hash = XXH3_64bits(token, length);
-    uint64_t at = lode_table_home(&vocab->ids, hash);
-    for (int64_t id; (id = lode_table_next(&vocab->ids, hash, &at)) >= 0;)
+    uint64_t at = lode_lookup_home(&vocab->ids, hash);
+    for (int64_t id; (id = lode_lookup_next(&vocab->ids, hash, &at)) >= 0;)
         if (vocab->lengths[id] == length &&
             memcmp(vocab->texts + vocab->starts[id], token, length) == 0)
             return (int32_t)id;
