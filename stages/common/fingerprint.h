@@ -1,7 +1,8 @@
 /* stages/common/fingerprint: what a stage's file must carry to be complete and unchanged.
  *
- * A stage's fingerprint is made from the contents of what it reads, the experiment's keys that it
- * heeds, the fingerprints of the stages before, and the results revision.
+ * A stage's fingerprint is of all that its result depends on: the digests of what it reads
+ * (common/inputs, common/ids), the experiment's keys that it heeds, the fingerprints of the stages
+ * before, and the results revision.
  */
 #ifndef LODE_STAGES_COMMON_FINGERPRINT_H
 #define LODE_STAGES_COMMON_FINGERPRINT_H

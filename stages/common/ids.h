@@ -1,7 +1,8 @@
-/* stages/common/ids: digests of what tokenize has written.
+/* stages/common/ids: digests of the ids that tokenize has written.
  *
- * They are of the ids that a stage works on and of nothing else in the file, so that another text
- * of one stage leaves the results of the others complete.
+ * Each is of the ids that one stage works on and of nothing else in the file, so that another text
+ * of one stage leaves the results of the others complete. It stands for the texts in the stage's
+ * fingerprint (common/fingerprint); digests of the texts themselves are in common/inputs.
  */
 #ifndef LODE_STAGES_COMMON_IDS_H
 #define LODE_STAGES_COMMON_IDS_H

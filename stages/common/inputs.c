@@ -28,7 +28,7 @@ static json_t *read_known(const char *path) {
 }
 
 lode_status_t lode_inputs_open(lode_inputs_t **out, const char *folder) {
-    LODE_TRY(LODE_NEW(out, 1, "fingerprints"));
+    LODE_TRY(LODE_NEW(out, 1, "digests of inputs"));
     lode_status_t status = lode_path_join(&(*out)->path, folder, ".fingerprints.json");
     if (status != LODE_OK) {
         free(*out);
@@ -52,7 +52,7 @@ static lode_status_t write_found(const lode_inputs_t *inputs) {
     json_object_update(known, inputs->found);
     char *text = json_dumps(known, JSON_INDENT(1) | JSON_SORT_KEYS);
     status = text ? lode_file_write_atomic(inputs->path, text, strlen(text))
-                  : lode_fail(LODE_ERR_MEMORY, "no memory for fingerprints");
+                  : lode_fail(LODE_ERR_MEMORY, "no memory for digests of inputs");
     free(text);
     json_decref(known);
     lode_store_unlock(&lock);
@@ -214,7 +214,7 @@ static lode_status_t hash_parts(char (*parts)[LODE_DIGEST_TEXT], const lode_run_
 static lode_status_t hash_weights(char digest[LODE_DIGEST_TEXT], const lode_run_t *run) {
     const int64_t count = run->architecture.layers + 3;
     char(*parts)[LODE_DIGEST_TEXT];
-    lode_status_t status = LODE_NEW(&parts, count, "fingerprints");
+    lode_status_t status = LODE_NEW(&parts, count, "digests of weights");
     if (status == LODE_OK)
         status = hash_parts(parts, run);
     status = lode_comm_agree(run->comm, status);

@@ -1,8 +1,10 @@
-/* stages/common/inputs: fingerprints of what a run reads.
+/* stages/common/inputs: digests of what a run reads from outside: models and texts.
  *
- * A fingerprint is of contents. Files that have kept their size and their times of modification and
- * change since they were last hashed are not read again: <results>/<name>/.fingerprints.json
- * remembers, like git's index. Weights are hashed by the ranks that own them, tensor by tensor.
+ * A digest is of contents alone. Files that have kept their size and their times of modification
+ * and change since they were last hashed are not read again: <results>/<name>/.fingerprints.json
+ * remembers their digests, like git's index. Weights are hashed by the ranks that own them, tensor
+ * by tensor. Of what tokenize makes from the texts the digests are in common/ids; what a stage's
+ * result depends on, of these and all else, is its fingerprint (common/fingerprint).
  */
 #ifndef LODE_STAGES_COMMON_INPUTS_H
 #define LODE_STAGES_COMMON_INPUTS_H
