@@ -2,41 +2,13 @@
 
 #include <math.h>
 #include <stdio.h>
-#include <stdlib.h>
 
 #include "report/plot.h"
 
 enum { RIGHT = 14, BOTTOM = 54, HEIGHT = 210, COLOUR_BAR = 74 }; /* pixels */
 
-/* --- summaries --------------------------------------------------------------------------- */
-
 int lode_chart_columns(int64_t layers) {
     return layers > 12 ? 1 : 2;
-}
-
-static int compare_doubles(const void *left, const void *right) {
-    const double a = *(const double *)left, b = *(const double *)right;
-    return (a > b) - (a < b);
-}
-
-void lode_chart_quantiles(double out[5], double *values, int64_t count) {
-    static const double shares[] = {0.05, 0.25, 0.5, 0.75, 0.95};
-    int64_t finite = 0;
-    for (int64_t i = 0; i < count; i++)
-        if (isfinite(values[i])) {
-            const double value = values[i];
-            values[i] = values[finite];
-            values[finite++] = value;
-        }
-    if (finite > 0)
-        qsort(values, (size_t)finite, sizeof *values, compare_doubles);
-    for (int q = 0; q < 5; q++) {
-        const double place = shares[q] * (double)(finite - 1);
-        const int64_t below = (int64_t)place;
-        out[q] = finite == 0 ? NAN : values[below];
-        if (below + 1 < finite)
-            out[q] += (place - (double)below) * (values[below + 1] - values[below]);
-    }
 }
 
 /* --- data ------------------------------------------------------------------------------- */

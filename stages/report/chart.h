@@ -88,8 +88,4 @@ LODE_MUST_USE lode_status_t lode_chart_script(lode_buffer_t *script, const lode_
 /* Panels of several series by layer that fit side by side: 2, or 1 where there are many layers. */
 int lode_chart_columns(int64_t layers);
 
-/* A five-number summary of values, which it sorts: 5, 25, 50, 75 and 95 %, interpolated linearly;
- * NaN where count is 0. Values that are not finite are moved to the end and left out. */
-void lode_chart_quantiles(double out[5], double *values, int64_t count);
-
 #endif

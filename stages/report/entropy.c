@@ -18,7 +18,7 @@ typedef struct entropy {
     int64_t layers, channels;
     double *values;  /* [layers, channels] */
     double uniform;  /* ln d, NaN where the file does not say */
-    double *part[5]; /* quantiles of lode_chart_quantiles() */
+    double *part[5]; /* quantiles of lode_report_quantiles() */
     double *mean[LODE_CLASSES], *spearman;
 } entropy_t;
 
@@ -33,7 +33,7 @@ static lode_status_t measure_layer(entropy_t *entropy, const lode_report_channel
         members[class[layer * m + j]]++;
         sorted[j] = row[j];
     }
-    lode_chart_quantiles(quantiles, sorted, m);
+    lode_report_quantiles(quantiles, sorted, m);
     for (int i = 0; i < 5; i++)
         entropy->part[i][layer] = quantiles[i];
     for (int c = 0; c < LODE_CLASSES; c++)

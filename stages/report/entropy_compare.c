@@ -47,7 +47,7 @@ static void summarise(summary_t *summary, double *values, const summary_t *earli
     summary->known = true;
     summary->mean = sum / (double)count;
     summary->threshold = values[(int64_t)(REFERENCE * (double)(count - 1))];
-    lode_chart_quantiles(summary->quantiles, values, count);
+    lode_report_quantiles(summary->quantiles, values, count);
     double threshold = summary->threshold;
     for (int64_t i = index - 1; i >= 0; i--)
         if (earlier[i].known && earlier[i].layers == summary->layers &&

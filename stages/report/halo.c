@@ -113,7 +113,7 @@ static lode_status_t boxes_of(halo_t *halo, const double *values, int64_t extent
         for (int64_t j = 0; j < extent; j++)
             if (!keep || keep[l * extent + j] == class)
                 row[count++] = values[l * extent + j];
-        lode_chart_quantiles(quantiles, row, count);
+        lode_report_quantiles(quantiles, row, count);
         for (int i = 0; i < 5; i++)
             parts[i][l] = quantiles[i];
     }

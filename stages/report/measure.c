@@ -36,6 +36,26 @@ double lode_report_median(double *values, int64_t count) {
     return 0.5 * (values[(count - 1) / 2] + values[count / 2]);
 }
 
+void lode_report_quantiles(double out[5], double *values, int64_t count) {
+    static const double shares[] = {0.05, 0.25, 0.5, 0.75, 0.95};
+    int64_t finite = 0;
+    for (int64_t i = 0; i < count; i++)
+        if (isfinite(values[i])) {
+            const double value = values[i];
+            values[i] = values[finite];
+            values[finite++] = value;
+        }
+    if (finite > 0)
+        qsort(values, (size_t)finite, sizeof *values, compare_doubles);
+    for (int q = 0; q < 5; q++) {
+        const double place = shares[q] * (double)(finite - 1);
+        const int64_t below = (int64_t)place;
+        out[q] = finite == 0 ? NAN : values[below];
+        if (below + 1 < finite)
+            out[q] += (place - (double)below) * (values[below + 1] - values[below]);
+    }
+}
+
 static lode_status_t measure_layer(lode_report_layer_t *out, const lode_report_channels_t *channels,
                                    int64_t layer, int32_t *top) {
     int64_t m = channels->channels;

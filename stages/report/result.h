@@ -206,6 +206,10 @@ int64_t lode_report_row_length(const int32_t *row, int64_t extent);
 /* The median of count ≥ 1 values; sorts them. */
 double lode_report_median(double *values, int64_t count);
 
+/* A five-number summary of values, which it sorts: 5, 25, 50, 75 and 95 %, interpolated linearly;
+ * NaN where count is 0. Values that are not finite are moved to the end and left out. */
+void lode_report_quantiles(double out[5], double *values, int64_t count);
+
 /* Appends a field as RFC 4180 wants it: quoted only where it has to be. */
 LODE_MUST_USE lode_status_t lode_report_csv_field(lode_buffer_t *out, const char *text);
 

@@ -4,7 +4,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "report/chart.h"
 #include "report/trajectory_draws.h"
 #include "score/concentration.h"
 #include "score/trajectory.h"
@@ -126,7 +125,7 @@ static lode_status_t read_entropy(reader_t *reader) {
         double sum = 0;
         for (int64_t j = 0; j < m; j++)
             sum += entropy[l * m + j];
-        lode_chart_quantiles(quantiles, entropy + l * m, m);
+        lode_report_quantiles(quantiles, entropy + l * m, m);
         value[LODE_TRAJECTORY_ENTROPY][l] = sum / (double)m;
         value[LODE_TRAJECTORY_ENTROPY_LOW][l] = quantiles[0];
         value[LODE_TRAJECTORY_ENTROPY_HIGH][l] = quantiles[4];

@@ -308,19 +308,21 @@ static const char *model_folder(const char *folder) {
     return path;
 }
 
-/* --- charts and maps -------------------------------------------------------------------- */
+/* --- summaries -------------------------------------------------------------------------- */
 
 static void test_quantiles(void **state) {
     (void)state;
     double values[] = {NAN, 4, 1, INFINITY, 3, 2, 5}, got[5];
-    lode_chart_quantiles(got, values, 7);
+    lode_report_quantiles(got, values, 7);
     LODE_ASSERT_CLOSE(
         lode_compare_f64("quantiles", got, 5, (double[]){1.2, 2, 3, 4, 4.8}, 5, 1e-12, 0));
-    lode_chart_quantiles(got, values, 0);
+    lode_report_quantiles(got, values, 0);
     assert_true(isnan(got[0]) && isnan(got[2]) && isnan(got[4]));
-    lode_chart_quantiles(got, (double[]){7}, 1);
+    lode_report_quantiles(got, (double[]){7}, 1);
     assert_true(got[0] == 7 && got[4] == 7);
 }
+
+/* --- charts and maps -------------------------------------------------------------------- */
 
 /* Values without a place are left out, names cannot break out, a name has one legend entry. */
 static void test_chart(void **state) {
