@@ -14,6 +14,7 @@
 #include "report/heatmap.h"
 #include "report/plot.h"
 #include "report/report.h"
+#include "report/result.h"
 #include "score/paired.h"
 #include "testing/cmocka_all.h"
 #include "testing/compare.h"
