@@ -68,24 +68,6 @@ void lode_superweight_edits_free(lode_superweight_edits_t *edits) {
     *edits = (lode_superweight_edits_t){0};
 }
 
-lode_status_t lode_superweight_pass(lode_run_t *run, const char *stage, lode_stack_t *stack,
-                                    const lode_batches_t *batches, bool head, int64_t other,
-                                    const lode_observer_t *observer) {
-    const int64_t tokens = batches->text->offsets[batches->text->sequences];
-    const lode_pass_t pass = {
-        .stage = stage,
-        .comm = run->comm,
-        .layout = &run->layout,
-        .stack = stack,
-        .batches = batches,
-        .variants = 1,
-        .head_batches = head ? batches->count : 0,
-        .budget = lode_run_budget(run, stack, other + tokens * (int64_t)(2 * sizeof(int32_t))),
-        .scratch = run->folder,
-        .observer = *observer};
-    return lode_pass_run(&pass);
-}
-
 /* --- looking --------------------------------------------------------------------------------- */
 
 typedef struct search {
@@ -238,6 +220,24 @@ static void say_limit(const search_t *search) {
                      search->stage, (long long)search->run->config->superweight.limit);
 }
 
+/* One pass of the prompts through the stack as it is by now. Collective. */
+static lode_status_t run_pass(search_t *search) {
+    lode_run_t *run = search->run;
+    const int64_t tokens = search->prompts->offsets[search->prompts->sequences];
+    const int64_t other =
+        search->reals * (int64_t)sizeof(lode_real_t) + tokens * (int64_t)(2 * sizeof(int32_t));
+    const lode_pass_t pass = {.stage = search->stage,
+                              .comm = run->comm,
+                              .layout = &run->layout,
+                              .stack = search->stack,
+                              .batches = &search->batches,
+                              .variants = 1,
+                              .budget = lode_run_budget(run, search->stack, other),
+                              .scratch = run->folder,
+                              .observer = {.context = search, .ffn_forward = on_ffn}};
+    return lode_pass_run(&pass);
+}
+
 lode_status_t lode_superweight_search(lode_superweight_list_t *list, lode_run_t *run,
                                       const char *stage, const lode_text_t *prompts) {
     const lode_comm_t *comm = run->comm;
@@ -246,12 +246,9 @@ lode_status_t lode_superweight_search(lode_superweight_list_t *list, lode_run_t 
                        .stage = stage,
                        .prompts = prompts,
                        .L = run->architecture.layers};
-    const lode_observer_t observer = {.context = &search, .ffn_forward = on_ffn};
     lode_status_t status = lode_comm_agree(comm, prepare(&search));
     for (bool more = true; status == LODE_OK && more;) {
-        const int64_t other = search.reals * (int64_t)sizeof(lode_real_t);
-        status = lode_superweight_pass(run, stage, search.stack, &search.batches, false, other,
-                                       &observer);
+        status = run_pass(&search);
         if (status == LODE_OK)
             status = add_trace(&search);
         if (status == LODE_OK)

@@ -73,11 +73,4 @@ LODE_MUST_USE lode_status_t lode_superweight_edit(const lode_superweight_list_t 
                                                   lode_superweight_edits_t *edits);
 void lode_superweight_edits_free(lode_superweight_edits_t *edits); /* leaves {0} */
 
-/* One pass of a text through the stack; `head`: up to the logits. other: private bytes that the
- * caller holds. Collective. */
-LODE_MUST_USE lode_status_t lode_superweight_pass(lode_run_t *run, const char *stage,
-                                                  lode_stack_t *stack,
-                                                  const lode_batches_t *batches, bool head,
-                                                  int64_t other, const lode_observer_t *observer);
-
 #endif

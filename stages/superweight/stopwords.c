@@ -4,6 +4,7 @@
 
 #include "base/log.h"
 #include "base/memory.h"
+#include "common/stacked.h"
 #include "superweight/work.h"
 #include "tokenize/superweight.h"
 
@@ -65,6 +66,9 @@ void lode_superweight_stopwords_free(lode_superweight_stopwords_t *stopwords) {
 
 typedef struct measure {
     const lode_superweight_stopwords_t *stopwords;
+    const lode_superweight_list_t *list;
+    int model; /* the one in hand, and what makes its stack */
+    lode_superweight_edits_t edits;
     int64_t vocab, texts;
     double *sum; /* [texts, words + 1] over positions: this rank's, and 0 */
     double *row; /* [rows, words + 1] of the logits in hand */
@@ -133,25 +137,37 @@ static lode_status_t reduce(const lode_comm_t *comm, measure_t *measure, double 
     return LODE_OK;
 }
 
+/* Makes the stack the model in hand. */
+static lode_status_t on_variant(void *context, int64_t variant, int64_t start,
+                                lode_stack_t *stack) {
+    measure_t *measure = context;
+    (void)variant;
+    (void)start;
+    if (measure->model == LODE_SUPERWEIGHT_BEFORE)
+        return LODE_OK;
+    return lode_superweight_edit(measure->list, stack, measure->model == LODE_SUPERWEIGHT_RESTORED,
+                                 &measure->edits);
+}
+
 /* One of the three models. Collective. */
 static lode_status_t run_model(lode_superweight_work_t *work, measure_t *measure,
-                               const lode_batches_t *batches, lode_stack_t *stack, int model) {
-    const lode_comm_t *comm = work->run->comm;
+                               const lode_batches_t *batches, int model) {
     const int64_t width = work->stopwords.words + 1;
-    const int64_t other = (measure->texts + batches->max_tokens) * width * (int64_t)sizeof(double);
-    const lode_observer_t observer = {.context = measure, .logits = on_logits};
-    lode_superweight_edits_t edits = {0};
-    lode_status_t status = LODE_OK;
-    if (model != LODE_SUPERWEIGHT_BEFORE)
-        status =
-            lode_superweight_edit(&work->list, stack, model == LODE_SUPERWEIGHT_RESTORED, &edits);
-    status = lode_comm_agree(comm, status);
+    const int64_t tokens = batches->text->offsets[batches->text->sequences];
+    const int64_t other = (measure->texts + batches->max_tokens) * width * (int64_t)sizeof(double) +
+                          tokens * (int64_t)(2 * sizeof(int32_t));
+    const lode_pass_t pass = {
+        .stage = "superweight",
+        .batches = batches,
+        .variants = 1,
+        .head_batches = batches->count,
+        .scratch = work->run->folder,
+        .observer = {.context = measure, .variant = on_variant, .logits = on_logits}};
+    measure->model = model;
+    lode_status_t status = lode_stacked_pass(work->run, pass, other);
+    lode_superweight_edits_free(&measure->edits);
     if (status == LODE_OK)
-        status =
-            lode_superweight_pass(work->run, "superweight", stack, batches, true, other, &observer);
-    if (status == LODE_OK)
-        status = reduce(comm, measure, work->stopwords.mean[model]);
-    lode_superweight_edits_free(&edits);
+        status = reduce(work->run->comm, measure, work->stopwords.mean[model]);
     return status;
 }
 
@@ -171,28 +187,24 @@ lode_status_t lode_superweight_stopwords_measure(lode_superweight_work_t *work) 
         return LODE_OK;
     const int64_t width = stopwords->words + 1;
     lode_batches_t batches = {0};
-    lode_stack_t *stack = NULL;
     measure_t measure = {.stopwords = stopwords,
+                         .list = &work->list,
                          .vocab = run->architecture.vocab,
                          .texts = stopwords->texts.text.sequences};
     lode_status_t status =
         lode_batches_create(&batches, &stopwords->texts.text, run->config->micro_batch);
     if (status == LODE_OK)
         status = LODE_NEW(&measure.sum, measure.texts * width, "probabilities");
-    if (status == LODE_OK && run->layout.replica >= 0)
-        status = lode_stack_create(&stack, run->checkpoint, &run->layout, batches.max_tokens,
-                                   batches.longest, (int)run->config->threads);
     status = lode_comm_agree(run->comm, status);
     /* Without super weights all three are one. */
     const int models = work->list.count > 0 ? LODE_SUPERWEIGHT_MODELS : 1;
     for (int i = 0; i < models && status == LODE_OK; i++)
-        status = run_model(work, &measure, &batches, stack, i);
+        status = run_model(work, &measure, &batches, i);
     for (int i = models; i < LODE_SUPERWEIGHT_MODELS && status == LODE_OK; i++)
         memcpy(stopwords->mean[i], stopwords->mean[LODE_SUPERWEIGHT_BEFORE],
                (size_t)width * sizeof(double));
     if (status == LODE_OK)
         say(work);
-    lode_stack_destroy(&stack);
     lode_batches_destroy(&batches);
     free(measure.sum);
     free(measure.row);
