@@ -237,10 +237,7 @@ if [ "$quick" = no ]; then
         run_tests clang '^unit\.'
     fi
     if built sanitize; then
-        # Open MPI unloads its plugins before leaks are looked for; stacks are walked while they are
-        # still loaded, by the slow way that needs no frame pointers, and no note is taken of their
-        # thread-local blocks, in which LeakSanitizer would look for pointers when they are gone.
-        ASAN_OPTIONS=fast_unwind_on_malloc=0:intercept_tls_get_addr=0 UBSAN_OPTIONS=print_stacktrace=1 \
+        UBSAN_OPTIONS=print_stacktrace=1 \
             LSAN_OPTIONS="suppressions=$PWD/tests/lsan.supp:print_suppressions=0" \
             run_tests sanitize "$sanitize_tests"
     fi
