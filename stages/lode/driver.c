@@ -349,7 +349,7 @@ static lode_status_t run_model(driver_t *driver, const lode_config_t *config,
     }
     status = lode_comm_agree(driver->comm, status);
     if (status == LODE_OK) {
-        lode_model_describe(&run);
+        lode_model_describe(&run, wants_weights(driver) && !lode_config_is_scratch(config, model));
         status = run_stages(driver, &run);
         if (status == LODE_OK)
             status = lode_comm_agree(driver->comm,

@@ -4,8 +4,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/log.h"
 #include "base/memory.h"
 #include "common/folder.h"
+#include "train/remarks.h"
 #include "train/train.h"
 #include "transformer/pass.h"
 
@@ -123,6 +125,17 @@ static lode_status_t check_memory(const lode_train_t *train,
         fmax((double)setting->memory, 0) / 1e6);
 }
 
+/* The line by which the training says its layout. Local. */
+static lode_status_t say_layout(const lode_train_t *train) {
+    lode_buffer_t text = {0};
+    const lode_status_t status =
+        lode_train_remark_layout(&text, train->run, &train->layout, train->run->comm->size);
+    if (status == LODE_OK)
+        lode_log_info("train: %s", text.data);
+    lode_buffer_free(&text);
+    return status;
+}
+
 /* Collective. */
 static lode_status_t open_trainer(lode_train_t *train) {
     const lode_run_t *run = train->run;
@@ -134,6 +147,8 @@ static lode_status_t open_trainer(lode_train_t *train) {
         lode_train_layout(&train->layout, run, train->text.sequences, comm->size, comm->rank);
     if (status == LODE_OK)
         status = check_memory(train, &setting);
+    if (status == LODE_OK)
+        status = say_layout(train);
     if (status == LODE_OK)
         status = lode_parameters_create(&train->parameters, &run->architecture, &train->layout);
     LODE_TRY(lode_comm_agree(comm, status));

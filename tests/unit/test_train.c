@@ -14,6 +14,7 @@
 #include "testing/compare.h"
 #include "testing/temporary.h"
 #include "train/record.h"
+#include "train/remarks.h"
 #include "train/slab.h"
 #include "train/state.h"
 #include "train/train.h"
@@ -43,16 +44,21 @@ static void test_slabs(void **state) {
 
 /* --- what is due ---------------------------------------------------------------------------- */
 
-static lode_config_t *parse_config(const char *train) {
+/* general: keys beside those of the training. */
+static lode_config_t *parse_experiment(const char *train, const char *general) {
     char text[1024];
     snprintf(text, sizeof text,
              "name = \"x\"; models = ( { name = \"m\"; path = \"m\"; } );\n"
              "calibration = { corpus = \"c.txt\"; };\n"
-             "train = { corpus = \"c.txt\"; %s };\n",
-             train);
+             "train = { corpus = \"c.txt\"; %s };\n%s\n",
+             train, general);
     lode_config_t *config;
     LODE_ASSERT_OK(lode_config_parse(&config, text, strlen(text), "exp.cfg"));
     return config;
+}
+
+static lode_config_t *parse_config(const char *train) {
+    return parse_experiment(train, "");
 }
 
 static void assert_due(const char *train, int64_t validations, const int64_t *validation,
@@ -357,11 +363,105 @@ static void test_state_tied(void **state) {
     check_states("true");
 }
 
+/* --- what is said --------------------------------------------------------------------------- */
+
+/* Of a training of eight micro-batches a step; three layers and the head are four parts of a
+ * pipeline. replicas: 0, those that it chooses itself; else as if it had chosen so many. */
+static void assert_layout(int groups, const char *general, int size, int replicas,
+                          const char *want) {
+    char json[1024], keys[128];
+    snprintf(keys, sizeof keys, "steps = 2; length = 16; batch = 8; groups = %d;", groups);
+    lode_config_t *config = parse_experiment(keys, general);
+    lode_run_t run = {.config = config};
+    lode_buffer_t text = {0};
+    lode_layout_t layout;
+    snprintf(json, sizeof json, model, "true");
+    LODE_ASSERT_OK(lode_architecture_parse(&run.architecture, json, strlen(json), "config.json"));
+    if (replicas > 0)
+        LODE_ASSERT_OK(lode_layout_create(&layout, &run.architecture, 16, size, 0, replicas));
+    else
+        LODE_ASSERT_OK(lode_train_layout(&layout, &run, 100, size, 0));
+    LODE_ASSERT_OK(lode_train_remark_layout(&text, &run, &layout, size));
+    assert_string_equal(text.data, want);
+    lode_buffer_free(&text);
+    lode_config_destroy(&config);
+}
+
+static void test_layout(void **state) {
+    static const char shares[] = "micro_batch = 16;";
+    (void)state;
+    assert_layout(1, shares, 1, 0, "3 layers over 1 rank");
+    assert_layout(1, shares, 4, 0, "3 layers over 4 ranks");
+    assert_layout(8, shares, 8, 0, "3 layers over 1 rank, in 8 replicas that share the sequences");
+    assert_layout(4, shares, 8, 0, "3 layers over 2 ranks, in 4 replicas that share the sequences");
+    assert_layout(1, shares, 8, 0,
+                  "3 layers over 4 ranks; 4 ranks idle; train.groups = 2 would have more of them "
+                  "work");
+    assert_layout(8, shares, 64, 0,
+                  "3 layers over 4 ranks, in 8 replicas that share the sequences; 32 ranks idle; "
+                  "train.groups = 16 would have more of them work, and takes a multiple of 16 "
+                  "micro-batches a step, where train.batch and micro_batch make 8");
+    assert_layout(8, shares, 5, 0,
+                  "3 layers over 1 rank, in 4 replicas that share the sequences; 1 rank idles; 4 "
+                  "ranks would do");
+    assert_layout(4, shares, 6, 1,
+                  "3 layers over 4 ranks; 2 ranks idle; memory for 2 replicas would have more of "
+                  "them work");
+    assert_layout(4, "micro_batch = 16; replicas = 1;", 8, 0,
+                  "3 layers over 4 ranks; 4 ranks idle; replicas = 2 would have more of them work");
+    assert_layout(1, "micro_batch = 16; replicas = 1;", 8, 0,
+                  "3 layers over 4 ranks; 4 ranks idle; replicas = 2 and train.groups = 2 would "
+                  "have more of them work");
+}
+
+/* A training whose losses begin at 7.6 and end as given. */
+static void assert_rise(const char *keys, double end, double noise, double before, double after,
+                        const char *want) {
+    lode_config_t *config = parse_config(keys);
+    lode_train_record_t record;
+    lode_buffer_t text = {0};
+    LODE_ASSERT_OK(lode_train_record_create(&record, config, 3));
+    for (int64_t s = 0; s < record.steps; s++)
+        record.curve[LODE_TRAIN_LOSS][s] = s == 0 ? 7.6 : end + (s % 2 ? noise : -noise);
+    for (int64_t i = 0; i < record.validations; i++)
+        record.loss[i] = i == 0 ? before : i + 1 < record.validations ? 1e3 : after;
+    LODE_ASSERT_OK(lode_train_remark_rise(&text, &record));
+    assert_string_equal(text.data ? text.data : "", want);
+    lode_buffer_free(&text);
+    lode_train_record_free(&record);
+    lode_config_destroy(&config);
+}
+
+static void test_rise(void **state) {
+    static const char validated[] = "steps = 100; validation = { corpus = \"v\"; every = 50; };";
+    (void)state;
+    assert_rise(
+        "steps = 100;", 127, 20, 0, 0,
+        "the loss was 7.6000 at the first step, and is 127.0000 in the mean of the last 10; "
+        "lower train.learning_rate, or raise train.warmup");
+    assert_rise("steps = 30;", 127, 0, 0, 0,
+                "the loss was 7.6000 at the first step, and is 127.0000 in the mean of the last 5; "
+                "lower train.learning_rate, or raise train.warmup");
+    assert_rise("steps = 100;", 7.5, 0, 0, 0, "");
+    assert_rise("steps = 100;", 7.7, 0.2, 0, 0, ""); /* sequences differ as much */
+    assert_rise("steps = 1;", 7.7, 0, 0, 0, "");
+    assert_rise(validated, 5, 0, 7.5, 5.5, "");
+    assert_rise(validated, 127, 0, 7.5, 130,
+                "the validation loss was 7.5000 before the first step, and is 130.0000 after the "
+                "last one; lower train.learning_rate, or raise train.warmup");
+    assert_rise(
+        validated, 2, 0, 7.5, 7.75,
+        "the validation loss was 7.5000 before the first step, and is 7.7500 after the last "
+        "one, while the training loss fell from 7.6000 to 2.0000; take fewer train.steps "
+        "or more text, or lower train.learning_rate");
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_slabs),   cmocka_unit_test(test_due),
         cmocka_unit_test(test_missing), cmocka_unit_test(test_taken),
         cmocka_unit_test(test_state),   cmocka_unit_test(test_state_tied),
+        cmocka_unit_test(test_layout),  cmocka_unit_test(test_rise),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
