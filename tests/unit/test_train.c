@@ -11,8 +11,10 @@
 
 #include "base/file.h"
 #include "base/memory.h"
+#include "base/size.h"
 #include "testing/compare.h"
 #include "testing/temporary.h"
+#include "train/checkpoint.h"
 #include "train/record.h"
 #include "train/remarks.h"
 #include "train/slab.h"
@@ -363,6 +365,85 @@ static void test_state_tied(void **state) {
     check_states("true");
 }
 
+/* --- folders -------------------------------------------------------------------------------- */
+
+static void write_bytes(const char *folder, const char *name, const char *data, size_t size) {
+    char *path;
+    LODE_ASSERT_OK(lode_path_join(&path, folder, name));
+    LODE_ASSERT_OK(lode_file_write_atomic(path, data, size));
+    free(path);
+}
+
+static void remove_file(const char *folder, const char *name) {
+    char *path;
+    LODE_ASSERT_OK(lode_path_join(&path, folder, name));
+    assert_int_equal(unlink(path), 0);
+    free(path);
+}
+
+static int64_t folder_bytes(const lode_run_t *run, const lode_inventory_t *inventory) {
+    lode_train_folders_t folders;
+    int64_t bytes;
+    LODE_ASSERT_OK(lode_train_folders_create(&folders, run, NULL, inventory, "", LODE_DTYPE_BF16));
+    LODE_ASSERT_OK(lode_train_folder_bytes(&bytes, &folders));
+    lode_train_folders_free(&folders);
+    return bytes;
+}
+
+/* What lies beside the weights counts as it is, and not the tokenizer whose place another takes. */
+static void test_folder_bytes(void **state) {
+    enum { LARGE = 9 << 20, SMALL = 5 << 20, SLACK = 1 << 16 };
+    const char *folder = lode_test_temporary();
+    char json[1024], *source = NULL, *result = NULL, *large;
+    lode_inventory_t inventory;
+    (void)state;
+    LODE_ASSERT_OK(lode_path_join(&source, folder, "source"));
+    LODE_ASSERT_OK(lode_path_join(&result, folder, "result"));
+    LODE_ASSERT_OK(lode_directory_create(source));
+    LODE_ASSERT_OK(lode_directory_create(result));
+    LODE_ASSERT_OK(LODE_NEW(&large, LARGE, "a file"));
+    snprintf(json, sizeof json, model, "true");
+    write_bytes(source, "config.json", json, strlen(json));
+    write_bytes(source, "tokenizer.json", large, LARGE);
+    write_bytes(source, "model.safetensors", large, LARGE); /* not copied */
+    write_bytes(result, "tokenizer.json", large, SMALL);
+
+    lode_config_t *plain = parse_config("steps = 2; from = \"scratch\";");
+    lode_config_t *own =
+        parse_config("steps = 2; from = \"scratch\"; tokenizer = { vocabulary = 300; };");
+    lode_config_model_t entry = {.path = source};
+    lode_run_t run = {.config = plain, .model = &entry, .folder = result};
+    LODE_ASSERT_OK(lode_architecture_parse(&run.architecture, json, strlen(json), "config.json"));
+    LODE_ASSERT_OK(lode_inventory_create(&inventory, &run.architecture, LODE_DTYPE_BF16));
+    const int64_t kept = folder_bytes(&run, &inventory) - inventory.bytes;
+    assert_true(kept > LARGE && kept < LARGE + SLACK);
+    run.config = own;
+    const int64_t made = folder_bytes(&run, &inventory) - inventory.bytes;
+    assert_true(made > SMALL && made < SMALL + SLACK);
+
+    lode_inventory_free(&inventory);
+    lode_config_destroy(&plain);
+    lode_config_destroy(&own);
+    remove_file(source, "config.json");
+    remove_file(source, "tokenizer.json");
+    remove_file(source, "model.safetensors");
+    remove_file(result, "tokenizer.json");
+    assert_int_equal(rmdir(source) + rmdir(result), 0);
+    free(source);
+    free(result);
+    free(large);
+}
+
+static void test_size_text(void **state) {
+    char text[LODE_SIZE_TEXT];
+    (void)state;
+    assert_string_equal(lode_size_text(text, 0), "0 B");
+    assert_string_equal(lode_size_text(text, 999), "999 B");
+    assert_string_equal(lode_size_text(text, 3145728), "3.15 MB");
+    assert_string_equal(lode_size_text(text, 123456789012.0), "123.5 GB");
+    assert_string_equal(lode_size_text(text, 5e15), "5000.0 TB");
+}
+
 /* --- what is said --------------------------------------------------------------------------- */
 
 /* Of a training of eight micro-batches a step; three layers and the head are four parts of a
@@ -458,10 +539,11 @@ static void test_rise(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_slabs),   cmocka_unit_test(test_due),
-        cmocka_unit_test(test_missing), cmocka_unit_test(test_taken),
-        cmocka_unit_test(test_state),   cmocka_unit_test(test_state_tied),
-        cmocka_unit_test(test_layout),  cmocka_unit_test(test_rise),
+        cmocka_unit_test(test_slabs),        cmocka_unit_test(test_due),
+        cmocka_unit_test(test_missing),      cmocka_unit_test(test_taken),
+        cmocka_unit_test(test_state),        cmocka_unit_test(test_state_tied),
+        cmocka_unit_test(test_layout),       cmocka_unit_test(test_rise),
+        cmocka_unit_test(test_folder_bytes), cmocka_unit_test(test_size_text),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
