@@ -160,8 +160,9 @@ lode_train_share_t lode_train_share(const lode_train_t *train) {
                                 .moments = lode_trainer_moments(train->trainer)};
 }
 
-/* Refuses folders of somebody else's where checkpoints go. */
+/* Refuses what is somebody else's where checkpoints and states go. */
 static lode_status_t check_folders(const lode_train_t *train) {
+    LODE_TRY(lode_train_state_check(train->run->folder));
     for (int64_t i = 0; i < train->record.checkpoints; i++) {
         char *path;
         LODE_TRY(

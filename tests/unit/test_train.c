@@ -365,6 +365,26 @@ static void test_state_tied(void **state) {
     check_states("true");
 }
 
+/* A folder where a state goes is refused before there is anything to lose. */
+static void test_state_place(void **state) {
+    static const char *const names[] = {"train-state.h5", "train-state-earlier.h5"};
+    const char *folder = lode_test_temporary();
+    (void)state;
+    LODE_ASSERT_OK(lode_train_state_check(folder));
+    for (int i = 0; i < 2; i++) {
+        char *path;
+        LODE_ASSERT_OK(lode_path_join(&path, folder, names[i]));
+        LODE_ASSERT_OK(lode_file_write_atomic(path, "a", 1)); /* finding it says what it is */
+        LODE_ASSERT_OK(lode_train_state_check(folder));
+        assert_int_equal(unlink(path), 0);
+        LODE_ASSERT_OK(lode_directory_create(path));
+        LODE_ASSERT_FAILS(lode_train_state_check(folder), LODE_ERR_IO,
+                          "is a folder, where training keeps its state; move it elsewhere");
+        assert_int_equal(rmdir(path), 0);
+        free(path);
+    }
+}
+
 /* --- folders -------------------------------------------------------------------------------- */
 
 static void write_bytes(const char *folder, const char *name, const char *data, size_t size) {
@@ -539,11 +559,12 @@ static void test_rise(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_slabs),        cmocka_unit_test(test_due),
-        cmocka_unit_test(test_missing),      cmocka_unit_test(test_taken),
-        cmocka_unit_test(test_state),        cmocka_unit_test(test_state_tied),
-        cmocka_unit_test(test_layout),       cmocka_unit_test(test_rise),
-        cmocka_unit_test(test_folder_bytes), cmocka_unit_test(test_size_text),
+        cmocka_unit_test(test_slabs),       cmocka_unit_test(test_due),
+        cmocka_unit_test(test_missing),     cmocka_unit_test(test_taken),
+        cmocka_unit_test(test_state),       cmocka_unit_test(test_state_tied),
+        cmocka_unit_test(test_state_place), cmocka_unit_test(test_layout),
+        cmocka_unit_test(test_rise),        cmocka_unit_test(test_folder_bytes),
+        cmocka_unit_test(test_size_text),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
