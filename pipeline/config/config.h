@@ -370,8 +370,8 @@ bool lode_config_is_scratch(const lode_config_t *config, const lode_config_model
 const lode_config_model_t *lode_config_trained_from(const lode_config_t *config,
                                                     const lode_config_model_t *model);
 
-/* Whether `only`, the name of a model or NULL for all, takes the model: it is called so, or is a
- * checkpoint of one that is. */
+/* Whether `only`, the name of a model or of a series, or NULL for all, takes the model: it is called
+ * so, is one of a series that is, or is a checkpoint of a model that is. */
 bool lode_config_selects(const lode_config_t *config, const char *only,
                          const lode_config_model_t *model);
 

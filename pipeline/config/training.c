@@ -77,7 +77,9 @@ const lode_config_model_t *lode_config_trained_from(const lode_config_t *config,
 bool lode_config_selects(const lode_config_t *config, const char *only,
                          const lode_config_model_t *model) {
     const lode_config_model_t *base = lode_config_trained_from(config, model);
-    return !only || strcmp(only, model->name) == 0 || (base && strcmp(only, base->name) == 0);
+    return !only || strcmp(only, model->name) == 0 ||
+           (*model->series && strcmp(only, model->series) == 0) ||
+           (base && strcmp(only, base->name) == 0);
 }
 
 /* Appends "<model>-step-000043". */

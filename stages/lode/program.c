@@ -310,7 +310,8 @@ static const command_t commands[] = {
          "      --stages a,b            only these: tokenizer tokenize train calibrate\n"
          "                              accumulate moments classify superweight spectra prune\n"
          "                              compensate quantize evaluate probe export audit report\n"
-         "      --model NAME            only this model, with its checkpoints, or one of them\n"
+         "      --model NAME            only this model, with its checkpoints, or one of them, or\n"
+         "                              the models of this series\n"
          "      --force                 run the stages again though they are complete\n"
          "      --time-limit 3h30m      stop in time, like on SIGTERM: end the unit in hand and\n"
          "                              exit with status 75; the same command goes on\n",
@@ -333,7 +334,7 @@ static const command_t commands[] = {
          "                              or weights; FILE: an experiment, a config.json, or a\n"
          "                              folder that has one\n"
          "      --set key.path=value\n"
-         "      --model NAME            only this model\n"
+         "      --model NAME            only this model, or the models of this series\n"
          "      --machine BENCH.json    speeds that lode bench measured\n"
          "      --memory-per-node 256G --ranks-per-node N\n"
          "      --json                  for programs\n",

@@ -921,6 +921,11 @@ static void test_series(void **state) {
     assert_string_equal(c->models[1].path, first);
     assert_string_equal(lode_config_where(c, "models.[1].path"),
                         lode_config_where(c, "models.[3].name"));
+    for (int i = 0; i < 5; i++) {
+        assert_int_equal(lode_config_selects(c, "run", &c->models[i]), i > 0);
+        assert_int_equal(lode_config_selects(c, "run-step-20", &c->models[i]), i == 1);
+        assert_int_equal(lode_config_selects(c, "", &c->models[i]), false);
+    }
     char *once = text_of(c);
     lode_config_t *again = parse(once);
     char *twice = text_of(again);
