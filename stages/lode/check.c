@@ -266,10 +266,12 @@ static lode_status_t check_training(const lode_config_t *config, bool verbose) {
         "%s: train.validation.corpus", lode_config_where(config, "train.validation.corpus"));
 }
 
-/* The calibration's text, or what lode merge made of others. */
+/* The calibration's text, or what lode merge made of others, where there is any. */
 static lode_status_t check_calibration(const lode_config_t *config, const char *model,
                                        bool verbose) {
     const lode_config_calibration_t *calibration = &config->calibration;
+    if (!lode_config_measures(config))
+        return LODE_OK;
     if (!*calibration->merged)
         return check_corpus(calibration->corpus, calibration->format, calibration->field, verbose);
     for (int64_t i = 0; i < lode_config_model_total(config); i++) {

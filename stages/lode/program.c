@@ -138,10 +138,11 @@ static lode_status_t report(const lode_comm_t *comm, const lode_config_t *config
 
 static void say_sound(const char *file, const lode_config_t *config, int64_t points) {
     const int64_t models = config->model_count, checkpoints = lode_config_checkpoint_total(config);
-    char trained[64] = "";
+    char trained[128] = "";
     if (checkpoints > 0)
-        snprintf(trained, sizeof trained, " trained to %lld %s each", (long long)checkpoints,
-                 checkpoints == 1 ? "checkpoint" : "checkpoints");
+        snprintf(trained, sizeof trained, " trained to %lld %s each%s", (long long)checkpoints,
+                 checkpoints == 1 ? "checkpoint" : "checkpoints",
+                 lode_config_measures(config) ? "" : " and, without calibration.corpus, no more");
     printf("%s is sound: %lld %s%s, %lld %s of its sweep\n", file, (long long)models,
            models == 1 ? "model" : "models", trained, (long long)points,
            points == 1 ? "point" : "points");

@@ -1037,6 +1037,40 @@ static void test_micro_batches(void **state) {
     }
 }
 
+/* A training from scratch needs no other text, unless something else is asked for. */
+static void test_training_alone(void **state) {
+#define ALONE(from) HEAD "train = { steps = 4; corpus = \"b\"; from = \"" from "\"; };\n"
+    static const char *const more[] = {
+        "evaluate = { perplexity = ( { name = \"p\"; corpus = \"t\"; } ); };",
+        "evaluate = { tasks = ( { name = \"p\"; path = \"t\"; } ); };",
+        "superweight = { prompts = [ \"a\" ]; };",
+        "export = ( { variant = \"dense\"; path = \"x\"; } );",
+        "classify = { spectra = [ \"q\" ]; };",
+        "quantize = { methods = [ \"rtn\" ]; };",
+        "audit = { folders = ( { name = \"f\"; path = \"y\"; } ); };"};
+    lode_config_point_t *points;
+    int64_t count;
+    (void)state;
+    lode_config_t *c = parse(ALONE("scratch"));
+    LODE_ASSERT_OK(lode_config_check_model(c, 8, 4, "a"));
+    LODE_ASSERT_OK(lode_config_expand(c, &points, &count));
+    assert_int_equal(count, 1);
+    assert_false(lode_config_measures(points[0].config));
+    assert_int_equal(lode_config_checkpoint_total(points[0].config), 1);
+    assert_int_equal(lode_config_model_total(points[0].config), 1); /* none to be measured */
+    lode_config_points_destroy(&points, count);
+    lode_config_destroy(&c);
+    assert_refused(ALONE("checkpoint"), LODE_ERR_CONFIG,
+                   "exp.cfg: calibration.corpus: required key is missing");
+    for (size_t i = 0; i < sizeof more / sizeof *more; i++) {
+        char text[512];
+        snprintf(text, sizeof text, "%s%s\n", ALONE("scratch"), more[i]);
+        assert_refused(text, LODE_ERR_CONFIG,
+                       "exp.cfg: calibration.corpus: required key is missing");
+    }
+#undef ALONE
+}
+
 static void test_missing_and_names(void **state) {
     (void)state;
     assert_refused("", LODE_ERR_CONFIG, "exp.cfg: name: required key is missing");
@@ -1821,6 +1855,7 @@ int main(void) {
         cmocka_unit_test(test_keys_together),
         cmocka_unit_test(test_wrong_training),
         cmocka_unit_test(test_wrong_series),
+        cmocka_unit_test(test_training_alone),
         cmocka_unit_test(test_step_names),
         cmocka_unit_test(test_series),
         cmocka_unit_test(test_swept_series),
