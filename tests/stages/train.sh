@@ -369,6 +369,16 @@ else
     bad "perplexity before and after: $(perplexity tiny-step-000000), $(perplexity tiny-step-000030)"
 fi
 
+# --- with nothing to measure ---------------------------------------------------------------------
+
+sed '/^\/\/ What is measured/,$d' $experiment >"$work/alone.cfg"
+lode_run 2 "$work/alone.cfg" alone
+same "a training alone" one/train/tiny alone/train/tiny train
+said "a training alone" "the checkpoints of tiny are trained and no more, as there is no calibration.corpus"
+if [ -e "$work/alone/train/tiny-step-000030" ] || ! [ -s "$work/alone/train/report.html" ]; then
+    bad "a training alone left" "$work"/alone/train/*
+fi
+
 # --- mistakes -----------------------------------------------------------------------------------
 
 fails 10 'train: step [0-9]*: .*lower train.learning_rate, or raise train.warmup; the state of step [0-9]* is kept' \
