@@ -1,6 +1,7 @@
 #include "base/size.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -26,4 +27,14 @@ bool lode_size_parse(int64_t *bytes, const char *text) {
         return false;
     *bytes = (int64_t)size;
     return true;
+}
+
+const char *lode_size_text(char text[LODE_SIZE_TEXT], double bytes) {
+    static const char *const units[] = {"B", "kB", "MB", "GB", "TB"};
+    int unit = 0;
+    for (; unit < 4 && bytes >= 1000; unit++)
+        bytes /= 1000;
+    const int decimals = bytes >= 100 ? 1 : 2;
+    snprintf(text, LODE_SIZE_TEXT, "%.*f %s", unit == 0 ? 0 : decimals, bytes, units[unit]);
+    return text;
 }

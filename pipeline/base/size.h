@@ -10,4 +10,9 @@
  * 2⁶³ and more; *bytes is set only where true. */
 bool lode_size_parse(int64_t *bytes, const char *text);
 
+/* Writes a size, at least 0, in the unit, a power of 1000, that fits it: "512 B", "3.15 MB",
+ * "12.34 GB". Returns text. */
+enum { LODE_SIZE_TEXT = 32 };
+const char *lode_size_text(char text[LODE_SIZE_TEXT], double bytes);
+
 #endif

@@ -7,8 +7,22 @@
 
 /* --- keys together ---------------------------------------------------------------------- */
 
+bool lode_config_measures(const lode_config_t *config) {
+    return *config->calibration.corpus || *config->calibration.merged;
+}
+
+/* Whether models are trained from scratch, and nothing else is asked for but what has a default. */
+static bool is_training_alone(const lode_config_t *config) {
+    const lode_config_evaluate_t *evaluate = &config->evaluate;
+    return config->train.steps > 0 && config->train.from == LODE_TRAIN_SCRATCH &&
+           evaluate->perplexity_count == 0 && evaluate->task_count == 0 &&
+           config->classify.spectra_count == 0 && config->superweight.prompt_count == 0 &&
+           config->quantize.method_count == 0 && config->probe.check_count == 0 &&
+           config->export_count == 0 && config->audit.folder_count == 0;
+}
+
 static lode_status_t check_calibration(const lode_config_t *config) {
-    if (*config->calibration.corpus || *config->calibration.merged)
+    if (lode_config_measures(config) || is_training_alone(config))
         return LODE_OK;
     return lode_fail(LODE_ERR_CONFIG,
                      "%s: calibration.corpus: required key is missing; text that channel "
@@ -161,6 +175,8 @@ static lode_status_t check_positions(const lode_config_t *config, const char *ke
 
 lode_status_t lode_config_check_model(const lode_config_t *config, int64_t max_positions,
                                       int64_t hidden, const char *model_name) {
+    if (!lode_config_measures(config))
+        return LODE_OK;
     LODE_TRY(check_positions(config, "calibration.max_length", config->calibration.max_length,
                              max_positions, model_name));
     if (*config->superweight.corpus)

@@ -347,12 +347,16 @@ LODE_MUST_USE lode_status_t lode_config_text(const lode_config_t *config, lode_b
 /* The points of the sweep: the product of its keys, the last key fastest; without a sweep one
  * point, labelled "". Of paths the label has the last part, where that tells them apart; a value
  * that cannot stand in a file name is altered in the label and told apart by a digest. Where models
- * are trained, each point has the list of those that come of it, and a model that is trained from
- * its checkpoint is step 0 of the series of its name. *points, [*count], is the caller's, for
- * lode_config_points_destroy. */
+ * are trained, each point has the list of those that come of it, if they are measured, and a model
+ * that is trained from its checkpoint is step 0 of the series of its name. *points, [*count], is
+ * the caller's, for lode_config_points_destroy. */
 LODE_MUST_USE lode_status_t lode_config_expand(const lode_config_t *config,
                                                lode_config_point_t **points, int64_t *count);
 void lode_config_points_destroy(lode_config_point_t **points, int64_t count);
+
+/* Whether there is a text, or merged statistics, to measure models on. Where not, the experiment
+ * trains models from scratch, and that is all. */
+bool lode_config_measures(const lode_config_t *config);
 
 /* The models of a point: those of the experiment, then what training writes of each of them, by
  * model and ascending by step. 0 ≤ index < total. */
@@ -370,8 +374,8 @@ bool lode_config_is_scratch(const lode_config_t *config, const lode_config_model
 const lode_config_model_t *lode_config_trained_from(const lode_config_t *config,
                                                     const lode_config_model_t *model);
 
-/* Whether `only`, the name of a model or NULL for all, takes the model: it is called so, or is a
- * checkpoint of one that is. */
+/* Whether `only`, the name of a model or of a series, or NULL for all, takes the model: it is
+ * called so, is one of a series that is, or is a checkpoint of a model that is. */
 bool lode_config_selects(const lode_config_t *config, const char *only,
                          const lode_config_model_t *model);
 

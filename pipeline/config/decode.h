@@ -35,8 +35,8 @@ LODE_MUST_USE lode_status_t lode_decode_check(const lode_config_t *config);
 /* The part of that which is about models, their series and training (config/training.c). */
 LODE_MUST_USE lode_status_t lode_training_check(const lode_config_t *config);
 
-/* Lists in a point of a sweep what training will write. label: in, of the point, "" without a
- * sweep. */
+/* Lists in a point of a sweep what training will write and other stages measure. label: in, of the
+ * point, "" without a sweep. */
 LODE_MUST_USE lode_status_t lode_training_expand(lode_config_t *config, const char *label);
 
 /* Releases that list. */

@@ -7,7 +7,8 @@ static const lode_key_t calibration[] = {
      .may_be_empty = true,
      .fallback = "\"\"",
      AT(calibration.corpus),
-     .meaning = "text that channel statistics are taken over; required unless merged is given"},
+     .meaning = "text that channel statistics are taken over; required unless merged is given "
+                "or models are trained from scratch, and nothing else is asked for"},
     {.path = "calibration.format",
      .type = LODE_KEY_CHOICE,
      .fallback = "\"lines\"",

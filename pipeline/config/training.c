@@ -77,7 +77,9 @@ const lode_config_model_t *lode_config_trained_from(const lode_config_t *config,
 bool lode_config_selects(const lode_config_t *config, const char *only,
                          const lode_config_model_t *model) {
     const lode_config_model_t *base = lode_config_trained_from(config, model);
-    return !only || strcmp(only, model->name) == 0 || (base && strcmp(only, base->name) == 0);
+    return !only || strcmp(only, model->name) == 0 ||
+           (*model->series && strcmp(only, model->series) == 0) ||
+           (base && strcmp(only, base->name) == 0);
 }
 
 /* Appends "<model>-step-000043". */
@@ -131,7 +133,7 @@ static lode_status_t begin_series(lode_config_model_t *base) {
 
 lode_status_t lode_training_expand(lode_config_t *config, const char *label) {
     const int64_t steps = lode_config_checkpoint_total(config);
-    if (steps == 0)
+    if (steps == 0 || !lode_config_measures(config))
         return LODE_OK;
     LODE_TRY(LODE_NEW(&config->trained, config->model_count * steps, "models to be trained"));
     for (int64_t m = 0; m < config->model_count; m++) {

@@ -202,9 +202,30 @@ static lode_status_t check_series(shape_t *shapes, const lode_config_t *config,
     return LODE_OK;
 }
 
+/* A folder among those of a series that is no model was found by its name. */
+static lode_status_t check_step(const lode_config_model_t *model) {
+    const char *last = strrchr(model->path, '/');
+    const size_t series = strlen(model->series);
+    char *path;
+    lode_status_t status = LODE_OK;
+    if (series == 0 || !last || strncmp(model->name, model->series, series) != 0 ||
+        model->name[series] != '-' || strcmp(model->name + series + 1, last + 1) != 0)
+        return LODE_OK;
+    LODE_TRY(lode_path_join(&path, model->path, "config.json"));
+    if (!lode_file_exists(path))
+        status = lode_fail(LODE_ERR_INPUT,
+                           "%s: missing; the number in the folder's name has it taken for step "
+                           "%lld of series \"%s\": complete it, or move it out of the folder of "
+                           "steps",
+                           path, (long long)model->step, model->series);
+    free(path);
+    return status;
+}
+
 static lode_status_t check_model(shape_t *shapes, const lode_config_t *config, const char *point,
                                  const lode_config_model_t *model, const char *only, bool verbose) {
     subject_t subject = {.model = model};
+    LODE_TRY(check_step(model));
     lode_status_t status = lode_config_is_scratch(config, model) ? open_scratch(&subject, config)
                                                                  : open_weights(&subject);
     if (status == LODE_OK)
@@ -245,10 +266,12 @@ static lode_status_t check_training(const lode_config_t *config, bool verbose) {
         "%s: train.validation.corpus", lode_config_where(config, "train.validation.corpus"));
 }
 
-/* The calibration's text, or what lode merge made of others. */
+/* The calibration's text, or what lode merge made of others, where there is any. */
 static lode_status_t check_calibration(const lode_config_t *config, const char *model,
                                        bool verbose) {
     const lode_config_calibration_t *calibration = &config->calibration;
+    if (!lode_config_measures(config))
+        return LODE_OK;
     if (!*calibration->merged)
         return check_corpus(calibration->corpus, calibration->format, calibration->field, verbose);
     for (int64_t i = 0; i < lode_config_model_total(config); i++) {

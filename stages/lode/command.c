@@ -90,10 +90,11 @@ static lode_status_t report(const lode_comm_t *comm, const lode_config_t *config
 
 static void say_sound(const char *file, const lode_config_t *config, int64_t points) {
     const int64_t models = config->model_count, checkpoints = lode_config_checkpoint_total(config);
-    char trained[64] = "";
+    char trained[128] = "";
     if (checkpoints > 0)
-        snprintf(trained, sizeof trained, " trained to %lld %s each", (long long)checkpoints,
-                 checkpoints == 1 ? "checkpoint" : "checkpoints");
+        snprintf(trained, sizeof trained, " trained to %lld %s each%s", (long long)checkpoints,
+                 checkpoints == 1 ? "checkpoint" : "checkpoints",
+                 lode_config_measures(config) ? "" : " and, without calibration.corpus, no more");
     printf("%s is sound: %lld %s%s, %lld %s of its sweep\n", file, (long long)models,
            models == 1 ? "model" : "models", trained, (long long)points,
            points == 1 ? "point" : "points");
@@ -264,7 +265,8 @@ static const lode_command_t commands[] = {
          "      --stages a,b            only these: tokenizer tokenize train calibrate\n"
          "                              accumulate moments classify superweight spectra prune\n"
          "                              compensate quantize evaluate probe export audit report\n"
-         "      --model NAME            only this model, with its checkpoints, or one of them\n"
+         "      --model NAME            only this model, with its checkpoints, or one of them, or\n"
+         "                              the models of this series\n"
          "      --force                 run the stages again though they are complete\n"
          "      --time-limit 3h30m      stop in time, like on SIGTERM: end the unit in hand and\n"
          "                              exit with status 75; the same command goes on\n",
@@ -287,7 +289,7 @@ static const lode_command_t commands[] = {
          "                              or weights; FILE: an experiment, a config.json, or a\n"
          "                              folder that has one\n"
          "      --set key.path=value\n"
-         "      --model NAME            only this model\n"
+         "      --model NAME            only this model, or the models of this series\n"
          "      --machine BENCH.json    speeds that lode bench measured\n"
          "      --memory-per-node 256G --ranks-per-node N\n"
          "      --json                  for programs\n",

@@ -349,7 +349,7 @@ static lode_status_t run_model(driver_t *driver, const lode_config_t *config,
     }
     status = lode_comm_agree(driver->comm, status);
     if (status == LODE_OK) {
-        lode_model_describe(&run);
+        lode_model_describe(&run, wants_weights(driver) && !lode_config_is_scratch(config, model));
         status = run_stages(driver, &run);
         if (status == LODE_OK)
             status = lode_comm_agree(driver->comm,
@@ -391,6 +391,11 @@ static lode_status_t run_checkpoints(driver_t *driver, const lode_config_t *conf
     bool looked = false, ready = false;
     if (!(driver->request->stages & ~before))
         return LODE_OK;
+    if (!lode_config_measures(config) && wants_weights(driver) &&
+        lode_config_selects(config, driver->request->model, base))
+        lode_log_info("the checkpoints of %s are trained and no more, as there is no "
+                      "calibration.corpus",
+                      base->name);
     for (int64_t i = 0; i < config->trained_count; i++) {
         const lode_config_model_t *model = &config->trained[i];
         if (lode_config_trained_from(config, model) != base ||

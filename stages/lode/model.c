@@ -92,17 +92,19 @@ lode_status_t lode_model_list_earlier(lode_run_t *run, const char *results,
     return LODE_OK;
 }
 
-void lode_model_describe(const lode_run_t *run) {
+void lode_model_describe(const lode_run_t *run, bool computed) {
     const char *point = run->point;
     const lode_layout_t *layout = &run->layout;
     const int idle = run->comm->size - layout->replicas * layout->stages;
-    char replicas[96] = "", idling[64] = "";
-    if (layout->replicas > 1)
+    char over[48] = "", replicas[96] = "", idling[64] = "";
+    if (computed)
+        snprintf(over, sizeof over, " over %d %s", layout->stages,
+                 layout->stages == 1 ? "rank" : "ranks");
+    if (computed && layout->replicas > 1)
         snprintf(replicas, sizeof replicas, ", in %d replicas that share the sequences",
                  layout->replicas);
-    if (idle > 0)
+    if (computed && idle > 0)
         snprintf(idling, sizeof idling, "; %d %s", idle, idle == 1 ? "rank idles" : "ranks idle");
-    lode_log_info("model %s%s%s: %lld layers over %d %s%s%s", run->model->name, *point ? ", " : "",
-                  point, (long long)run->architecture.layers, layout->stages,
-                  layout->stages == 1 ? "rank" : "ranks", replicas, idling);
+    lode_log_info("model %s%s%s: %lld layers%s%s%s", run->model->name, *point ? ", " : "", point,
+                  (long long)run->architecture.layers, over, replicas, idling);
 }

@@ -21,7 +21,8 @@ LODE_MUST_USE lode_status_t lode_model_list_earlier(lode_run_t *run, const char 
                                                     const lode_config_point_t *points,
                                                     int64_t count);
 
-/* Says which model it is, and over which ranks its layers are spread. Local. */
-void lode_model_describe(const lode_run_t *run);
+/* Says which model it is, and, where anything is computed with it but its training, which has a
+ * layout of its own, over which ranks its layers are spread. Local. */
+void lode_model_describe(const lode_run_t *run, bool computed);
 
 #endif

@@ -213,8 +213,32 @@ static lode_status_t note_idle(lode_plan_advice_t *advice, const lode_forecast_t
                               grouped ? "; a higher train.groups allows more replicas" : "");
 }
 
+static const char *plural(double count) {
+    return count == 1 ? "" : "s";
+}
+
+/* Where the speed is from, and what it is worth. */
+static lode_status_t note_speed(lode_plan_advice_t *advice, const lode_machine_t *machine) {
+    if (machine->measured)
+        return lode_buffer_printf(
+            &advice->notes,
+            "speed: %.1f GFLOP/s of SGEMM, %lld thread%s, measured now on this machine; lode bench "
+            "on the machine of the run, and --machine, tell more\n",
+            machine->sgemm / 1e9, (long long)machine->threads, plural((double)machine->threads));
+    LODE_TRY(lode_buffer_printf(&advice->notes, "speed: %s, %.1f GFLOP/s forward\n",
+                                machine->source, machine->forward / 1e9));
+    if (machine->timed == (double)machine->threads)
+        return LODE_OK;
+    return lode_buffer_printf(
+        &advice->notes,
+        "%s was measured with %g thread%s and threads is %lld here; times take speed to be in "
+        "proportion, and may be far off, the more so where cores were busy: lode bench --threads "
+        "%lld tells more\n",
+        machine->source, machine->timed, plural(machine->timed), (long long)machine->threads,
+        (long long)machine->threads);
+}
+
 static lode_status_t note_assumptions(lode_plan_advice_t *advice, const lode_forecast_t *forecast) {
-    const lode_machine_t *machine = forecast->machine;
     if (forecast->variants > 0 && forecast->stage[LODE_STAGE_EVALUATE].wanted)
         LODE_TRY(lode_buffer_printf(
             &advice->notes,
@@ -230,14 +254,7 @@ static lode_status_t note_assumptions(lode_plan_advice_t *advice, const lode_for
     LODE_TRY(note_idle(advice, forecast));
     LODE_TRY(note_training(advice, forecast));
     LODE_TRY(note_texts(advice, forecast));
-    if (machine->measured)
-        return lode_buffer_printf(
-            &advice->notes,
-            "speed: %.1f GFLOP/s of SGEMM, %lld thread%s, measured now on this machine; lode bench "
-            "on the machine of the run, and --machine, tell more\n",
-            machine->sgemm / 1e9, (long long)machine->threads, machine->threads == 1 ? "" : "s");
-    return lode_buffer_printf(&advice->notes, "speed: %s, %.1f GFLOP/s forward\n", machine->source,
-                              machine->forward / 1e9);
+    return note_speed(advice, forecast->machine);
 }
 
 lode_status_t lode_plan_advise(lode_plan_advice_t *advice, const lode_forecast_t *forecast,

@@ -23,6 +23,7 @@ static int64_t min2(int64_t a, int64_t b) {
 
 static lode_machine_t ordinary(int64_t threads, double sgemm) {
     return (lode_machine_t){.threads = threads,
+                            .timed = (double)threads,
                             .sgemm = sgemm,
                             .forward = sgemm * FORWARD_SHARE,
                             .backward = sgemm * BACKWARD_SHARE,
@@ -73,6 +74,7 @@ static lode_status_t decode(lode_machine_t *machine, json_t *root, const char *p
     /* Rates of other threads are taken to be in proportion. */
     const double scale = 1e9 * (double)threads / measured;
     *machine = ordinary(threads, scale * sgemm);
+    machine->timed = measured;
     const struct {
         const char *key;
         double *rate;

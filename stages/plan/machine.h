@@ -14,6 +14,7 @@ typedef struct lode_machine {
     bool measured;    /* here and now, for about a second; else read from a file */
     char source[256]; /* the file */
     int64_t threads;  /* that the rates are for */
+    double timed;     /* threads that were timed; the rates of others are in proportion */
     /* operations a second */
     double sgemm;               /* float32 products of the model's shapes */
     double forward, backward;   /* a layer forward; its backward alone */

@@ -331,8 +331,8 @@ static lode_status_t plan_if(plan_t *plan, const subject_t *subject, bool wanted
 static lode_status_t plan_model(plan_t *plan, int64_t model, int64_t *planned) {
     const lode_config_t *config = plan->points[0].config;
     const char *only = plan->request->model;
-    const int64_t steps = lode_config_checkpoint_total(config);
-    const bool whole = !only || strcmp(only, config->models[model].name) == 0;
+    const int64_t steps = config->trained_count / config->model_count;
+    const bool whole = lode_config_selects(config, only, &config->models[model]);
     const subject_t itself = {.model = model, .checkpoint = -1};
     LODE_TRY(plan_if(plan, &itself, whole, planned));
     if (whole) {

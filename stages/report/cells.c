@@ -79,17 +79,8 @@ lode_status_t lode_cells_figure(lode_buffer_t *page, const lode_report_figure_t 
 }
 
 void lode_cells_bytes(char text[LODE_CELLS_BYTES], double bytes) {
-    static const char *const units[] = {"B", "kB", "MB", "GB", "TB"};
-    int unit = 0;
-    if (!(bytes >= 0)) {
+    if (bytes >= 0)
+        lode_size_text(text, bytes);
+    else
         snprintf(text, LODE_CELLS_BYTES, "–");
-        return;
-    }
-    for (; unit < 4 && bytes >= 1000; unit++)
-        bytes /= 1000;
-    snprintf(text, LODE_CELLS_BYTES, "%.*f %s",
-             unit == 0      ? 0
-             : bytes >= 100 ? 1
-                            : 2,
-             bytes, units[unit]);
 }

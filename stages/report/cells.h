@@ -7,6 +7,7 @@
 
 #include "base/error.h"
 #include "base/memory.h"
+#include "base/size.h"
 #include "report/result.h"
 
 /* Begins a table. heads: in, [count]; '#' before a heading makes its column one of numbers. */
@@ -40,7 +41,7 @@ LODE_MUST_USE lode_status_t lode_cells_figure(lode_buffer_t *page,
                                               const lode_report_figure_t *dense);
 
 /* "12.34 MB"; a dash where bytes is negative. */
-enum { LODE_CELLS_BYTES = 32 };
+enum { LODE_CELLS_BYTES = LODE_SIZE_TEXT };
 void lode_cells_bytes(char text[LODE_CELLS_BYTES], double bytes);
 
 #endif

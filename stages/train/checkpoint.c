@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "base/file.h"
 #include "base/memory.h"
@@ -16,6 +17,10 @@
 #include "model/writer.h"
 
 enum { PIECE_ELEMENTS = 1 << 20 };
+enum {
+    HEADER_BYTES = 512, /* of a tensor's places in the headers and the index, at most */
+    BLOCK_BYTES = 4096  /* that a file may leave empty */
+};
 
 static const char tokenizer_name[] = "tokenizer.json";
 
@@ -201,6 +206,43 @@ static bool is_copied(const companions_t *companions, int64_t i) {
     return !companions->trained || strcmp(companions->name[i], tokenizer_name) != 0;
 }
 
+/* *companions is for free_companions. */
+static lode_status_t list_companions(companions_t *companions, const lode_run_t *run) {
+    *companions = (companions_t){.trained = run->config->train.tokenizer.vocabulary > 0};
+    return lode_companion_list(&companions->name, &companions->count, run->model->path);
+}
+
+static void free_companions(companions_t *companions) {
+    lode_companion_free(&companions->name, companions->count);
+}
+
+/* Adds the bytes that a file takes on the disk; of one that is not there, copying will say so. */
+static lode_status_t add_file(int64_t *bytes, const char *folder, const char *name) {
+    struct stat info;
+    char *path;
+    LODE_TRY(lode_path_join(&path, folder, name));
+    if (stat(path, &info) == 0)
+        *bytes += info.st_size + BLOCK_BYTES;
+    free(path);
+    return LODE_OK;
+}
+
+lode_status_t lode_train_folder_bytes(int64_t *bytes, const lode_train_folders_t *folders) {
+    const lode_run_t *run = folders->run;
+    companions_t companions;
+    LODE_TRY(list_companions(&companions, run));
+    *bytes = folders->inventory->bytes + folders->inventory->count * HEADER_BYTES +
+             (int64_t)strlen(folders->config) + 3 * BLOCK_BYTES;
+    lode_status_t status = LODE_OK;
+    for (int64_t i = 0; i < companions.count && status == LODE_OK; i++)
+        if (is_copied(&companions, i))
+            status = add_file(bytes, run->model->path, companions.name[i]);
+    if (status == LODE_OK && companions.trained)
+        status = add_file(bytes, run->folder, tokenizer_name);
+    free_companions(&companions);
+    return status;
+}
+
 /* lodestone.json: what the folder is, and all other files in it; the caller's. */
 static lode_status_t make_note(char **text, const lode_train_folders_t *folders,
                                const lode_writer_t *writer, const companions_t *companions,
@@ -248,10 +290,10 @@ static lode_status_t copy_companions(const lode_run_t *run, const companions_t *
 static lode_status_t lay_out(const lode_train_folders_t *folders, lode_writer_t *writer,
                              const char *path, int64_t step, const char *digest) {
     const lode_run_t *run = folders->run;
-    companions_t companions = {.trained = run->config->train.tokenizer.vocabulary > 0};
+    companions_t companions;
     char *note = NULL, *partial = NULL;
     lode_status_t status;
-    LODE_TRY(lode_companion_list(&companions.name, &companions.count, run->model->path));
+    LODE_TRY(list_companions(&companions, run));
     LODE_GUARD(status, make_note(&note, folders, writer, &companions, step, digest), done);
     LODE_GUARD(status, lode_folder_begin(&partial, path, note), done);
     status = lode_writer_lay_out(writer);
@@ -264,7 +306,7 @@ static lode_status_t lay_out(const lode_train_folders_t *folders, lode_writer_t 
 done:
     free(note);
     free(partial);
-    lode_companion_free(&companions.name, companions.count);
+    free_companions(&companions);
     return status;
 }
 

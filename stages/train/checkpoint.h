@@ -28,6 +28,11 @@ void lode_train_folders_free(lode_train_folders_t *folders); /* leaves {0}. Loca
 /* Path of the folder of a step in that of the run, the caller's. Local. */
 LODE_MUST_USE lode_status_t lode_train_folder_path(char **path, const char *folder, int64_t step);
 
+/* Bytes that one folder takes on the disk, with all that lies beside the weights. Errors:
+ * LODE_ERR_INPUT (the model's folder cannot be listed), LODE_ERR_MEMORY. Local. */
+LODE_MUST_USE lode_status_t lode_train_folder_bytes(int64_t *bytes,
+                                                    const lode_train_folders_t *folders);
+
 /* The digest of a step's folder as it is on disk, complete and of these weights; "" where it is
  * not. For one rank. Local. */
 void lode_train_folder_find(char digest[LODE_DIGEST_TEXT], const lode_train_folders_t *folders,

@@ -4,8 +4,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/log.h"
 #include "base/memory.h"
 #include "common/folder.h"
+#include "train/remarks.h"
 #include "train/train.h"
 #include "transformer/pass.h"
 
@@ -123,6 +125,17 @@ static lode_status_t check_memory(const lode_train_t *train,
         fmax((double)setting->memory, 0) / 1e6);
 }
 
+/* The line by which the training says its layout. Local. */
+static lode_status_t say_layout(const lode_train_t *train) {
+    lode_buffer_t text = {0};
+    const lode_status_t status =
+        lode_train_remark_layout(&text, train->run, &train->layout, train->run->comm->size);
+    if (status == LODE_OK)
+        lode_log_info("train: %s", text.data);
+    lode_buffer_free(&text);
+    return status;
+}
+
 /* Collective. */
 static lode_status_t open_trainer(lode_train_t *train) {
     const lode_run_t *run = train->run;
@@ -135,6 +148,8 @@ static lode_status_t open_trainer(lode_train_t *train) {
     if (status == LODE_OK)
         status = check_memory(train, &setting);
     if (status == LODE_OK)
+        status = say_layout(train);
+    if (status == LODE_OK)
         status = lode_parameters_create(&train->parameters, &run->architecture, &train->layout);
     LODE_TRY(lode_comm_agree(comm, status));
     return lode_trainer_create(&train->trainer, comm, &train->layout, train->parameters, &setting);
@@ -145,8 +160,9 @@ lode_train_share_t lode_train_share(const lode_train_t *train) {
                                 .moments = lode_trainer_moments(train->trainer)};
 }
 
-/* Refuses folders of somebody else's where checkpoints go. */
+/* Refuses what is somebody else's where checkpoints and states go. */
 static lode_status_t check_folders(const lode_train_t *train) {
+    LODE_TRY(lode_train_state_check(train->run->folder));
     for (int64_t i = 0; i < train->record.checkpoints; i++) {
         char *path;
         LODE_TRY(

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/file.h"
@@ -27,6 +28,22 @@ static void tensor_name(char name[NAME_BYTES], array_t array, const lode_invento
 lode_status_t lode_train_state_path(char **path, const char *folder, lode_train_slot_t slot) {
     return lode_path_join(path, folder,
                           slot == LODE_TRAIN_LATEST ? "train-state.h5" : "train-state-earlier.h5");
+}
+
+lode_status_t lode_train_state_check(const char *folder) {
+    for (int slot = 0; slot < LODE_TRAIN_SLOTS; slot++) {
+        struct stat info;
+        char *path;
+        lode_status_t status = LODE_OK;
+        LODE_TRY(lode_train_state_path(&path, folder, (lode_train_slot_t)slot));
+        if (stat(path, &info) == 0 && !S_ISREG(info.st_mode))
+            status = lode_fail(LODE_ERR_IO,
+                               "%s: is %s, where training keeps its state; move it elsewhere", path,
+                               S_ISDIR(info.st_mode) ? "a folder" : "no regular file");
+        free(path);
+        LODE_TRY(status);
+    }
+    return LODE_OK;
 }
 
 void lode_train_state_remove(const char *folder, lode_train_slot_t slot) {
@@ -194,7 +211,8 @@ lode_status_t lode_train_state_bytes(int64_t *bytes, const lode_inventory_t *inv
 
 /* --- loading -------------------------------------------------------------------------------- */
 
-/* Whether there is a state of this course; says so where there is another. */
+/* Whether there is a state of this course; says so where there is another, or none that can be
+ * read. */
 static bool is_usable(const lode_run_t *run, const lode_train_course_t *course, const char *path) {
     char found[LODE_DIGEST_TEXT];
     if (run->force || !lode_file_exists(path))
@@ -202,9 +220,14 @@ static bool is_usable(const lode_run_t *run, const lode_train_course_t *course, 
     lode_store_fingerprint(path, found);
     if (strcmp(found, course->weights) == 0)
         return true;
-    lode_log_warning("train: %s is of other settings or inputs, and cannot be gone on from; the "
-                     "next state takes its place",
-                     path);
+    if (*found)
+        lode_log_warning("train: %s is of other settings or inputs, and cannot be gone on from; "
+                         "the next state takes its place",
+                         path);
+    else
+        lode_log_warning("train: %s is no state that can be read, and cannot be gone on from; the "
+                         "next one takes its place",
+                         path);
     return false;
 }
 

@@ -37,6 +37,9 @@ typedef enum lode_train_slot {
 LODE_MUST_USE lode_status_t lode_train_state_path(char **path, const char *folder,
                                                   lode_train_slot_t slot);
 
+/* Refuses what is no file where states go. Errors: LODE_ERR_IO, naming it. Local. */
+LODE_MUST_USE lode_status_t lode_train_state_check(const char *folder);
+
 /* Replaces a state on disk, at once or not at all. `step` updates were done. Errors:
  * LODE_ERR_NUMERIC where a weight is not finite (the state on disk then stays as it was),
  * LODE_ERR_IO. Collective. */
@@ -46,8 +49,8 @@ LODE_MUST_USE lode_status_t lode_train_state_save(const lode_run_t *run, lode_tr
                                                   const lode_train_record_t *record, int64_t step);
 
 /* Takes over the record of a state of this course; *step is the updates that were done, −1 where
- * there is no such state; warns of one of another. Errors: LODE_ERR_FORMAT (a damaged file),
- * LODE_ERR_IO. Local, for one rank. */
+ * there is no such state; warns of one of another, and of a file that is none. Errors:
+ * LODE_ERR_FORMAT (a damaged file), LODE_ERR_IO. Local, for one rank. */
 LODE_MUST_USE lode_status_t lode_train_state_find(const lode_run_t *run, lode_train_slot_t slot,
                                                   const lode_train_course_t *course,
                                                   lode_train_record_t *record, int64_t *step);

@@ -8,6 +8,7 @@
 #include "base/log.h"
 #include "base/memory.h"
 #include "common/folder.h"
+#include "train/remarks.h"
 #include "train/work.h"
 
 #define SAVED_A_SECOND 1e8 /* bytes, before the first state has shown */
@@ -254,6 +255,14 @@ static lode_status_t run_training(loop_t *loop) {
     return keep(loop, status);
 }
 
+/* Warns of a training that has raised the loss, although all its numbers are finite. Local. */
+static void warn_of_rise(const lode_train_record_t *record) {
+    lode_buffer_t text = {0};
+    if (lode_train_remark_rise(&text, record) == LODE_OK && text.length > 0)
+        lode_log_warning("train: %s", text.data);
+    lode_buffer_free(&text);
+}
+
 /* --- the stage ------------------------------------------------------------------------------ */
 
 /* What train.h5 says of the training as a whole. Collective. */
@@ -302,6 +311,8 @@ lode_status_t lode_stage_train(lode_run_t *run) {
     status = lode_run_finish(&store, run, LODE_STAGE_TRAIN, status);
     if (trained) /* what has been learnt does not depend on a file that could not be written */
         status = keep(&loop, status);
+    if (status == LODE_OK)
+        warn_of_rise(&train.record);
     const lode_config_train_t *keys = &run->config->train;
     const bool kept = keys->keep_state && train.state[LODE_TRAIN_LATEST] >= keys->steps;
     lode_train_close(&train);

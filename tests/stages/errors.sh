@@ -218,6 +218,10 @@ fails $usage '--time-limit' '"soon" is no duration' '3h30m' -- "$lode" run exp.c
 on="1 3"
 new_case "unknown model"
 fails $usage '--model tinny' '"tiny"' -- "$lode" run exp.cfg --model tinny
+new_case "no model in a folder of a series"
+mkdir -p series/tokenizer-v2 && cp -r model series/step-000010
+fails $input 'series/tokenizer-v2/config.json: missing' 'taken for step 2 of series "run"' -- \
+    "$lode" run exp.cfg --set 'models=({name="run";steps="series";})' --model run
 
 # --- experiment file ----------------------------------------------------------------------------
 

@@ -84,6 +84,9 @@ done <<END
 8 2
 END
 
+said "the layout of the training" "train: 3 layers over 4 ranks, in 2 replicas that share the sequences"
+if grep -q 'model tiny: 3 layers over' "$work/log"; then bad "a layout that is not used"; fi
+
 # --- interrupted --------------------------------------------------------------------------------
 
 now() { date +%s%3N; }
@@ -218,6 +221,14 @@ if [ -e "$work/ending/train/tiny/train-state.h5" ]; then
 else
     bad "the result cannot be written: no state among" "$work/ending/train/tiny"/*
 fi
+
+mkdir -p "$work/place/train/tiny/train-state.h5"
+many=2 fails 8 'train-state.h5: is a folder, where training keeps its state' place "${ending[@]}"
+rmdir "$work/place/train/tiny/train-state.h5"
+echo "no state" >"$work/place/train/tiny/train-state.h5"
+lode_run 2 $experiment place "${training[@]}" "${ending[@]}" --set train.learning_rate=30.0
+said "a state that is none" "train-state.h5 is no state that can be read, and cannot be gone on from"
+said "a loss that rises" "warning: train: the validation loss was 7."
 
 # One that goes on begins again where a checkpoint is gone; not for that of step 0.
 LODE_FAULT=write:call=185 fails 8 'checkpoint of step 40' broken "${tall[@]}" --set train.save=1000
@@ -358,6 +369,16 @@ else
     bad "perplexity before and after: $(perplexity tiny-step-000000), $(perplexity tiny-step-000030)"
 fi
 
+# --- with nothing to measure ---------------------------------------------------------------------
+
+sed '/^\/\/ What is measured/,$d' $experiment >"$work/alone.cfg"
+lode_run 2 "$work/alone.cfg" alone
+same "a training alone" one/train/tiny alone/train/tiny train
+said "a training alone" "the checkpoints of tiny are trained and no more, as there is no calibration.corpus"
+if [ -e "$work/alone/train/tiny-step-000030" ] || ! [ -s "$work/alone/train/report.html" ]; then
+    bad "a training alone left" "$work"/alone/train/*
+fi
+
 # --- mistakes -----------------------------------------------------------------------------------
 
 fails 10 'train: step [0-9]*: .*lower train.learning_rate, or raise train.warmup; the state of step [0-9]* is kept' \
@@ -377,7 +398,7 @@ fails 4 'other/tokenizer.json: missing' tokenizer --set "models=({name=\"tiny\";
 mkdir "$work/disk"
 if [ "$(id -u)" -eq 0 ] && mount -t tmpfs -o size=3m none "$work/disk" 2>/dev/null; then
     mounted=$work/disk
-    fails 8 'training needs .* GB for checkpoints .*free some space' disk
+    fails 8 'training needs .* MB for checkpoints and .* MB for its state, and the disk has .* MB free; free some space' disk
     umount "$work/disk"
     mounted=
 else

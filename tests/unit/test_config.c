@@ -921,6 +921,11 @@ static void test_series(void **state) {
     assert_string_equal(c->models[1].path, first);
     assert_string_equal(lode_config_where(c, "models.[1].path"),
                         lode_config_where(c, "models.[3].name"));
+    for (int i = 0; i < 5; i++) {
+        assert_int_equal(lode_config_selects(c, "run", &c->models[i]), i > 0);
+        assert_int_equal(lode_config_selects(c, "run-step-20", &c->models[i]), i == 1);
+        assert_int_equal(lode_config_selects(c, "", &c->models[i]), false);
+    }
     char *once = text_of(c);
     lode_config_t *again = parse(once);
     char *twice = text_of(again);
@@ -1030,6 +1035,40 @@ static void test_micro_batches(void **state) {
         assert_int_equal(lode_config_train_batches(c), cases[i].batches);
         lode_config_destroy(&c);
     }
+}
+
+/* A training from scratch needs no other text, unless something else is asked for. */
+static void test_training_alone(void **state) {
+#define ALONE(from) HEAD "train = { steps = 4; corpus = \"b\"; from = \"" from "\"; };\n"
+    static const char *const more[] = {
+        "evaluate = { perplexity = ( { name = \"p\"; corpus = \"t\"; } ); };",
+        "evaluate = { tasks = ( { name = \"p\"; path = \"t\"; } ); };",
+        "superweight = { prompts = [ \"a\" ]; };",
+        "export = ( { variant = \"dense\"; path = \"x\"; } );",
+        "classify = { spectra = [ \"q\" ]; };",
+        "quantize = { methods = [ \"rtn\" ]; };",
+        "audit = { folders = ( { name = \"f\"; path = \"y\"; } ); };"};
+    lode_config_point_t *points;
+    int64_t count;
+    (void)state;
+    lode_config_t *c = parse(ALONE("scratch"));
+    LODE_ASSERT_OK(lode_config_check_model(c, 8, 4, "a"));
+    LODE_ASSERT_OK(lode_config_expand(c, &points, &count));
+    assert_int_equal(count, 1);
+    assert_false(lode_config_measures(points[0].config));
+    assert_int_equal(lode_config_checkpoint_total(points[0].config), 1);
+    assert_int_equal(lode_config_model_total(points[0].config), 1); /* none to be measured */
+    lode_config_points_destroy(&points, count);
+    lode_config_destroy(&c);
+    assert_refused(ALONE("checkpoint"), LODE_ERR_CONFIG,
+                   "exp.cfg: calibration.corpus: required key is missing");
+    for (size_t i = 0; i < sizeof more / sizeof *more; i++) {
+        char text[512];
+        snprintf(text, sizeof text, "%s%s\n", ALONE("scratch"), more[i]);
+        assert_refused(text, LODE_ERR_CONFIG,
+                       "exp.cfg: calibration.corpus: required key is missing");
+    }
+#undef ALONE
 }
 
 static void test_missing_and_names(void **state) {
@@ -1816,6 +1855,7 @@ int main(void) {
         cmocka_unit_test(test_keys_together),
         cmocka_unit_test(test_wrong_training),
         cmocka_unit_test(test_wrong_series),
+        cmocka_unit_test(test_training_alone),
         cmocka_unit_test(test_step_names),
         cmocka_unit_test(test_series),
         cmocka_unit_test(test_swept_series),

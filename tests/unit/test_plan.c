@@ -282,6 +282,38 @@ static void test_errors(void **state) {
     lode_machine_t read;
     LODE_ASSERT_OK(lode_machine_read(&read, bench, 1));
     assert_true(read.sgemm == 50e9 && read.forward == 45e9 && read.head_backward == 30e9);
+    assert_true(read.threads == 1 && read.timed == 2);
+}
+
+/* Speeds of other threads are said to be so, and only those. */
+static void test_other_threads(void **state) {
+    static const char said[] =
+        "bench.json was measured with 2 threads and threads is 1 here; times take speed to be in "
+        "proportion, and may be far off, the more so where cores were busy: lode bench --threads 1 "
+        "tells more\n";
+    const char *folder = lode_test_temporary();
+    lode_architecture_t longer = small;
+    char path[4096];
+    (void)state;
+    longer.max_positions = 512;
+    LODE_ASSERT_OK(lode_test_write_config(folder, &longer));
+    snprintf(path, sizeof path, "%s/config.json", folder);
+    lode_config_t *config = load("1G", path);
+    for (int timed = 1; timed <= 2; timed++) {
+        lode_machine_t bench = machine;
+        lode_forecast_t forecast;
+        lode_plan_advice_t advice;
+        bench.timed = timed;
+        snprintf(bench.source, sizeof bench.source, "bench.json");
+        LODE_ASSERT_OK(
+            lode_forecast_make(&forecast, config, &config->models[0], "", &bench, 1, true));
+        LODE_ASSERT_OK(lode_plan_advise(&advice, &forecast, 0, 0));
+        assert_int_equal(strstr(advice.notes.data, said) != NULL, timed == 2);
+        assert_int_equal(strstr(advice.notes.data, "was measured with") != NULL, timed == 2);
+        lode_plan_advice_free(&advice);
+        lode_forecast_free(&forecast);
+    }
+    lode_config_destroy(&config);
 }
 
 /* A sweep: stages whose keys do not differ run once. */
@@ -300,7 +332,7 @@ int main(void) {
         cmocka_unit_test(test_published_shapes), cmocka_unit_test(test_fewest_ranks),
         cmocka_unit_test(test_budgets),          cmocka_unit_test(test_texts),
         cmocka_unit_test(test_errors),           cmocka_unit_test(test_sweep),
-        cmocka_unit_test(test_training),
+        cmocka_unit_test(test_training),         cmocka_unit_test(test_other_threads),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -11,9 +11,12 @@
 
 #include "base/file.h"
 #include "base/memory.h"
+#include "base/size.h"
 #include "testing/compare.h"
 #include "testing/temporary.h"
+#include "train/checkpoint.h"
 #include "train/record.h"
+#include "train/remarks.h"
 #include "train/slab.h"
 #include "train/state.h"
 #include "train/train.h"
@@ -43,16 +46,21 @@ static void test_slabs(void **state) {
 
 /* --- what is due ---------------------------------------------------------------------------- */
 
-static lode_config_t *parse_config(const char *train) {
+/* general: keys beside those of the training. */
+static lode_config_t *parse_experiment(const char *train, const char *general) {
     char text[1024];
     snprintf(text, sizeof text,
              "name = \"x\"; models = ( { name = \"m\"; path = \"m\"; } );\n"
              "calibration = { corpus = \"c.txt\"; };\n"
-             "train = { corpus = \"c.txt\"; %s };\n",
-             train);
+             "train = { corpus = \"c.txt\"; %s };\n%s\n",
+             train, general);
     lode_config_t *config;
     LODE_ASSERT_OK(lode_config_parse(&config, text, strlen(text), "exp.cfg"));
     return config;
+}
+
+static lode_config_t *parse_config(const char *train) {
+    return parse_experiment(train, "");
 }
 
 static void assert_due(const char *train, int64_t validations, const int64_t *validation,
@@ -357,11 +365,206 @@ static void test_state_tied(void **state) {
     check_states("true");
 }
 
+/* A folder where a state goes is refused before there is anything to lose. */
+static void test_state_place(void **state) {
+    static const char *const names[] = {"train-state.h5", "train-state-earlier.h5"};
+    const char *folder = lode_test_temporary();
+    (void)state;
+    LODE_ASSERT_OK(lode_train_state_check(folder));
+    for (int i = 0; i < 2; i++) {
+        char *path;
+        LODE_ASSERT_OK(lode_path_join(&path, folder, names[i]));
+        LODE_ASSERT_OK(lode_file_write_atomic(path, "a", 1)); /* finding it says what it is */
+        LODE_ASSERT_OK(lode_train_state_check(folder));
+        assert_int_equal(unlink(path), 0);
+        LODE_ASSERT_OK(lode_directory_create(path));
+        LODE_ASSERT_FAILS(lode_train_state_check(folder), LODE_ERR_IO,
+                          "is a folder, where training keeps its state; move it elsewhere");
+        assert_int_equal(rmdir(path), 0);
+        free(path);
+    }
+}
+
+/* --- folders -------------------------------------------------------------------------------- */
+
+static void write_bytes(const char *folder, const char *name, const char *data, size_t size) {
+    char *path;
+    LODE_ASSERT_OK(lode_path_join(&path, folder, name));
+    LODE_ASSERT_OK(lode_file_write_atomic(path, data, size));
+    free(path);
+}
+
+static void remove_file(const char *folder, const char *name) {
+    char *path;
+    LODE_ASSERT_OK(lode_path_join(&path, folder, name));
+    assert_int_equal(unlink(path), 0);
+    free(path);
+}
+
+static int64_t folder_bytes(const lode_run_t *run, const lode_inventory_t *inventory) {
+    lode_train_folders_t folders;
+    int64_t bytes;
+    LODE_ASSERT_OK(lode_train_folders_create(&folders, run, NULL, inventory, "", LODE_DTYPE_BF16));
+    LODE_ASSERT_OK(lode_train_folder_bytes(&bytes, &folders));
+    lode_train_folders_free(&folders);
+    return bytes;
+}
+
+/* What lies beside the weights counts as it is, and not the tokenizer whose place another takes. */
+static void test_folder_bytes(void **state) {
+    enum { LARGE = 9 << 20, SMALL = 5 << 20, SLACK = 1 << 16 };
+    const char *folder = lode_test_temporary();
+    char json[1024], *source = NULL, *result = NULL, *large;
+    lode_inventory_t inventory;
+    (void)state;
+    LODE_ASSERT_OK(lode_path_join(&source, folder, "source"));
+    LODE_ASSERT_OK(lode_path_join(&result, folder, "result"));
+    LODE_ASSERT_OK(lode_directory_create(source));
+    LODE_ASSERT_OK(lode_directory_create(result));
+    LODE_ASSERT_OK(LODE_NEW(&large, LARGE, "a file"));
+    snprintf(json, sizeof json, model, "true");
+    write_bytes(source, "config.json", json, strlen(json));
+    write_bytes(source, "tokenizer.json", large, LARGE);
+    write_bytes(source, "model.safetensors", large, LARGE); /* not copied */
+    write_bytes(result, "tokenizer.json", large, SMALL);
+
+    lode_config_t *plain = parse_config("steps = 2; from = \"scratch\";");
+    lode_config_t *own =
+        parse_config("steps = 2; from = \"scratch\"; tokenizer = { vocabulary = 300; };");
+    lode_config_model_t entry = {.path = source};
+    lode_run_t run = {.config = plain, .model = &entry, .folder = result};
+    LODE_ASSERT_OK(lode_architecture_parse(&run.architecture, json, strlen(json), "config.json"));
+    LODE_ASSERT_OK(lode_inventory_create(&inventory, &run.architecture, LODE_DTYPE_BF16));
+    const int64_t kept = folder_bytes(&run, &inventory) - inventory.bytes;
+    assert_true(kept > LARGE && kept < LARGE + SLACK);
+    run.config = own;
+    const int64_t made = folder_bytes(&run, &inventory) - inventory.bytes;
+    assert_true(made > SMALL && made < SMALL + SLACK);
+
+    lode_inventory_free(&inventory);
+    lode_config_destroy(&plain);
+    lode_config_destroy(&own);
+    remove_file(source, "config.json");
+    remove_file(source, "tokenizer.json");
+    remove_file(source, "model.safetensors");
+    remove_file(result, "tokenizer.json");
+    assert_int_equal(rmdir(source) + rmdir(result), 0);
+    free(source);
+    free(result);
+    free(large);
+}
+
+static void test_size_text(void **state) {
+    char text[LODE_SIZE_TEXT];
+    (void)state;
+    assert_string_equal(lode_size_text(text, 0), "0 B");
+    assert_string_equal(lode_size_text(text, 999), "999 B");
+    assert_string_equal(lode_size_text(text, 3145728), "3.15 MB");
+    assert_string_equal(lode_size_text(text, 123456789012.0), "123.5 GB");
+    assert_string_equal(lode_size_text(text, 5e15), "5000.0 TB");
+}
+
+/* --- what is said --------------------------------------------------------------------------- */
+
+/* Of a training of eight micro-batches a step; three layers and the head are four parts of a
+ * pipeline. replicas: 0, those that it chooses itself; else as if it had chosen so many. */
+static void assert_layout(int groups, const char *general, int size, int replicas,
+                          const char *want) {
+    char json[1024], keys[128];
+    snprintf(keys, sizeof keys, "steps = 2; length = 16; batch = 8; groups = %d;", groups);
+    lode_config_t *config = parse_experiment(keys, general);
+    lode_run_t run = {.config = config};
+    lode_buffer_t text = {0};
+    lode_layout_t layout;
+    snprintf(json, sizeof json, model, "true");
+    LODE_ASSERT_OK(lode_architecture_parse(&run.architecture, json, strlen(json), "config.json"));
+    if (replicas > 0)
+        LODE_ASSERT_OK(lode_layout_create(&layout, &run.architecture, 16, size, 0, replicas));
+    else
+        LODE_ASSERT_OK(lode_train_layout(&layout, &run, 100, size, 0));
+    LODE_ASSERT_OK(lode_train_remark_layout(&text, &run, &layout, size));
+    assert_string_equal(text.data, want);
+    lode_buffer_free(&text);
+    lode_config_destroy(&config);
+}
+
+static void test_layout(void **state) {
+    static const char shares[] = "micro_batch = 16;";
+    (void)state;
+    assert_layout(1, shares, 1, 0, "3 layers over 1 rank");
+    assert_layout(1, shares, 4, 0, "3 layers over 4 ranks");
+    assert_layout(8, shares, 8, 0, "3 layers over 1 rank, in 8 replicas that share the sequences");
+    assert_layout(4, shares, 8, 0, "3 layers over 2 ranks, in 4 replicas that share the sequences");
+    assert_layout(1, shares, 8, 0,
+                  "3 layers over 4 ranks; 4 ranks idle; train.groups = 2 would have more of them "
+                  "work");
+    assert_layout(8, shares, 64, 0,
+                  "3 layers over 4 ranks, in 8 replicas that share the sequences; 32 ranks idle; "
+                  "train.groups = 16 would have more of them work, and takes a multiple of 16 "
+                  "micro-batches a step, where train.batch and micro_batch make 8");
+    assert_layout(8, shares, 5, 0,
+                  "3 layers over 1 rank, in 4 replicas that share the sequences; 1 rank idles; 4 "
+                  "ranks would do");
+    assert_layout(4, shares, 6, 1,
+                  "3 layers over 4 ranks; 2 ranks idle; memory for 2 replicas would have more of "
+                  "them work");
+    assert_layout(4, "micro_batch = 16; replicas = 1;", 8, 0,
+                  "3 layers over 4 ranks; 4 ranks idle; replicas = 2 would have more of them work");
+    assert_layout(1, "micro_batch = 16; replicas = 1;", 8, 0,
+                  "3 layers over 4 ranks; 4 ranks idle; replicas = 2 and train.groups = 2 would "
+                  "have more of them work");
+}
+
+/* A training whose losses begin at 7.6 and end as given. */
+static void assert_rise(const char *keys, double end, double noise, double before, double after,
+                        const char *want) {
+    lode_config_t *config = parse_config(keys);
+    lode_train_record_t record;
+    lode_buffer_t text = {0};
+    LODE_ASSERT_OK(lode_train_record_create(&record, config, 3));
+    for (int64_t s = 0; s < record.steps; s++)
+        record.curve[LODE_TRAIN_LOSS][s] = s == 0 ? 7.6 : end + (s % 2 ? noise : -noise);
+    for (int64_t i = 0; i < record.validations; i++)
+        record.loss[i] = i == 0 ? before : i + 1 < record.validations ? 1e3 : after;
+    LODE_ASSERT_OK(lode_train_remark_rise(&text, &record));
+    assert_string_equal(text.data ? text.data : "", want);
+    lode_buffer_free(&text);
+    lode_train_record_free(&record);
+    lode_config_destroy(&config);
+}
+
+static void test_rise(void **state) {
+    static const char validated[] = "steps = 100; validation = { corpus = \"v\"; every = 50; };";
+    (void)state;
+    assert_rise(
+        "steps = 100;", 127, 20, 0, 0,
+        "the loss was 7.6000 at the first step, and is 127.0000 in the mean of the last 10; "
+        "lower train.learning_rate, or raise train.warmup");
+    assert_rise("steps = 30;", 127, 0, 0, 0,
+                "the loss was 7.6000 at the first step, and is 127.0000 in the mean of the last 5; "
+                "lower train.learning_rate, or raise train.warmup");
+    assert_rise("steps = 100;", 7.5, 0, 0, 0, "");
+    assert_rise("steps = 100;", 7.7, 0.2, 0, 0, ""); /* sequences differ as much */
+    assert_rise("steps = 1;", 7.7, 0, 0, 0, "");
+    assert_rise(validated, 5, 0, 7.5, 5.5, "");
+    assert_rise(validated, 127, 0, 7.5, 130,
+                "the validation loss was 7.5000 before the first step, and is 130.0000 after the "
+                "last one; lower train.learning_rate, or raise train.warmup");
+    assert_rise(
+        validated, 2, 0, 7.5, 7.75,
+        "the validation loss was 7.5000 before the first step, and is 7.7500 after the last "
+        "one, while the training loss fell from 7.6000 to 2.0000; take fewer train.steps "
+        "or more text, or lower train.learning_rate");
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_slabs),   cmocka_unit_test(test_due),
-        cmocka_unit_test(test_missing), cmocka_unit_test(test_taken),
-        cmocka_unit_test(test_state),   cmocka_unit_test(test_state_tied),
+        cmocka_unit_test(test_slabs),       cmocka_unit_test(test_due),
+        cmocka_unit_test(test_missing),     cmocka_unit_test(test_taken),
+        cmocka_unit_test(test_state),       cmocka_unit_test(test_state_tied),
+        cmocka_unit_test(test_state_place), cmocka_unit_test(test_layout),
+        cmocka_unit_test(test_rise),        cmocka_unit_test(test_folder_bytes),
+        cmocka_unit_test(test_size_text),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
