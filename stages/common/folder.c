@@ -267,3 +267,10 @@ void lode_folder_text(char text[LODE_DIGEST_TEXT], const char *path, const char 
     snprintf(text, LODE_DIGEST_TEXT, "%s", found && strlen(found) < LODE_DIGEST_TEXT ? found : "");
     json_decref(note);
 }
+
+int64_t lode_folder_integer(const char *path, const char *key) {
+    json_t *note = read_note(path), *found = json_object_get(note, key);
+    const int64_t value = json_is_integer(found) ? (int64_t)json_integer_value(found) : -1;
+    json_decref(note);
+    return value;
+}

@@ -9,6 +9,7 @@
 #define LODE_STAGES_COMMON_FOLDER_H
 
 #include <stdbool.h>
+#include <stdint.h>
 
 #include "base/error.h"
 #include "base/hash.h"
@@ -38,5 +39,8 @@ bool lode_folder_is(const char *path, const char digest[LODE_DIGEST_TEXT]);
 /* The text that a folder's lodestone.json has under `key`; "" where it has none, or one that is
  * longer than a digest. Never fails. */
 void lode_folder_text(char text[LODE_DIGEST_TEXT], const char *path, const char *key);
+
+/* The integer that it has under `key`; −1 where it has none. Never fails. */
+int64_t lode_folder_integer(const char *path, const char *key);
 
 #endif

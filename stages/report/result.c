@@ -374,9 +374,15 @@ static lode_status_t read_matrix(lode_store_t *store, const char *stage, const c
     return lode_store_read_all(store, name, type, out, NULL);
 }
 
-static lode_status_t check_indices(const int32_t *rows, int64_t count, int64_t channels,
-                                   const char *name) {
-    for (int64_t i = 0; i < count; i++)
+/* Rows of channels, of which no row can have more than there are. */
+static lode_status_t check_indices(const int32_t *rows, int64_t layers, int64_t extent,
+                                   int64_t channels, const char *name) {
+    if (extent > channels)
+        return lode_fail(LODE_ERR_SHAPE,
+                         "classify.h5: dataset \"%s\" has room for %lld of %lld channels; run the "
+                         "stage again (--force)",
+                         name, (long long)extent, (long long)channels);
+    for (int64_t i = 0; i < layers * extent; i++)
         if (rows[i] < -1 || rows[i] >= channels)
             return lode_fail(LODE_ERR_FORMAT,
                              "classify.h5: dataset \"%s\" names channel %d of %lld; run the stage "
@@ -417,8 +423,8 @@ static lode_status_t read_channels(lode_report_channels_t *channels, lode_store_
         LODE_TRY(read_matrix(classify, "classify", "core_mass_interval", LODE_TYPE_F64, layers,
                              &bounds, &channels->core_mass_interval));
     }
-    LODE_TRY(check_indices(channels->core, layers * channels->core_extent, m, "core"));
-    LODE_TRY(check_indices(channels->halo, layers * channels->halo_extent, m, "halo"));
+    LODE_TRY(check_indices(channels->core, layers, channels->core_extent, m, "core"));
+    LODE_TRY(check_indices(channels->halo, layers, channels->halo_extent, m, "halo"));
     channels->layers = m > 0 ? layers : 0;
     return LODE_OK;
 }

@@ -83,7 +83,8 @@ void lode_train_folder_find(char digest[LODE_DIGEST_TEXT], const lode_train_fold
     lode_folder_text(dtype, path, "dtype");
     lode_folder_text(digest, path, "digest");
     if (strcmp(course, folders->course) != 0 ||
-        strcmp(dtype, lode_dtype_name(folders->dtype)) != 0 || !lode_folder_is(path, digest))
+        strcmp(dtype, lode_dtype_name(folders->dtype)) != 0 ||
+        lode_folder_integer(path, "step") != step || !lode_folder_is(path, digest))
         *digest = '\0';
     free(path);
 }
@@ -349,6 +350,14 @@ static lode_status_t write_folder(const lode_train_folders_t *folders,
     return status;
 }
 
+/* Whether the folder of a step is there with this digest, and says of this training that it is. */
+static bool is_there(const lode_train_folders_t *folders, int64_t step,
+                     const char digest[LODE_DIGEST_TEXT]) {
+    char found[LODE_DIGEST_TEXT];
+    lode_train_folder_find(found, folders, step);
+    return strcmp(found, digest) == 0;
+}
+
 lode_status_t lode_train_folder_write(char digest[LODE_DIGEST_TEXT], bool *written,
                                       const lode_train_folders_t *folders,
                                       const lode_parameters_t *parameters, int64_t step) {
@@ -360,7 +369,7 @@ lode_status_t lode_train_folder_write(char digest[LODE_DIGEST_TEXT], bool *writt
     if (status == LODE_OK)
         status = digest_weights(digest, folders, parameters);
     if (status == LODE_OK) {
-        there = run->comm->rank == 0 && !run->force && lode_folder_is(path, digest);
+        there = run->comm->rank == 0 && !run->force && is_there(folders, step, digest);
         status = lode_comm_broadcast(run->comm, &there, sizeof there, 0);
     }
     *written = !there;

@@ -33,12 +33,13 @@ LODE_MUST_USE lode_status_t lode_train_folder_path(char **path, const char *fold
 LODE_MUST_USE lode_status_t lode_train_folder_bytes(int64_t *bytes,
                                                     const lode_train_folders_t *folders);
 
-/* The digest of a step's folder as it is on disk, complete and of these weights; "" where it is
- * not. For one rank. Local. */
+/* The digest of a step's folder as it is on disk, complete, of this step and of these weights; ""
+ * where it is not. For one rank. Local. */
 void lode_train_folder_find(char digest[LODE_DIGEST_TEXT], const lode_train_folders_t *folders,
                             int64_t step);
 
-/* Writes the folder of a step, unless it is there with the same contents and run->force is not set.
+/* Writes the folder of a step, unless it is there with the same contents, as one of this training,
+ * and run->force is not set.
  *   digest   out, of config.json and all tensors as they are written, in the order of the model
  *   *written out, whether it was written (false: it was there)
  * Errors: LODE_ERR_NUMERIC (a weight that is not finite, or beyond the type's range), LODE_ERR_IO

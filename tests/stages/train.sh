@@ -291,6 +291,15 @@ changed between 3 "the checkpoint of step 6 is not there in BF16" "000006 000014
     'train.checkpoints=[6,14]' train.validation.every=4
 said "and then" "going on from the state of step 12 of 20"
 
+# What a folder is called says neither of which step nor of which training it is.
+cp -r "$work/base" "$work/mixed"
+rm -r "$work/mixed/train/tiny/step-000004"
+cp -r "$work/mixed/train/tiny/step-000008" "$work/mixed/train/tiny/step-000004"
+changed mixed 1 "the checkpoint of step 4 is not there in BF16" "000000 000004 000008 000012" \
+    train.steps=12 'train.checkpoints=[0,4,8]' train.validation.every=4
+changed other-rate 2 "is of other settings or inputs" "000000 000001 000006" train.steps=6 \
+    'train.checkpoints=[0,1]' train.learning_rate=1e-3 train.validation.every=0
+
 # The same, killed while it is behind the state that it will go on from.
 cp -r "$work/base" "$work/behind"
 between=("${same_weights[@]}" --set train.steps=20 --set 'train.checkpoints=[6,14]' --set train.save=1

@@ -401,6 +401,20 @@ static void test_nothing_there(void **state) {
     free(html);
 }
 
+/* Rows of a core that are longer than there are channels. */
+static void put_wide_core(const char *model) {
+    enum { WIDE = CHANNELS + 1 };
+    const int64_t shape[] = {LAYERS, CHANNELS}, layers = LAYERS;
+    static const double zeros[LAYERS * CHANNELS];
+    static const int32_t core[LAYERS * WIDE];
+    lode_store_t *store = lode_test_stage_create(model, "classify");
+    lode_test_put_f64(store, "connectivity", 2, shape, zeros);
+    lode_test_put_f64(store, "core_mass", 1, &layers, zeros);
+    lode_test_put_i32(store, "core", (int64_t[]){LAYERS, WIDE}, core);
+    lode_test_put_i32(store, "halo", (int64_t[]){LAYERS, HALO}, core);
+    lode_test_stage_finish(store, "");
+}
+
 /* A file that cannot be understood is named, and the report of before stays. */
 static void test_broken_files(void **state) {
     (void)state;
@@ -423,6 +437,8 @@ static void test_broken_files(void **state) {
     lode_test_put_f64(store, "connectivity", 2, (int64_t[]){LAYERS, 2}, (double[2 * LAYERS]){0});
     lode_test_stage_finish(store, "");
     LODE_ASSERT_FAILS(lode_report_build(&report), LODE_ERR_SHAPE, "connectivity");
+    put_wide_core(model);
+    LODE_ASSERT_FAILS(lode_report_build(&report), LODE_ERR_SHAPE, "\"core\" has room for 61 of 60");
     char *after = lode_test_result(folder, "report.html");
     assert_string_equal(before, after);
     free(before);
