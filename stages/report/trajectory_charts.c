@@ -209,7 +209,9 @@ static void say_intervals(const lode_trajectory_t *trajectory, const char *pairi
                  "Bars are 95 %% bootstrap intervals of %lld draws of the calibration sequences%s.",
                  (long long)trajectory->draws, pairing);
     else
-        snprintf(text, room, "No intervals: their bootstrap would take too long at this size.");
+        snprintf(text, room,
+                 "No intervals: their bootstrap needs the sums of two calibration sequences or "
+                 "more, and at this size may take too long.");
 }
 
 static lode_status_t draw_fixed(const lode_trajectory_view_t *view) {
